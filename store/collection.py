@@ -1,0 +1,129 @@
+"""A collection: a named, versioned list of image ID → image digest. With it, a lab without the images can probe."""
+
+import io
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from store.canonical import sha256_hex
+from store.errors import BBError, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Entry(NamedTuple):
+    """One image of a collection. Width and height (pixels, after EXIF orientation) are None where the file has none."""
+
+    image_id: str
+    image_sha256: bytes
+    n_bytes: int
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """One version of a collection, sorted by image ID.
+
+    table  columns image_id (str), image_sha256 (binary, 32 bytes), n_bytes (int64), width, height (int32 or null)
+    digest SHA-256 of the parquet file's bytes, 64 hex digits
+    """
+
+    name: str
+    digest: str
+    table: "pl.DataFrame"
+    parquet: bytes
+
+    @classmethod
+    def from_entries(cls, name: str, entries: Iterable[Entry]) -> "Collection":
+        """Makes a version from its images. Raises UsageError for an unusable name, BBError for repeated IDs."""
+        import polars as pl
+
+        check_name(name)
+        rows = sorted(entries)
+        for first, second in zip(rows, rows[1:], strict=False):
+            if first.image_id == second.image_id:
+                raise BBError(f"collection {name} names two images {first.image_id!r}. Rename one of the files.")
+        schema = {
+            "image_id": pl.String,
+            "image_sha256": pl.Binary,
+            "n_bytes": pl.Int64,
+            "width": pl.Int32,
+            "height": pl.Int32,
+        }
+        table = pl.DataFrame(rows, schema=schema, orient="row")
+        buffer = io.BytesIO()
+        table.write_parquet(buffer, compression="zstd")
+        parquet = buffer.getvalue()
+        return cls(name, sha256_hex(parquet), table, parquet)
+
+    @classmethod
+    def from_parquet(cls, name: str, digest: str, parquet: bytes) -> "Collection":
+        """Reads a published version. Raises BBError where the bytes do not have the digest."""
+        import polars as pl
+
+        if sha256_hex(parquet) != digest:
+            raise BBError(
+                f"collection {name}@{digest[:12]} is damaged: its file does not have the digest in its name. "
+                f"Delete the file; the next `bb extract` writes it again."
+            )
+        return cls(name, digest, pl.read_parquet(io.BytesIO(parquet)), parquet)
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    def same_images(self, other: "Collection") -> bool:
+        """Whether both list the same IDs with the same bytes."""
+        columns = ["image_id", "image_sha256"]
+        return self.table.select(columns).equals(other.table.select(columns))
+
+    def find(self, image_ids: Sequence[str]) -> Int[np.ndarray, " n"]:
+        """Row of each image ID in the table, int64; -1 for an ID that the collection lacks."""
+        import polars as pl
+
+        wanted = pl.DataFrame({"image_id": pl.Series(list(image_ids), dtype=pl.String)})
+        found = wanted.join(
+            self.table.select("image_id").with_row_index("row"), on="image_id", how="left", maintain_order="left"
+        )
+        return found["row"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+    def digests(self, image_ids: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:
+        """Image digests in the order asked. Raises BBError for IDs that the collection lacks."""
+        rows = self.find(image_ids)
+        if (rows < 0).any():
+            absent = [image_ids[i] for i in np.flatnonzero(rows < 0)]
+            raise BBError(
+                f"collection {self.name}@{self.digest[:12]} lacks {len(absent)} of {len(rows)} images: "
+                f"{some(absent)}. Check the folder with `bb data check {self.name}`, then extract again."
+            )
+        return self.all_digests()[rows]
+
+    def all_digests(self) -> UInt8[np.ndarray, "n 32"]:
+        """Image digests of the whole collection, in the order of its table."""
+        joined = b"".join(self.table["image_sha256"].to_list())
+        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError unless a collection's name is letters, digits, `.`, `_`, `-`, and does not begin with a dot."""
+    plain = all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
+    if not name or not plain or name.startswith(".") or len(name) > 100:
+        raise UsageError(
+            f"{name!r} can't name a collection: use up to 100 letters, digits, '.', '_' or '-', not a dot first."
+        )
+
+
+def normalise_id(image_id: str) -> str:
+    """The NFC form, so that the same name typed on Linux and macOS is one image ID."""
+    return unicodedata.normalize("NFC", image_id)
+
+
+def some(items: Sequence[object], limit: int = 3) -> str:
+    """The first few of a list, as messages show them."""
+    shown = ", ".join(str(item) for item in items[:limit])
+    return shown + (f", … ({len(items) - limit} more)" if len(items) > limit else "")

@@ -1,0 +1,83 @@
+"""Runs on disk: one folder each of immutable files, so that hundreds of jobs can write at once."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from store.canonical import canonical_json, sha256_hex
+from store.errors import BBError
+from store.publish import publish_folder
+from store.space import short
+
+if TYPE_CHECKING:
+    import polars as pl
+
+REQUIRED = ("run_id", "tasks", "protocol", "n_train", "seed", "svm", "backend", "space", "collection", "scores")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A published run. `record` is run.json; the tables are read when asked for."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        return str(self.record["run_id"])
+
+    @property
+    def digest(self) -> str:
+        return self.folder.name
+
+    def predictions(self) -> "pl.DataFrame":
+        """Columns task, cluster, subcluster, image_id, y_true, y_pred, decision, score; a row per test image and task."""
+        return self._table("predictions")
+
+    def train(self) -> "pl.DataFrame":
+        """Columns task, image_id, y, in the order fitted."""
+        return self._table("train")
+
+    def _table(self, name: str) -> "pl.DataFrame":
+        import polars as pl
+
+        data = (self.folder / f"{name}.parquet").read_bytes()
+        if sha256_hex(data) != self.record["digests"][f"{name}.parquet"]:
+            raise BBError(f"run {short(self.run_id)} is damaged: {self.folder / name}.parquet is not what run.json says.")
+        return pl.read_parquet(data)
+
+
+def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame", train: "pl.DataFrame") -> Run:
+    """Publishes a run; scores in run.json keep full float64 precision. Raises ValueError where a key is missing."""
+    import io
+
+    absent = [key for key in REQUIRED if key not in record]
+    if absent:
+        raise ValueError(f"run lacks {absent}")
+    tables = {}
+    for name, table in (("predictions", predictions), ("train", train)):
+        buffer = io.BytesIO()
+        table.write_parquet(buffer, compression="zstd")
+        tables[f"{name}.parquet"] = buffer.getvalue()
+    whole = {**record, "format": 1, "digests": {path: sha256_hex(data) for path, data in tables.items()}}
+    raw = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    folder = root / "runs" / str(record["run_id"]) / sha256_hex(raw)
+    publish_folder(root, {**tables, "run.json": raw}, folder)
+    return Run(folder, whole)
+
+
+def read_runs(root: Path, run_id: str | None = None) -> Iterator[Run]:
+    """All published runs, or those of one ID, in order of ID and digest. Raises BBError for a damaged one."""
+    pattern = f"{run_id or '*'}/*/run.json"
+    for path in sorted((root / "runs").glob(pattern)):
+        raw = path.read_bytes()
+        if sha256_hex(raw) != path.parent.name:
+            raise BBError(f"run {path.parent} is damaged: its run.json does not have the digest in its folder's name.")
+        yield Run(path.parent, json.loads(raw))
+
+
+def local_json(record: Mapping[str, Any]) -> bytes:
+    """What `local/<digest>.json` holds: host, user and command line of what was made here; never leaves the machine."""
+    return canonical_json(record) + b"\n"

@@ -1,0 +1,174 @@
+"""A segment: an immutable block of rows of one feature space, named by the digest of its own metadata.
+
+Its `zarr.json` lists size and SHA-256 of every other object and names the space, so that its own SHA-256, the
+segment's name, vouches for all of it (as an OCI manifest or a git commit does).
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Num, UInt8
+
+from store.canonical import canonical_json, sha256_hex
+from store.errors import BBError
+from store.space import FeatureSpace, short
+
+FORMAT = 1
+
+
+def encode_segment(
+    space: FeatureSpace,
+    image_sha256: UInt8[np.ndarray, "n 32"],
+    image_ids: Sequence[str],
+    features: Num[np.ndarray, "n ..."],
+    provenance: Mapping[str, Any],
+    *,
+    zstd: bool = False,
+) -> tuple[str, dict[str, bytes | memoryview]]:
+    """Lays out a segment of N rows.
+
+    image_sha256  (N, 32) uint8, the rows' keys
+    image_ids     N strings, collection/ID, for people and plain readers
+    features      (N, *space.row_shape), cast to the space's stored dtype by the caller
+    zstd          compress the features with zstd; otherwise chunks are raw, and a local read is a memory map
+
+    Returns the segment's name and its objects, relative path: bytes. Raises ValueError where shapes or dtype do not
+    fit the space.
+    """
+    n = len(image_ids)
+    if n == 0 or image_sha256.shape != (n, 32) or features.shape != (n, *space.row_shape):
+        raise ValueError(f"{n} IDs, keys {image_sha256.shape} and features {features.shape} do not fit {space.row_shape}")
+    if features.dtype != space.dtype:
+        raise ValueError(f"features are {features.dtype}, the space stores {space.dtype}")
+    objects = {
+        **_encode_array("image_sha256", image_sha256, zstd=False),
+        **_encode_array("image_id", np.array(image_ids, dtype=np.dtypes.StringDType()), zstd=False),
+        **_encode_array(space.array, features, zstd=zstd),
+    }
+    attributes = {
+        "format": FORMAT,
+        "space": space.key,
+        "rows": n,
+        "objects": {path: [len(data), sha256_hex(data)] for path, data in objects.items()},
+        "provenance": dict(provenance),
+    }
+    manifest = group_json({"bb": attributes})
+    return sha256_hex(manifest), {**objects, "zarr.json": manifest}
+
+
+def group_json(attributes: Mapping[str, Any]) -> bytes:
+    """The `zarr.json` of a Zarr v3 group with these attributes."""
+    return canonical_json({"zarr_format": 3, "node_type": "group", "attributes": attributes}) + b"\n"
+
+
+def _encode_array(name: str, array: np.ndarray, *, zstd: bool) -> dict[str, bytes | memoryview]:
+    import zarr
+
+    objects: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        # Zarr warns that its string type may still change; format 1 means it as zarr 3.1 writes it (vlen-utf8).
+        warnings.simplefilter("ignore")
+        target = zarr.create_array(
+            zarr.storage.MemoryStore(objects),
+            name=name,
+            shape=array.shape,
+            chunks=array.shape,
+            dtype=array.dtype if array.dtype.kind != "T" else "string",
+            compressors=[zarr.codecs.ZstdCodec(level=3)] if zstd else None,
+            fill_value="" if array.dtype.kind == "T" else 0,
+            config={"write_empty_chunks": True},
+        )
+        target[...] = array
+    # The memory store also makes the group that the array would lie in; a segment's own zarr.json takes its place.
+    return {path: buffer.as_buffer_like() for path, buffer in objects.items() if path.startswith(f"{name}/")}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A published segment in a local folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path, space_key: str) -> "Segment":
+        """Reads a segment's metadata and checks it against its name and the space it lies in.
+
+        Raises BBError where the name is not the digest of `zarr.json` or the segment is another space's.
+        """
+        raw = (folder / "zarr.json").read_bytes()
+        if sha256_hex(raw) != folder.name:
+            raise BBError(
+                f"segment {folder} is damaged: its zarr.json does not have the digest in its name. "
+                f"Move the folder out of the store and extract again."
+            )
+        manifest = json.loads(raw)["attributes"]["bb"]
+        if manifest["space"] != space_key:
+            raise BBError(
+                f"segment {short(folder.name)} belongs to feature space {short(manifest['space'])}, "
+                f"but lies under {short(space_key)}. Move {folder} out of the store."
+            )
+        return cls(folder, manifest)
+
+    @property
+    def digest(self) -> str:
+        return self.folder.name
+
+    @property
+    def rows(self) -> int:
+        return int(self.manifest["rows"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return dict(self.manifest["provenance"])
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all objects on disk, in bytes."""
+        own = os.path.getsize(self.folder / "zarr.json")
+        return own + sum(size for size, _ in self.manifest["objects"].values())
+
+    @cached_property
+    def keys(self) -> UInt8[np.ndarray, "n 32"]:
+        """The rows' keys: SHA-256 of the image files' bytes."""
+        return self.array("image_sha256")
+
+    def array(self, name: str) -> np.ndarray:
+        """An array of the segment, read-only: a memory map where the chunk is raw, decoded by zarr otherwise.
+
+        Raises BBError where the array's object does not have the size that the manifest gives.
+        """
+        for path in (f"{name}/zarr.json", *(p for p in self.manifest["objects"] if p.startswith(f"{name}/c/"))):
+            self._check_size(path)
+        meta = json.loads((self.folder / name / "zarr.json").read_bytes())
+        codecs = [codec["name"] for codec in meta["codecs"]]
+        if codecs != ["bytes"] or meta["chunk_grid"]["configuration"]["chunk_shape"] != meta["shape"]:
+            import zarr
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return np.asarray(zarr.open_array(self.folder / name, mode="r")[...])
+        shape = tuple(meta["shape"])
+        dtype = np.dtype(meta["data_type"]).newbyteorder("<")
+        chunk = self.folder / name / "c" / "/".join("0" * len(shape))
+        if chunk.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
+            raise BBError(f"{chunk} does not hold {shape} values of {dtype}. {self._remedy}")
+        return np.memmap(chunk, dtype=dtype, mode="r", shape=shape)
+
+    def _check_size(self, path: str) -> None:
+        expected = self.manifest["objects"].get(path, [None])[0]
+        file = self.folder / path
+        actual = file.stat().st_size if file.is_file() else None
+        if actual != expected:
+            raise BBError(f"{file} has {actual} bytes, its segment says {expected}. {self._remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        return f"Move {self.folder} out of the store and extract again."

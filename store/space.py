@@ -1,0 +1,80 @@
+"""A feature space: everything that decides an embedding except the image, and the key made of it."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from store.canonical import digest_of
+from store.errors import BBError
+
+STORED_DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """The identity of features. Names of tags and files, library versions and devices are provenance, not identity.
+
+    org           the library whose code runs: "open_clip" or "timm"
+    architecture  its resolved architecture configuration
+    weights       SHA-256 of the vision tower's tensors as loaded, in float32
+    view          the resolved evaluation transform
+    output        {"kind": "img", "pooling": …, "dim": D} or {"kind": "patch", "patches": P, "dim": Dp, …}
+    numerics      {"compute": "fp32" | "bf16" | "fp16", "stored": "float32" | "float16"}
+    code          git tree hash of extract/
+    """
+
+    org: str
+    architecture: dict[str, Any]
+    weights: str
+    view: dict[str, Any]
+    output: dict[str, Any]
+    numerics: dict[str, str]
+    code: str
+
+    def record(self) -> dict[str, Any]:
+        """The fields as a JSON object, as it stands in the space's group."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "FeatureSpace":
+        """Reads what `record` wrote. Raises BBError where fields are missing or unknown."""
+        try:
+            space = cls(**record)
+        except TypeError as error:
+            raise BBError(f"not a feature space of format 1: {error}") from None
+        if space.kind not in ("img", "patch") or space.numerics.get("stored") not in STORED_DTYPES:
+            raise BBError(f"not a feature space of format 1: output {space.output}, numerics {space.numerics}")
+        return space
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hex digits."""
+        return digest_of(self.record())
+
+    @property
+    def kind(self) -> str:
+        return str(self.output.get("kind"))
+
+    @property
+    def array(self) -> str:
+        """Name of the array in each segment that holds the features."""
+        return f"{self.kind}_features"
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row: (D,) of image features, (P, Dp) of patch features."""
+        if self.kind == "img":
+            return (self.output["dim"],)
+        return (self.output["patches"], self.output["dim"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of the stored features, little-endian."""
+        return STORED_DTYPES[self.numerics["stored"]]
+
+
+def short(digest: str) -> str:
+    """The first 12 digits, as digests are shown to people."""
+    return digest[:12]

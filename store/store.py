@@ -1,0 +1,237 @@
+"""The store: a folder in which everything is immutable and named by a digest. See docs/store.md."""
+
+import getpass
+import json
+import platform
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Num, UInt8
+
+from store.collection import Collection, check_name, some
+from store.errors import BBError, UsageError
+from store.publish import publish_file, publish_folder
+from store.rows import RowIndex
+from store.runs import Run, local_json, read_runs, write_run
+from store.segment import FORMAT, Segment, encode_segment, group_json
+from store.space import FeatureSpace, short
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class MissingRows(BBError):
+    """Images that a feature space lacks; `image_ids` names them all."""
+
+    def __init__(self, message: str, image_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.image_ids = tuple(image_ids)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store in a local folder.
+
+    Its state is the folder's; an instance only remembers what can't change: the segments it has read.
+    """
+
+    root: Path
+    _segments: dict[tuple[str, str], Segment] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Store":
+        """Opens an existing store. Raises BBError where there is none, or one of a later format."""
+        root = Path(root)
+        try:
+            meta = json.loads((root / "zarr.json").read_bytes())
+            found = meta["attributes"]["bb"]["format"]
+        except FileNotFoundError:
+            raise BBError(f"there is no store at {root}: `bb extract` makes one, --store names another.") from None
+        except (KeyError, TypeError, ValueError, NotADirectoryError):
+            raise BBError(f"{root} is not a bb store (its zarr.json says nothing of bb): --store names another.") from None
+        if found != FORMAT:
+            raise BBError(f"{root} has store format {found}, this bb reads {FORMAT}: install a bb that knows it.")
+        return cls(root)
+
+    @classmethod
+    def create(cls, root: str | Path) -> "Store":
+        """Opens a store, making it first where there is none. Raises BBError where other files are in the way."""
+        root = Path(root)
+        if (root / "zarr.json").exists():
+            return cls.open(root)
+        if root.exists() and (not root.is_dir() or any(path.name not in ("tmp", "spaces") for path in root.iterdir())):
+            raise BBError(f"{root} exists and is not a bb store: give --store a new or empty folder.")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            publish_file(root, group_json({}), root / "spaces" / "zarr.json")
+            publish_file(root, group_json({"bb": {"format": FORMAT}}), root / "zarr.json")
+        except OSError as error:
+            raise BBError(f"can't make a store at {root}: {error.strerror}. --store names another place.") from None
+        return cls(root)
+
+    # Feature spaces and their segments
+
+    def spaces(self) -> list[FeatureSpace]:
+        """All feature spaces, in order of key."""
+        return [self.space(path.parent.name) for path in sorted((self.root / "spaces").glob("*/zarr.json"))]
+
+    def space(self, key: str) -> FeatureSpace:
+        """The feature space of a key or of the beginning of one. Raises UsageError where it names none or several."""
+        keys = [path.parent.name for path in (self.root / "spaces").glob("*/zarr.json")]
+        found = sorted(k for k in keys if k.startswith(key))
+        if len(found) != 1 or not key:
+            what = f"begins {len(found)} feature spaces" if found else "names no feature space"
+            raise UsageError(f"{key!r} {what} of {self.root}: see `bb store ls`.")
+        meta = json.loads((self.root / "spaces" / found[0] / "zarr.json").read_bytes())
+        space = FeatureSpace.from_record(meta["attributes"]["bb"]["space"])
+        if space.key != found[0]:
+            raise BBError(f"feature space {found[0]} of {self.root} is damaged: its fields have the key {space.key}.")
+        return space
+
+    def put_space(self, space: FeatureSpace) -> None:
+        """Makes the groups of a feature space; nothing where they are there."""
+        folder = self.root / "spaces" / space.key
+        publish_file(self.root, group_json({}), folder / "segments" / "zarr.json")
+        attributes = {"bb": {"format": FORMAT, "space": space.record()}}
+        publish_file(self.root, group_json(attributes), folder / "zarr.json")
+
+    def segments(self, space: FeatureSpace) -> list[Segment]:
+        """Published segments of a feature space, in order of digest."""
+        folder = self.root / "spaces" / space.key / "segments"
+        digests = sorted(path.parent.name for path in folder.glob("*/zarr.json"))
+        for digest in digests:
+            if (space.key, digest) not in self._segments:
+                self._segments[space.key, digest] = Segment.open(folder / digest, space.key)
+        return [self._segments[space.key, digest] for digest in digests]
+
+    def backbones(self, space: FeatureSpace) -> list[str]:
+        """The names under which the rows of a space were extracted: provenance, so there may be several, or none."""
+        return sorted({str(s.provenance["backbone"]) for s in self.segments(space) if "backbone" in s.provenance})
+
+    def put_segment(
+        self,
+        space: FeatureSpace,
+        image_sha256: UInt8[np.ndarray, "n 32"],
+        image_ids: Sequence[str],
+        features: Num[np.ndarray, "n ..."],
+        provenance: Mapping[str, Any],
+    ) -> str:
+        """Publishes rows as one segment (see `encode_segment` for the shapes) and returns its digest."""
+        digest, objects = encode_segment(space, image_sha256, image_ids, features, provenance)
+        self.put_space(space)
+        self._put_local(digest)
+        publish_folder(self.root, objects, self.root / "spaces" / space.key / "segments" / digest)
+        return digest
+
+    def rows(self, space: FeatureSpace) -> RowIndex:
+        """The index of all rows published so far."""
+        return RowIndex.build(self.segments(space))
+
+    def has(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> Bool[np.ndarray, " n"]:
+        """Which image digests the space has features of."""
+        return self.rows(space).find(digests) >= 0
+
+    def read(
+        self, space: FeatureSpace, collection: Collection, image_ids: Sequence[str]
+    ) -> Num[np.ndarray, "n ..."]:
+        """Features of images in the order asked, (n, D) or (n, P, Dp), in the stored dtype.
+
+        The array may be a read-only memory map. Raises MissingRows, which says how many rows are missing, which, and
+        the command that fills them; BBError for IDs that the collection lacks.
+        """
+        if not image_ids:
+            return np.empty((0, *space.row_shape), dtype=space.dtype)
+        rows = self.rows(space)
+        position = rows.find(collection.digests(image_ids))
+        if (position < 0).any():
+            absent = [image_ids[i] for i in np.flatnonzero(position < 0)]
+            names = self.backbones(space)
+            raise MissingRows(
+                f"{len(absent)} of {len(image_ids)} images of {collection.name} have no features in space "
+                f"{short(space.key)}: {some(absent)}. To fill them: "
+                f"bb extract --ckpt {shlex.quote(names[0] if names else 'CKPT')} --data {collection.name}=DIR",
+                absent,
+            )
+        return rows.gather(position, space.array)
+
+    # Collections
+
+    def put_collection(self, collection: Collection) -> Collection:
+        """Publishes a version; where one with the same images is there already, returns that one."""
+        for version in self.collections(collection.name):
+            if version.same_images(collection):
+                return version
+        target = self.root / "collections" / collection.name / f"{collection.digest}.parquet"
+        publish_file(self.root, collection.parquet, target)
+        return collection
+
+    def collections(self, name: str) -> list[Collection]:
+        """All versions of a collection, in order of digest."""
+        check_name(name)
+        files = sorted((self.root / "collections" / name).glob("*.parquet"))
+        return [Collection.from_parquet(name, file.stem, file.read_bytes()) for file in files]
+
+    def collection_names(self) -> list[str]:
+        return sorted({path.parent.name for path in (self.root / "collections").glob("*/*.parquet")})
+
+    def collection(self, name: str, image_ids: Sequence[str]) -> Collection:
+        """The version of `name` (or `name@digest`) that holds these images.
+
+        Several versions serve as one where they agree on every image asked for; where they do not, or none holds all
+        of them, UsageError says so: guessing would be to reuse what may be stale.
+        """
+        name, _, digest = name.partition("@")
+        versions = [v for v in self.collections(name) if v.digest.startswith(digest)]
+        if not versions:
+            known = ", ".join(self.collection_names()) or "none"
+            asked = f"{name}@{digest}" if digest else name
+            raise UsageError(
+                f"{self.root} has no collection {asked} (there: {known}). "
+                f"To make it: bb extract --ckpt CKPT --data {name}=DIR"
+            )
+        whole = [v for v in versions if (v.find(image_ids) >= 0).all()]
+        if not whole:
+            versions[0].digests(image_ids)  # raises, naming the images that are missing
+        if any(not np.array_equal(v.digests(image_ids), whole[0].digests(image_ids)) for v in whole[1:]):
+            choices = ", ".join(f"{name}@{short(v.digest)} ({len(v)} images)" for v in whole)
+            raise UsageError(
+                f"versions of collection {name} disagree on the images asked for: {choices}. "
+                f"Choose one with --data {name}@DIGEST."
+            )
+        return whole[0]
+
+    # Runs
+
+    def put_run(self, record: Mapping[str, Any], predictions: "pl.DataFrame", train: "pl.DataFrame") -> Run:
+        """Publishes a run; a run of the same ID that is there already stays, as its sibling."""
+        run = write_run(self.root, record, predictions, train)
+        self._put_local(run.digest)
+        return run
+
+    def runs(self, run_id: str | None = None) -> Iterator[Run]:
+        """Published runs, all or of one ID."""
+        return read_runs(self.root, run_id)
+
+    # What never leaves the machine
+
+    def local(self, digest: str) -> dict[str, Any]:
+        """Host, user and command line of a segment or run that was made here; empty where it came from elsewhere."""
+        path = self.root / "local" / f"{digest}.json"
+        return json.loads(path.read_bytes()) if path.is_file() else {}
+
+    def _put_local(self, digest: str) -> None:
+        record = {"host": platform.node(), "user": _user(), "argv": sys.argv}
+        publish_file(self.root, local_json(record), self.root / "local" / f"{digest}.json")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a passwd entry
+        return ""

@@ -1,0 +1,75 @@
+"""Collects rows of one feature space and publishes them, a segment at a time."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from jaxtyping import Num, UInt8
+
+from store.space import FeatureSpace
+from store.store import Store
+
+MAX_ROWS = 8192
+MAX_BYTES = 64 * 2**20
+MAX_SECONDS = 60.0
+
+
+@dataclass
+class SegmentWriter:
+    """A segment closes at 8,192 rows, at about 64 MiB of features or after 60 seconds, whichever comes first.
+
+    What is added but not yet closed is what a crash can lose. `provenance` stands in every segment, with the time of
+    publishing as `made` (UTC).
+    """
+
+    store: Store
+    space: FeatureSpace
+    provenance: Mapping[str, Any]
+    clock: Callable[[], float] = time.monotonic
+    published: list[str] = field(default_factory=list)
+    _keys: list[np.ndarray] = field(default_factory=list)
+    _ids: list[str] = field(default_factory=list)
+    _features: list[np.ndarray] = field(default_factory=list)
+    _opened: float = 0.0
+
+    @property
+    def max_rows(self) -> int:
+        row_bytes = int(np.prod(self.space.row_shape)) * self.space.dtype.itemsize
+        return max(1, min(MAX_ROWS, MAX_BYTES // row_bytes))
+
+    def add(
+        self,
+        image_sha256: UInt8[np.ndarray, "b 32"],
+        image_ids: Sequence[str],
+        features: Num[np.ndarray, "b ..."],
+    ) -> None:
+        """Adds rows in the space's stored dtype and publishes what is full or old enough."""
+        start = 0
+        while start < len(image_ids):
+            if not self._ids:
+                self._opened = self.clock()
+            stop = min(len(image_ids), start + self.max_rows - len(self._ids))
+            self._keys.append(image_sha256[start:stop])
+            self._ids.extend(image_ids[start:stop])
+            self._features.append(features[start:stop])
+            start = stop
+            if len(self._ids) >= self.max_rows or self.clock() - self._opened >= MAX_SECONDS:
+                self.close()
+
+    def close(self) -> None:
+        """Publishes the open segment, if it has rows."""
+        if not self._ids:
+            return
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        digest = self.store.put_segment(
+            self.space,
+            np.concatenate(self._keys),
+            self._ids,
+            np.concatenate(self._features),
+            {**self.provenance, "made": made},
+        )
+        self.published.append(digest)
+        self._keys, self._ids, self._features = [], [], []
