@@ -1,0 +1,211 @@
+"""One run: one protocol on one task family, one feature space, one n_train, one seed; from the store and back to it."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Num, Shaped
+
+from probe.engine import Engine, Outcome, Problem
+from probe.newt import Labels
+from probe.protocol import Classifier, LinearSVM, Protocol
+from probe.sampling import NTrain, Sample, sample
+from probe.scores import score
+from store import Collection, FeatureSpace, Store
+from store.canonical import digest_of
+from store.runs import Run
+
+VERSIONS = ("backbone-bench", "numpy", "polars", "scikit-learn", "scipy")
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What the runs over one feature space share: labels, and the features of their images, read once.
+
+    image_ids  every image that some task needs, sorted
+    features   (n, d) in the stored dtype, in that order
+    """
+
+    store: Store
+    space: FeatureSpace
+    collection: Collection
+    labels: Labels
+    tasks: str
+    image_ids: Shaped[np.ndarray, " n"]
+    features: Num[np.ndarray, "n d"]
+
+    @classmethod
+    def read(cls, store: Store, space: FeatureSpace, collection: Collection, labels: Labels, tasks: str) -> "Inputs":
+        """Errors: MissingRows where the space lacks images that the labels name."""
+        image_ids = labels.image_ids
+        features = store.read(space, collection, image_ids)
+        return cls(store, space, collection, labels, tasks, np.array(image_ids), features)
+
+    def rows_of(self, image_ids: np.ndarray) -> np.ndarray:
+        """Features of some images, (m, d)."""
+        return self.features[np.searchsorted(self.image_ids, image_ids)]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is asked of a run beside its inputs."""
+
+    protocol: Protocol
+    n_train: NTrain
+    seed: int
+    svm: str
+    engine: Engine
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.protocol.classifier(self.n_train, self.svm)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can be looked up or made: its ID covers all that decides the outcome."""
+
+    inputs: Inputs
+    spec: Spec
+    samples: tuple[Sample, ...]
+    run_id: str
+
+    def existing(self) -> list[Run]:
+        """Runs of this ID in the store."""
+        return list(self.inputs.store.runs(self.run_id))
+
+
+def prepare(inputs: Inputs, spec: Spec) -> Prepared:
+    """Draws the training sets and names the run. Nothing is fitted.
+
+    The ID is SHA-256 of the canonical JSON of: protocol and its parameters, kind of SVM, ordered training and test
+    IDs with labels, SHA-256 of the feature rows used, backend and its version, n_train, seed.
+    """
+    samples = tuple(sample(task, spec.n_train, spec.seed) for task in inputs.labels.tasks)
+    used = np.unique(np.concatenate([*(s.image_ids for s in samples), *(t.test_ids for t in inputs.labels.tasks)]))
+    rows = np.ascontiguousarray(inputs.rows_of(used))
+    identity = {
+        "tasks": inputs.tasks,
+        "protocol": spec.protocol.name,
+        "parameters": spec.protocol.parameters(),
+        "svm": _svm(spec.classifier),
+        "n_train": spec.n_train,
+        "seed": _seed(spec),
+        "backend": [spec.engine.name, spec.engine.version],
+        "train": [[s.task, s.image_ids.tolist(), s.y.tolist()] for s in samples],
+        "test": [[t.name, t.test_ids.tolist(), t.test_y.tolist()] for t in inputs.labels.tasks],
+        "features": [used.tolist(), hashlib.sha256(rows.view(np.uint8).data).hexdigest()],
+    }
+    return Prepared(inputs, spec, samples, digest_of(identity))
+
+
+def execute(
+    prepared: Prepared, *, jobs: int, progress: Callable[[str], None] = lambda task: None
+) -> Run:
+    """Fits, predicts, scores and publishes. `progress` is told each task as it is finished.
+
+    Errors: BBError naming the task that can't be fitted; then nothing is published.
+    """
+    inputs, spec = prepared.inputs, prepared.spec
+    started, clock = datetime.now(UTC), time.monotonic()
+    outcomes: dict[str, Outcome] = {}
+    for outcome in spec.engine.solve(_problems(prepared), spec.classifier, jobs=jobs):
+        outcomes[outcome.task] = outcome
+        progress(outcome.task)
+    predictions = _predictions(inputs.labels, outcomes)
+    train = pl.concat(
+        [pl.DataFrame({"task": [s.task] * len(s.y), "image_id": s.image_ids, "y": s.y}) for s in prepared.samples]
+    )
+    notes = {s.task: [*s.notes, *outcomes[s.task].notes] for s in prepared.samples}
+    record = {
+        "run_id": prepared.run_id,
+        "tasks": inputs.tasks,
+        "protocol": spec.protocol.name,
+        "parameters": spec.protocol.parameters(),
+        "n_train": spec.n_train,
+        "seed": _seed(spec),
+        "svm": _svm(spec.classifier),
+        "backend": spec.engine.name,
+        "backend_version": spec.engine.version,
+        "identical_to_sklearn": spec.engine.identical,
+        "space": inputs.space.key,
+        "collection": inputs.collection.digest,
+        "collection_name": inputs.collection.name,
+        "backbones": inputs.store.backbones(inputs.space),
+        "scores": score(predictions),
+        "hyperparameters": {task: {**o.parameters, "cv_score": o.cv_score} for task, o in sorted(outcomes.items())},
+        "notes": {task: said for task, said in sorted(notes.items()) if said},
+        "provenance": {
+            "made": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - clock, 3),
+            "versions": _versions(),
+            "extraction": _extraction(inputs),
+        },
+    }
+    return inputs.store.put_run(record, predictions, train)
+
+
+def _problems(prepared: Prepared) -> Iterator[Problem]:
+    inputs = prepared.inputs
+    for task, drawn in zip(inputs.labels.tasks, prepared.samples, strict=True):
+        x_train, x_test = prepared.spec.protocol.preprocess(
+            inputs.rows_of(drawn.image_ids), inputs.rows_of(task.test_ids)
+        )
+        yield Problem(task.name, x_train, drawn.y, x_test)
+
+
+def _predictions(labels: Labels, outcomes: dict[str, Outcome]) -> pl.DataFrame:
+    tables = []
+    for task in labels.tasks:
+        outcome = outcomes[task.name]
+        n = len(task.test_ids)
+        tables.append(
+            pl.DataFrame(
+                {
+                    "task": [task.name] * n,
+                    "cluster": [task.cluster] * n,
+                    "subcluster": pl.Series([task.subcluster] * n, dtype=pl.String),
+                    "image_id": task.test_ids,
+                    "y_true": task.test_y,
+                    "y_pred": outcome.y_pred.astype(np.uint8),
+                    "decision": outcome.decision,
+                    "score": (outcome.y_pred == task.test_y).astype(np.float32),
+                }
+            )
+        )
+    return pl.concat(tables)
+
+
+def _svm(classifier: Classifier) -> str:
+    return "linear" if isinstance(classifier, LinearSVM) else "search"
+
+
+def _seed(spec: Spec) -> int | None:
+    """There is one way to take all images, so no seed."""
+    return None if spec.n_train == "all" else spec.seed
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            found[name] = ""
+    return found
+
+
+def _extraction(inputs: Inputs) -> list[dict[str, Any]]:
+    """Library versions and devices of the segments, each distinct set once."""
+    distinct: list[dict[str, Any]] = []
+    for segment in inputs.store.segments(inputs.space):
+        facts = {key: value for key, value in sorted(segment.provenance.items()) if key != "made"}
+        if facts not in distinct:
+            distinct.append(facts)
+    return distinct

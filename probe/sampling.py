@@ -1,0 +1,83 @@
+"""Few-shot training sets that anyone can draw again with nothing but SHA-256.
+
+Within a task and class, training images are ordered by SHA-256 of "{seed}/{task}/{image_id}" in UTF-8, and
+the first so many are taken. So a smaller training set is part of every larger one of the same seed, and what
+is drawn depends on no library's random stream, on no row order and on no other task.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from probe.newt import Task
+from store.errors import UsageError
+
+# The number of training images of a task, over both classes, at least 2; or all there are.
+NTrain: TypeAlias = int | Literal["all"]
+
+SEED_OF_ALL = 0  # there is one way to take everything, but fitting depends on the order of the rows
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The training set of a task in the order fitted: class 0, then class 1, each in hash order."""
+
+    task: str
+    image_ids: Shaped[np.ndarray, " n"]
+    y: UInt8[np.ndarray, " n"]
+    notes: tuple[str, ...] = ()
+
+
+def parse_n_train(value: str | int) -> NTrain:
+    """`--n-train` as typed ("10", "all") or given from Python. Errors: UsageError for anything below 2."""
+    if value == "all":
+        return "all"
+    try:
+        n_train = int(value)
+    except ValueError:
+        raise UsageError(f"--n-train {value!r} is no number; give one from 2 up, or --n-train all.") from None
+    if n_train <= 0:
+        raise UsageError(
+            f"--n-train {n_train} leaves nothing to train on; to take every image use --n-train all."
+        )
+    if n_train == 1:
+        raise UsageError("--n-train 1 can't hold both classes; the smallest training set is --n-train 2.")
+    return n_train
+
+
+def sample(task: Task, n_train: NTrain, seed: int) -> Sample:
+    """Draw a task's training set: n_train // 2 images of class 0 and the rest of class 1.
+
+    "all" takes every image, in the order of seed 0 whatever the seed. A class that has too few images is
+    taken whole, and a note says so. Errors: UsageError as `parse_n_train`.
+    """
+    n_train = parse_n_train(n_train)
+    n_per_class: list[int | None]
+    if n_train == "all":
+        seed, n_per_class = SEED_OF_ALL, [None, None]
+    else:
+        n_per_class = [n_train // 2, n_train - n_train // 2]
+    drawn: list[list[str]] = []
+    notes: list[str] = []
+    for label, n in enumerate(n_per_class):
+        ordered = hash_order(task.train_ids[task.train_y == label].tolist(), task=task.name, seed=seed)
+        drawn.append(ordered[:n])
+        if n and len(ordered) < n:
+            notes.append(
+                f"class {label} has {len(ordered)} training images, not the {n} asked for; all are used"
+            )
+    y = np.repeat(np.array([0, 1], dtype=np.uint8), [len(ids) for ids in drawn])
+    return Sample(task.name, np.array(drawn[0] + drawn[1], dtype=np.str_), y, tuple(notes))
+
+
+def hash_order(image_ids: Sequence[str], *, task: str, seed: int) -> list[str]:
+    """Image IDs of one task and class in the order in which they are drawn."""
+
+    def digest(image_id: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{task}/{image_id}".encode()).digest()
+
+    return sorted(image_ids, key=digest)

@@ -1,0 +1,67 @@
+"""Scores: a worked example, and what is refused."""
+
+import json
+
+import polars as pl
+import pytest
+
+from probe.scores import mean_over_seeds, score
+from store.errors import BBError
+
+PREDICTIONS = pl.DataFrame(
+    {
+        "task": ["one"] * 2 + ["two"] * 4,
+        "cluster": ["a"] * 2 + ["b"] * 4,
+        "subcluster": [None] * 2 + ["class"] * 4,
+        "image_id": ["x", "y", "x", "y", "z", "w"],
+        "y_true": [0, 1, 0, 0, 0, 1],
+        "y_pred": [0, 1, 0, 1, 1, 1],
+        "decision": [-1.0, 1.0, -1.0, 1.0, 1.0, 1.0],
+        "score": [1.0, 1.0, 1.0, 0.0, 0.0, 1.0],
+    }
+)
+
+
+def test_worked_example():
+    expected = {
+        "mean": 4 / 6,
+        "mean_over_tasks": (1.0 + 0.5) / 2,
+        "chance": 0.5,
+        "majority": (2 * 0.5 + 4 * 0.75) / 6,
+        "n": 6,
+        "clusters": {"a": {"mean": 1.0, "n": 2}, "b": {"mean": 0.5, "n": 4}},
+        "subclusters": {"b/class": {"mean": 0.5, "n": 4}},
+        "tasks": {
+            "one": {"mean": 1.0, "n": 2, "majority": 0.5},
+            "two": {"mean": 0.5, "n": 4, "majority": 0.75},
+        },
+    }
+    scores = score(PREDICTIONS)
+    assert scores == expected
+    assert json.loads(json.dumps(scores)) == scores
+    shuffled = score(PREDICTIONS.sample(fraction=1, shuffle=True, seed=3))
+    assert json.dumps(shuffled) == json.dumps(scores)  # in the same order too
+
+
+def test_no_subclusters_at_all():
+    assert score(PREDICTIONS.with_columns(subcluster=pl.lit(None, dtype=pl.String)))["subclusters"] == {}
+
+
+def test_nothing_and_twice_are_refused():
+    with pytest.raises(BBError, match="no predictions to score; does the labels file have test images"):
+        score(PREDICTIONS.clear())
+    with pytest.raises(
+        BBError, match="task 'two' has more than one prediction for image 'z'; it needs exactly one"
+    ):
+        score(pl.concat([PREDICTIONS, PREDICTIONS[4:5]]))
+
+
+def test_seeds_are_averaged_row_by_row():
+    other = PREDICTIONS.with_columns(score=1 - pl.col("score")).reverse()
+    third = PREDICTIONS.with_columns(score=pl.lit(0.0))
+    averaged = mean_over_seeds([PREDICTIONS, other, third])
+    assert averaged.columns == ["task", "image_id", "score"]
+    assert averaged["score"].to_list() == pytest.approx([1 / 3] * 6)
+    assert mean_over_seeds([PREDICTIONS])["image_id"].to_list() == ["x", "y", "w", "x", "y", "z"]
+    with pytest.raises(BBError, match="tested on different images, so their seeds can't be averaged"):
+        mean_over_seeds([PREDICTIONS, PREDICTIONS[1:]])
