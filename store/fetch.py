@@ -13,16 +13,17 @@ import socket
 import ssl
 import tarfile
 import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
+from os.path import lexists
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, build_opener
 
 from store.errors import BBError
 
@@ -33,17 +34,16 @@ PASSING = {408, 429, 500, 502, 503, 504}
 UNREACHED = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH}
 LONGEST_PAUSE = 60.0  # seconds
 
-# NeWT's 36,000 photographs hardly compress; a table of text may shrink twentyfold. Beyond that lies mischief.
-MAX_MEMBERS = 500_000
+# Photographs hardly compress, a table of text may shrink twentyfold; beyond that lies mischief.
 MAX_GROWTH = 20
 ALWAYS_ALLOWED = 1 << 30  # bytes
+MAX_MEMBERS = 500_000
 MAX_DEPTH = 64
-MAX_READ = CHUNK  # also bounds a tar header, which tarfile would otherwise read whole whatever size it claims
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file at a URL that never changes: `md5` in hex, and its exact size in `bytes` where it is known."""
+    """A file at a URL that never changes: `md5` in hex, and its exact size in `bytes` where that is known."""
 
     url: str
     md5: str
@@ -66,191 +66,324 @@ def download(
     """Have `archive` in `folder`, whole and checked, and return its path.
 
     What arrives is kept as NAME.part until its md5 is right, so a cut connection or a killed process costs
-    nothing that has come; a complete NAME is not fetched again, one with another md5 is replaced in the end.
+    nothing that has come. A complete NAME is not fetched again; one with another md5 is replaced in the end.
     `progress` is told bytes there and bytes in all (None if unknown). A passing fault is tried again after
-    `pause`, until `tries` attempts in a row got no further. Proxy variables and SSL_CERT_FILE are honoured.
-
-    Raises BBError for all that a person can mend: network, server, disk, a wrong md5.
+    a `pause`, until `tries` attempts in a row got no further; `timeout` bounds a silence, in seconds. Proxy
+    variables and SSL_CERT_FILE are honoured. Raises BBError for all that a person can mend.
     """
     path, part = folder / archive.name, folder / f"{archive.name}.part"
     with _on_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists() and _md5(path) == archive.md5:
             return path
-        file = FileIO(part, "ab")  # unbuffered: what has come is on its way to the disk, whatever kills us
+        file = FileIO(part, "ab")  # unbuffered: a killed process leaves all that it was sent
     with file:
-        _lock(file, part)
-        _fetch(archive, file, folder, progress or _silent, tries, timeout, pause)
+        _lock(file.fileno(), part)
+        most, reached, failures = file.seek(0, os.SEEK_END), False, 0
+        while True:
+            try:
+                _attempt(archive, file, folder, timeout, progress or (lambda done, total: None))
+                break
+            except (OSError, http.client.HTTPException) as error:  # the network's: _on_disk takes the disk's
+                have = file.seek(0, os.SEEK_END)
+                failures = 0 if have > most else failures + 1
+                reached, most = reached or have > most, max(have, most)
+                reason = getattr(error, "reason", None)  # urllib wraps some faults, not all
+                cause = reason if isinstance(reason, Exception) else error
+                if failures >= tries or not _is_passing(cause, reached):
+                    raise BBError(f"{archive.url}: {_explain(cause, folder, failures)}") from error
+                pause(min(2.0**failures, LONGEST_PAUSE))
         with _on_disk(part):
             if (found := _md5(part)) != archive.md5:
                 part.unlink()
                 raise BBError(
-                    f"{archive.url}: what came has md5 {found}, but {archive.md5} is expected. It was removed; "
-                    "run again. If it comes out the same, a proxy alters it or the publisher has changed it."
+                    f"{archive.url}: what came has md5 {found}, but {archive.md5} is expected. It was "
+                    "removed; run again. If it comes out the same, a proxy alters it or the publisher has "
+                    "changed it."
                 )
             os.fsync(file.fileno())
             os.replace(part, path)
-            _fsync_folder(folder)
     return path
 
 
-def _fetch(
-    archive: Archive,
-    file: FileIO,
-    folder: Path,
-    progress: Progress,
-    tries: int,
-    timeout: float,
-    pause: Callable[[float], None],
-) -> None:
-    """Attempt after attempt, until the file is whole or nothing more comes."""
-    opener = urllib.request.build_opener()  # a fresh one sees today's proxy variables, urlopen's is kept for good
-    start = farthest = _size(file)
-    failures = 0
-    while True:
-        try:
-            return _attempt(archive, file, folder, opener, progress, timeout)
-        except (OSError, http.client.HTTPException) as error:  # the network's: _on_disk has turned the disk's
-            failures = 0 if _size(file) > farthest else failures + 1
-            farthest = max(farthest, _size(file))
-            cause = _cause(error)
-            if failures >= tries or not _is_passing(cause, reached=farthest > start):
-                raise BBError(f"{archive.url}: {_explain(cause, archive, folder, failures)}") from error
-            pause(min(_retry_after(cause) or 2.0**failures, LONGEST_PAUSE))
-
-
-def _attempt(
-    archive: Archive,
-    file: FileIO,
-    folder: Path,
-    opener: urllib.request.OpenerDirector,
-    progress: Progress,
-    timeout: float,
-) -> None:
-    """One request that appends what the file lacks, from the start if the server knows no ranges (RFC 9110, 14).
+def _attempt(archive: Archive, file: FileIO, folder: Path, timeout: float, progress: Progress) -> None:
+    """One request that appends what `file` lacks, or all of it if the server knows no ranges (RFC 9110, 14).
 
     No If-Range: the md5 names the content, so a file that changed in between is found out in any case.
     """
-    have = _size(file)
-    if archive.bytes is not None and have >= archive.bytes:
-        if have == archive.bytes:
-            return
-        have = _start_over(file, folder)
+    have = file.seek(0, os.SEEK_END)
+    if archive.bytes is not None and have > archive.bytes:
+        have = file.truncate(0)
+    if have == archive.bytes:
+        return
     headers = {"User-Agent": "bb"} | ({"Range": f"bytes={have}-"} if have else {})
+    opener = build_opener()  # urlopen would keep the proxies that it saw first
     try:
-        response = opener.open(urllib.request.Request(archive.url, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as error:
+        response = opener.open(Request(archive.url, headers=headers), timeout=timeout)
+    except HTTPError as error:
         if error.code != 416 or not have:
             raise
         if error.headers["Content-Range"] == f"bytes */{have}":
             return
-        _start_over(file, folder)
-        raise ConnectionError("the server has less than the .part that was here, which is removed") from error
+        file.truncate(0)
+        raise ConnectionError("the server has less than what was here, which is dropped") from error
     with response:
-        total = response.length  # of the body; None where the server doesn't say
+        total: int | None = response.length  # of this body; None where the server doesn't say
         if response.status == 206:
-            sent = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", response.headers["Content-Range"] or "")
+            sent = re.fullmatch(r"bytes (\d{1,18})-\d+/(\d{1,18})", response.headers["Content-Range"] or "")
             if sent is None or int(sent[1]) != have:
-                _start_over(file, folder)
+                file.truncate(0)
                 raise ConnectionError("the server sent another range than asked")
-            total = int(sent[2]) if sent[2] != "*" else total and have + total
-        elif have:
-            have = _start_over(file, folder)
+            total = int(sent[2])
         if archive.bytes is not None and total not in (None, archive.bytes):
             raise BBError(
-                f"{archive.url}: the server sends {total:,} bytes, but {archive.bytes:,} are expected. A proxy's "
-                f"login page may stand between, or the publisher has changed it. {_by_hand(folder)}"
+                f"{archive.url}: the server sends {total:,} bytes, but {archive.bytes:,} are expected. "
+                f"A proxy's login page may stand between, or the publisher has changed it. {_by_hand(folder)}"
             )
-        expected = archive.bytes if total is None else total
-        _check_room(folder, archive.url, (expected or have) - have)
-        progress(have, expected)
-        while (expected is None or have <= expected) and (chunk := response.read1(CHUNK)):
-            _write(file, chunk, folder)
+        if response.status != 206:
+            have = file.truncate(0)
+        total = archive.bytes if total is None else total
+        _check_room(folder, archive.url, (total or have) - have)
+        progress(have, total)
+        while (total is None or have <= total) and (chunk := response.read1(CHUNK)):
+            with _on_disk(folder):
+                _write(file, chunk)
             have += len(chunk)
-            progress(have, expected)
-    if expected is not None and have < expected:  # http.client takes an early end for the end
-        raise ConnectionError(f"cut off after {have:,} of {expected:,} bytes")
-
-
-def _cause(error: Exception) -> Exception:
-    reason = getattr(error, "reason", None)  # urllib wraps some faults in URLError and passes others as they are
-    return reason if isinstance(reason, Exception) else error
+            progress(have, total)
+    if total is not None and have < total:  # http.client takes an early end for the end
+        raise ConnectionError(f"cut off after {have:,} of {total:,} bytes")
 
 
 def _is_passing(cause: Exception, reached: bool) -> bool:
-    if isinstance(cause, urllib.error.HTTPError):
+    if isinstance(cause, HTTPError):
         return cause.code in PASSING
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return False
     if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in UNREACHED:
-        return reached  # a line that drops comes back; one that was never there is said at once
-    return True
+        return reached  # a line that dropped comes back; one that was never there is said at once
+    return not isinstance(cause, ssl.SSLCertVerificationError)
 
 
-def _retry_after(cause: Exception) -> float | None:
-    wish = cause.headers["Retry-After"] if isinstance(cause, urllib.error.HTTPError) else None
-    return float(wish) if re.fullmatch(r"[0-9]{1,9}", wish or "") else None
-
-
-def _explain(cause: Exception, archive: Archive, folder: Path, failures: int) -> str:
-    if isinstance(cause, urllib.error.HTTPError):
-        answer = f"the server answers {cause.code} {http.client.responses.get(cause.code, '')}".rstrip()
-        if cause.code in PASSING:
-            return f"{answer}, {failures} times in a row. Run again later; what has come is kept."
-        return f"{answer}. The publisher may have moved it. If you can reach it otherwise: {_by_hand(folder)}"
-    if isinstance(cause, socket.gaierror):
-        return (
-            f"{urlsplit(archive.url).hostname} can't be found ({cause.strerror}); this machine seems to be offline. "
-            f"Behind a proxy, set HTTPS_PROXY (a proxy that is set may be misspelt). {_by_hand(folder)}"
-        )
-    if isinstance(cause, ssl.SSLError):
-        detail = getattr(cause, "verify_message", "") or cause.reason
-        return (
-            f"no trusted TLS connection ({detail}). Where a proxy re-signs connections, set SSL_CERT_FILE to a PEM "
-            f"file with its root certificate. {_by_hand(folder)}"
-        )
+def _explain(cause: Exception, folder: Path, failures: int) -> str:
     times = f", {failures} times in a row" if failures > 1 else ""
-    return (
-        f"the connection failed{times} ({str(cause) or type(cause).__name__}). Run again; what has come is kept. "
-        f"Behind a proxy, set HTTPS_PROXY. {_by_hand(folder)}"
-    )
+    match cause:
+        case HTTPError() if cause.code in PASSING:
+            fault = f"the server answers {_status(cause)}{times}. Run again later; what has come is kept."
+        case HTTPError():
+            fault = f"the server answers {_status(cause)}. It may have moved, or a proxy may forbid it."
+        case socket.gaierror():
+            fault = (
+                f"no address is found for it ({cause.strerror}), so this machine seems to be offline. Behind "
+                "a proxy, set HTTPS_PROXY, and see that it is spelt right."
+            )
+        case ssl.SSLError():
+            detail = getattr(cause, "verify_message", cause.reason)
+            fault = (
+                f"no trusted TLS connection ({detail}). If a proxy re-signs connections, set SSL_CERT_FILE "
+                "to a PEM file with its root certificate."
+            )
+        case _:
+            fault = (
+                f"the connection failed{times} ({str(cause) or type(cause).__name__}). Run again; what has "
+                "come is kept. Behind a proxy, set HTTPS_PROXY."
+            )
+    return f"{fault} {_by_hand(folder)}"
+
+
+def _status(error: HTTPError) -> str:
+    return f"{error.code} {http.client.responses.get(error.code, '')}".rstrip()  # not the server's own words
 
 
 def _by_hand(folder: Path) -> str:
     return f"Or download that URL by hand into {folder} and run again."
 
 
-def is_unpacked(archive: Path, folder: Path) -> bool:
-    """Whether `unpack` has finished here and nothing of it is gone; the archive itself may be."""
-    names = _named_by(_marker(archive, folder))
-    return bool(names) and all(os.path.lexists(folder / name) for name in names)
-
-
 def unpack(archive: Path, folder: Path, *, progress: Progress | None = None) -> list[str]:
     """Unpack a tar.gz into `folder` and return the names of its top-level entries.
 
-    Nothing in the archive is trusted: plain files and folders only, inside `folder`, over nothing that is there,
-    with the modes of the umask, bounded in number and size. All goes to .NAME.unpacking first; once it is whole,
-    .NAME.unpacked lists the entries, which are then renamed into place. That list is what tells a finished
-    unpacking, and lets a killed one be finished; remove entries and it is done anew. `progress` is told the
-    bytes read of the archive's.
+    Nothing in the archive is trusted: plain files and folders only, inside `folder`, over nothing that is
+    there, with the umask's modes, bounded in number and size. All goes to .NAME.unpacking first; once that is
+    whole, .NAME.unpacked lists its entries, and they are renamed into place. From the list a later call knows
+    what is done (and does nothing) or was killed half-way (and goes on); an entry that has gone is unpacked
+    anew. `progress` is told the bytes read of the archive's. Raises BBError that names each refused member,
+    or says what ails the archive or the disk.
 
-    Raises BBError naming each refused member, or what ails the archive or the disk. tarfile's own data filter
-    isn't used: Python 3.11.0 to 3.11.3 lack it, and it mends absolute paths and lets links pass.
+    tarfile's own data filter isn't used: Python 3.11.0 to 3.11.3 lack it, and it lets links pass.
     """
     marker, staging = _marker(archive, folder), folder / f".{archive.name}.unpacking"
-    names = _named_by(marker)
     if is_unpacked(archive, folder):
-        return names
-    with _on_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        return _listed(marker)
+    with _on_disk(archive, "read"):
         raw = archive.open("rb")
     with raw:
-        _lock(raw, archive)
-        if not names or not all(os.path.lexists(at / name) for name in names for at in (folder, staging)):
-            pass
+        _lock(raw.fileno(), archive)
+        names = _listed(marker)
+        if not names or not all(lexists(staging / name) or lexists(folder / name) for name in names):
+            try:
+                names = _unpack_aside(archive, raw, staging, progress or (lambda done, total: None))
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
+            with _on_disk(marker):
+                marker.write_text(json.dumps(names))
+        with _on_disk(folder):
+            for name in names:
+                if lexists(staging / name):
+                    os.rename(staging / name, folder / name)
+        shutil.rmtree(staging, ignore_errors=True)
     return names
 
 
-def _silent(done: int, total: int | None) -> None:
-    pass
+def is_unpacked(archive: Path, folder: Path) -> bool:
+    """Whether `unpack` has finished here and every entry is still there; the archive itself may be gone."""
+    names = _listed(_marker(archive, folder))
+    return bool(names) and all(lexists(folder / name) for name in names)
+
+
+def _marker(archive: Path, folder: Path) -> Path:
+    return folder / f".{archive.name}.unpacked"
+
+
+def _listed(marker: Path) -> list[str]:
+    try:
+        return list(json.loads(marker.read_text()))
+    except (OSError, ValueError):  # none, or one cut short
+        return []
+
+
+def _unpack_aside(archive: Path, raw: IO[bytes], staging: Path, progress: Progress) -> list[str]:
+    size = os.fstat(raw.fileno()).st_size
+    limit = max(ALWAYS_ALLOWED, MAX_GROWTH * size)
+    names: dict[str, None] = {}  # in order, and quick to ask
+    refused: list[str] = []
+    with _on_disk(staging):
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+    _check_room(staging.parent, archive, size)
+    try:
+        stream = cast(IO[bytes], _Inflated(gzip.GzipFile(fileobj=raw), limit))
+        with tarfile.TarFile(fileobj=stream) as tar:
+            for number, member in enumerate(tar):
+                shown = repr(member.name[:200])
+                if number >= MAX_MEMBERS or not 0 <= member.size <= limit - member.offset_data:
+                    raise tarfile.ReadError(f"{shown} goes beyond {limit:,} bytes or {MAX_MEMBERS:,} members")
+                parts = [part for part in member.name.split("/") if part not in ("", ".")]
+                target = staging.joinpath(*parts)
+                if fault := _fault(member, target):
+                    refused.append(f"{shown} ({fault})")
+                elif parts and not refused:
+                    if parts[0] not in names:
+                        _check_free(staging.with_name(parts[0]), _marker(archive, staging.parent))
+                        names[parts[0]] = None
+                    _write_member(tar, member, target)
+                progress(raw.tell(), size)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BBError(f"{archive}: no sound tar.gz ({error}). Remove it, and download it again.") from error
+    if refused or not names:
+        more = f" and {len(refused) - 10:,} more" if len(refused) > 10 else ""
+        raise BBError(
+            f"{archive}: nothing was unpacked, since it holds {', '.join(refused[:10]) or 'nothing'}{more}. "
+            "Such an archive isn't to be trusted: remove it, and get it from its publisher."
+        )
+    return list(names)
+
+
+def _fault(member: tarfile.TarInfo, target: Path) -> str | None:
+    parts = member.name.split("/")
+    if member.name.startswith("/"):
+        return "an absolute path"
+    if ".." in parts:
+        return "a path that leads outside"
+    if member.issym() or member.islnk():
+        return "a link"
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        return "neither a plain file nor a folder"
+    if "\0" in member.name or len(parts) > MAX_DEPTH:
+        return "no name for a file"
+    return "a second file of that name" if member.isreg() and lexists(target) else None
+
+
+def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    source = tar.extractfile(member)
+    with _on_disk(target):
+        (target.parent if source else target).mkdir(parents=True, exist_ok=True)
+        if source is None:  # a folder
+            return
+        file = FileIO(target, "xb")
+    with file:
+        while chunk := source.read(CHUNK):
+            with _on_disk(target):
+                _write(file, chunk)
+
+
+@dataclass(frozen=True)
+class _Inflated:
+    """What gzip yields, as tarfile reads it: forward only, bounded in all and at a time.
+
+    tarfile reads an extended header in one piece whatever size it claims, and its older versions run in
+    circles when that size is negative.
+    """
+
+    source: gzip.GzipFile
+    limit: int
+
+    def tell(self) -> int:
+        return self.source.tell()
+
+    def seek(self, offset: int) -> int:
+        self._check(offset - self.tell(), self.limit)
+        return self.source.seek(offset)
+
+    def read(self, size: int) -> bytes:
+        self._check(size, CHUNK)
+        return self.source.read(size)
+
+    def _check(self, size: int, most: int) -> None:
+        if not 0 <= size <= most or self.tell() + size > self.limit:
+            raise tarfile.ReadError(f"a step of {size:,} bytes at {self.tell():,} of at most {self.limit:,}")
+
+
+def _check_free(path: Path, marker: Path) -> None:
+    if lexists(path) or path == marker:
+        raise BBError(
+            f"{path}: something is there already that bb didn't unpack, or not wholly. If you know it to be "
+            "whole, use it as it is; otherwise move it away and run again."
+        )
+
+
+def _check_room(folder: Path, what: str | Path, needed: int) -> None:
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise BBError(
+            f"{folder}: {what} needs {needed:,} bytes here, and {free:,} are free. "
+            "Make room or choose another folder, and run again."
+        )
+
+
+@contextmanager
+def _on_disk(path: Path, verb: str = "written") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fault = "the disk or your quota is full. Make room or choose another folder, and run again."
+        else:
+            fault = f"can't be {verb} ({error.strerror or error}). Mend that, or choose another folder."
+        raise BBError(f"{path}: {fault}") from error
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BBError(f"{path}: another process is at work on it. Wait for it, and run again.") from None
+    except OSError:
+        pass  # a file system without locks; the md5 still tells
+
+
+def _write(file: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
