@@ -1,0 +1,139 @@
+"""From a folder of images to a collection: which images are there, and what their bytes hash to."""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from extract import images
+from store import BBError, Entry, UsageError
+from store.collection import normalise_id, some
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+NEWT_IMAGES = "newt2021_images"
+
+
+def find_images(root: Path) -> dict[str, Path]:
+    """Image ID → file, sorted by ID.
+
+    In NeWT's layout (a folder `newt2021_images`) the ID is the file's name without `.jpg`; elsewhere it is the POSIX
+    path below `root` with extension, in NFC. Folders are searched recursively, hidden ones and links to folders not.
+    Raises UsageError where there is no such folder or no image, BBError where two files have one ID.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder: give --data NAME=DIR the folder that holds the images.")
+    newt = root / NEWT_IMAGES
+    base = newt if newt.is_dir() else root
+    found: dict[str, Path] = {}
+    for folder, folders, files in os.walk(base):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                continue
+            relative = path.relative_to(base)
+            image_id = normalise_id((relative.with_suffix("") if base is newt else relative).as_posix())
+            if image_id in found:
+                raise BBError(f"{found[image_id]} and {path} are both image {image_id!r}. Rename one of them.")
+            found[image_id] = path
+    if not found:
+        raise UsageError(f"{base} holds no image ({some(sorted(SUFFIXES), 9)}): is it the right folder?")
+    return dict(sorted(found.items()))
+
+
+@dataclass
+class HashMemory:
+    """What files hashed to, remembered by path, size and modification time (nanoseconds) in a small SQLite file.
+
+    A mere convenience: extraction hashes the bytes that it decodes once more, so a file that was changed behind its
+    modification time's back is reported, never embedded under a wrong key.
+    """
+
+    database: sqlite3.Connection
+
+    @classmethod
+    def open(cls, path: Path | None) -> "HashMemory":
+        """Opens or makes the memory; None, or a place that can't be written, gives one that forgets."""
+        try:
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(path or ":memory:", timeout=30, check_same_thread=False)
+            database.execute("CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stat TEXT, entry TEXT)")
+        except (OSError, sqlite3.Error):
+            database = sqlite3.connect(":memory:", check_same_thread=False)
+            database.execute("CREATE TABLE file (path TEXT PRIMARY KEY, stat TEXT, entry TEXT)")
+        return cls(database)
+
+    def __enter__(self) -> "HashMemory":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.database.close()
+
+    def recall(self) -> dict[str, tuple[str, str]]:
+        """Everything remembered: path → (stat, entry)."""
+        return {path: (stat, entry) for path, stat, entry in self.database.execute("SELECT * FROM file")}
+
+    def keep(self, rows: list[tuple[str, str, str]]) -> None:
+        try:
+            with self.database:
+                self.database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", rows)
+        except sqlite3.Error:
+            pass  # a full disk or a lock on a network file system costs a second hashing, nothing else
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds: files and entries by image ID, sorted, and what can't be read (image ID → reason)."""
+
+    files: dict[str, Path]
+    entries: list[Entry]
+    failed: dict[str, str]
+
+
+def scan(
+    files: dict[str, Path],
+    memory: HashMemory,
+    *,
+    threads: int = 4,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Scan:
+    """Hashes what the memory does not know. `progress` is told how many files are done."""
+    known = memory.recall()
+    fresh: list[tuple[str, str, str]] = []
+    entries: list[Entry] = []
+    failed: dict[str, str] = {}
+
+    def look(image_id: str, path: Path) -> Entry | str:
+        where = os.path.abspath(path)
+        try:
+            stat = os.stat(path)
+            state = f"{stat.st_size}:{stat.st_mtime_ns}"
+            if where in known and known[where][0] == state:
+                sha256, width, height = json.loads(known[where][1])
+            else:
+                data = path.read_bytes()
+                sha256 = hashlib.sha256(data).hexdigest()
+                width, height = images.size(data) or (None, None)
+                fresh.append((where, state, json.dumps([sha256, width, height])))
+        except OSError as error:
+            return f"can't be read: {error.strerror}"
+        return Entry(image_id, bytes.fromhex(sha256), stat.st_size, width, height)
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for image_id, found in zip(files, pool.map(look, files.keys(), files.values()), strict=True):
+                if isinstance(found, str):
+                    failed[image_id] = found
+                else:
+                    entries.append(found)
+                progress(len(entries) + len(failed))
+        finally:
+            pool.shutdown(cancel_futures=True)
+            memory.keep(fresh)
+    return Scan(files, entries, failed)

@@ -1,0 +1,63 @@
+"""A loaded backbone with all that decides and describes what it makes: numerics, feature spaces, provenance."""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from extract.backbone import Backbone, load
+from extract.device import Numerics
+from extract.encoder import Encoder
+from extract.name import BackboneName, shared_name
+from extract.space import Spaces, feature_spaces
+
+VERSIONS = ("backbone-bench", "torch", "torchvision", "timm", "open_clip_torch", "pillow", "numpy", "zarr")
+
+
+@dataclass
+class Extractor:
+    """Goes to the device when it is first asked to encode: finding that nothing is missing needs no GPU."""
+
+    name: BackboneName
+    backbone: Backbone
+    numerics: Numerics
+    spaces: Spaces
+    batch_size: int | None
+    compile: bool
+    _encoder: Encoder | None = None
+
+    @classmethod
+    def load(
+        cls, name: BackboneName, numerics: Numerics, *, patch: bool, batch_size: int | None, compile: bool
+    ) -> "Extractor":
+        """Errors: BBError or UsageError where the backbone can't be had, or has no patches and they are asked for."""
+        backbone = load(name)
+        spaces = feature_spaces(str(name), backbone, numerics, patch=patch)
+        return cls(name, backbone, numerics, spaces, batch_size, compile)
+
+    def encoder(self, images: int) -> Encoder:
+        """The network on its device, with a batch size that suits so many images."""
+        if self._encoder is None:
+            self._encoder = Encoder.prepare(
+                self.backbone, self.numerics, batch_size=self.batch_size, compile=self.compile, images=images
+            )
+        return self._encoder
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What each segment says of its making. It names no person, host or path."""
+        return {
+            "backbone": shared_name(self.name),
+            "device": self.numerics.device_name(),
+            "compile": self.compile,
+            "versions": _versions(),
+        }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for distribution in VERSIONS:
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            found[distribution] = ""
+    return found

@@ -1,0 +1,61 @@
+"""Reads, decodes and transforms images in threads, beside the forward pass."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from joblib import cpu_count
+from PIL.Image import Image
+from torch import Tensor
+
+from extract.images import UnreadableImage, decode
+from store import Entry
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image ready for a backbone (pixels: float32, 3 × h × w), or the reason why it is not."""
+
+    entry: Entry
+    pixels: Tensor | None
+    reason: str = ""
+
+
+def load_images(
+    entries: Iterable[Entry],
+    files: dict[str, Path],
+    transform: Callable[[Image], Tensor],
+    *,
+    ahead: int,
+    threads: int | None = None,
+) -> Generator[Loaded]:
+    """Yields the entries in order, at most `ahead` of them loaded before they are asked for.
+
+    Pillow lets the interpreter lock go while it decodes and resizes, so threads do.
+    """
+
+    def load(entry: Entry) -> Loaded:
+        try:
+            data = files[entry.image_id].read_bytes()
+            if hashlib.sha256(data).digest() != entry.image_sha256:
+                return Loaded(entry, None, "changed while bb ran; run again")
+            return Loaded(entry, transform(decode(data)))
+        except (UnreadableImage, MemoryError) as error:
+            return Loaded(entry, None, str(error) or "needs more memory than there is")
+        except OSError as error:
+            return Loaded(entry, None, f"can't be read: {error.strerror or error}")
+
+    with ThreadPoolExecutor(threads or cpu_count(), thread_name_prefix="decode") as pool:
+        waiting: deque[Future[Loaded]] = deque()
+        try:
+            for entry in entries:
+                waiting.append(pool.submit(load, entry))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

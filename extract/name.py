@@ -1,0 +1,103 @@
+"""Names of backbones, as a person types them after --ckpt and as they stand in a run's provenance.
+
+    name  = [ org ":" ] model
+    org   = "open_clip" | "timm" | "timm-vit" (the same as timm); open_clip where none is given
+    model = arch [ tag ] [ "@" path | "/untrained" ]  |  "hf-hub:" owner "/" repo [ "@" revision ]
+    tag   = "/" word for open_clip, "." word for timm
+
+A tag decides weights, view and, in open_clip, the activation. With a path or /untrained it decides the view
+and the activation only. Whether the libraries know a name is found out when it is built: this module imports
+none of them.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from store.errors import UsageError
+
+Org = Literal["open_clip", "timm"]
+HUB = "hf-hub:"
+UNTRAINED = "/untrained"
+
+_ORGS: dict[str, Org] = {"open_clip": "open_clip", "timm": "timm", "timm-vit": "timm"}
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_REPO = re.compile(r"hf-hub:[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_EXAMPLES = "write ViT-B-16/openai, timm:resnet18.a1_in1k, ViT-B-16@weights.safetensors or ViT-B-16/untrained"
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneName:
+    """A parsed name. `str()` gives its canonical form, which parses to an equal name.
+
+    architecture: the library's own name, or "hf-hub:owner/repo[@revision]"
+    tag: which of the library's pretrained weights; None means the library's default (timm) or none
+        (open_clip)
+    path: a local state dict to load instead
+    untrained: seeded random weights
+    """
+
+    org: Org
+    architecture: str
+    tag: str | None = None
+    path: str | None = None
+    untrained: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "BackboneName":
+        """Raises UsageError where `text` is not of the form above; it looks nothing up."""
+        org, model = _split_org(text.strip())
+        if model.startswith(HUB):
+            if not _REPO.fullmatch(model):
+                raise UsageError(f"{text!r} is no name on the hub: write hf-hub:OWNER/REPO[@REVISION]")
+            return cls(org, model)
+        model, at, path = model.partition("@")
+        if at and not path:
+            raise UsageError(f"{text!r} ends in @ without a path: write {model}@PATH, PATH being a state dict")
+        untrained = model.endswith(UNTRAINED)
+        if untrained and at:
+            trained = model.removesuffix(UNTRAINED)
+            raise UsageError(f"{text!r} asks both for a file's weights and for none: write {trained}@{path} or {model}")
+        model = model.removesuffix(UNTRAINED)
+        if org == "timm" and "/" in model:
+            raise UsageError(
+                f"{text!r}: timm's tags follow a dot, so write timm:{model.replace('/', '.')}; "
+                f"a repository on the hub is written timm:{HUB}{model}"
+            )
+        architecture, mark, tag = model.partition("/" if org == "open_clip" else ".")
+        if not _WORD.fullmatch(architecture) or (mark and not _WORD.fullmatch(tag)):
+            raise UsageError(f"{text!r} is no name of a backbone: {_EXAMPLES}")
+        return cls(org, architecture, tag or None, path or None, untrained)
+
+    def __str__(self) -> str:
+        tag = "" if self.tag is None else ("/" if self.org == "open_clip" else ".") + self.tag
+        source = UNTRAINED if self.untrained else "" if self.path is None else f"@{self.path}"
+        return f"{self.org}:{self.architecture}{tag}{source}"
+
+    @property
+    def on_hub(self) -> bool:
+        return self.architecture.startswith(HUB)
+
+
+def _split_org(text: str) -> tuple[Org, str]:
+    head, colon, rest = text.partition(":")
+    if not colon or head == HUB[:-1] or "@" in head:
+        return "open_clip", text
+    if head not in _ORGS:
+        raise UsageError(f"{text!r}: there is no {head!r} here, only open_clip: and timm: ({_EXAMPLES})")
+    return _ORGS[head], rest
+
+
+def unknown(name: BackboneName, what: str, value: str, known: Sequence[str]) -> UsageError:
+    """The error for a `value` that is none of the library's `known` names of that kind (`what`)."""
+    near = difflib.get_close_matches(value.lower(), [k.lower() for k in known], n=3, cutoff=0.5)
+    close = [k for k in known if k.lower() in near]
+    hint = f"the closest: {', '.join(close[:3])}" if close else "nothing comes close"
+    return UsageError(f"{name}: {name.org} has no {what} {value!r}; {hint}. `bb models PATTERN` lists what there is")
+
+
+def shared_name(name: BackboneName) -> str:
+    """The canonical name as it may leave the machine: of a local file only the last part."""
+    return str(dataclasses.replace(name, path=name.path.replace("\\", "/").rpartition("/")[2]) if name.path else name)

@@ -1,0 +1,40 @@
+"""From a loaded backbone to the feature spaces that it fills."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from extract import weights
+from extract.backbone import Backbone
+from extract.code import tree_hash
+from extract.device import Numerics
+from store import FeatureSpace, UsageError
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The feature spaces of one pass: image features, and patch features where they are asked for."""
+
+    img: FeatureSpace
+    patch: FeatureSpace | None
+
+    def __iter__(self) -> Iterator[FeatureSpace]:
+        return iter((self.img,) if self.patch is None else (self.img, self.patch))
+
+
+def feature_spaces(name: str, backbone: Backbone, numerics: Numerics, *, patch: bool) -> Spaces:
+    """The spaces of a backbone. Raises UsageError where patch features are asked of a network that has none."""
+    if patch and backbone.patch_output is None:
+        raise UsageError(f"{name} has no patch features: its tokens form no grid of patches. Leave out --patch.")
+    shared: dict[str, Any] = {
+        "org": backbone.org,
+        "architecture": backbone.architecture,
+        "weights": weights.digest(backbone.vision_state()),
+        "view": backbone.view.record(),
+        "numerics": numerics.record(),
+        "code": tree_hash(),
+    }
+    img = FeatureSpace(output=backbone.img_output, **shared)
+    if not patch:
+        return Spaces(img, None)
+    return Spaces(img, FeatureSpace(output=backbone.patch_output or {}, **shared))

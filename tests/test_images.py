@@ -1,0 +1,261 @@
+"""Every kind of picture becomes RGB in the same way, and every bad file a short reason."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from extract import images
+from extract.images import UnreadableImage, decode, size
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
+GREY16 = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
+
+
+def encode(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    image = decode(data)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def grey_as_rgb(grey_HW: np.ndarray) -> np.ndarray:
+    return np.repeat(grey_HW[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "BMP"])
+def test_colour_is_unchanged_by_lossless_formats(format):
+    data = encode(Image.fromarray(RGB), format, **({"lossless": True} if format == "WEBP" else {}))
+    assert np.array_equal(pixels(data), RGB)
+    assert size(data) == (30, 20)
+
+
+def test_jpeg_is_what_pillow_decodes():
+    data = encode(Image.fromarray(RGB), "JPEG")
+    assert np.array_equal(pixels(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "GIF"])
+def test_grey(format):
+    assert np.array_equal(pixels(encode(Image.fromarray(GREY), format)), grey_as_rgb(GREY))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "GIF"])
+def test_one_bit_is_black_and_white(format):
+    image = Image.fromarray(GREY).point(lambda v: 255 * (v > 127)).convert("1")
+    assert np.array_equal(pixels(encode(image, format)), grey_as_rgb(np.where(GREY > 127, 255, 0)))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "GIF"])
+def test_palette(format):
+    image = Image.fromarray(RGB).quantize(16)
+    assert np.array_equal(pixels(encode(image, format)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF"])
+def test_transparent_palette_entry_is_white(format):
+    image = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2), mode="P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    found = pixels(encode(image, format, transparency=2))
+    assert found.reshape(-1, 3).tolist() == [[10, 20, 30], [40, 50, 60], [255, 255, 255], [100, 110, 120]]
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_alpha_is_laid_over_white(format):
+    rgba = np.zeros((1, 3, 4), np.uint8)
+    rgba[0, :, 0] = 200
+    rgba[0, :, 3] = 0, 128, 255
+    options = {"lossless": True, "exact": True} if format == "WEBP" else {}
+    found = pixels(encode(Image.fromarray(rgba), format, **options))
+    assert found[0, 0].tolist() == [255, 255, 255]
+    assert np.abs(found[0, 1].astype(int) - [227, 127, 127]).max() <= 1
+    assert found[0, 2].tolist() == [200, 0, 0]
+
+
+def test_grey_with_alpha_is_laid_over_white():
+    la = np.array([[[100, 0], [100, 255]]], np.uint8)
+    assert pixels(encode(Image.fromarray(la, mode="LA"), "PNG"))[0].tolist() == [[255] * 3, [100] * 3]
+
+
+@pytest.mark.parametrize("mode, key", [("RGB", (1, 2, 3)), ("L", 7)])
+def test_transparent_colour_is_white(mode, key):
+    image = Image.new(mode, (2, 1), key)
+    image.putpixel((1, 0), (9, 9, 9) if mode == "RGB" else 9)
+    assert pixels(encode(image, "PNG", transparency=key))[0].tolist() == [[255] * 3, [9] * 3]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_cmyk(format):
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert np.abs(pixels(encode(image, format)).astype(int) - [255, 0, 0]).max() <= 2
+
+
+def test_ycbcr_tiff():
+    image = Image.fromarray(RGB).convert("YCbCr")
+    assert np.array_equal(pixels(encode(image, "TIFF")), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_keeps_its_high_byte(format):
+    found = pixels(encode(Image.fromarray(GREY16), format))
+    assert np.array_equal(found, grey_as_rgb(GREY16 >> 8))
+
+
+def test_big_endian_sixteen_bit_grey():
+    image = Image.frombytes("I;16B", (30, 20), GREY16.astype(">u2").tobytes())
+    assert np.array_equal(pixels(encode(image, "TIFF")), grey_as_rgb(GREY16 >> 8))
+
+
+def test_transparent_grey_of_sixteen_bits_is_white():
+    image = Image.fromarray(np.array([[256 * 7 + 1, 256 * 7]], np.uint16))
+    data = encode(image, "PNG")
+    chunk = struct.pack(">I", 2) + b"tRNS" + struct.pack(">H", 256 * 7 + 1)
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    at = data.index(b"IDAT") - 4
+    assert pixels(data[:at] + chunk + data[at:])[0].tolist() == [[255] * 3, [7] * 3]
+
+
+def test_twelve_bit_grey_is_scaled_by_its_own_depth():
+    values = [0xFFF, 0x800]  # two samples in three bytes
+    packed = bytes([values[0] >> 4, (values[0] & 15) << 4 | values[1] >> 8, values[1] & 255])
+    tags = [(256, 3, 2), (257, 3, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    tags += [(278, 3, 1), (279, 4, 3)]
+    head = b"II*\0" + struct.pack("<I", 12) + packed + b"\0"
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    data = head + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    assert pixels(data)[0, :, 0].tolist() == [255, 128]
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_samples_without_a_white_are_refused(mode):
+    with pytest.raises(UnreadableImage, match="convert to 8 or 16 bits"):
+        decode(encode(Image.new(mode, (4, 4), 3), "TIFF"))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(format, orientation):
+    """A picture stored turned, with the tag that says so, comes back upright: red corner at the top left."""
+    upright = Image.new("RGB", (32, 16), "white")
+    upright.paste("red", (0, 0, 8, 8))
+    stored = {
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }[orientation]
+    image = upright
+    for step in stored:
+        image = image.transpose(step)
+    exif = Image.Exif()
+    exif[274] = orientation
+    options = {"tiffinfo": {274: orientation}} if format == "TIFF" else {"exif": exif.tobytes()}
+    options |= {"WEBP": {"lossless": True}, "JPEG": {"subsampling": 0}}.get(format, {})
+    data = encode(image, format, **options)
+    assert np.abs(pixels(data).astype(int) - np.asarray(upright)).max() <= (3 if format == "JPEG" else 0)
+    assert size(data) == (32, 16)
+
+
+def test_damaged_exif_spoils_nothing():
+    data = encode(Image.fromarray(RGB), "PNG", exif=b"Exif\0\0nonsense")
+    assert np.array_equal(pixels(data), RGB)
+    assert size(data) == (30, 20)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_first_frame_counts(format):
+    first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode(first, format, save_all=True, append_images=[second], **options)
+    assert pixels(data)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.8])
+def test_cut_off_anywhere_is_an_unreadable_image(format, kept):
+    noise = Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8))
+    data = encode(noise, format)
+    with pytest.raises(UnreadableImage) as error:
+        decode(data[: int(len(data) * kept)])
+    assert len(str(error.value)) < 200
+
+
+def test_cut_off_jpeg_is_called_truncated():
+    data = encode(Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8)), "JPEG")
+    with pytest.raises(UnreadableImage, match=r"^truncated$"):
+        decode(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", "empty file"),
+        (b"<html>not found</html>", "no JPEG, PNG, WEBP, TIFF, BMP or GIF image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no JPEG, PNG"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are_not(data, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode(data)
+    assert size(data) is None
+
+
+def test_any_damage_gives_pixels_or_an_unreadable_image():
+    for format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"):
+        data = bytearray(encode(Image.fromarray(RGB), format))
+        for _ in range(150):
+            damaged = data.copy()
+            for at in RNG.integers(0, len(data), 3):
+                damaged[at] = RNG.integers(256)
+            try:
+                assert decode(bytes(damaged)).mode == "RGB"
+            except UnreadableImage:
+                size(bytes(damaged))
+
+
+def test_absurdly_large_pictures_are_refused_by_their_header():
+    width, height = 100_000, 50_000
+    header = (
+        b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
+    )
+    with pytest.raises(UnreadableImage, match=r"5,000,000,000 pixels, over the limit of 178,956,970"):
+        decode(header)
+    assert size(header) is None
+
+
+def test_limit_is_pillows():
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert images.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+
+
+def test_size_reads_paths(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(Image.fromarray(RGB), "PNG"))
+    assert size(path) == size(str(path)) == (30, 20)
+    assert size(tmp_path / "missing.png") is None
+
+
+def test_size_reads_no_pixels(monkeypatch):
+    data = encode(Image.fromarray(RGB), "PNG")
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were read"))
+    assert size(data) == (30, 20)
+
+
+def test_compressed_tiff():
+    data = encode(Image.fromarray(RGB), "TIFF", compression="tiff_lzw")
+    assert TiffImagePlugin.COMPRESSION_INFO  # libtiff decodes it
+    assert np.array_equal(pixels(data), RGB)

@@ -1,0 +1,105 @@
+"""Names of backbones: one way to write each, and a way out of every mistake."""
+
+import subprocess
+import sys
+
+import pytest
+
+from extract.backbone import load
+from extract.name import BackboneName, shared_name
+from store.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "text, canonical, name",
+    [
+        ("ViT-B-16/openai", "open_clip:ViT-B-16/openai", BackboneName("open_clip", "ViT-B-16", "openai")),
+        ("open_clip:RN50/cc12m", "open_clip:RN50/cc12m", BackboneName("open_clip", "RN50", "cc12m")),
+        (" RN50 ", "open_clip:RN50", BackboneName("open_clip", "RN50")),
+        ("RN50/untrained", "open_clip:RN50/untrained", BackboneName("open_clip", "RN50", untrained=True)),
+        ("RN50@w.pt", "open_clip:RN50@w.pt", BackboneName("open_clip", "RN50", path="w.pt")),
+        (
+            "RN50@/a:b/c@d.pt",
+            "open_clip:RN50@/a:b/c@d.pt",
+            BackboneName("open_clip", "RN50", path="/a:b/c@d.pt"),
+        ),
+        (
+            "ViT-B-16/openai@w.pt",
+            "open_clip:ViT-B-16/openai@w.pt",
+            BackboneName("open_clip", "ViT-B-16", "openai", path="w.pt"),
+        ),
+        ("timm:resnet18", "timm:resnet18", BackboneName("timm", "resnet18")),
+        ("timm:resnet18.a1_in1k", "timm:resnet18.a1_in1k", BackboneName("timm", "resnet18", "a1_in1k")),
+        (
+            "timm-vit:vit_base_patch14_dinov2.lvd142m",
+            "timm:vit_base_patch14_dinov2.lvd142m",
+            BackboneName("timm", "vit_base_patch14_dinov2", "lvd142m"),
+        ),
+        (
+            "timm:resnet18/untrained",
+            "timm:resnet18/untrained",
+            BackboneName("timm", "resnet18", untrained=True),
+        ),
+        ("timm:resnet18@w.pt", "timm:resnet18@w.pt", BackboneName("timm", "resnet18", path="w.pt")),
+        ("hf-hub:a/b.c-d", "open_clip:hf-hub:a/b.c-d", BackboneName("open_clip", "hf-hub:a/b.c-d")),
+        ("timm:hf-hub:a/b@v1", "timm:hf-hub:a/b@v1", BackboneName("timm", "hf-hub:a/b@v1")),
+    ],
+)
+def test_parse(text, canonical, name):
+    assert BackboneName.parse(text) == name
+    assert str(name) == canonical
+    assert BackboneName.parse(canonical) == name
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "is no name of a backbone: write ViT-B-16/openai"),
+        ("timm:", "is no name of a backbone"),
+        ("a b", "is no name of a backbone"),
+        ("ViT-B-16/", "is no name of a backbone"),
+        ("ViT-B-16/a/b", "is no name of a backbone"),
+        ("torchvision:resnet18", "there is no 'torchvision' here, only open_clip: and timm:"),
+        ("RN50@", "ends in @ without a path: write RN50@PATH"),
+        ("RN50/untrained@w.pt", "write RN50@w.pt or RN50/untrained"),
+        ("timm:resnet18/a1_in1k", "so write timm:resnet18.a1_in1k"),
+        ("hf-hub:repo", r"write hf-hub:OWNER/REPO\[@REVISION\]"),
+        ("hf-hub:a/b/untrained", r"write hf-hub:OWNER/REPO\[@REVISION\]"),
+    ],
+)
+def test_parse_errors_name_the_value_and_the_remedy(text, message):
+    with pytest.raises(UsageError, match=message) as error:
+        BackboneName.parse(text)
+    assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "ViT-B-61/openai",
+            "open_clip has no architecture 'ViT-B-61'; the closest: ViT-B-16.*bb models PATTERN",
+        ),
+        ("ViT-B-16/openay", "has no weights of ViT-B-16 called 'openay'; the closest: openai"),
+        ("ViT-B-16", "names no weights: add one of its tags: openai, laion400m_e31.*/untrained, or @PATH"),
+        ("ViT-S-32", "names no weights: add /untrained, or @PATH of a state dict"),
+        ("timm:resnet81", "timm has no architecture 'resnet81'; the closest: resnet18"),
+        ("timm:resnet18.a1_ink1", "has no weights of resnet18 called 'a1_ink1'; the closest: a1_in1k"),
+        ("timm:xyzzy", "nothing comes close"),
+        ("timm:vit_small_patch16_18x2_224", "write timm:vit_small_patch16_18x2_224@PATH or .*/untrained"),
+        ("timm:mobilenetv5_300m_enc/untrained", "ends in a feature map and has no pooling"),
+    ],
+)
+def test_unknown_names_lead_to_known_ones(text, message):
+    with pytest.raises(UsageError, match=message):
+        load(text)
+
+
+def test_shared_names_hold_no_folders():
+    assert shared_name(BackboneName.parse("RN50@/home/me/w.pt")) == "open_clip:RN50@w.pt"
+    assert shared_name(BackboneName.parse("RN50/openai")) == "open_clip:RN50/openai"
+
+
+def test_parsing_imports_no_library():
+    code = "import sys, extract.name; assert not {'torch', 'timm', 'open_clip', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
