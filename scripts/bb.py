@@ -1,0 +1,1040 @@
+"""The command line. Each verb turns words into a library call and its result into words; work is done in the layers.
+
+Nothing heavy is imported before a verb needs it, so that `bb --help` answers at once and without torch.
+"""
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from extract.collection import Scan
+    from extract.extractor import Extractor
+    from extract.name import BackboneName
+    from probe.report import Board
+    from probe.run import Inputs, Spec
+    from store import FeatureSpace, Store
+    from store.runs import Run
+
+OWN_PACKAGES = ("extract", "probe", "store")
+NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
+HERE = Path(__file__).resolve().parent
+SETTINGS = (
+    "store",
+    "device",
+    "precision",
+    "store_dtype",
+    "batch_size",
+    "protocol",
+    "backend",
+    "n_train",
+    "seed",
+    "jobs",
+)
+
+app = typer.Typer(
+    help="Which frozen vision backbone to use for images of the natural world, and how sure one can be.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+probe_app = typer.Typer(help="Fit and score probes on stored features; needs no torch.", no_args_is_help=True)
+data_app = typer.Typer(help="Image collections: list, download, check.", no_args_is_help=True)
+store_app = typer.Typer(help="Look into a feature store.", no_args_is_help=True)
+app.add_typer(probe_app, name="probe")
+app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
+
+
+def main() -> None:
+    """Runs the command line; a person's mistake ends in a message and status 1 or 2, never in a traceback."""
+    hidden = _hidden_package()
+    if hidden:
+        warn(f"bb: {hidden}")
+        sys.exit(2)
+    from store import BBError
+
+    try:
+        app()
+    except BBError as error:
+        warn(f"bb: {error}")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        warn("bb: stopped. What was finished is in the store; the same command goes on from there.")
+        sys.exit(1)
+    except BrokenPipeError:  # `bb … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        warn(f"bb: {where}{error.strerror or error}. Mend that and run the same command again.")
+        sys.exit(1)
+
+
+def _hidden_package() -> str | None:
+    """Says which file hides one of bb's own packages, where one does."""
+    home = HERE if (HERE / "store" / "store.py").exists() else HERE.parent
+    for name in OWN_PACKAGES:
+        spec = importlib.util.find_spec(name)
+        found = Path((spec.origin if spec else None) or "nothing").resolve()
+        if found != home / name / "__init__.py":
+            return (
+                f"{found} stands where bb's own package {name!r} should ({home / name}). "
+                f"Rename it, start bb from another folder, or take its folder out of PYTHONPATH."
+            )
+    return None
+
+
+# Settings: flags, then BB_… variables, then bb.toml found upward, then the user's own
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What bb.toml says: values for options by name, and the roots of collections."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls) -> "Settings":
+        settings = cls()
+        for path in _settings_files():
+            nearer = cls._read(path)
+            settings = cls(settings.options | nearer.options, settings.data | nearer.data)
+        return settings
+
+    @classmethod
+    def _read(cls, path: Path) -> "Settings":
+        from store import UsageError
+
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is no TOML: {error}. Mend it, or move it away.") from None
+        data = content.pop("data", {})
+        unknown = sorted(content.keys() - set(SETTINGS))
+        if unknown:
+            raise UsageError(
+                f"{path} sets {', '.join(unknown)}, which bb does not know; it knows {', '.join(SETTINGS)}."
+            )
+        if "store" in content:
+            content["store"] = str(path.parent / content["store"])
+        roots = {}
+        for name, entry in data.items():
+            if not isinstance(entry, dict) or not isinstance(entry.get("root"), str):
+                raise UsageError(f'{path}: [data.{name}] needs a line root = "/folder/of/images".')
+            roots[name] = path.parent / Path(entry["root"]).expanduser()
+        return cls(content, roots)
+
+
+def _settings_files() -> list[Path]:
+    """Settings files, the nearest last. One that another user owns could name any store, so it is passed over."""
+    files = [Path(typer.get_app_dir("bb")) / "bb.toml"]
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        path = folder / "bb.toml"
+        if path.is_file():
+            if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+                warn(f"{path} is another user's and is passed over.")
+            else:
+                files.append(path)
+            break
+    return [path for path in files if path.is_file()]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"bb {_version('backbone-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    settings = Settings.load()
+    ctx.obj = settings
+    options = settings.options
+    ctx.default_map = {
+        **{verb: options for verb in ("extract", "report", "doctor")},
+        **{"probe": {"newt": options}, "store": {"ls": options, "info": options}, "data": {"list": options}},
+    }
+
+
+# Words to a person
+
+
+def say(*lines: object) -> None:
+    """Results, to standard output."""
+    for line in lines:
+        print(printable(line))
+
+
+def warn(*lines: object) -> None:
+    """Progress, warnings and everything that is not the result, to standard error."""
+    for line in lines:
+        print(printable(line), file=sys.stderr)
+
+
+def printable(text: object) -> str:
+    """Without the control characters by which a name out of somebody's store could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def show_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """A table as wide as the terminal, or as it needs where nobody looks at it."""
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell).replace("\n", " ")) for cell in row))
+    for line in console.render_lines(table, pad=False):
+        console.print(Text.assemble(*((segment.text, segment.style or "") for segment in line)), soft_wrap=True)
+
+
+def size_text(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+class Meter:
+    """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.started = self.said = time.monotonic()
+        self.bar: Any = None
+        if sys.stderr.isatty():
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            )  # fmt: skip
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task(what, total=total, rate="")
+
+    def __enter__(self) -> "Meter":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """How many are done, and of how many, should that turn out on the way."""
+        now, self.total = time.monotonic(), total or self.total
+        rate = done / max(now - self.started, 1e-9)
+        if self.bar:
+            self.bar.update(self.task, completed=done, total=self.total, rate=f"{rate:.0f} {self.unit}/s")
+        elif now - self.said >= 10:
+            self.said = now
+            left = (self.total - done) / rate if rate else float("inf")
+            warn(f"{self.what}: {done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left:.0f} s left")
+
+
+@contextmanager
+def gentle_stop() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM, as Slurm sends it) sets; the second Ctrl-C quits."""
+    stop = threading.Event()
+
+    def first(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        warn("stopping after this batch; what is embedded will be kept (Ctrl-C again quits at once)")
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# Options that several verbs share
+
+StoreOption = Annotated[Path, typer.Option("--store", envvar="BB_STORE", help="The feature store's folder.")]
+DataOption = Annotated[
+    list[str] | None, typer.Option("--data", envvar="BB_DATA", help="A collection: NAME=DIR, or a NAME from bb.toml.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+CkptOption = Annotated[
+    list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
+]
+DEFAULT_STORE = Path("features.bb")
+NEWT_LABELS = "newt2021_labels.csv"
+
+
+def open_store(path: Path, *, create: bool = False) -> "Store":
+    from store import Store
+
+    if not create:
+        return Store.open(path)
+    if not (path / "zarr.json").exists():
+        warn(f"making a new store at {path}")
+    return Store.create(path)
+
+
+def parse_data(given: Sequence[str] | None, settings: Settings) -> dict[str, Path | None]:
+    """Collections by name, each with its folder where one is known; all of bb.toml where none is given."""
+    if not given:
+        return dict(settings.data)
+    found: dict[str, Path | None] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        found[name] = Path(folder).expanduser() if equals else settings.data.get(name.partition("@")[0])
+    return found
+
+
+def parse_names(ckpts: Sequence[str] | None) -> "list[BackboneName]":
+    from extract.name import BackboneName
+
+    return list(dict.fromkeys(BackboneName.parse(text) for text in ckpts or []))
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+# extract
+
+
+def require_extract(verb: str) -> None:
+    from store import UsageError
+
+    missing = [name for name in NEEDED_TO_EXTRACT if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{verb} needs {', '.join(missing)}: pip install 'backbone-bench[extract]'")
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    device: str = "auto"
+    precision: str = "auto"
+    store_dtype: str = "auto"
+    batch_size: str = "auto"
+    compile: bool = False
+    patch: bool = False
+    limit: int | None = None
+    strict: bool = False
+
+
+@app.command("extract")
+def extract_verb(
+    ctx: typer.Context,
+    ckpt: CkptOption = None,
+    data: DataOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    device: Annotated[str, typer.Option(envvar="BB_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(envvar="BB_PRECISION", help="fp32, bf16, fp16; auto is bf16 on CUDA and fp32 elsewhere.")
+    ] = "auto",
+    store_dtype: Annotated[
+        str, typer.Option(envvar="BB_STORE_DTYPE", help="float16, float32; auto is float32 for fp32, else float16.")
+    ] = "auto",
+    batch_size: Annotated[
+        str, typer.Option(envvar="BB_BATCH_SIZE", help="Images in a batch; auto finds what fits a GPU.")
+    ] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
+    patch: Annotated[bool, typer.Option("--patch", help="Store patch features too, in a space of their own.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Embed only the first N images, for a try.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that can't be embedded.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Embed the images that the store lacks."""
+    from store import UsageError
+
+    collections = parse_data(data, ctx.obj)
+    nowhere = [name for name, root in collections.items() if root is None]
+    if not collections or nowhere:
+        command = "bb extract" + "".join(f" --ckpt {shlex.quote(c)}" for c in ckpt or ["ViT-B-16/openai"])
+        name = nowhere[0] if nowhere else "newt"
+        raise UsageError(
+            (f"where are the images of {name}?" if nowhere else "which images? No collection is given.")
+            + f" Say it:\n  {command} --data {name}=DIR\nNeWT's images and labels come with:\n"
+            f"  bb data download newt --to DIR"
+        )
+    if not ckpt:
+        raise UsageError("which backbone? Give --ckpt ViT-B-16/openai, say; `bb models` lists them.")
+    names = parse_names(ckpt)
+    require_extract("bb extract")
+    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict)
+    roots = {name: root for name, root in collections.items() if root is not None}
+    summaries = extract_all(open_store(store, create=True), names, roots, options)
+    if json_:
+        show_json(summaries)
+    else:
+        for summary in summaries:
+            say(_extract_line(summary))
+    if any(summary["failed"] or summary["stopped"] for summary in summaries):
+        raise typer.Exit(1)
+
+
+def extract_all(
+    store: "Store", names: "list[BackboneName]", roots: dict[str, Path], options: ExtractOptions
+) -> list[dict[str, Any]]:
+    """Embeds collections with backbones, one after the other; a summary of each pair."""
+    from extract.device import Numerics
+    from extract.encoder import parse_batch_size
+    from extract.extractor import Extractor
+
+    numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    batch_size = parse_batch_size(options.batch_size)
+    scans = {name: _scan(store, name, root, options.limit) for name, root in roots.items()}
+    summaries: list[dict[str, Any]] = []
+    with gentle_stop() as stop:
+        for name in names:
+            _announce(name)
+            extractor = Extractor.load(
+                name, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile
+            )
+            for collection, scan in scans.items():
+                summaries.append(_extract_one(store, extractor, collection, scan, options.strict, stop))
+                if stop.is_set() or (options.strict and summaries[-1]["failed"]):
+                    return summaries
+    return summaries
+
+
+def _scan(store: "Store", name: str, root: Path, limit: int | None) -> "Scan":
+    """Lists and hashes a collection, and publishes the version unless only a part is looked at."""
+    from itertools import islice
+
+    from joblib import cpu_count
+
+    from extract.collection import HashMemory, find_images, scan
+    from store import Collection
+    from store.collection import check_name
+
+    check_name(name)
+    files = find_images(root)
+    files = dict(islice(files.items(), limit))
+    with (
+        HashMemory.open(_cache_folder() / "hashes.sqlite") as memory,
+        Meter(f"hashing {name}", len(files), "images") as meter,
+    ):
+        found = scan(files, memory, threads=cpu_count(), progress=meter)
+    if limit is None:
+        store.put_collection(Collection.from_entries(name, found.entries))
+    else:
+        warn(f"{name}: the first {len(files)} images only, so no version of the collection is recorded")
+    return found
+
+
+def _announce(name: "BackboneName") -> None:
+    """Says what will be downloaded, and refuses where it can't fit."""
+    from extract.hub import cache_folder, download_bytes
+    from store import BBError
+
+    size, folder = download_bytes(name), cache_folder()
+    if not size:
+        warn(f"loading {name}" + (f": the size of its download to {folder} can't be asked" if size is None else ""))
+        return
+    free = free_bytes(folder)
+    warn(f"loading {name}: {size_text(size)} to download to {folder}, where {size_text(free)} are free")
+    if size > free:
+        raise BBError(
+            f"{name} needs {size_text(size)} in {folder}, where {size_text(free)} are free: "
+            f"make room, or set HF_HOME to a folder that has it."
+        )
+
+
+def _extract_one(
+    store: "Store", extractor: "Extractor", collection: str, scan: "Scan", strict: bool, stop: threading.Event
+) -> dict[str, Any]:
+    from extract.embed import Outcome, Plan, embed
+    from store import BBError
+
+    plan = Plan.make(store, extractor.spaces, scan.entries)
+    needed, free = plan.store_bytes(extractor.spaces), free_bytes(store.root)
+    what = f"{extractor.name} on {collection}"
+    warn(
+        f"{what}: {plan.present} of {len(scan.entries)} images are there, {len(plan.wanted)} to compute on "
+        f"{extractor.numerics.device_name()} in {extractor.numerics.compute}; {size_text(needed)} to store, "
+        f"{size_text(free)} free"
+    )
+    if needed > free:
+        raise BBError(
+            f"{store.root} has {size_text(free)} free, and {size_text(needed)} are needed: "
+            f"make room, or give --store another place."
+        )
+    started = time.monotonic()
+    with Meter(what, len(plan.wanted), "images") as meter:
+
+        def show(outcome: Outcome) -> None:
+            meter(outcome.computed + len(outcome.failed))
+
+        outcome = embed(store, extractor, collection, scan, plan.wanted, strict=strict, stop=stop, progress=show)
+    seconds = time.monotonic() - started
+    failed = dict(sorted((scan.failed | outcome.failed).items()))
+    for image_id, reason in list(failed.items())[:20]:
+        warn(f"  {image_id}: {reason}")
+    if len(failed) > 20:
+        warn(f"  … and {len(failed) - 20} more, which --json lists")
+    return {
+        "backbone": str(extractor.name),
+        "collection": collection,
+        "spaces": [space.key for space in extractor.spaces],
+        "images": len(scan.files),
+        "present": plan.present,
+        "computed": outcome.computed,
+        "failed": failed,
+        "stopped": outcome.stopped,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(outcome.computed / seconds, 1) if outcome.computed else None,
+        "store": str(store.root),
+    }
+
+
+def _extract_line(summary: dict[str, Any]) -> str:
+    from store.space import short
+
+    rate = f" at {summary['images_per_second']} images/s" if summary["images_per_second"] else ""
+    stopped = "; stopped early, the same command goes on" if summary["stopped"] else ""
+    return (
+        f"{summary['backbone']} on {summary['collection']}: {summary['present']} were there, "
+        f"{summary['computed']} computed{rate}, {len(summary['failed'])} failed{stopped}; "
+        f"space {', '.join(short(key) for key in summary['spaces'])} in {summary['store']}"
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where `path` is or would be made."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _cache_folder() -> Path:
+    own = os.environ.get("BB_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bb"
+
+
+# probe
+
+
+@probe_app.command("newt")
+def probe_newt_verb(
+    ctx: typer.Context,
+    n_train: Annotated[
+        list[str] | None,
+        typer.Option("--n-train", help="Training images per task, or all; may be given several times."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", help="Which few-shot draw; several times for several.")
+    ] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The collection: NAME, NAME=DIR or NAME@DIGEST; newt if it is not said."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Labels in NeWT's columns; else DIR/newt2021_labels.csv.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(envvar="BB_PROTOCOL", help="biobench or newt2021.")] = "biobench",
+    svm: Annotated[str, typer.Option(help="auto, linear or search.")] = "auto",
+    backend: Annotated[str, typer.Option(envvar="BB_BACKEND", help="auto, sklearn or cuml.")] = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Score stored features on NeWT's two-class tasks."""
+    from extract.name import shared_name
+    from probe.engine import choose
+    from probe.newt import read_labels
+    from probe.protocol import parse_protocol
+    from probe.run import Inputs, Spec
+    from probe.sampling import parse_n_train
+    from probe.spaces import choose_spaces
+
+    shots = [parse_n_train(part) for text in n_train or ["all"] for part in text.split(",")]
+    backbones = [shared_name(name) for name in parse_names(ckpt)]
+    ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
+    found_labels = read_labels(labels or _labels_file(name, root))
+    if found_labels.note:
+        warn(found_labels.note)
+    opened = open_store(store)
+    collection = opened.collection(name, found_labels.image_ids)
+    spaces = choose_spaces(opened, collection, found_labels.image_ids, backbones=backbones, keys=space or [])
+    chosen, engine = parse_protocol(protocol), choose(backend)
+    inputs = [Inputs.read(opened, each, collection, found_labels, "newt") for each in spaces]
+    specs = [
+        Spec(chosen, shot, number, svm, engine)
+        for shot in dict.fromkeys(shots)
+        for number in ([0] if shot == "all" else dict.fromkeys(seed or [0]))
+    ]
+    results = probe_all(inputs, specs, jobs=jobs, force=force)
+    if json_:
+        show_json([{**run.record, "fresh": fresh} for run, fresh in results])
+        return
+    show_table(
+        ["backbone", "n_train", "seed", "mean", "over tasks", "run", ""],
+        [_run_line(run, fresh) for run, fresh in results],
+        right=["n_train", "seed", "mean", "over tasks"],
+    )
+    fresh_runs = sum(fresh for _, fresh in results)
+    say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there; see `bb report newt --store {store}`")
+
+
+def probe_all(
+    inputs: "Sequence[Inputs]", specs: "Sequence[Spec]", *, jobs: int | None, force: bool = False
+) -> "list[tuple[Run, bool]]":
+    """Each input with each spec: the run, and whether it was computed now. Finished runs stay if it is broken off."""
+    from joblib import cpu_count
+
+    from probe.run import execute, prepare
+    from store.space import short
+
+    results = []
+    for each in inputs:
+        for spec in specs:
+            prepared = prepare(each, spec)
+            existing = prepared.existing()
+            if existing and not force:
+                results.append((existing[0], False))
+                continue
+            name = ", ".join(each.store.backbones(each.space)) or short(each.space.key)
+            what = f"{name}, n_train {spec.n_train}, seed {spec.seed}"
+            with Meter(what, len(each.labels.tasks), "tasks") as meter:
+                run = execute(prepared, jobs=jobs or cpu_count(), progress=meter)
+            for task, notes in run.record["notes"].items():
+                warn(*(f"{what}, {task}: {note}" for note in notes))
+            if any(other.record["scores"] != run.record["scores"] for other in existing):
+                warn(
+                    f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept, see `bb report -v`"
+                )
+            results.append((run, True))
+    return results
+
+
+def _run_line(run: "Run", fresh: bool) -> list[object]:
+    from store.space import short
+
+    record, scores = run.record, run.record["scores"]
+    return [
+        ", ".join(record["backbones"]), record["n_train"], "" if record["seed"] is None else record["seed"],
+        f"{scores['mean']:.4f}", f"{scores['mean_over_tasks']:.4f}", short(run.run_id), "" if fresh else "was there",
+    ]  # fmt: skip
+
+
+def _labels_file(name: str, root: Path | None) -> Path:
+    from store import UsageError
+
+    if root is None:
+        plain = name.partition("@")[0]
+        raise UsageError(
+            f"where are the labels of {plain}? Give --data {plain}=DIR that holds {NEWT_LABELS}, or --labels FILE. "
+            f"NeWT's come with: bb data download newt --to DIR"
+        )
+    return root / NEWT_LABELS
+
+
+# report
+
+
+@app.command("report")
+def report_verb(
+    tasks: Annotated[str, typer.Argument(help="The task family.")] = "newt",
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs behind each cell.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Compare runs: backbones by shot count, mean with a 95% bootstrap interval over distinct test images."""
+    from probe.report import boards
+    from store import BBError, UsageError
+
+    if tasks != "newt":
+        raise UsageError(f"there is no report on {tasks!r}: the task families are newt.")
+    found = boards(open_store(store).runs(), tasks)
+    if not found:
+        raise BBError(f"{store} has no runs yet: bb probe newt --n-train 10 --store {store}")
+    if json_:
+        show_json([board.record() for board in found])
+        return
+    for board in found:
+        show_board(board, verbose=verbose)
+
+
+def show_board(board: "Board", *, verbose: bool = False) -> None:
+    """A board in the terminal."""
+    from store.space import short
+
+    say(
+        f"{board.tasks} on {board.collection}, {board.n_tasks} tasks, protocol {board.protocol}: mean over "
+        f"test images, 95% interval; chance {board.chance:.3f}"
+    )
+    body = []
+    for row in board.rows:
+        cells = [row.cells.get(n) for n in board.columns]
+        body.append(
+            [row.label, *(f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" if c else "" for c in cells),
+             "/".join(str(c.seeds) if c else "-" for c in cells)]
+        )  # fmt: skip
+    show_table(["backbone", *(f"n_train {n}" for n in board.columns), "seeds"], body)
+    if verbose:
+        for row in board.rows:
+            for n, cell in row.cells.items():
+                say(f"  {row.label}, n_train {n}: runs {' '.join(short(run.run_id) for run in cell.runs)}")
+    warn(*(f"note: {note}" for note in board.notes))
+
+
+# models
+
+
+@app.command("models")
+def models_verb(
+    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as '*dinov2*'.")] = "",
+    json_: JsonOption = False,
+) -> None:
+    """List what can be extracted, as --ckpt takes it."""
+    require_extract("bb models")
+    from extract.catalog import entries
+    from store import BBError
+
+    found = entries(pattern)
+    if json_:
+        show_json(found)
+    elif found:
+        show_table(["--ckpt", "state"], [[row["name"], row["lacks"]] for row in found])
+    else:
+        raise BBError(f"no backbone is like {pattern!r}: `bb models` lists all.")
+
+
+# data
+
+
+@data_app.command("list")
+def data_list_verb(ctx: typer.Context, store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+    """List collections: folders from bb.toml, and versions in the store."""
+    from store import Store
+
+    opened = Store.open(store) if (store / "zarr.json").exists() else None
+    names = sorted({*ctx.obj.data, *(opened.collection_names() if opened else [])})
+    rows = []
+    for name in names:
+        root = ctx.obj.data.get(name)
+        versions = opened.collections(name) if opened else []
+        rows.append(
+            {"name": name, "root": str(root) if root else None,
+             "versions": [{"digest": version.digest, "images": len(version)} for version in versions]}
+        )  # fmt: skip
+    if json_:
+        show_json(rows)
+    elif not rows:
+        say('no collections: put [data.NAME] root = "DIR" into bb.toml, or run bb extract --data NAME=DIR')
+    else:
+        show_table(
+            ["name", "folder", "versions in the store"],
+            [[row["name"], row["root"] or "", _versions_text(row["versions"])] for row in rows],
+        )
+
+
+def _versions_text(versions: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{version['digest'][:12]} ({version['images']} images)" for version in versions)
+
+
+@data_app.command("download")
+def data_download_verb(
+    name: Annotated[str, typer.Argument(help="What to fetch: newt.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to lay it in; 9 GB are needed for newt.")],
+) -> None:
+    """Fetch NeWT's images and labels from their publishers; resumes, checks and unpacks."""
+    from probe.newt import ARCHIVES
+    from store import UsageError
+    from store.fetch import download, is_unpacked, unpack
+
+    if name != "newt":
+        raise UsageError(f"bb can't download {name!r}, only newt. For images of yours: --data {name}=DIR")
+    for archive in ARCHIVES:
+        if is_unpacked(to / archive.name, to):
+            warn(f"{archive.name} was unpacked into {to} before")
+            continue
+        warn(f"{archive.name} from {archive.url}")
+        with Meter(archive.name, archive.bytes or 0, "bytes") as meter:
+            path = download(archive, to, progress=meter)
+        with Meter(f"unpacking {archive.name}", path.stat().st_size, "bytes") as meter:
+            unpack(path, to, progress=meter)
+    say(f"NeWT lies in {to}. Next: bb extract --ckpt ViT-B-16/openai --data newt={to}")
+
+
+@data_app.command("check")
+def data_check_verb(
+    ctx: typer.Context, data: Annotated[list[str] | None, typer.Argument(help="NAME or NAME=DIR.")] = None
+) -> None:
+    """Read every image's header and NeWT's labels, and say what is wrong."""
+    require_extract("bb data check")
+    from joblib import cpu_count
+
+    from extract.collection import HashMemory, find_images, scan
+    from probe.newt import read_labels
+    from store import UsageError
+
+    collections = parse_data(data, ctx.obj)
+    if not collections:
+        raise UsageError("which collection? bb data check NAME=DIR, or a NAME from bb.toml.")
+    wrong = 0
+    for name, root in collections.items():
+        if root is None:
+            raise UsageError(f"where are the images of {name}? bb data check {name}=DIR")
+        files = find_images(root)
+        with (
+            HashMemory.open(_cache_folder() / "hashes.sqlite") as memory,
+            Meter(f"reading {name}", len(files), "images") as meter,
+        ):
+            found = scan(files, memory, threads=cpu_count(), progress=meter)
+        problems = [f"{image_id}: {reason}" for image_id, reason in found.failed.items()]
+        problems += [f"{entry.image_id}: no image that can be read" for entry in found.entries if entry.width is None]
+        copies = len(found.entries) - len({entry.image_sha256 for entry in found.entries})
+        if (root / NEWT_LABELS).exists():
+            labels = read_labels(root / NEWT_LABELS)
+            problems += [
+                f"{image_id}: named by the labels, but not there"
+                for image_id in labels.image_ids
+                if image_id not in files
+            ]
+            say(f"{name}: {labels.note or 'all 164 tasks'}, {len(labels.image_ids)} images named by the labels")
+        say(f"{name}: {len(files)} images in {root}, {copies} of them copies of others, {len(problems)} problems")
+        say(*(f"  {problem}" for problem in problems))
+        wrong += len(problems)
+    if wrong:
+        raise typer.Exit(1)
+
+
+# store
+
+
+@store_app.command("ls")
+def store_ls_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+    """List feature spaces: backbone, rows, bytes."""
+    from store.space import short
+
+    opened = open_store(store)
+    rows = [_space_record(opened, space) for space in opened.spaces()]
+    if json_:
+        show_json(rows)
+        return
+    show_table(
+        ["space", "backbone", "kind", "shape", "compute", "stored", "rows", "segments", "size"],
+        [
+            [short(r["key"]), ", ".join(r["backbones"]), r["kind"], " x ".join(map(str, r["row_shape"])), r["compute"],
+             r["stored"], r["rows"], r["segments"], size_text(r["bytes"])]
+            for r in rows
+        ],
+        right=["rows", "segments", "size"],
+    )  # fmt: skip
+    for name in opened.collection_names():
+        for version in opened.collections(name):
+            say(f"collection {name}@{short(version.digest)}: {len(version)} images")
+
+
+@store_app.command("info")
+def store_info_verb(
+    space: Annotated[str, typer.Argument(help="A feature space's key, or its beginning.")],
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Show a feature space whole, and where its rows come from."""
+    from store.space import short
+
+    opened = open_store(store)
+    found = opened.space(space)
+    segments: list[dict[str, Any]] = [
+        {
+            "digest": s.digest,
+            "rows": s.rows,
+            "bytes": s.n_bytes,
+            "provenance": s.provenance,
+            "local": opened.local(s.digest),
+        }
+        for s in opened.segments(found)
+    ]
+    record = {**_space_record(opened, found), "space": found.record(), "parts": segments}
+    if json_:
+        show_json(record)
+        return
+    say(
+        f"space {found.key}", f"  {', '.join(record['backbones'])}: {record['rows']} rows, {size_text(record['bytes'])}"
+    )
+    for name, value in found.record().items():
+        say(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
+    for part in segments:
+        local, made = part["local"], part["provenance"]
+        versions = ", ".join(f"{name} {v}" for name, v in made.get("versions", {}).items() if v)
+        say(
+            f"segment {short(part['digest'])}: {part['rows']} rows, {size_text(part['bytes'])}, "
+            f"{made.get('made', '')}, {made.get('device', '')}; {versions}"
+        )
+        if local:
+            say(f"  made here by {local['user']} on {local['host']}: {shlex.join(local['argv'])}")
+
+
+def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
+    segments = opened.segments(space)
+    return {
+        "key": space.key,
+        "backbones": opened.backbones(space),
+        "kind": space.kind,
+        "row_shape": list(space.row_shape),
+        "compute": space.numerics["compute"],
+        "stored": space.numerics["stored"],
+        "rows": len(opened.rows(space)),
+        "segments": len(segments),
+        "bytes": sum(segment.n_bytes for segment in segments),
+    }
+
+
+# doctor
+
+
+@app.command("doctor")
+def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+    """Show versions, devices, store and caches, and what is missing."""
+    import platform
+
+    from probe.cuml import missing as cuml_missing
+
+    facts: dict[str, str] = {"python": f"{platform.python_version()} on {platform.platform()}"}
+    for name in (
+        "backbone-bench",
+        "numpy",
+        "polars",
+        "scikit-learn",
+        "zarr",
+        "torch",
+        "torchvision",
+        "timm",
+        "open_clip_torch",
+    ):
+        facts[name] = _version(name) or "not installed"
+    missing = [name for name in NEEDED_TO_EXTRACT if importlib.util.find_spec(name) is None]
+    if missing:
+        facts["bb extract"] = f"needs {', '.join(missing)}: pip install 'backbone-bench[extract]'"
+    else:
+        from extract.device import Numerics
+        from extract.hub import cache_folder
+
+        facts["bb extract"] = f"would use {Numerics.resolve().device_name()}"
+        facts["weights"] = f"{cache_folder()}, {size_text(free_bytes(cache_folder()))} free"
+    facts["--backend cuml"] = cuml_missing() or "can be used"
+    there = (store / "zarr.json").exists()
+    facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(store))} free"
+    facts["hashes of files"] = str(_cache_folder() / "hashes.sqlite")
+    facts["settings"] = ", ".join(map(str, _settings_files())) or "no bb.toml"
+    for name in ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE", "BB_STORE", "BB_DATA"):
+        if os.environ.get(name):
+            facts[name] = os.environ[name]
+    if json_:
+        show_json(facts)
+    else:
+        show_table(["", ""], list(facts.items()))
+
+
+# demo
+
+DEMO_BACKBONES = ("timm:test_vit/untrained", "timm:test_resnet/untrained")
+DEMO_SHOTS = (4, 8)
+
+
+@app.command("demo")
+def demo_verb(
+    to: Annotated[Path, typer.Option("--to", help="The folder for images, labels and store.")] = Path("bb-demo"),
+) -> None:
+    """Go the whole way offline: hand-written digits, two untrained networks, two shot counts, a table."""
+    require_extract("bb demo")
+    from probe.engine import choose
+    from probe.newt import read_labels
+    from probe.protocol import parse_protocol
+    from probe.report import boards
+    from probe.run import Inputs, Spec
+
+    root, store = to / "digits", open_store(to / "features.bb", create=True)
+    _write_digits(root)
+    (to / "bb.toml").write_text('store = "features.bb"\n\n[data.digits]\nroot = "digits"\n', encoding="utf-8")
+    warn(f"1. extract: {' and '.join(DEMO_BACKBONES)}")
+    summaries = extract_all(store, parse_names(DEMO_BACKBONES), {"digits": root}, ExtractOptions())
+    labels = read_labels(root / NEWT_LABELS)
+    warn(f"2. probe: {len(labels.tasks)} one-against-one tasks at n_train {' and '.join(map(str, DEMO_SHOTS))}")
+    collection = store.collection("digits", labels.image_ids)
+    keys = [summary["spaces"][0] for summary in summaries]
+    inputs = [Inputs.read(store, store.space(key), collection, labels, "newt") for key in keys]
+    specs = [Spec(parse_protocol("biobench"), shot, 0, "auto", choose("auto")) for shot in DEMO_SHOTS]
+    results = probe_all(inputs, specs, jobs=None)
+    warn("3. report")
+    for board in boards(store.runs(), "newt"):
+        show_board(board)
+    computed = sum(summary["computed"] for summary in summaries)
+    fresh = sum(fresh for _, fresh in results)
+    say(
+        "",
+        f"{computed} features and {fresh} runs were computed, the rest was there."
+        if computed or fresh
+        else "Nothing had to be computed: every feature and every run was there.",
+        f"Written: {root} (images and labels), {store.root} (features and runs), {to / 'bb.toml'} (settings).",
+        "Next, try:",
+        f"  cd {shlex.quote(str(to))}",
+        "  bb report newt -v                                 the runs behind each cell",
+        "  bb store ls                                       the feature spaces",
+        "  bb probe newt --data digits --n-train 2,20 --seed 1",
+        "And with images of yours:",
+        "  bb extract --ckpt ViT-B-16/openai --data NAME=DIR",
+    )
+
+
+def _write_digits(root: Path) -> None:
+    """scikit-learn's 1,797 hand-written digits as PNG files, with labels in NeWT's columns."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    from probe.digits import digits_labels
+
+    pixels, targets = load_digits(return_X_y=True)
+    ids = [f"digit-{i:04d}" for i in range(len(targets))]
+    folder = root / "newt2021_images"
+    folder.mkdir(parents=True, exist_ok=True)
+    for image_id, values in zip(ids, pixels, strict=True):
+        path = folder / f"{image_id}.png"
+        if not path.exists():
+            Image.fromarray((values.reshape(8, 8) * 255 / 16).astype(np.uint8)).save(path)
+    digits_labels(ids, targets).write_csv(root / NEWT_LABELS)
+
+
+if __name__ == "__main__":
+    main()
