@@ -111,9 +111,7 @@ def check(problem: Problem, classifier: Classifier) -> tuple[str, ...]:
             )
     classes, counts = np.unique(problem.y_train, return_counts=True)
     if len(classes) < 2:
-        raise BBError(
-            f"{where}: the training images are all of class {classes[0]}; a classifier needs two classes."
-        )
+        raise BBError(f"{where}: the training images are all of class {classes[0]}; a classifier needs two classes.")
     if isinstance(classifier, LinearSVM):
         return ()
 
@@ -122,11 +120,7 @@ def check(problem: Problem, classifier: Classifier) -> tuple[str, ...]:
     if counts.min() < 2:
         raise BBError(f"{where}: {held} to train on; a search needs 2 of each. {remedy}")
     if counts.max() < classifier.folds:
-        raise BBError(
-            f"{where}: {held} to train on, both fewer than the search's {classifier.folds} folds. {remedy}"
-        )
+        raise BBError(f"{where}: {held} to train on, both fewer than the search's {classifier.folds} folds. {remedy}")
     if counts.min() < classifier.folds:
-        return (
-            f"{held} to train on, fewer than the {classifier.folds} folds: some folds test on one class only",
-        )
+        return (f"{held} to train on, fewer than the {classifier.folds} folds: some folds test on one class only",)
     return ()

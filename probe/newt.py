@@ -72,9 +72,7 @@ def read_labels(path: str | Path) -> Labels:
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(
-            f"no labels at {path}: NeWT's are newt2021_labels.csv; `bb data download newt` fetches them"
-        )
+        raise UsageError(f"no labels at {path}: NeWT's are newt2021_labels.csv; `bb data download newt` fetches them")
     try:
         # All as text: an ID such as 007 must stay as it is, and a label of 1.0 must be noticed.
         table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
@@ -106,9 +104,7 @@ def parse_labels(table: pl.DataFrame, *, source: str = "the labels") -> Labels:
 
     rows = rows.with_columns(pl.col("label").cast(pl.UInt8), pl.col("task_subcluster").replace("", None))
     rows = rows.drop("line").sort("task", "id")
-    tasks = tuple(
-        _task(rows_of_task, source) for rows_of_task in rows.partition_by("task", maintain_order=True)
-    )
+    tasks = tuple(_task(rows_of_task, source) for rows_of_task in rows.partition_by("task", maintain_order=True))
     return Labels(tasks, rows)
 
 

@@ -130,9 +130,7 @@ class NeWT2021:
     def classifier(self, n_train: NTrain, svm: str = "auto") -> GridLinearSVC:
         """The grid search, whatever n_train. Errors: UsageError for any other choice of SVM."""
         if svm != "auto":
-            raise UsageError(
-                f"--svm {svm} has no meaning in newt2021, which has one classifier; leave --svm out."
-            )
+            raise UsageError(f"--svm {svm} has no meaning in newt2021, which has one classifier; leave --svm out.")
         return self.search
 
     def parameters(self) -> dict[str, Any]:
@@ -141,6 +139,12 @@ class NeWT2021:
 
 
 Protocol: TypeAlias = BioBench | NeWT2021
+
+
+def kind_of(classifier: Classifier) -> str:
+    """A classifier in the words of `--svm`: "linear" where one SVM is fitted, "search" where many are."""
+    return "linear" if isinstance(classifier, LinearSVM) else "search"
+
 
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (BioBench(), NeWT2021())}
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from probe.bootstrap import interval
-from probe.protocol import parse_protocol
+from probe.protocol import kind_of, parse_protocol
 from probe.sampling import NTrain
 from probe.scores import mean_over_seeds
 from store.runs import Run
@@ -108,9 +107,7 @@ def _board(tasks: str, collection: str, protocol: str, runs: list[Run]) -> Board
     counts = {len(s["tasks"]) for s in scores}
     if len(counts) > 1:
         notes.append(f"the runs differ in their number of tasks ({', '.join(map(str, sorted(counts)))})")
-    return Board(
-        tasks, collection, protocol, max(counts), scores[0]["chance"], columns, tuple(rows), tuple(notes)
-    )
+    return Board(tasks, collection, protocol, max(counts), scores[0]["chance"], columns, tuple(rows), tuple(notes))
 
 
 def _one_each(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -146,9 +143,8 @@ def _cells(groups: dict[tuple[Any, ...], tuple[Run, ...]]) -> dict[tuple[Any, ..
             alike.append([key])
     cells = {}
     for family in alike:
-        table: pl.DataFrame = tables[family[0]]
         scores_NM = np.column_stack([tables[key]["score"].to_numpy() for key in family])
-        found = interval(table["image_id"].to_list(), scores_NM)
+        found = interval(tables[family[0]]["image_id"].to_list(), scores_NM)
         for key, mean, low, high in zip(family, found.estimate, found.low, found.high, strict=True):
             cells[key] = Cell(float(mean), float(low), float(high), groups[key])
     return cells
@@ -157,11 +153,10 @@ def _cells(groups: dict[tuple[Any, ...], tuple[Run, ...]]) -> dict[tuple[Any, ..
 def _variant(run: Run) -> str:
     """How a run departs from its protocol's default, in the words of the command line; empty where it does not."""
     record = run.record
-    default = "linear" if type(parse_protocol(record["protocol"]).classifier(record["n_train"])).__name__ == (
-        "LinearSVM"
-    ) else "search"
-    words = [f"--svm {record['svm']}"] if record["svm"] != default else []
-    return " ".join(words + ([] if record.get("identical_to_sklearn", True) else [f"--backend {record['backend']}"]))
+    usual = parse_protocol(record["protocol"]).classifier(record["n_train"])
+    words = [] if record["svm"] == kind_of(usual) else [f"--svm {record['svm']}"]
+    words += [] if record["identical_to_sklearn"] else [f"--backend {record['backend']}"]
+    return " ".join(words)
 
 
 def _label(space: str, variant: str, run: Run, runs: list[Run]) -> str:
@@ -175,4 +170,4 @@ def _name(run: Run) -> str:
 
 
 def _size(n_train: NTrain) -> float:
-    return float("inf") if n_train == "all" else n_train
+    return float("inf") if n_train == "all" else float(n_train)

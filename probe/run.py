@@ -14,7 +14,7 @@ from jaxtyping import Num, Shaped
 
 from probe.engine import Engine, Outcome, Problem
 from probe.newt import Labels
-from probe.protocol import Classifier, LinearSVM, Protocol
+from probe.protocol import Classifier, Protocol, kind_of
 from probe.sampling import NTrain, Sample, sample
 from probe.scores import score
 from store import Collection, FeatureSpace, Store
@@ -94,7 +94,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "tasks": inputs.tasks,
         "protocol": spec.protocol.name,
         "parameters": spec.protocol.parameters(),
-        "svm": _svm(spec.classifier),
+        "svm": kind_of(spec.classifier),
         "n_train": spec.n_train,
         "seed": _seed(spec),
         "backend": [spec.engine.name, spec.engine.version],
@@ -105,10 +105,8 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     return Prepared(inputs, spec, samples, digest_of(identity))
 
 
-def execute(
-    prepared: Prepared, *, jobs: int, progress: Callable[[str], None] = lambda task: None
-) -> Run:
-    """Fits, predicts, scores and publishes. `progress` is told each task as it is finished.
+def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = lambda done: None) -> Run:
+    """Fits, predicts, scores and publishes. `progress` is told how many tasks are finished.
 
     Errors: BBError naming the task that can't be fitted; then nothing is published.
     """
@@ -117,7 +115,7 @@ def execute(
     outcomes: dict[str, Outcome] = {}
     for outcome in spec.engine.solve(_problems(prepared), spec.classifier, jobs=jobs):
         outcomes[outcome.task] = outcome
-        progress(outcome.task)
+        progress(len(outcomes))
     predictions = _predictions(inputs.labels, outcomes)
     train = pl.concat(
         [pl.DataFrame({"task": [s.task] * len(s.y), "image_id": s.image_ids, "y": s.y}) for s in prepared.samples]
@@ -130,7 +128,7 @@ def execute(
         "parameters": spec.protocol.parameters(),
         "n_train": spec.n_train,
         "seed": _seed(spec),
-        "svm": _svm(spec.classifier),
+        "svm": kind_of(spec.classifier),
         "backend": spec.engine.name,
         "backend_version": spec.engine.version,
         "identical_to_sklearn": spec.engine.identical,
@@ -180,10 +178,6 @@ def _predictions(labels: Labels, outcomes: dict[str, Outcome]) -> pl.DataFrame:
             )
         )
     return pl.concat(tables)
-
-
-def _svm(classifier: Classifier) -> str:
-    return "linear" if isinstance(classifier, LinearSVM) else "search"
 
 
 def _seed(spec: Spec) -> int | None:

@@ -41,9 +41,7 @@ def parse_n_train(value: str | int) -> NTrain:
     except ValueError:
         raise UsageError(f"--n-train {value!r} is no number; give one from 2 up, or --n-train all.") from None
     if n_train <= 0:
-        raise UsageError(
-            f"--n-train {n_train} leaves nothing to train on; to take every image use --n-train all."
-        )
+        raise UsageError(f"--n-train {n_train} leaves nothing to train on; to take every image use --n-train all.")
     if n_train == 1:
         raise UsageError("--n-train 1 can't hold both classes; the smallest training set is --n-train 2.")
     return n_train
@@ -67,9 +65,7 @@ def sample(task: Task, n_train: NTrain, seed: int) -> Sample:
         ordered = hash_order(task.train_ids[task.train_y == label].tolist(), task=task.name, seed=seed)
         drawn.append(ordered[:n])
         if n and len(ordered) < n:
-            notes.append(
-                f"class {label} has {len(ordered)} training images, not the {n} asked for; all are used"
-            )
+            notes.append(f"class {label} has {len(ordered)} training images, not the {n} asked for; all are used")
     y = np.repeat(np.array([0, 1], dtype=np.uint8), [len(ids) for ids in drawn])
     return Sample(task.name, np.array(drawn[0] + drawn[1], dtype=np.str_), y, tuple(notes))
 

@@ -29,9 +29,7 @@ def score(predictions: pl.DataFrame) -> dict[str, Any]:
     twice = predictions.filter(pl.struct("task", "image_id").is_duplicated())
     if not twice.is_empty():
         task, image_id = twice.select("task", "image_id").row(0)
-        raise BBError(
-            f"task {task!r} has more than one prediction for image {image_id!r}; it needs exactly one."
-        )
+        raise BBError(f"task {task!r} has more than one prediction for image {image_id!r}; it needs exactly one.")
 
     mean = pl.col("score").mean()
     n = pl.len().alias("n")

@@ -98,9 +98,7 @@ def fit(problem: Problem, classifier: Classifier, notes: tuple[str, ...], fitted
             fitted.fit(problem.x_train, problem.y_train)
             y_pred, decision = fitted.predict(problem.x_test), fitted.decision_function(problem.x_test)
         except ValueError as error:
-            raise BBError(
-                f"task {problem.task!r} can't be fitted: {str(error).strip().splitlines()[0]}"
-            ) from error
+            raise BBError(f"task {problem.task!r} can't be fitted: {str(error).strip().splitlines()[0]}") from error
 
     searched = not isinstance(classifier, LinearSVM)
     return Outcome(

@@ -4,6 +4,7 @@ import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class Collection:
 
         check_name(name)
         rows = sorted(entries)
-        for first, second in zip(rows, rows[1:], strict=False):
+        for first, second in pairwise(rows):
             if first.image_id == second.image_id:
                 raise BBError(f"collection {name} names two images {first.image_id!r}. Rename one of the files.")
         schema = {
@@ -96,7 +97,7 @@ class Collection:
         """Image digests in the order asked. Raises BBError for IDs that the collection lacks."""
         rows = self.find(image_ids)
         if (rows < 0).any():
-            absent = [image_ids[i] for i in np.flatnonzero(rows < 0)]
+            absent = [image_id for image_id, row in zip(image_ids, rows, strict=True) if row < 0]
             raise BBError(
                 f"collection {self.name}@{self.digest[:12]} lacks {len(absent)} of {len(rows)} images: "
                 f"{some(absent)}. Check the folder with `bb data check {self.name}`, then extract again."

@@ -33,7 +33,7 @@ class Run:
         return self.folder.name
 
     def predictions(self) -> "pl.DataFrame":
-        """Columns task, cluster, subcluster, image_id, y_true, y_pred, decision, score; a row per test image and task."""
+        """A row per task and test image: task, cluster, subcluster, image_id, y_true, y_pred, decision, score."""
         return self._table("predictions")
 
     def train(self) -> "pl.DataFrame":
@@ -45,7 +45,9 @@ class Run:
 
         data = (self.folder / f"{name}.parquet").read_bytes()
         if sha256_hex(data) != self.record["digests"][f"{name}.parquet"]:
-            raise BBError(f"run {short(self.run_id)} is damaged: {self.folder / name}.parquet is not what run.json says.")
+            raise BBError(
+                f"run {short(self.run_id)} is damaged: {self.folder / name}.parquet is not what run.json says."
+            )
         return pl.read_parquet(data)
 
 

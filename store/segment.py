@@ -44,7 +44,9 @@ def encode_segment(
     """
     n = len(image_ids)
     if n == 0 or image_sha256.shape != (n, 32) or features.shape != (n, *space.row_shape):
-        raise ValueError(f"{n} IDs, keys {image_sha256.shape} and features {features.shape} do not fit {space.row_shape}")
+        raise ValueError(
+            f"{n} IDs, keys {image_sha256.shape} and features {features.shape} do not fit {space.row_shape}"
+        )
     if features.dtype != space.dtype:
         raise ValueError(f"features are {features.dtype}, the space stores {space.dtype}")
     objects = {
@@ -70,6 +72,7 @@ def group_json(attributes: Mapping[str, Any]) -> bytes:
 
 def _encode_array(name: str, array: np.ndarray, *, zstd: bool) -> dict[str, bytes | memoryview]:
     import zarr
+    from zarr.codecs import ZstdCodec
 
     objects: dict[str, Any] = {}
     with warnings.catch_warnings():
@@ -81,7 +84,7 @@ def _encode_array(name: str, array: np.ndarray, *, zstd: bool) -> dict[str, byte
             shape=array.shape,
             chunks=array.shape,
             dtype=array.dtype if array.dtype.kind != "T" else "string",
-            compressors=[zarr.codecs.ZstdCodec(level=3)] if zstd else None,
+            compressors=[ZstdCodec(level=3)] if zstd else None,
             fill_value="" if array.dtype.kind == "T" else 0,
             config={"write_empty_chunks": True},
         )

@@ -9,7 +9,7 @@ import numpy as np
 from store.canonical import digest_of
 from store.errors import BBError
 
-STORED_DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+STORED_DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
 
 @dataclass(frozen=True)

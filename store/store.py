@@ -5,7 +5,6 @@ import json
 import platform
 import shlex
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +53,9 @@ class Store:
         except FileNotFoundError:
             raise BBError(f"there is no store at {root}: `bb extract` makes one, --store names another.") from None
         except (KeyError, TypeError, ValueError, NotADirectoryError):
-            raise BBError(f"{root} is not a bb store (its zarr.json says nothing of bb): --store names another.") from None
+            raise BBError(
+                f"{root} is not a bb store (its zarr.json says nothing of bb): --store names another."
+            ) from None
         if found != FORMAT:
             raise BBError(f"{root} has store format {found}, this bb reads {FORMAT}: install a bb that knows it.")
         return cls(root)
@@ -137,9 +138,7 @@ class Store:
         """Which image digests the space has features of."""
         return self.rows(space).find(digests) >= 0
 
-    def read(
-        self, space: FeatureSpace, collection: Collection, image_ids: Sequence[str]
-    ) -> Num[np.ndarray, "n ..."]:
+    def read(self, space: FeatureSpace, collection: Collection, image_ids: Sequence[str]) -> Num[np.ndarray, "n ..."]:
         """Features of images in the order asked, (n, D) or (n, P, Dp), in the stored dtype.
 
         The array may be a read-only memory map. Raises MissingRows, which says how many rows are missing, which, and
@@ -150,7 +149,7 @@ class Store:
         rows = self.rows(space)
         position = rows.find(collection.digests(image_ids))
         if (position < 0).any():
-            absent = [image_ids[i] for i in np.flatnonzero(position < 0)]
+            absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
             names = self.backbones(space)
             raise MissingRows(
                 f"{len(absent)} of {len(image_ids)} images of {collection.name} have no features in space "

@@ -27,12 +27,8 @@ def test_agrees_with_scipy_where_each_image_has_one_row():
         )
         assert ours.estimate[model] == pytest.approx(scores[:, model].mean())
         # A 2.5% quantile of 20,000 draws has a standard error of about 0.02 standard deviations.
-        assert ours.low[model] == pytest.approx(
-            theirs.confidence_interval.low, abs=0.1 * theirs.standard_error
-        )
-        assert ours.high[model] == pytest.approx(
-            theirs.confidence_interval.high, abs=0.1 * theirs.standard_error
-        )
+        assert ours.low[model] == pytest.approx(theirs.confidence_interval.low, abs=0.1 * theirs.standard_error)
+        assert ours.high[model] == pytest.approx(theirs.confidence_interval.high, abs=0.1 * theirs.standard_error)
 
 
 def test_agrees_with_scipy_where_images_have_several_rows():
@@ -56,9 +52,7 @@ def test_agrees_with_scipy_where_images_have_several_rows():
     assert ours.low[0] == pytest.approx(theirs.confidence_interval.low, abs=0.1 * theirs.standard_error)
     assert ours.high[0] == pytest.approx(theirs.confidence_interval.high, abs=0.1 * theirs.standard_error)
     alone = interval(ids(len(scores)), scores[:, None], resamples=20_000)
-    assert ours.high[0] - ours.low[0] > 1.2 * (
-        alone.high[0] - alone.low[0]
-    )  # rows of an image are no strangers
+    assert ours.high[0] - ours.low[0] > 1.2 * (alone.high[0] - alone.low[0])  # rows of an image are no strangers
 
 
 def test_zeros_and_ones_follow_the_binomial():

@@ -37,9 +37,7 @@ def problem(task: str = "t", counts: tuple[int, int] = (10, 10), d: int = 16, no
     y_train = np.repeat(np.array([0, 1], dtype=np.uint8), counts)
     y_test = np.arange(40, dtype=np.uint8) % 2
     direction = rng.normal(size=d) / np.sqrt(d)
-    x_train, x_test = (
-        noise * rng.normal(size=(len(y), d)) + np.outer(y, direction) for y in (y_train, y_test)
-    )
+    x_train, x_test = (noise * rng.normal(size=(len(y), d)) + np.outer(y, direction) for y in (y_train, y_test))
     x_train, x_test = BioBench().preprocess(x_train.astype(np.float32), x_test.astype(np.float32))
     return Problem(task, x_train, y_train, x_test)
 
@@ -119,8 +117,7 @@ def test_a_class_smaller_than_the_folds_is_done_and_noted(backend: str):
     small = problem("small", (3, 9))
     (outcome,) = choose(backend).solve([small], RandomSearchSVM(n_iter=5), jobs=1)
     assert outcome.notes == (
-        "3 of class 0 and 9 of class 1 to train on, fewer than the 5 folds: "
-        "some folds test on one class only",
+        "3 of class 0 and 9 of class 1 to train on, fewer than the 5 folds: some folds test on one class only",
     )
     expected = oracle(RandomSearchSVM()).set_params(n_iter=5)
     with pytest.warns(UserWarning, match="least populated class"):
@@ -204,9 +201,7 @@ def test_cuml_that_is_not_there_is_an_error_and_auto_does_without(monkeypatch: p
     monkeypatch.setitem(sys.modules, "cuml", None)
     monkeypatch.delitem(sys.modules, "cuml")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        UsageError, match=r"--backend cuml can't run here: .*pip install \"backbone-bench\[cuml\]\""
-    ):
+    with pytest.raises(UsageError, match=r"--backend cuml can't run here: .*pip install \"backbone-bench\[cuml\]\""):
         choose("cuml")
     assert choose("auto").name == "sklearn"
 
@@ -220,9 +215,7 @@ def test_cuml_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda classifier: type(classifier).__name__)
-def test_cumls_plumbing_with_scikit_learn_in_its_place(
-    monkeypatch: pytest.MonkeyPatch, classifier: Classifier
-):
+def test_cumls_plumbing_with_scikit_learn_in_its_place(monkeypatch: pytest.MonkeyPatch, classifier: Classifier):
     class StubSVC(SVC):
         """cuML's signature, as far as it is used; its classes are those of the labels given."""
 
@@ -253,16 +246,12 @@ def test_cumls_plumbing_with_scikit_learn_in_its_place(
 def test_newt2021_runs_from_features_to_outcome():
     p = problem()
     x_train, x_test = NeWT2021().preprocess(p.x_train, p.x_test)
-    (outcome,) = ScikitLearn().solve(
-        [Problem("t", x_train, p.y_train, x_test)], NeWT2021().classifier(20), jobs=1
-    )
+    (outcome,) = ScikitLearn().solve([Problem("t", x_train, p.y_train, x_test)], NeWT2021().classifier(20), jobs=1)
     assert outcome.cv_score is not None and 0 <= outcome.cv_score <= 1
 
 
 def test_closing_the_iterator_stops_the_work_in_silence(recwarn: pytest.WarningsRecorder):
-    outcomes = ScikitLearn().solve(
-        [problem(f"{i}", (30, 30)) for i in range(50)], RandomSearchSVM(n_iter=5), jobs=2
-    )
+    outcomes = ScikitLearn().solve([problem(f"{i}", (30, 30)) for i in range(50)], RandomSearchSVM(n_iter=5), jobs=2)
     next(outcomes)
     outcomes.close()
     assert not recwarn.list

@@ -128,9 +128,7 @@ def fails(archive: Archive, folder: Path, *, pauses: list[float] | None = None, 
 
 def test_fetches_once(server: Server, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
-    path = download(
-        server.archive(size=len(BODY)), tmp_path / "new" / "folder", progress=lambda *at: seen.append(at)
-    )
+    path = download(server.archive(size=len(BODY)), tmp_path / "new" / "folder", progress=lambda *at: seen.append(at))
     assert path == tmp_path / "new/folder/a.tar.gz"
     assert path.read_bytes() == BODY
     assert os.listdir(path.parent) == ["a.tar.gz"]
@@ -213,9 +211,7 @@ def test_a_known_size_finds_a_cut_where_no_length_is_told(server: Server, tmp_pa
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_passing_answers_are_tried_again(
-    server: Server, tmp_path: Path, pauses: list[float], status: int
-) -> None:
+def test_passing_answers_are_tried_again(server: Server, tmp_path: Path, pauses: list[float], status: int) -> None:
     server.statuses = [status, status]
     assert download(server.archive(), tmp_path, pause=pauses.append).read_bytes() == BODY
     assert pauses == [2.0, 4.0]
@@ -261,9 +257,7 @@ def test_a_login_page_costs_nothing_that_has_come(server: Server, tmp_path: Path
     part = tmp_path / "a.tar.gz.part"
     part.write_bytes(BODY[:1000])
     server.body, server.ranges = b"<html>Please log in", False
-    assert "the server sends 19 bytes, but 300,000 are expected" in fails(
-        server.archive(size=len(BODY)), tmp_path
-    )
+    assert "the server sends 19 bytes, but 300,000 are expected" in fails(server.archive(size=len(BODY)), tmp_path)
     assert part.read_bytes() == BODY[:1000]
 
 
@@ -310,9 +304,7 @@ def test_nobody_listens(tmp_path: Path, pauses: list[float]) -> None:
     assert pauses == []
 
 
-def test_proxy_variables_are_honoured(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_proxy_variables_are_honoured(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
     archive = Archive("http://not.a.host.invalid/a.tar.gz", MD5)
     assert download(archive, tmp_path).read_bytes() == BODY
@@ -352,9 +344,7 @@ def free_bytes(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
 
 
-def test_what_cannot_fit_is_not_begun(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_cannot_fit_is_not_begun(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     free_bytes(monkeypatch, 200_000)
     assert fails(server.archive(), tmp_path) == (
         f"{tmp_path}: {server.url} needs 300,000 bytes here, and 200,000 are free. Make room or choose "
@@ -365,9 +355,7 @@ def test_what_cannot_fit_is_not_begun(
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT])
-def test_a_disk_that_fills_up(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: int
-) -> None:
+def test_a_disk_that_fills_up(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: int) -> None:
     def full(*_: object) -> None:
         raise OSError(fault, os.strerror(fault))
 
@@ -392,9 +380,7 @@ def test_two_at_once(server: Server, tmp_path: Path) -> None:
             inner.append(fails(server.archive(), tmp_path))
 
     assert download(server.archive(), tmp_path, progress=progress).read_bytes() == BODY
-    assert inner == [
-        f"{tmp_path / 'a.tar.gz.part'}: another process is at work on it. Wait for it, and run again."
-    ]
+    assert inner == [f"{tmp_path / 'a.tar.gz.part'}: another process is at work on it. Wait for it, and run again."]
 
 
 # --- unpack ---
@@ -426,11 +412,7 @@ GOOD = (
 def tree(folder: Path) -> dict[str, bytes]:
     """What a person sees, hidden files aside."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {
-        name: path.read_bytes()
-        for path in found
-        if not (name := str(path.relative_to(folder))).startswith(".")
-    }
+    return {name: path.read_bytes() for path in found if not (name := str(path.relative_to(folder))).startswith(".")}
 
 
 UNPACKED = {
@@ -453,9 +435,7 @@ def to(tmp_path: Path) -> Path:
 def refuses(archive: Path, folder: Path) -> str:
     with pytest.raises(BBError) as caught:
         unpack(archive, folder)
-    assert not folder.exists() or not [
-        n for n in os.listdir(folder) if n.endswith((".unpacking", ".unpacked"))
-    ]
+    assert not folder.exists() or not [n for n in os.listdir(folder) if n.endswith((".unpacking", ".unpacked"))]
     return str(caught.value)
 
 

@@ -40,9 +40,7 @@ def test_tasks_are_sorted_and_row_order_and_further_columns_change_nothing():
     shuffled = parse_labels(table().sample(fraction=1, shuffle=True, seed=1).drop("text_label"))
     assert shuffled.table.equals(labels.table)
     for ours, theirs in zip(labels.tasks, shuffled.tasks, strict=True):
-        assert np.array_equal(ours.train_ids, theirs.train_ids) and np.array_equal(
-            ours.train_y, theirs.train_y
-        )
+        assert np.array_equal(ours.train_ids, theirs.train_ids) and np.array_equal(ours.train_y, theirs.train_y)
         assert np.array_equal(ours.test_ids, theirs.test_ids) and np.array_equal(ours.test_y, theirs.test_y)
 
 
@@ -92,9 +90,7 @@ def test_a_problem_names_the_line_or_the_task(tmp_path: Path, changes: dict[str,
 
 
 def test_missing_columns_files_and_rows_are_named(tmp_path: Path):
-    with pytest.raises(
-        BBError, match=r"lacks the columns label, split; it has id, .*newt2021_labels.csv has all"
-    ):
+    with pytest.raises(BBError, match=r"lacks the columns label, split; it has id, .*newt2021_labels.csv has all"):
         parse_labels(table().drop("label", "split"))
     with pytest.raises(BBError, match="lacks the column task;"):
         parse_labels(table().drop("task"))
@@ -110,9 +106,7 @@ def test_missing_columns_files_and_rows_are_named(tmp_path: Path):
         read_labels(tmp_path / "no.parquet")
 
 
-@pytest.mark.skipif(
-    not (PHOTOS / "newt2021_labels.csv").exists(), reason=f"no photographs at {PHOTOS} (BB_PHOTOS)"
-)
+@pytest.mark.skipif(not (PHOTOS / "newt2021_labels.csv").exists(), reason=f"no photographs at {PHOTOS} (BB_PHOTOS)")
 def test_newts_own_file_reads():
     labels = read_labels(PHOTOS / "newt2021_labels.csv")
     raw = pl.read_csv(PHOTOS / "newt2021_labels.csv")

@@ -43,9 +43,7 @@ def test_nested_and_independent_of_row_order(ids: list[str], data: st.DataObject
     assert (few.y == 1).sum() == min(small - small // 2, (task.train_y == 1).sum())
 
     rows = np.array(data.draw(st.permutations(range(len(ids)))))
-    shuffled = Task(
-        task.name, task.cluster, None, task.train_ids[rows], task.train_y[rows], task.test_ids, task.test_y
-    )
+    shuffled = Task(task.name, task.cluster, None, task.train_ids[rows], task.train_y[rows], task.test_ids, task.test_y)
     assert np.array_equal(sample(shuffled, large, seed).image_ids, many.image_ids)
 
 
@@ -59,11 +57,7 @@ def test_all_is_everything_in_seed_0s_order(ids: list[str], seed: int):
 
 def test_tasks_and_seeds_draw_apart():
     ids = [f"{i}.jpg" for i in range(200)]
-    drawn = {
-        (name, seed): set(sample(task_of(ids, 100, name), 20, seed).image_ids)
-        for name in "ab"
-        for seed in (0, 1)
-    }
+    drawn = {(name, seed): set(sample(task_of(ids, 100, name), 20, seed).image_ids) for name in "ab" for seed in (0, 1)}
     overlaps = [len(x & y) for x in drawn.values() for y in drawn.values() if x is not y]
     assert max(overlaps) < 10  # 2 are expected by chance
 

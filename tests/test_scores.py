@@ -50,9 +50,7 @@ def test_no_subclusters_at_all():
 def test_nothing_and_twice_are_refused():
     with pytest.raises(BBError, match="no predictions to score; does the labels file have test images"):
         score(PREDICTIONS.clear())
-    with pytest.raises(
-        BBError, match="task 'two' has more than one prediction for image 'z'; it needs exactly one"
-    ):
+    with pytest.raises(BBError, match="task 'two' has more than one prediction for image 'z'; it needs exactly one"):
         score(pl.concat([PREDICTIONS, PREDICTIONS[4:5]]))
 
 

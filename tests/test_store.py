@@ -155,7 +155,9 @@ def test_what_is_missing_is_named_with_the_command_that_fills_it(tmp_path):
     part = images(5)
     fill(store, where, part, features(where, 5))
     ids = pics.table["image_id"].to_list()
-    with pytest.raises(MissingRows, match="4 of 9 images of pics .* 005.png, 006.png, 007.png, … \\(1 more\\)") as caught:
+    with pytest.raises(
+        MissingRows, match="4 of 9 images of pics .* 005.png, 006.png, 007.png, … \\(1 more\\)"
+    ) as caught:
         store.read(where, pics, ids)
     assert "bb extract --ckpt timm:tiny/untrained --data pics=DIR" in str(caught.value)
     assert caught.value.image_ids == ("005.png", "006.png", "007.png", "008.png")
@@ -369,7 +371,9 @@ s = Store.create(sys.argv[1])
 fill(s, space(), images(3), features(space(), 3))
 print(step)
 """
-    steps = int(subprocess.run([sys.executable, "-c", script, tmp_path / "ok", "-1"], capture_output=True, check=True).stdout)
+    steps = int(
+        subprocess.run([sys.executable, "-c", script, tmp_path / "ok", "-1"], capture_output=True, check=True).stdout
+    )
     assert steps > 10
     for victim in range(1, steps + 1, 5):
         root = tmp_path / str(victim)

@@ -1,0 +1,432 @@
+"""From image files to rows of a store: what is computed, what is reported, and what survives."""
+
+import dataclasses
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from extract.backbone import EncodedImgBatch
+from extract.collection import HashMemory, find_images, scan
+from extract.device import Numerics
+from extract.embed import Plan, embed
+from extract.encoder import Encoder, parse_batch_size
+from extract.extractor import Extractor
+from extract.name import BackboneName, shared_name
+from extract.space import feature_spaces
+from extract.view import View
+from store import BBError, Collection, Store, UsageError
+
+
+class Toy(nn.Module):
+    """A backbone small enough to know its features by heart: means of the four quarters of an 8 × 8 image."""
+
+    org = "timm"
+    feat_dim = 12
+    view = View("squash", (8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    architecture = {"name": "toy"}
+    img_output = {"kind": "img", "pooling": "quarters", "projected": False, "dim": 12}
+    patch_output = {"kind": "patch", "patches": 4, "grid": [2, 2], "stage": "raw", "dim": 3}
+
+    def __init__(self, scale: float = 1.0, fits: int = 10**9):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale), requires_grad=False)
+        self.fits, self.seen = fits, 0
+
+    @classmethod
+    def from_pretrained(cls, weights, *, seed=0):
+        return cls()
+
+    def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
+        if len(batch) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
+        self.seen += len(batch)
+        quarters = nn.functional.avg_pool2d(batch, 4).flatten(2).transpose(1, 2) * self.scale
+        return EncodedImgBatch(quarters.flatten(1), quarters)
+
+    forward = img_encode
+
+    def extract(self, x):
+        return self.img_encode(x).img_features
+
+    def make_img_transform(self):
+        return self.view.transform()
+
+    def vision_state(self):
+        return self.state_dict()
+
+
+def extractor(backbone, *, precision="fp32", store_dtype="auto", patch=False, batch_size=None):
+    numerics = Numerics.resolve("cpu", precision, store_dtype)
+    spaces = feature_spaces("toy", backbone, numerics, patch=patch)
+    return Extractor(BackboneName.parse("timm:toy/untrained"), backbone, numerics, spaces, batch_size, False)
+
+
+def make_images(folder, n, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def look(folder):
+    return scan(find_images(folder), HashMemory.open(None))
+
+
+def run(store, job, folder, **options):
+    found = look(folder)
+    plan = Plan.make(store, job.spaces, found.entries)
+    return embed(store, job, "pics", found, plan.wanted, **options)
+
+
+def features(store, job, folder, kind="img"):
+    found = look(folder)
+    pics = Collection.from_entries("pics", found.entries)
+    space = job.spaces.img if kind == "img" else job.spaces.patch
+    return store.read(space, pics, list(found.files))
+
+
+def expected(folder):
+    toy = Toy()
+    pictures = [toy.make_img_transform()(Image.open(path)) for path in find_images(folder).values()]
+    return toy.img_encode(torch.stack(pictures)).img_features.numpy()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.create(tmp_path / "store.bb")
+
+
+def test_features_of_every_image(tmp_path, store):
+    folder, job = make_images(tmp_path / "pics", 37), extractor(Toy())
+    outcome = run(store, job, folder)
+    assert (outcome.computed, outcome.failed, outcome.stopped) == (37, {}, False)
+    np.testing.assert_allclose(features(store, job, folder), expected(folder), atol=1e-6)
+    (segment,) = store.segments(job.spaces.img)
+    assert segment.provenance["backbone"] == "timm:toy/untrained"
+    assert segment.provenance["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_only_what_is_missing_is_computed(tmp_path, store):
+    folder, toy = make_images(tmp_path / "pics", 20), Toy()
+    job = extractor(toy, batch_size=1)
+    run(store, job, folder)
+    before = features(store, job, folder)
+    make_images(folder, 23)
+    toy.seen = 0
+    assert run(store, job, folder).computed == 3
+    assert toy.seen == 3
+    np.testing.assert_array_equal(features(store, job, folder)[:20], before)
+
+
+def test_images_are_known_by_their_bytes(tmp_path, store):
+    """A copy, a new name and a new time compute nothing; new bytes under an old name do."""
+    folder, job = make_images(tmp_path / "pics", 4), extractor(Toy(), batch_size=1)
+    (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
+    assert run(store, job, folder).computed == 4
+    (folder / "001.png").rename(folder / "renamed.png")
+    os.utime(folder / "002.png", (1, 1))
+    assert run(store, job, folder).computed == 0
+    (folder / "003.png").write_bytes((folder / "000.png").read_bytes() + b"more")
+    assert run(store, job, folder).computed == 1
+
+
+def test_what_cannot_be_read_is_reported_and_the_rest_is_kept(tmp_path, store):
+    folder, job = make_images(tmp_path / "pics", 6), extractor(Toy())
+    whole = (folder / "001.png").read_bytes()
+    (folder / "001.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "002.png").write_bytes(b"no image at all")
+    outcome = run(store, job, folder)
+    assert outcome.computed == 4
+    assert outcome.failed.keys() == {"001.png", "002.png"}
+    assert "truncated" in outcome.failed["001.png"] or "unreadable" in outcome.failed["001.png"]
+    assert outcome.failed["002.png"].startswith("no JPEG")
+
+
+def test_strict_stops_at_the_first_and_keeps_what_was_done(tmp_path, store):
+    folder, job = make_images(tmp_path / "pics", 40), extractor(Toy(), batch_size=4)
+    for i in range(0, 40, 2):
+        (folder / f"{i:03d}.png").write_bytes(b"%d" % i)
+    outcome = run(store, job, folder, strict=True)
+    assert outcome.stopped and len(outcome.failed) <= 4
+    assert 0 < outcome.computed < 20
+    assert len(store.rows(job.spaces.img)) == outcome.computed
+
+
+def test_a_file_that_changes_after_it_was_hashed_is_never_stored_under_the_old_key(tmp_path, store):
+    folder, job = make_images(tmp_path / "pics", 3), extractor(Toy())
+    found = look(folder)
+    make_images(folder, 1, seed=9)
+    outcome = embed(store, job, "pics", found, found.entries)
+    assert outcome.failed == {"000.png": "changed while bb ran; run again"}
+    assert outcome.computed == 2
+
+
+def test_a_feature_that_is_not_finite_is_never_stored(tmp_path, store):
+    folder, job = make_images(tmp_path / "pics", 3), extractor(Toy(scale=float("nan")))
+    outcome = run(store, job, folder)
+    assert outcome.computed == 0
+    assert set(outcome.failed.values()) == {"its feature is NaN or infinite; try --precision fp32"}
+    assert store.segments(job.spaces.img) == []
+
+
+def test_what_float16_cannot_hold_is_reported_with_the_remedy(tmp_path, store):
+    folder = make_images(tmp_path / "pics", 3)
+    outcome = run(store, extractor(Toy(scale=1e6), store_dtype="float16"), folder)
+    assert outcome.computed == 0
+    for reason in outcome.failed.values():
+        assert "which float16 can't hold; use --store-dtype float32" in reason
+    assert run(store, extractor(Toy(scale=1e6), store_dtype="float32"), folder).computed == 3
+
+
+def test_patch_features_fill_a_space_of_their_own_in_the_same_pass(tmp_path, store):
+    folder, toy = make_images(tmp_path / "pics", 5), Toy()
+    run(store, extractor(toy), folder)
+    job = extractor(toy, patch=True)
+    toy.seen = 0
+    assert run(store, job, folder).computed == 5
+    assert features(store, job, folder, "patch").shape == (5, 4, 3)
+    np.testing.assert_allclose(features(store, job, folder, "patch").reshape(5, 12), expected(folder), atol=1e-6)
+    assert [segment.rows for segment in store.segments(job.spaces.img)] == [5]  # not stored twice
+
+
+def test_patch_features_of_a_network_without_patches(tmp_path):
+    toy = Toy()
+    toy.patch_output = None
+    with pytest.raises(UsageError, match="toy has no patch features: its tokens form no grid of patches. Leave out"):
+        extractor(toy, patch=True)
+
+
+def test_precision_and_stored_dtype_are_part_of_the_space():
+    keys = {
+        extractor(Toy(), precision=p, store_dtype=d).spaces.img.key
+        for p, d in (("fp32", "auto"), ("fp32", "float16"), ("bf16", "auto"), ("fp16", "auto"), ("bf16", "float32"))
+    }
+    assert len(keys) == 5
+    assert Numerics.resolve("cpu").record() == {"compute": "fp32", "stored": "float32"}
+    assert Numerics.resolve("cpu", "bf16").record() == {"compute": "bf16", "stored": "float16"}
+    assert Numerics.resolve("cpu", "fp32", "float16").record() == {"compute": "fp32", "stored": "float16"}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_runs_through_autocast_on_the_cpu(precision):
+    seen = []
+
+    class Linear(Toy):
+        def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
+            product = batch.flatten(1) @ torch.ones(192, 12)
+            seen.append(product.dtype)
+            return EncodedImgBatch(product, None)
+
+    encoder = Encoder.prepare(Linear(), Numerics.resolve("cpu", precision), batch_size=2, compile=False, images=2)
+    img, patch = encoder(torch.ones(2, 3, 8, 8))
+    assert seen == [{"bf16": torch.bfloat16, "fp16": torch.float16}[precision]]
+    assert img.dtype == np.float32 and patch is None
+
+
+def test_weights_view_architecture_and_code_decide_the_space(monkeypatch):
+    base = extractor(Toy()).spaces.img
+    assert extractor(Toy()).spaces.img.key == base.key
+    assert extractor(Toy(scale=1.0000001)).spaces.img.key != base.key
+    other_view, other_network = Toy(), Toy()
+    other_view.view = dataclasses.replace(Toy.view, interpolation="bicubic")
+    other_network.architecture = {"name": "toy", "depth": 2}
+    assert extractor(other_view).spaces.img.key != base.key
+    assert extractor(other_network).spaces.img.key != base.key
+    monkeypatch.setattr("extract.space.tree_hash", lambda: "f" * 40)
+    assert extractor(Toy()).spaces.img.key != base.key
+
+
+def test_the_encoder_halves_its_batch_until_it_fits():
+    toy = Toy(fits=5)
+    encoder = Encoder.prepare(toy, Numerics.resolve("cpu"), batch_size=None, compile=False, images=100)
+    assert encoder.size == 16
+    pixels = torch.rand(20, 3, 8, 8)
+    img, patch = encoder(pixels)
+    assert encoder.size == 4
+    np.testing.assert_allclose(img, Toy().img_encode(pixels).img_features.numpy(), atol=1e-6)
+    assert patch is not None and patch.shape == (20, 4, 3)
+    encoder.size = 1024
+    encoder.probe((3, 8, 8))
+    assert encoder.size == 4
+
+
+def test_a_batch_that_does_not_fit_is_said():
+    numerics = Numerics.resolve("cpu")
+    fixed = Encoder.prepare(Toy(fits=5), numerics, batch_size=8, compile=False, images=8)
+    with pytest.raises(BBError, match="not enough memory for --batch-size 8: give a smaller one, or auto"):
+        fixed(torch.rand(8, 3, 8, 8))
+    none = Encoder.prepare(Toy(fits=0), numerics, batch_size=None, compile=False, images=8)
+    with pytest.raises(BBError, match="not enough memory for a single image: free some"):
+        none(torch.rand(8, 3, 8, 8))
+    assert parse_batch_size("auto") is None and parse_batch_size("8") == 8
+    for text in ("0", "-1", "many"):
+        with pytest.raises(UsageError, match=f"--batch-size {text} is no number of images"):
+            parse_batch_size(text)
+
+
+def test_an_error_in_the_network_is_not_taken_for_want_of_memory():
+    class Broken(Toy):
+        def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
+            raise RuntimeError("shapes do not match")
+
+    encoder = Encoder.prepare(Broken(), Numerics.resolve("cpu"), batch_size=None, compile=False, images=1)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        encoder(torch.rand(1, 3, 8, 8))
+
+
+def test_compile_compiles_what_is_called(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    toy = Toy()
+    encoder = Encoder.prepare(toy, Numerics.resolve("cpu"), batch_size=2, compile=True, images=2)
+    assert compiled == [toy.img_encode] and encoder.run == toy.img_encode
+
+
+def test_every_forward_pass_has_one_shape():
+    shapes = set()
+
+    class Watched(Toy):
+        def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
+            shapes.add(len(batch))
+            return super().img_encode(batch)
+
+    encoder = Encoder.prepare(Watched(), Numerics.resolve("cpu"), batch_size=8, compile=False, images=21)
+    for n in (8, 8, 5):
+        assert encoder(torch.rand(n, 3, 8, 8))[0].shape == (n, 12)
+    assert shapes == {8}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tpu",), "--device tpu is unknown: choose auto, cpu, cuda, cuda:N or mps"),
+        (("meta",), "--device meta is unknown"),
+        (("cuda:77",), "--device cuda:77: torch sees \\d+ CUDA devices"),
+        (("cpu", "fp8"), "--precision fp8 is unknown: choose auto, fp32, bf16, fp16"),
+        (("cpu", "fp32", "int8"), "--store-dtype int8 is unknown: choose auto, float16, float32"),
+    ],
+)
+def test_unknown_numerics(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        Numerics.resolve(*arguments)
+
+
+def test_mps_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="--device mps: this torch has no Metal"):
+        Numerics.resolve("mps")
+
+
+def test_a_set_stop_publishes_and_returns(tmp_path, store):
+    folder, job = make_images(tmp_path / "pics", 40), extractor(Toy(), batch_size=4)
+    stop = threading.Event()
+    stop.set()
+    outcome = run(store, job, folder, stop=stop)
+    assert outcome.stopped and outcome.computed == 4
+    assert len(store.rows(job.spaces.img)) == 4
+    assert run(store, job, folder).computed == 36
+
+
+def test_an_error_publishes_what_was_computed(tmp_path, store):
+    folder, toy = make_images(tmp_path / "pics", 40), Toy()
+    job = extractor(toy, batch_size=4)
+
+    def fail(outcome):
+        if outcome.computed >= 12:
+            raise OSError(5, "the network drive has gone")
+
+    with pytest.raises(OSError, match="the network drive"):
+        run(store, job, folder, progress=fail)
+    assert len(store.rows(job.spaces.img)) == 12
+
+
+def test_what_another_process_published_meanwhile_is_not_published_again(tmp_path, store, monkeypatch):
+    folder, ours, theirs = make_images(tmp_path / "pics", 60), Toy(), Toy()
+    monkeypatch.setattr("store.writer.MAX_SECONDS", 0.0)  # every batch closes a segment
+    job = extractor(ours, batch_size=4)
+    other = Store.open(store.root)
+
+    def interfere(outcome):
+        if outcome.computed == 8:
+            run(other, extractor(theirs, batch_size=4), folder)
+
+    run(store, job, folder, progress=interfere)
+    assert ours.seen < 60
+    np.testing.assert_allclose(features(Store.open(store.root), job, folder), expected(folder), atol=1e-6)
+
+
+# Collections
+
+
+def test_ids_of_a_folder_are_relative_posix_paths_in_nfc(tmp_path):
+    for name in ("b/Ärger.PNG", "b/a.jpeg", "z.tif", ".hidden.png", ".git/x.png", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "b" / "e\u0301.gif").write_bytes(b"")
+    assert list(find_images(tmp_path)) == ["b/a.jpeg", "b/Ärger.PNG", "b/\u00e9.gif", "z.tif"]
+
+
+def test_ids_in_newts_layout_are_stems(tmp_path):
+    make_images(tmp_path / "newt2021_images", 2)
+    assert list(find_images(tmp_path)) == ["000", "001"]
+    (tmp_path / "newt2021_images" / "000.jpg").write_bytes(b"")
+    with pytest.raises(BBError, match="are both image '000'. Rename one of them"):
+        find_images(tmp_path)
+
+
+def test_a_folder_that_is_none_or_empty(tmp_path):
+    with pytest.raises(UsageError, match="nowhere is not a folder: give --data NAME=DIR"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="holds no image .* is it the right folder"):
+        find_images(tmp_path)
+
+
+def test_hashing_is_remembered_by_path_size_and_time(tmp_path, monkeypatch):
+    folder, memory = make_images(tmp_path / "pics", 3), tmp_path / "cache" / "hashes.sqlite"
+
+    def hashed():
+        count = []
+        real = type(folder).read_bytes
+        with monkeypatch.context() as patch, HashMemory.open(memory) as opened:
+            patch.setattr(type(folder), "read_bytes", lambda path: count.append(path) or real(path))
+            found = scan(find_images(folder), opened)
+        return len(count), [entry.image_sha256 for entry in found.entries]
+
+    assert hashed()[0] == 3
+    assert hashed()[0] == 0
+    before = hashed()[1]
+    make_images(folder, 1, seed=5)
+    os.utime(folder / "000.png", (5, 5))
+    n, after = hashed()
+    assert n == 1 and after[0] != before[0] and after[1:] == before[1:]
+
+
+def test_a_memory_that_cannot_be_written_is_done_without(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    folder = make_images(tmp_path / "pics", 2)
+    with HashMemory.open(tmp_path / "file" / "below.sqlite") as memory:
+        assert len(scan(find_images(folder), memory).entries) == 2
+    (tmp_path / "broken.sqlite").write_bytes(b"this is no database" * 100)
+    with HashMemory.open(tmp_path / "broken.sqlite") as memory:
+        assert len(scan(find_images(folder), memory).entries) == 2
+
+
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
+    folder = make_images(tmp_path / "pics", 2)
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    found = look(folder)
+    assert [entry.image_id for entry in found.entries] == ["000.png", "001.png"]
+    assert found.failed == {"gone.png": "can't be read: No such file or directory"}
+
+
+def test_a_path_does_not_leave_the_machine_in_a_name():
+    name = BackboneName.parse("timm:resnet18@/home/me/secret/weights.safetensors")
+    assert shared_name(name) == "timm:resnet18@weights.safetensors"

@@ -1,0 +1,69 @@
+"""Who may import whom (shared by all: nobody else is a home of torch or timm), and that this test would notice."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "store": {"extract", "probe", "bb", "torch", "torchvision", "timm", "open_clip", "sklearn", "PIL"},
+    "extract": {"probe", "bb", "sklearn", "cuml"},
+    "probe": {"extract", "bb", "torch", "torchvision", "timm", "open_clip", "PIL"},
+}
+# Heavy libraries that only these files may import, and where: at the top, or inside functions.
+HOMES = {"timm": {"extract"}, "open_clip": {"extract"}, "cuml": {"probe"}}
+TORCHLESS = (
+    "import store, probe, store.fetch, store.writer, extract.name, extract.code, probe.newt, probe.run, probe.spaces, "
+    "probe.report, probe.engine, probe.sklearn, probe.cuml, probe.digits, bb"
+)
+
+
+def imported(source):
+    """Top-level names of all modules that a file imports, anywhere in it, save for type checking only."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def breaches(layer, source):
+    return sorted(set(imported(source)) & FORBIDDEN[layer])
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_no_layer_reaches_where_it_should_not(layer):
+    files = list((ROOT / layer).glob("**/*.py"))
+    assert files
+    assert {file.name: breaches(layer, file.read_text()) for file in files if breaches(layer, file.read_text())} == {}
+
+
+def test_this_test_notices():
+    assert breaches("store", "def f():\n    import torch.nn") == ["torch"]
+    assert breaches("probe", "from extract.name import BackboneName") == ["extract"]
+    assert breaches("extract", "if True:\n    from probe import newt") == ["probe"]
+    assert breaches("store", "import numpy\nfrom store.errors import BBError") == []
+    assert breaches("probe", "if TYPE_CHECKING:\n    import torch") == []
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_has_one_home(library):
+    for file in [*ROOT.glob("*/*.py"), ROOT / "scripts" / "bb.py"]:
+        if file.parent.name in ("tests", *HOMES[library]):
+            continue
+        assert library not in set(imported(file.read_text())), file
+
+
+def test_probing_and_stores_need_no_torch():
+    """In a process where torch, timm, open_clip and Pillow can't be imported."""
+    absent = "dict.fromkeys(('torch', 'torchvision', 'timm', 'open_clip', 'PIL', 'safetensors'))"
+    script = f"import sys; sys.modules.update({absent}); {TORCHLESS}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
