@@ -1,0 +1,92 @@
+"""The documents say what is true: every verb, option and file is in them, and what they tell to run can be run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import bb
+import pytest
+import typer.main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+
+
+def verbs(command=None, name="bb"):
+    """Every verb with its parameters, subcommands included."""
+    command = command or typer.main.get_command(bb.app)
+    children = getattr(command, "commands", {})
+    if not children:
+        yield name, command
+    for word, child in children.items():
+        yield from verbs(child, f"{name} {word}")
+
+
+VERBS = dict(verbs())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_option_is_documented(verb):
+    row = re.search(rf"^\| `{re.escape(verb)}[ `].*$", PAGES["settings.md"], re.MULTILINE)
+    assert row, f"{verb} is not in docs/settings.md"
+    assert VERBS[verb].help
+    for parameter in VERBS[verb].params:
+        for option in parameter.opts:
+            if option.startswith("--") and option != "--help":
+                assert option in row[0], f"{option} of {verb} is not in docs/settings.md"
+
+
+def test_every_documented_option_exists():
+    options = {option for command in VERBS.values() for parameter in command.params for option in parameter.opts}
+    known = options | {"--help", "--version", "--install-completion", "--show-completion"}
+    for name, text in {**PAGES, "README.md": README}.items():
+        shown = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("uv ", "pip ", "git ")))
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown)) <= known, name
+
+
+def test_every_variable_is_documented():
+    used = set(re.findall(r"BB_[A-Z_]+", (ROOT / "scripts" / "bb.py").read_text()))
+    assert used <= set(re.findall(r"BB_[A-Z_]+", PAGES["settings.md"]))
+
+
+COMMANDS = [line for block in README.split("```")[1::2] for line in block.splitlines() if line.startswith("bb ")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_parses(line):
+    """Through the very parser; what each does has tests of its own."""
+    words = shlex.split(line.partition("#")[0])
+    name = max((verb for verb in VERBS if words[: len(verb.split())] == verb.split()), key=len)
+    command = VERBS[name]
+    command.make_context(name, words[len(name.split()) :])
+
+
+def test_the_map_of_the_tree_is_true():
+    tree = README.split("## The tree")[1]
+    named, folder = set(), ""
+    for line in tree.split("```")[1].splitlines():
+        if not line.strip():
+            continue
+        word = line.split()[0]
+        if not line.startswith(" "):
+            folder = word if word.endswith("/") else ""
+        named.add(word if not line.startswith(" ") else folder + word)
+    there = {
+        f"{path.parent.name}/{path.name}"
+        for name in ("extract", "probe", "store")
+        for path in (ROOT / name).glob("*.py")
+    }
+    there = {path for path in there if not path.endswith("__init__.py")}
+    assert {
+        path for path in named if path.split("/")[0] in ("extract", "probe", "store") and path.endswith(".py")
+    } == there
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+def test_links_lead_somewhere():
+    for name, text in {"README.md": README, **{f"docs/{name}": text for name, text in PAGES.items()}}.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if "://" not in target:
+                assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
