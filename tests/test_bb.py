@@ -600,3 +600,21 @@ def test_killed_ten_times_nothing_is_lost_or_changed(own_place, monkeypatch):
     assert [v.digest for v in killed.collections("newt")] == [version.digest]
     ids = version.table["image_id"].to_list()
     np.testing.assert_array_equal(killed.read(space, version, ids), whole.read(space, version, ids))
+
+
+def test_an_interrupted_grid_keeps_its_finished_runs(own_place, newt):
+    command = ["--ckpt", VIT, "--data", f"newt={newt}"]
+    assert bb_process("extract", *command, cwd=own_place).wait() == 0
+    seeds = [word for seed in range(50) for word in ("--seed", seed)]
+    process = bb_process("probe", "newt", "--n-train", "12", *seeds, *command, cwd=own_place)
+    runs = own_place / "features.bb" / "runs"
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("*/*/run.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "bb: stopped. What was finished is in the store" in err and "Traceback" not in err
+    store = Store.open(own_place / "features.bb")
+    assert 1 <= len(list(store.runs())) < 50
+    assert all(run.predictions().height == 32 for run in store.runs())
