@@ -146,6 +146,17 @@ def kind_of(classifier: Classifier) -> str:
     return "linear" if isinstance(classifier, LinearSVM) else "search"
 
 
+def candidates_of(classifier: Classifier) -> int:
+    """How many candidates are compared in each task."""
+    match classifier:
+        case LinearSVM():
+            return 1
+        case RandomSearchSVM():
+            return classifier.n_iter
+        case GridLinearSVC():
+            return len(classifier.C)
+
+
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (BioBench(), NeWT2021())}
 
 

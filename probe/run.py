@@ -12,16 +12,17 @@ import numpy as np
 import polars as pl
 from jaxtyping import Num, Shaped
 
-from probe.engine import Engine, Outcome, Problem
+from probe.engine import Engine, Outcome, Problem, Size, choose, is_small
 from probe.newt import Labels
-from probe.protocol import Classifier, Protocol, kind_of
+from probe.protocol import Classifier, Protocol, candidates_of, kind_of
 from probe.sampling import NTrain, Sample, sample
 from probe.scores import score
 from store import Collection, FeatureSpace, Store
 from store.canonical import digest_of
 from store.runs import Run
 
-VERSIONS = ("backbone-bench", "numpy", "polars", "scikit-learn", "scipy")
+AGREEMENT_TASKS = 8
+VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,8 @@ class Spec:
     n_train: NTrain
     seed: int
     svm: str
-    engine: Engine
+    backend: str
+    announce: Callable[[str], None] | None = None
 
     @property
     def classifier(self) -> Classifier:
@@ -74,6 +76,7 @@ class Prepared:
     inputs: Inputs
     spec: Spec
     samples: tuple[Sample, ...]
+    engine: Engine
     run_id: str
 
     def existing(self) -> list[Run]:
@@ -88,6 +91,9 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     IDs with labels, SHA-256 of the feature rows used, backend and its version, n_train, seed.
     """
     samples = tuple(sample(task, spec.n_train, spec.seed) for task in inputs.labels.tasks)
+    dim = inputs.features.shape[1]
+    sizes = [Size(len(s.y), len(t.test_y), dim) for s, t in zip(samples, inputs.labels.tasks, strict=True)]
+    engine = choose(spec.backend, sizes, spec.classifier, spec.announce)
     used = np.unique(np.concatenate([*(s.image_ids for s in samples), *(t.test_ids for t in inputs.labels.tasks)]))
     rows = np.ascontiguousarray(inputs.rows_of(used))
     identity = {
@@ -97,12 +103,12 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "svm": kind_of(spec.classifier),
         "n_train": spec.n_train,
         "seed": _seed(spec),
-        "backend": [spec.engine.name, spec.engine.version],
+        "backend": [engine.name, engine.version],
         "train": [[s.task, s.image_ids.tolist(), s.y.tolist()] for s in samples],
         "test": [[t.name, t.test_ids.tolist(), t.test_y.tolist()] for t in inputs.labels.tasks],
         "features": [used.tolist(), hashlib.sha256(rows.view(np.uint8).data).hexdigest()],
     }
-    return Prepared(inputs, spec, samples, digest_of(identity))
+    return Prepared(inputs, spec, samples, engine, digest_of(identity))
 
 
 def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = lambda done: None) -> Run:
@@ -113,7 +119,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
     inputs, spec = prepared.inputs, prepared.spec
     started, clock = datetime.now(UTC), time.monotonic()
     outcomes: dict[str, Outcome] = {}
-    for outcome in spec.engine.solve(_problems(prepared), spec.classifier, jobs=jobs):
+    for outcome in prepared.engine.solve(_problems(prepared), spec.classifier, jobs=jobs):
         outcomes[outcome.task] = outcome
         progress(len(outcomes))
     predictions = _predictions(inputs.labels, outcomes)
@@ -129,9 +135,11 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "n_train": spec.n_train,
         "seed": _seed(spec),
         "svm": kind_of(spec.classifier),
-        "backend": spec.engine.name,
-        "backend_version": spec.engine.version,
-        "identical_to_sklearn": spec.engine.identical,
+        "backend": prepared.engine.name,
+        "backend_version": prepared.engine.version,
+        "identical_to_sklearn": prepared.engine.identical,
+        "agreement": _agreement(prepared, outcomes, jobs),
+        "candidates": candidates_of(spec.classifier),
         "space": inputs.space.key,
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
@@ -156,6 +164,27 @@ def _problems(prepared: Prepared) -> Iterator[Problem]:
             inputs.rows_of(drawn.image_ids), inputs.rows_of(task.test_ids)
         )
         yield Problem(task.name, x_train, drawn.y, x_test)
+
+
+def _agreement(prepared: Prepared, outcomes: dict[str, Outcome], jobs: int) -> dict[str, Any] | None:
+    """How far an engine that is not identical agrees with the exact one, on an even sample of the tasks.
+
+    None for an engine that is identical, and where every task is too large for the exact one.
+    """
+    if prepared.engine.identical:
+        return None
+    small = [problem for problem in _problems(prepared) if is_small(Size.of(problem))]
+    sampled = {problem.task: problem for problem in small[:: -(-len(small) // AGREEMENT_TASKS) or 1]}
+    exact = list(choose("exact").solve(sampled.values(), prepared.spec.classifier, jobs=jobs))
+    equal = [expected.y_pred == outcomes[expected.task].y_pred for expected in exact]
+    if not equal:
+        return None
+    chosen = [expected.parameters == outcomes[expected.task].parameters for expected in exact]
+    return {
+        "tasks": sorted(sampled),
+        "predictions": float(np.concatenate(equal).mean()),
+        "choices": float(np.mean(chosen)),
+    }
 
 
 def _predictions(labels: Labels, outcomes: dict[str, Outcome]) -> pl.DataFrame:

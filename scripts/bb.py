@@ -567,7 +567,7 @@ def probe_newt_verb(
     ] = None,
     protocol: Annotated[str, typer.Option(envvar="BB_PROTOCOL", help="biobench or newt2021.")] = "biobench",
     svm: Annotated[str, typer.Option(help="auto, linear or search.")] = "auto",
-    backend: Annotated[str, typer.Option(envvar="BB_BACKEND", help="auto, sklearn or cuml.")] = "auto",
+    backend: Annotated[str, typer.Option(envvar="BB_BACKEND", help="auto, exact, sklearn or cuml.")] = "auto",
     jobs: Annotated[
         int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
     ] = None,
@@ -593,10 +593,11 @@ def probe_newt_verb(
     opened = open_store(store)
     collection = opened.collection(name, found_labels.image_ids)
     spaces = choose_spaces(opened, collection, found_labels.image_ids, backbones=backbones, keys=space or [])
-    chosen, engine = parse_protocol(protocol), choose(backend)
+    chosen = parse_protocol(protocol)
+    choose(backend)  # one that is unknown or not there is said before anything is read
     inputs = [Inputs.read(opened, each, collection, found_labels, "newt") for each in spaces]
     specs = [
-        Spec(chosen, shot, number, svm, engine)
+        Spec(chosen, shot, number, svm, backend, warn)
         for shot in dict.fromkeys(shots)
         for number in ([0] if shot == "all" else dict.fromkeys(seed or [0]))
     ]
@@ -969,7 +970,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
 # demo
 
 DEMO_BACKBONES = ("timm:test_vit/untrained", "timm:test_resnet/untrained")
-DEMO_SHOTS = (4, 8)
+DEMO_SHOTS = (4, 10)
 
 
 @app.command("demo")
@@ -978,7 +979,6 @@ def demo_verb(
 ) -> None:
     """Go the whole way offline: hand-written digits, two untrained networks, two shot counts, a table."""
     require_extract("bb demo")
-    from probe.engine import choose
     from probe.newt import read_labels
     from probe.protocol import parse_protocol
     from probe.report import boards
@@ -994,7 +994,7 @@ def demo_verb(
     collection = store.collection("digits", labels.image_ids)
     keys = [summary["spaces"][0] for summary in summaries]
     inputs = [Inputs.read(store, store.space(key), collection, labels, "newt") for key in keys]
-    specs = [Spec(parse_protocol("biobench"), shot, 0, "auto", choose("auto")) for shot in DEMO_SHOTS]
+    specs = [Spec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in DEMO_SHOTS]
     results = probe_all(inputs, specs, jobs=None)
     warn("3. report")
     for board in boards(store.runs(), "newt"):

@@ -21,13 +21,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 import probe.cuml
-from probe.engine import BACKENDS, Engine, Problem, check, choose
+import probe.exact
+import probe.svm
+from probe.engine import BACKENDS, Engine, Problem, Size, check, choose
 from probe.protocol import BioBench, Classifier, GridLinearSVC, LinearSVM, NeWT2021, RandomSearchSVM
 from probe.sklearn import ScikitLearn
 from store.errors import BBError, UsageError
 
 NO_CUML = probe.cuml.missing()
-ENGINES = ["sklearn", pytest.param("cuml", marks=pytest.mark.skipif(bool(NO_CUML), reason=str(NO_CUML)))]
+ENGINES = ["exact", "sklearn", pytest.param("cuml", marks=pytest.mark.skipif(bool(NO_CUML), reason=str(NO_CUML)))]
 CLASSIFIERS = [LinearSVM(), RandomSearchSVM(), GridLinearSVC()]
 
 
@@ -82,7 +84,7 @@ def test_answers_are_scikit_learns(backend: str, classifier: Classifier):
             assert (got.y_pred == expected.predict(p.x_test)).mean() > 0.9
             continue
         assert np.array_equal(got.y_pred, expected.predict(p.x_test))
-        assert np.array_equal(got.decision, expected.decision_function(p.x_test))
+        np.testing.assert_allclose(got.decision, expected.decision_function(p.x_test), rtol=0, atol=1e-10)
         assert got.notes == ()
         if isinstance(classifier, LinearSVM):
             assert got.parameters == {"C": 1.0, "kernel": "linear"} and got.cv_score is None
@@ -126,9 +128,10 @@ def test_a_class_smaller_than_the_folds_is_done_and_noted(backend: str):
         assert np.array_equal(outcome.y_pred, expected.predict(small.x_test))
 
 
-def test_scikit_learns_warnings_become_notes(capfd: pytest.CaptureFixture, recwarn: pytest.WarningsRecorder):
+@pytest.mark.parametrize("backend", ["exact", "sklearn"])
+def test_scikit_learns_warnings_become_notes(backend: str, capfd: pytest.CaptureFixture, recwarn):
     hasty = GridLinearSVC(max_iter=1)
-    (outcome,) = ScikitLearn().solve([problem()], hasty, jobs=1)
+    (outcome,) = choose(backend).solve([problem()], hasty, jobs=1)
     assert len(outcome.notes) == 1
     assert outcome.notes[0].startswith("scikit-learn: Liblinear failed to converge")
     assert outcome.notes[0].endswith("times)")
@@ -186,15 +189,41 @@ def test_what_scikit_learn_refuses_names_the_task():
 
 
 def test_unknown_backend_lists_those_there_are():
-    with pytest.raises(UsageError, match="--backend 'gpu' is unknown; choose auto, sklearn, cuml"):
+    with pytest.raises(UsageError, match="--backend 'gpu' is unknown; choose auto, exact, sklearn, cuml"):
         choose("gpu")
     assert BACKENDS[0] == "auto"
 
 
-def test_engines_say_what_they_are():
-    engine: Engine = choose("sklearn")
-    assert (engine.name, engine.identical) == ("sklearn", True)
+@pytest.mark.parametrize("backend", ["exact", "sklearn"])
+def test_engines_say_what_they_are(backend: str):
+    engine: Engine = choose(backend)
+    assert (engine.name, engine.identical) == (backend, True)
     assert engine.version[0].isdigit()
+
+
+NEWT, HUGE = Size(n=220, m=220, d=1024), Size(n=20_000, m=100, d=1024)
+
+
+def test_auto_decides_by_size(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(probe.cuml, "missing", lambda: "no GPU")
+    assert choose("auto").name == "exact"
+    assert choose("auto", [NEWT] * 164, RandomSearchSVM()).name == "exact"
+    split = choose("auto", [NEWT, HUGE], RandomSearchSVM())
+    assert (split.name, split.identical) == ("exact+sklearn", True)
+    assert choose("auto", [HUGE], GridLinearSVC()).name == "exact"  # which makes no Gram matrix
+    assert choose("exact", [HUGE], RandomSearchSVM()).name == "exact"
+
+
+def test_tasks_too_large_for_the_exact_engine_go_to_the_other_with_a_note(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(probe.cuml, "missing", lambda: "no GPU")
+    monkeypatch.setattr(probe.exact, "MEMORY_A_THREAD", probe.svm.bytes_a_thread(20, 40, 16))
+    problems = [problem("small"), problem("large", (11, 10))]
+    engine = choose("auto", [Size.of(p) for p in problems], LinearSVM())
+    outcomes = {outcome.task: outcome for outcome in engine.solve(problems, LinearSVM(), jobs=1)}
+    assert outcomes["small"].notes == ()
+    assert outcomes["large"].notes == ("too large for the exact engine, so done by sklearn",)
+    for p in problems:
+        assert np.array_equal(outcomes[p.task].y_pred, SVC(kernel="linear").fit(p.x_train, p.y_train).predict(p.x_test))
 
 
 def test_cuml_that_is_not_there_is_an_error_and_auto_does_without(monkeypatch: pytest.MonkeyPatch):
@@ -203,7 +232,7 @@ def test_cuml_that_is_not_there_is_an_error_and_auto_does_without(monkeypatch: p
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"--backend cuml can't run here: .*pip install \"backbone-bench\[cuml\]\""):
         choose("cuml")
-    assert choose("auto").name == "sklearn"
+    assert choose("auto").name == "exact"
 
 
 def test_cuml_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch):
@@ -211,7 +240,7 @@ def test_cuml_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(probe.cuml, "gpus", lambda: 0)
     with pytest.raises(UsageError, match="the NVIDIA driver shows no GPU"):
         choose("cuml")
-    assert choose("auto").name == "sklearn"
+    assert choose("auto", [HUGE], RandomSearchSVM()).name == "exact+sklearn"
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda classifier: type(classifier).__name__)
@@ -234,7 +263,8 @@ def test_cumls_plumbing_with_scikit_learn_in_its_place(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "cuml.svm", svm)
     monkeypatch.setattr(probe.cuml, "gpus", lambda: 1)
 
-    engine = choose("auto")
+    assert choose("auto", [HUGE], RandomSearchSVM()).name == "exact+cuml"
+    engine = choose("cuml")
     assert (engine.name, engine.version, engine.identical) == ("cuml", "26.10.0", False)
     (got,) = engine.solve([problem()], classifier, jobs=1)
     (expected,) = ScikitLearn().solve([problem()], classifier, jobs=1)

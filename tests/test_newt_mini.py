@@ -15,7 +15,7 @@ BACKBONES = ("open_clip:ViT-B-16/untrained", "timm:resnet18/untrained", "timm:te
 SHOTS = (4, 10, "all")
 RECOMPUTE = ROOT / "scripts" / "recompute.py"
 
-pytestmark = [needs_photographs, pytest.mark.xdist_group("newt-mini")]
+pytestmark = needs_photographs
 
 
 def run_bb(*arguments, cwd):
@@ -104,3 +104,53 @@ def test_it_would_notice(place, tmp_path):
     table.with_columns(y_pred=1 - pl.col("y_pred")).write_parquet(predictions)
     done = subprocess.run([sys.executable, RECOMPUTE, copy, run_id], capture_output=True, text=True)
     assert done.returncode == 1 and "160 of 160 predictions differ" in done.stdout
+
+
+def pairs(store):
+    """Runs by the exact engine and by scikit-learn of the same space, protocol and n_train."""
+    found = {}
+    for run in store.runs():
+        record = run.record
+        found.setdefault((record["space"], record["protocol"], record["n_train"]), {})[record["backend"]] = run
+    return {cell: (by["exact"], by["sklearn"]) for cell, by in found.items() if len(by) == 2}
+
+
+def assert_identical(exact, sklearn):
+    keys = ["task", "image_id"]
+    ours, theirs = exact.predictions().sort(keys), sklearn.predictions().sort(keys)
+    assert ours.drop("decision").equals(theirs.drop("decision"))
+    assert (ours["decision"] - theirs["decision"]).abs().max() < 1e-10
+    assert exact.record["hyperparameters"] == sklearn.record["hyperparameters"]
+    assert exact.record["scores"] == sklearn.record["scores"]
+    assert exact.train().equals(sklearn.train())
+
+
+def test_the_exact_engine_equals_scikit_learn_on_photographs(place):
+    shots = ",".join(map(str, SHOTS))
+    data = ["--data", f"newt={PHOTOS}", "--backend", "sklearn"]
+    ckpts = [word for name in BACKBONES[:2] for word in ("--ckpt", name)]
+    run_bb("probe", "newt", "--n-train", shots, *ckpts, *data, cwd=place)
+    run_bb("probe", "newt", "--n-train", "10", "--protocol", "newt2021", "--ckpt", BACKBONES[1], *data, cwd=place)
+    compared = pairs(Store.open(place / "features.bb"))
+    assert len(compared) == 7
+    for exact, sklearn in compared.values():
+        assert_identical(exact, sklearn)
+
+
+def test_the_exact_engine_equals_scikit_learn_on_digits(tmp_path, monkeypatch):
+    """Ten of the 45 tasks: the others would say the same and take scikit-learn minutes."""
+    import bb
+    import sklearn.datasets
+
+    pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
+    keep = targets < 5
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda return_X_y: (pixels[keep], targets[keep]))
+    bb._write_digits(tmp_path / "digits")
+    data = ["--data", f"digits={tmp_path / 'digits'}"]
+    run_bb("extract", "--ckpt", BACKBONES[2], *data, cwd=tmp_path)
+    for backend in ("exact", "sklearn"):
+        run_bb("probe", "newt", "--n-train", "4,10,all", "--backend", backend, *data, cwd=tmp_path)
+    compared = pairs(Store.open(tmp_path / "features.bb"))
+    assert len(compared) == 3
+    for exact, oracle in compared.values():
+        assert_identical(exact, oracle)

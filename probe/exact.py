@@ -1,0 +1,129 @@
+"""The engine of bb's own: scikit-learn's very answers from compiled code, many tasks at once (probe/svm.py).
+
+newt2021's grid is fitted by scikit-learn's LinearSVC itself, without the search's bookkeeping and on threads:
+liblinear lets the interpreter lock go, so no worker process has to start. Its solver takes nearly all the time of a
+full-size task and its last bits hang on the order of its sums, so little more is to be had with the same answer.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import ClassVar
+
+import numpy as np
+
+from probe import svm
+from probe.engine import Outcome, Problem, checked
+from probe.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
+from store.errors import BBError
+
+ALGORITHM = "1"  # a change that could change an answer raises it: the version is part of a run's identity
+MEMORY_A_THREAD = 256 * 2**20  # bytes; some 2,800 training and as many test rows of 1,024 features
+TASKS_AT_ONCE = 8  # for each thread: few enough that progress shows, many enough that no thread waits
+
+_Fitted = tuple[Problem, tuple[str, ...]]  # a problem and the notes of its check
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Fulfils probe.engine.Engine. `announce` is told when code has to be compiled, once on a machine."""
+
+    announce: Callable[[str], None] | None = None
+    name: ClassVar[str] = "exact"
+    identical: ClassVar[bool] = True
+
+    @property
+    def version(self) -> str:
+        return f"{ALGORITHM} (numba {version('numba')}, scikit-learn {version('scikit-learn')})"
+
+    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[Outcome]:
+        work = checked(problems, classifier)
+        for start in range(0, len(work), jobs * TASKS_AT_ONCE):
+            some = work[start : start + jobs * TASKS_AT_ONCE]
+            match classifier:
+                case LinearSVM():
+                    yield from self._fit(some, classifier, jobs)
+                case RandomSearchSVM():
+                    yield from self._search(some, classifier, jobs)
+                case GridLinearSVC():
+                    yield from _grid(some, classifier, jobs)
+
+    def _fit(self, work: list[_Fitted], classifier: LinearSVM, jobs: int) -> Iterator[Outcome]:
+        svc = svm.SVC(C=classifier.C, tol=classifier.tol, n_threads=jobs, announce=self.announce)
+        svc.fit([(p.x_train, p.y_train) for p, _ in work], names=[p.task for p, _ in work])
+        tests = [p.x_test for p, _ in work]
+        for (p, notes), y_pred, decision in zip(work, svc.predict(tests), svc.decision_function(tests), strict=True):
+            yield Outcome(p.task, y_pred, decision, {"C": classifier.C, "kernel": "linear"}, None, notes)
+
+    def _search(self, work: list[_Fitted], classifier: RandomSearchSVM, jobs: int) -> Iterator[Outcome]:
+        search = svm.RandomSearchSVC(
+            n_iter=classifier.n_iter,
+            cv=classifier.folds,
+            random_state=classifier.random_state,
+            C=classifier.C,
+            gamma=classifier.gamma,
+            kernels=classifier.kernel,
+            tol=classifier.tol,
+            n_threads=jobs,
+            announce=self.announce,
+        ).fit([(p.x_train, p.y_train) for p, _ in work], names=[p.task for p, _ in work])
+        tests = [p.x_test for p, _ in work]
+        answers = zip(search.predict(tests), search.decision_function(tests), strict=True)
+        for (p, notes), found, (y_pred, decision) in zip(work, search.results_, answers, strict=True):
+            yield Outcome(p.task, y_pred, decision, vars(found.best_params), found.best_score, notes)
+
+
+def fits(n: int, m: int, d: int) -> bool:
+    """Whether a two-class task of n training and m test rows of d features keeps within `MEMORY_A_THREAD`."""
+    return svm.bytes_a_thread(n, m, d) <= MEMORY_A_THREAD
+
+
+def _grid(work: list[_Fitted], classifier: GridLinearSVC, jobs: int) -> list[Outcome]:
+    from threadpoolctl import threadpool_limits
+
+    # Filters of warnings are the whole process's: set here, around the threads, and not in each of them.
+    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
+        warnings.simplefilter("ignore")
+        return list(pool.map(lambda fitted: _fit_grid(fitted[0], fitted[1], classifier), work))
+
+
+def _fit_grid(problem: Problem, notes: tuple[str, ...], classifier: GridLinearSVC) -> Outcome:
+    """What GridSearchCV over LinearSVC(dual=False) gives: accuracy in each fold, the first of the best, a refit."""
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.svm import LinearSVC
+
+    unconverged = 0
+
+    def fitted(C: float, rows: np.ndarray | slice) -> LinearSVC:
+        nonlocal unconverged
+        model = LinearSVC(
+            C=C, dual=False, tol=classifier.tol, random_state=classifier.random_state, max_iter=classifier.max_iter
+        )
+        try:
+            model.fit(problem.x_train[rows], problem.y_train[rows])
+        except ValueError as error:
+            raise BBError(f"task {problem.task!r} can't be fitted: {str(error).splitlines()[0]}") from error
+        unconverged += int(model.n_iter_ >= classifier.max_iter)
+        return model
+
+    folds = list(StratifiedKFold(classifier.folds).split(problem.x_train, problem.y_train))
+    scores = np.empty((len(classifier.C), len(folds)), order="F")  # laid out as there: np.average sums in that order
+    for fold, (train, test) in enumerate(folds):
+        for i, C in enumerate(classifier.C):
+            predicted = fitted(C, train).predict(problem.x_train[test])
+            scores[i, fold] = (predicted == problem.y_train[test]).mean()
+    mean = np.average(scores, axis=1)
+    best = int(mean.argmax())
+    model = fitted(classifier.C[best], slice(None))
+    if unconverged:
+        notes = (*notes, f"scikit-learn: Liblinear failed to converge ({unconverged} times)")
+    return Outcome(
+        problem.task,
+        model.predict(problem.x_test),
+        model.decision_function(problem.x_test).astype(np.float64),
+        {"C": classifier.C[best]},
+        float(mean[best]),
+        notes,
+    )
