@@ -20,7 +20,7 @@ from probe.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
 from store.errors import BBError
 
 ALGORITHM = "1"  # a change that could change an answer raises it: the version is part of a run's identity
-MEMORY_A_THREAD = 256 * 2**20  # bytes; some 2,800 training and as many test rows of 1,024 features
+MEMORY_A_THREAD = 256 * 2**20  # bytes; some 3,200 training and as many test rows of 1,024 features
 TASKS_AT_ONCE = 8  # for each thread: few enough that progress shows, many enough that no thread waits
 
 _Fitted = tuple[Problem, tuple[str, ...]]  # a problem and the notes of its check

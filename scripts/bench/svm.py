@@ -22,10 +22,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from probe import smo, svm
+from probe import engine, smo, svm
+from probe.exact import Exact
+from probe.protocol import GridLinearSVC
 
 THREADS = 2
 TASKS = 164
+GRID_TASKS = 16
 SIZES = {"n10": 10, "full": None}
 
 
@@ -115,6 +118,30 @@ def compare(name: str, n_train: int | None, n_tasks: int, d: int, budget: float)
         f"steps_a_fit_{name}": float(np.mean([r.scores.fold_n_iter.mean() for r in search.results_])),
         f"shared_of_500_fits_{name}": float(np.mean([r.scores.n_shared for r in search.results_])),
         **{f"differing_{what}_{name}": count for what, count in counts.items()},
+    }
+
+
+def compare_grid(name: str, n_train: int | None, n_tasks: int, d: int) -> dict[str, float]:
+    """newt2021's grid over LinearSVC: ours on two threads against GridSearchCV with n_jobs=2, on a few tasks."""
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.svm import LinearSVC
+
+    classifier = GridLinearSVC()
+    grid = GridSearchCV(
+        LinearSVC(dual=False, tol=1e-5, random_state=0, max_iter=1000), {"C": list(classifier.C)}, cv=3, n_jobs=2
+    )
+    shapes = [newt_like(seed, d, n_train) for seed in range(n_tasks)]
+    problems = [engine.Problem(str(i), p.x_train, p.y_train, p.x_test) for i, p in enumerate(shapes)]
+    grid.fit(shapes[0].x_train, shapes[0].y_train)  # which starts its workers
+    our_seconds, outcomes = seconds(lambda: {o.task: o for o in Exact().solve(problems, classifier, jobs=THREADS)})
+    their_seconds, predicted = seconds(lambda: [grid.fit(p.x_train, p.y_train).predict(p.x_test) for p in shapes])
+    return {
+        f"ratio_newt2021_{name}": their_seconds / our_seconds,
+        f"ours_ms_a_task_newt2021_{name}": 1e3 * our_seconds / n_tasks,
+        f"theirs_ms_a_task_newt2021_{name}": 1e3 * their_seconds / n_tasks,
+        f"differing_predictions_newt2021_{name}": sum(
+            int((outcomes[str(i)].y_pred != theirs).sum()) for i, theirs in enumerate(predicted)
+        ),
     }
 
 
@@ -238,6 +265,8 @@ def main() -> None:
     }
     for name, n_train in SIZES.items():
         figures |= compare(name, n_train, options.tasks, options.dim, options.budget)
+    for name, n_train in SIZES.items():
+        figures |= compare_grid(name, n_train, GRID_TASKS, options.dim)
     figures["differing_predictions"] = sum(int(v) for k, v in figures.items() if k.startswith("differing_predictions_"))
     figures["peak_gb"] = peak_gb(options.tasks, options.dim, 220)
     with threadpool_limits(1):
