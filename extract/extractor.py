@@ -1,7 +1,6 @@
 """A loaded backbone with all that decides and describes what it makes: numerics, feature spaces, provenance."""
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from extract.backbone import Backbone, load
@@ -9,6 +8,7 @@ from extract.device import Numerics
 from extract.encoder import Encoder
 from extract.name import BackboneName, shared_name
 from extract.space import Spaces, feature_spaces
+from store.versions import versions
 
 VERSIONS = ("backbone-bench", "torch", "torchvision", "timm", "open_clip_torch", "pillow", "numpy", "zarr")
 
@@ -49,15 +49,5 @@ class Extractor:
             "backbone": shared_name(self.name),
             "device": self.numerics.device_name(),
             "compile": self.compile,
-            "versions": _versions(),
+            "versions": versions(VERSIONS),
         }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for distribution in VERSIONS:
-        try:
-            found[distribution] = version(distribution)
-        except PackageNotFoundError:  # run from a checkout that was never installed
-            found[distribution] = ""
-    return found

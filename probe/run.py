@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from probe.scores import score
 from store import Collection, FeatureSpace, Store
 from store.canonical import digest_of
 from store.runs import Run
+from store.versions import versions
 
 AGREEMENT_TASKS = 8
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
@@ -150,7 +150,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "provenance": {
             "made": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 3),
-            "versions": _versions(),
+            "versions": versions(VERSIONS),
             "extraction": _extraction(inputs),
         },
     }
@@ -212,16 +212,6 @@ def _predictions(labels: Labels, outcomes: dict[str, Outcome]) -> pl.DataFrame:
 def _seed(spec: Spec) -> int | None:
     """There is one way to take all images, so no seed."""
     return None if spec.n_train == "all" else spec.seed
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that was never installed
-            found[name] = ""
-    return found
 
 
 def _extraction(inputs: Inputs) -> list[dict[str, Any]]:

@@ -160,7 +160,9 @@ def _settings_files() -> list[Path]:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"bb {_version('backbone-bench')}")
+        from store.versions import installed
+
+        say(f"bb {installed('backbone-bench')}")
         raise typer.Exit
 
 
@@ -319,15 +321,6 @@ def parse_names(ckpts: Sequence[str] | None) -> "list[BackboneName]":
     from extract.name import BackboneName
 
     return list(dict.fromkeys(BackboneName.parse(text) for text in ckpts or []))
-
-
-def _version(distribution: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
 
 
 # extract
@@ -897,7 +890,7 @@ def store_info_verb(
         say(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
     for part in segments:
         local, made = part["local"], part["provenance"]
-        versions = ", ".join(f"{name} {v}" for name, v in made.get("versions", {}).items() if v)
+        versions = ", ".join(f"{name} {v}" for name, v in made.get("versions", {}).items())
         say(
             f"segment {short(part['digest'])}: {part['rows']} rows, {size_text(part['bytes'])}, "
             f"{made.get('made', '')}, {made.get('device', '')}; {versions}"
@@ -930,6 +923,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     import platform
 
     from probe.cuml import missing as cuml_missing
+    from store.versions import installed
 
     facts: dict[str, str] = {"python": f"{platform.python_version()} on {platform.platform()}"}
     for name in (
@@ -943,7 +937,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
         "timm",
         "open_clip_torch",
     ):
-        facts[name] = _version(name) or "not installed"
+        facts[name] = installed(name) or "not installed"
     missing = [name for name in NEEDED_TO_EXTRACT if importlib.util.find_spec(name) is None]
     if missing:
         facts["bb extract"] = f"needs {', '.join(missing)}: pip install 'backbone-bench[extract]'"
