@@ -217,8 +217,9 @@ def _seed(spec: Spec) -> int | None:
 def _extraction(inputs: Inputs) -> list[dict[str, Any]]:
     """Library versions and devices of the segments, each distinct set once."""
     distinct: list[dict[str, Any]] = []
-    for segment in inputs.store.segments(inputs.space):
-        facts = {key: value for key, value in sorted(segment.provenance.items()) if key != "made"}
+    origins = [origin for segment in inputs.store.segments(inputs.space) for origin in segment.origins]
+    for origin in origins:
+        facts = {key: value for key, value in sorted(origin.items()) if key != "made"}
         if facts not in distinct:
             distinct.append(facts)
     return distinct

@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 
 from store.canonical import sha256_hex
 from store.errors import BBError, UsageError
+from store.table import read_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,14 +51,7 @@ class Collection:
         for first, second in pairwise(rows):
             if first.image_id == second.image_id:
                 raise BBError(f"collection {name} names two images {first.image_id!r}. Rename one of the files.")
-        schema = {
-            "image_id": pl.String,
-            "image_sha256": pl.Binary,
-            "n_bytes": pl.Int64,
-            "width": pl.Int32,
-            "height": pl.Int32,
-        }
-        table = pl.DataFrame(rows, schema=schema, orient="row")
+        table = pl.DataFrame(rows, schema=_schema(), orient="row")
         buffer = io.BytesIO()
         table.write_parquet(buffer, compression="zstd")
         parquet = buffer.getvalue()
@@ -66,14 +60,23 @@ class Collection:
     @classmethod
     def from_parquet(cls, name: str, digest: str, parquet: bytes) -> "Collection":
         """Reads a published version. Raises BBError where the bytes do not have the digest."""
-        import polars as pl
-
         if sha256_hex(parquet) != digest:
             raise BBError(
                 f"collection {name}@{digest[:12]} is damaged: its file does not have the digest in its name. "
                 f"Delete the file; the next `bb extract` writes it again."
             )
-        return cls(name, digest, pl.read_parquet(io.BytesIO(parquet)), parquet)
+        try:
+            table = read_table(parquet, _schema())
+            keys = table["image_sha256"]
+            if table["image_id"].null_count() or table["image_id"].n_unique() != table.height:
+                raise ValueError("an image ID is missing or stands twice")
+            if keys.null_count() or (table.height and not (keys.bin.size() == 32).all()):
+                raise ValueError("an image digest has not 32 bytes")
+        except ValueError as fact:
+            raise BBError(
+                f"collection {name}@{digest[:12]} is damaged: {fact}. Move its file out of the store."
+            ) from None
+        return cls(name, digest, table, parquet)
 
     def __len__(self) -> int:
         return self.table.height
@@ -108,6 +111,18 @@ class Collection:
         """Image digests of the whole collection, in the order of its table."""
         joined = b"".join(self.table["image_sha256"].to_list())
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+
+
+def _schema() -> "dict[str, pl.DataType]":
+    import polars as pl
+
+    return {
+        "image_id": pl.String(),
+        "image_sha256": pl.Binary(),
+        "n_bytes": pl.Int64(),
+        "width": pl.Int32(),
+        "height": pl.Int32(),
+    }
 
 
 def check_name(name: str) -> None:

@@ -21,9 +21,9 @@ def publish_file(root: Path, data: Bytes, target: Path) -> None:
     aside = _aside(root)
     try:
         _write(aside, data)
-        _make_folder(target.parent, root)
+        make_folder(target.parent, root)
         os.replace(aside, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -41,14 +41,14 @@ def publish_folder(root: Path, files: Mapping[str, Bytes], target: Path) -> None
             file.parent.mkdir(parents=True, exist_ok=True)
             _write(file, data)
         for folder in {aside, *((aside / path).parent for path in files)}:
-            _sync_folder(folder)
-        _make_folder(target.parent, root)
+            sync_folder(folder)
+        make_folder(target.parent, root)
         try:
             os.rename(aside, target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -66,7 +66,7 @@ def _write(path: Path, data: Bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _make_folder(folder: Path, root: Path) -> None:
+def make_folder(folder: Path, root: Path) -> None:
     """Makes the folders from `root` down to `folder`, each synced, so that a crash can't lose the way to a file."""
     missing = []
     while not folder.exists() and folder != root:
@@ -74,10 +74,11 @@ def _make_folder(folder: Path, root: Path) -> None:
         folder = folder.parent
     for step in reversed(missing):
         step.mkdir(exist_ok=True)
-        _sync_folder(step.parent)
+        sync_folder(step.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes what was renamed into or out of a folder outlive a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -10,6 +10,7 @@ from store.canonical import canonical_json, sha256_hex
 from store.errors import BBError
 from store.publish import publish_folder
 from store.space import short
+from store.table import read_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,14 +42,16 @@ class Run:
         return self._table("train")
 
     def _table(self, name: str) -> "pl.DataFrame":
-        import polars as pl
-
-        data = (self.folder / f"{name}.parquet").read_bytes()
+        file = self.folder / f"{name}.parquet"
+        data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
         if sha256_hex(data) != self.record["digests"][f"{name}.parquet"]:
             raise BBError(
-                f"run {short(self.run_id)} is damaged: {self.folder / name}.parquet is not what run.json says."
+                f"run {short(self.run_id)} is damaged: {file} is not what run.json says."
             )
-        return pl.read_parquet(data)
+        try:
+            return read_table(data)
+        except ValueError as fact:
+            raise BBError(f"run {short(self.run_id)} is damaged: {file} is no table: {fact}.") from None
 
 
 def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame", train: "pl.DataFrame") -> Run:
@@ -74,10 +77,25 @@ def read_runs(root: Path, run_id: str | None = None) -> Iterator[Run]:
     """All published runs, or those of one ID, in order of ID and digest. Raises BBError for a damaged one."""
     pattern = f"{run_id or '*'}/*/run.json"
     for path in sorted((root / "runs").glob(pattern)):
-        raw = path.read_bytes()
-        if sha256_hex(raw) != path.parent.name:
-            raise BBError(f"run {path.parent} is damaged: its run.json does not have the digest in its folder's name.")
-        yield Run(path.parent, json.loads(raw))
+        yield read_run(path.parent)
+
+
+def read_run(folder: Path) -> Run:
+    """A published run. Raises BBError where its digest, its ID or what it should say of itself is not as it must be."""
+    raw = (folder / "run.json").read_bytes()
+    if sha256_hex(raw) != folder.name:
+        raise BBError(f"run {folder} is damaged: its run.json does not have the digest in its folder's name.")
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError):
+        record = None
+    digests = record.get("digests") if isinstance(record, dict) else None
+    absent = [key for key in REQUIRED if key not in record] if isinstance(record, dict) else list(REQUIRED)
+    if absent or not isinstance(digests, dict) or not {"predictions.parquet", "train.parquet"} <= digests.keys():
+        raise BBError(f"run {folder} is damaged: its run.json lacks {', '.join(absent) or 'digests'}.")
+    if record["run_id"] != folder.parent.name:
+        raise BBError(f"run {folder} is damaged: its run.json has the ID {str(record['run_id'])[:80]}.")
+    return Run(folder, record)
 
 
 def local_json(record: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ Its `zarr.json` lists size and SHA-256 of every other object and names the space
 segment's name, vouches for all of it (as an OCI manifest or a git commit does).
 """
 
-import json
+import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,9 @@ import numpy as np
 from jaxtyping import Num, UInt8
 
 from store.canonical import canonical_json, sha256_hex
+from store.collection import some
 from store.errors import BBError
+from store.layout import ArrayLayout, Malformed, check_objects, parse_manifest, plain_size, read_plain
 from store.space import FeatureSpace, short
 
 FORMAT = 1
@@ -95,30 +97,32 @@ def _encode_array(name: str, array: np.ndarray, *, zstd: bool) -> dict[str, byte
 
 @dataclass(frozen=True)
 class Segment:
-    """A published segment in a local folder."""
+    """A published segment in a local folder, with the arrays that its manifest and space allow it."""
 
     folder: Path
     manifest: dict[str, Any]
+    arrays: dict[str, ArrayLayout]
 
     @classmethod
-    def open(cls, folder: Path, space_key: str) -> "Segment":
+    def open(cls, folder: Path, space: FeatureSpace) -> "Segment":
         """Reads a segment's metadata and checks it against its name and the space it lies in.
 
-        Raises BBError where the name is not the digest of `zarr.json` or the segment is another space's.
+        Raises BBError where the name is not the digest of `zarr.json`, the segment is another space's, or its
+        manifest is not one of format 1.
         """
-        raw = (folder / "zarr.json").read_bytes()
-        if sha256_hex(raw) != folder.name:
-            raise BBError(
-                f"segment {folder} is damaged: its zarr.json does not have the digest in its name. "
-                f"Move the folder out of the store and extract again."
-            )
-        manifest = json.loads(raw)["attributes"]["bb"]
-        if manifest["space"] != space_key:
-            raise BBError(
-                f"segment {short(folder.name)} belongs to feature space {short(manifest['space'])}, "
-                f"but lies under {short(space_key)}. Move {folder} out of the store."
-            )
-        return cls(folder, manifest)
+        try:
+            raw = read_plain(folder, "zarr.json")
+            if sha256_hex(raw) != folder.name:
+                raise Malformed("its zarr.json does not have the digest in its name")
+            manifest = parse_manifest(raw)
+            if manifest["space"] != space.key:
+                raise BBError(
+                    f"segment {short(folder.name)} belongs to feature space {short(manifest['space'])}, "
+                    f"but lies under {short(space.key)}. Move {folder} out of the store."
+                )
+            return cls(folder, manifest, check_objects(manifest, space))
+        except Malformed as fact:
+            raise _damaged(folder, fact) from None
 
     @property
     def digest(self) -> str:
@@ -133,6 +137,11 @@ class Segment:
         return dict(self.manifest["provenance"])
 
     @property
+    def origins(self) -> list[dict[str, Any]]:
+        """The provenance of its rows: its own, or those of the segments that compaction merged into it."""
+        return [dict(origin) for origin in self.provenance.get("merged", [self.provenance])]
+
+    @property
     def n_bytes(self) -> int:
         """Size of all objects on disk, in bytes."""
         own = os.path.getsize(self.folder / "zarr.json")
@@ -144,34 +153,47 @@ class Segment:
         return self.array("image_sha256")
 
     def array(self, name: str) -> np.ndarray:
-        """An array of the segment, read-only: a memory map where the chunk is raw, decoded by zarr otherwise.
+        """An array of the segment, read-only: a memory map where its numbers are raw, decoded otherwise.
 
-        Raises BBError where the array's object does not have the size that the manifest gives.
+        Raises BBError where its objects do not have the sizes that the manifest gives, or hold another array.
         """
-        for path in (f"{name}/zarr.json", *(p for p in self.manifest["objects"] if p.startswith(f"{name}/c/"))):
-            self._check_size(path)
-        meta = json.loads((self.folder / name / "zarr.json").read_bytes())
-        codecs = [codec["name"] for codec in meta["codecs"]]
-        if codecs != ["bytes"] or meta["chunk_grid"]["configuration"]["chunk_shape"] != meta["shape"]:
-            import zarr
+        layout = self.arrays[name]
+        try:
+            meta, chunk = (self.folder / path for path in layout.paths)
+            for path in layout.paths:
+                self._check_size(path)
+            zstd = layout.parse(meta.read_bytes())
+            if zstd or layout.data_type == "string":
+                array = layout.decode(chunk.read_bytes(), zstd=zstd)
+                array.flags.writeable = False
+                return array
+            if chunk.stat().st_size != layout.most_bytes:
+                raise Malformed(f"its {name} does not hold {layout.shape} values of {layout.data_type}")
+        except Malformed as fact:
+            raise _damaged(self.folder, fact) from None
+        return np.memmap(chunk, dtype=np.dtype(layout.data_type).newbyteorder("<"), mode="r", shape=layout.shape)
 
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return np.asarray(zarr.open_array(self.folder / name, mode="r")[...])
-        shape = tuple(meta["shape"])
-        dtype = np.dtype(meta["data_type"]).newbyteorder("<")
-        chunk = self.folder / name / "c" / "/".join("0" * len(shape))
-        if chunk.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
-            raise BBError(f"{chunk} does not hold {shape} values of {dtype}. {self._remedy}")
-        return np.memmap(chunk, dtype=dtype, mode="r", shape=shape)
+    def check_digests(self) -> None:
+        """Raises BBError where an object is not the one that the manifest lists, or another file lies beside them."""
+        listed = self.manifest["objects"]
+        try:
+            for path, (_, digest) in listed.items():
+                self._check_size(path)
+                with open(self.folder / path, "rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                        raise Malformed(f"its {path} does not have the digest in its manifest")
+            there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if not path.is_dir()}
+            if strangers := sorted(there - listed.keys() - {"zarr.json"}):
+                raise Malformed(f"it holds {some(strangers)}, which its manifest does not list")
+        except Malformed as fact:
+            raise _damaged(self.folder, fact) from None
 
     def _check_size(self, path: str) -> None:
-        expected = self.manifest["objects"].get(path, [None])[0]
-        file = self.folder / path
-        actual = file.stat().st_size if file.is_file() else None
+        expected, _ = self.manifest["objects"][path]
+        actual = plain_size(self.folder, path)
         if actual != expected:
-            raise BBError(f"{file} has {actual} bytes, its segment says {expected}. {self._remedy}")
+            raise Malformed(f"its {path} has {actual} bytes, its segment says {expected}")
 
-    @property
-    def _remedy(self) -> str:
-        return f"Move {self.folder} out of the store and extract again."
+
+def _damaged(folder: Path, fact: Malformed) -> BBError:
+    return BBError(f"segment {folder} is damaged: {fact}. Move the folder out of the store and extract again.")

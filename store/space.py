@@ -11,6 +11,8 @@ from store.errors import BBError
 
 STORED_DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
+MAX_LENGTH = 2**24  # of an axis of a row
+
 
 @dataclass(frozen=True)
 class FeatureSpace:
@@ -44,7 +46,14 @@ class FeatureSpace:
             space = cls(**record)
         except TypeError as error:
             raise BBError(f"not a feature space of format 1: {error}") from None
-        if space.kind not in ("img", "patch") or space.numerics.get("stored") not in STORED_DTYPES:
+        kinds = (("org", str), ("architecture", dict), ("weights", str), ("view", dict), ("code", str))
+        for name, kind in (*kinds, ("output", dict), ("numerics", dict)):
+            if not isinstance(getattr(space, name), kind):
+                raise BBError(f"not a feature space of format 1: {name} is {str(getattr(space, name))[:80]!r}")
+        lengths = [space.output.get(name) for name in (("dim",) if space.kind == "img" else ("patches", "dim"))]
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 < n <= MAX_LENGTH for n in lengths)
+        numerics = space.numerics.get("stored") in list(STORED_DTYPES) and isinstance(space.numerics.get("compute"), str)
+        if space.kind not in ("img", "patch") or not whole or not numerics:
             raise BBError(f"not a feature space of format 1: output {space.output}, numerics {space.numerics}")
         return space
 

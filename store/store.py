@@ -15,6 +15,7 @@ from jaxtyping import Bool, Num, UInt8
 
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
+from store.layout import read_space
 from store.publish import publish_file, publish_folder
 from store.rows import RowIndex
 from store.runs import Run, local_json, read_runs, write_run
@@ -89,11 +90,7 @@ class Store:
         if len(found) != 1 or not key:
             what = f"begins {len(found)} feature spaces" if found else "names no feature space"
             raise UsageError(f"{key!r} {what} of {self.root}: see `bb store ls`.")
-        meta = json.loads((self.root / "spaces" / found[0] / "zarr.json").read_bytes())
-        space = FeatureSpace.from_record(meta["attributes"]["bb"]["space"])
-        if space.key != found[0]:
-            raise BBError(f"feature space {found[0]} of {self.root} is damaged: its fields have the key {space.key}.")
-        return space
+        return read_space(self.root / "spaces" / found[0] / "zarr.json")
 
     def put_space(self, space: FeatureSpace) -> None:
         """Makes the groups of a feature space; nothing where they are there."""
@@ -108,12 +105,13 @@ class Store:
         digests = sorted(path.parent.name for path in folder.glob("*/zarr.json"))
         for digest in digests:
             if (space.key, digest) not in self._segments:
-                self._segments[space.key, digest] = Segment.open(folder / digest, space.key)
+                self._segments[space.key, digest] = Segment.open(folder / digest, space)
         return [self._segments[space.key, digest] for digest in digests]
 
     def backbones(self, space: FeatureSpace) -> list[str]:
         """The names under which the rows of a space were extracted: provenance, so there may be several, or none."""
-        return sorted({str(s.provenance["backbone"]) for s in self.segments(space) if "backbone" in s.provenance})
+        origins = [origin for segment in self.segments(space) for origin in segment.origins]
+        return sorted({str(origin["backbone"]) for origin in origins if "backbone" in origin})
 
     def put_segment(
         self,

@@ -1,0 +1,22 @@
+"""What is moved out of a store's sight: set aside under the same path in `aside/`, to be looked at or put back."""
+
+import os
+import secrets
+from pathlib import Path
+
+from store.publish import make_folder, sync_folder
+
+# Where in a store, and hence in `aside/`, each segment, collection and run lies.
+PLACES = ("spaces/*/segments/*", "collections/*/*", "runs/*/*")
+
+
+def set_aside(root: Path, path: Path) -> Path:
+    """Moves a file or folder of the store to `aside/`, by one rename, and returns where it is now. Deletes nothing."""
+    target = root / "aside" / path.relative_to(root)
+    if os.path.lexists(target):
+        target = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+    make_folder(target.parent, root)
+    os.rename(path, target)
+    sync_folder(target.parent)
+    sync_folder(path.parent)
+    return target

@@ -1,0 +1,40 @@
+"""Who fills a store: bytes by backbone, feature space and collection."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from store.gc import size_of
+from store.store import Store
+
+PARTS = ("collections", "runs", "local", "aside", "tmp")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Rows of one feature space first seen in one collection, and their share of the segments' bytes on disk."""
+
+    backbone: str
+    space: str
+    collection: str
+    rows: int
+    n_bytes: int
+
+
+def usage(store: Store) -> list[Usage]:
+    """Rows and bytes by feature space and collection, the largest first; what a segment holds of each is its share."""
+    found = []
+    for space in store.spaces():
+        rows: Counter[str] = Counter()
+        n_bytes: Counter[str] = Counter()
+        for segment in store.segments(space):
+            held = Counter(str(image_id).partition("/")[0] for image_id in segment.array("image_id"))
+            rows.update(held)
+            n_bytes.update({name: round(segment.n_bytes * n / segment.rows) for name, n in held.items()})
+        names = ", ".join(store.backbones(space))
+        found += [Usage(names, space.key, name, rows[name], n_bytes[name]) for name in rows]
+    return sorted(found, key=lambda u: (-u.n_bytes, u.space, u.collection))
+
+
+def other_bytes(store: Store) -> dict[str, int]:
+    """Bytes of what is no feature: collections, runs, local records, what was set aside, remains."""
+    return {part: size_of(store.root / part) for part in PARTS}

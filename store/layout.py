@@ -1,0 +1,278 @@
+"""What a segment may look like: the short list of shapes, types, codecs and paths that are read, all others refused.
+
+Bytes from elsewhere are untrusted, so everything here is checked against the space, the manifest's rows and the
+objects' sizes before memory is taken. Zarr v3: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html
+"""
+
+import json
+import math
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.errors import BBError
+from store.space import FeatureSpace
+
+# Eight times what bb writes, so that a store of larger segments still reads.
+MAX_ROWS = 65_536
+MAX_ARRAY_BYTES = 512 * 2**20
+MAX_ID_BYTES = 4096
+MAX_JSON_BYTES = 2**20
+
+REGULAR = {"name": "default", "configuration": {"separator": "/"}}
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class Malformed(Exception):
+    """A short fact about bytes that are not what format 1 allows; `Segment` adds which, and what to do."""
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """What an array of a segment has to be. Strings are `vlen-utf8`, numbers little-endian `bytes`; one chunk each."""
+
+    name: str
+    shape: tuple[int, ...]
+    data_type: str
+
+    @property
+    def chunk(self) -> str:
+        """Path of its only chunk within the segment."""
+        return f"{self.name}/c/" + "/".join("0" * len(self.shape))
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        return f"{self.name}/zarr.json", self.chunk
+
+    @property
+    def most_bytes(self) -> int:
+        """Size of the decoded chunk: exactly so for numbers, at most so for strings."""
+        if self.data_type == "string":
+            return 4 + self.shape[0] * (4 + MAX_ID_BYTES)
+        return math.prod(self.shape) * np.dtype(self.data_type).itemsize
+
+    def parse(self, raw: bytes) -> bool:
+        """Whether the array is compressed with zstd, of its `zarr.json`. Raises Malformed where it is another array."""
+        meta = read_json(raw)
+        grid = {"name": "regular", "configuration": {"chunk_shape": list(self.shape)}}
+        expected = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.data_type,
+            "chunk_grid": grid,
+            "chunk_key_encoding": REGULAR,
+            "storage_transformers": [],
+        }
+        for field, value in expected.items():
+            found = meta.get(field, [] if field == "storage_transformers" else None)
+            if not _same(found, value):
+                raise Malformed(f"its {self.name} has {field} {clip(found)}, format 1 has {clip(value)}")
+        codecs = meta.get("codecs")
+        if not isinstance(codecs, list) or not 1 <= len(codecs) <= 2:
+            raise Malformed(f"its {self.name} has codecs {clip(codecs)}")
+        first, *rest = [codec if isinstance(codec, dict) else {} for codec in codecs]
+        endian = (first.get("configuration") or {}) if isinstance(first.get("configuration"), dict) else {}
+        if self.data_type == "string":
+            known = first.get("name") == "vlen-utf8"
+        else:
+            narrow = np.dtype(self.data_type).itemsize == 1
+            known = first.get("name") == "bytes" and (narrow or endian.get("endian") == "little")
+        if not known or any(codec.get("name") != "zstd" for codec in rest):
+            raise Malformed(f"its {self.name} has codecs {clip(codecs)}")
+        return bool(rest)
+
+    def decode(self, data: bytes, *, zstd: bool) -> np.ndarray:
+        """The array of its chunk's bytes, read-only numbers or numpy strings. Raises Malformed before overflowing."""
+        if zstd:
+            data = _decompress(data, self.most_bytes)
+        if self.data_type == "string":
+            return np.array(decode_strings(data, self.shape[0]), dtype=np.dtypes.StringDType())
+        if len(data) != self.most_bytes:
+            raise Malformed(f"its {self.name} has {len(data)} bytes of values, {self.shape} needs {self.most_bytes}")
+        return np.frombuffer(data, dtype=np.dtype(self.data_type).newbyteorder("<")).reshape(self.shape)
+
+
+def layouts(space: FeatureSpace, rows: int) -> dict[str, ArrayLayout]:
+    """The arrays of a segment with so many rows, by name."""
+    arrays = (
+        ArrayLayout("image_sha256", (rows, 32), "uint8"),
+        ArrayLayout("image_id", (rows,), "string"),
+        ArrayLayout(space.array, (rows, *space.row_shape), space.numerics["stored"]),
+    )
+    return {array.name: array for array in arrays}
+
+
+def parse_manifest(raw: bytes) -> dict[str, Any]:
+    """The attributes `bb` of a segment's `zarr.json`, with their types checked; see `check_objects` for the paths."""
+    meta = read_json(raw)
+    attributes = meta.get("attributes")
+    manifest = attributes.get("bb") if isinstance(attributes, dict) else None
+    if not isinstance(manifest, dict) or meta.get("node_type") != "group":
+        raise Malformed("its zarr.json says nothing of bb")
+    if not _same(manifest.get("format"), 1):
+        raise Malformed(f"it has format {clip(manifest.get('format'))}, this bb reads 1")
+    rows = manifest.get("rows")
+    if not is_count(rows) or not 0 < rows <= MAX_ROWS:
+        raise Malformed(f"it claims {clip(rows)} rows, between 1 and {MAX_ROWS} can be")
+    for field, kind in (("space", str), ("objects", dict), ("provenance", dict)):
+        if not isinstance(manifest.get(field), kind):
+            raise Malformed(f"its manifest has {field} {clip(manifest.get(field))}")
+    merged = manifest["provenance"].get("merged", [])
+    if not isinstance(merged, list) or not all(isinstance(origin, dict) for origin in merged):
+        raise Malformed(f"its provenance has merged {clip(merged)}")
+    return manifest
+
+
+def check_objects(manifest: dict[str, Any], space: FeatureSpace) -> dict[str, ArrayLayout]:
+    """The arrays of a parsed manifest. Raises Malformed unless its objects are just theirs, in sizes that can be."""
+    arrays = layouts(space, manifest["rows"])
+    if (claimed := arrays[space.array].most_bytes) > MAX_ARRAY_BYTES:
+        raise Malformed(f"it claims {claimed} bytes of features, {MAX_ARRAY_BYTES} can be")
+    expected = {path for array in arrays.values() for path in array.paths}
+    objects = manifest["objects"]
+    if objects.keys() != expected:
+        raise Malformed(f"its manifest lists {clip(sorted(objects.keys() ^ expected))} beside or less than it should")
+    for path, entry in objects.items():
+        plain = isinstance(entry, list) and len(entry) == 2 and is_count(entry[0]) and is_digest(entry[1])
+        if not plain:
+            raise Malformed(f"its manifest has {clip(entry)} for {path}")
+        most = MAX_JSON_BYTES if path.endswith("zarr.json") else 2 * arrays[path.partition("/")[0]].most_bytes + 1024
+        if entry[0] > most:
+            raise Malformed(f"its {path} has {entry[0]} bytes, {most} can be")
+    return arrays
+
+
+def read_json(raw: bytes) -> dict[str, Any]:
+    """A JSON object. Raises Malformed for anything else, also what is nested too deep or too large."""
+    try:
+        value = json.loads(raw) if len(raw) <= MAX_JSON_BYTES else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Malformed("its zarr.json is no JSON object")
+    return value
+
+
+def read_plain(folder: Path, path: str, size: int | None = None) -> bytes:
+    """The bytes of `folder/path`; Malformed where `plain_size` says so, or where it is larger than `size` or 1 MiB."""
+    found = plain_size(folder, path)
+    if found > (MAX_JSON_BYTES if size is None else size):
+        raise Malformed(f"its {path} has {found} bytes")
+    return (folder / path).read_bytes()
+
+
+def plain_size(folder: Path, path: str) -> int:
+    """Size of a file, in bytes. Raises Malformed where it, or a folder on the way from `folder`, is a link or no file.
+
+    A link could lead out of the store, a device or a pipe never end.
+    """
+    step = folder
+    for part in ("", *path.split("/")):
+        step = step / part
+        try:
+            mode = os.lstat(step).st_mode
+        except OSError:
+            raise Malformed(f"its {path} is missing") from None
+        if stat.S_ISLNK(mode):
+            raise Malformed(f"{step} is a link, which bb does not follow")
+    if not stat.S_ISREG(mode):
+        raise Malformed(f"its {path} is no file")
+    return os.path.getsize(step)
+
+
+def decode_strings(data: bytes, count: int) -> list[str]:
+    """The strings of a vlen-utf8 chunk: a count, then length and UTF-8 of each, in little-endian uint32.
+
+    Raises Malformed where the count is not the array's, before anything is allocated by it.
+    """
+    claimed = int.from_bytes(data[:4], "little") if len(data) >= 4 else None
+    if claimed != count:
+        raise Malformed(f"its image_id claims {claimed} strings, its segment {count} rows")
+    strings, place = [], 4
+    for _ in range(count):
+        start = place + 4
+        place = start + int.from_bytes(data[place:start], "little")
+        if place > len(data) or start > len(data) or place - start > MAX_ID_BYTES:
+            raise Malformed("its image_id has a string that is cut off or too long")
+        try:
+            strings.append(data[start:place].decode())
+        except UnicodeDecodeError:
+            raise Malformed("its image_id has a string that is not UTF-8") from None
+    if place != len(data):
+        raise Malformed("its image_id has bytes after its last string")
+    return strings
+
+
+def _decompress(data: bytes, most: int) -> bytes:
+    from numcodecs.zstd import decompress
+
+    size = _zstd_content_size(data)
+    if size is None or size > most:
+        raise Malformed(f"a zstd chunk says it holds {size} bytes, {most} can be")
+    try:
+        plain = bytes(decompress(data))
+    except (RuntimeError, ValueError) as error:
+        raise Malformed(f"a zstd chunk can't be read: {error}") from None
+    if len(plain) != size:
+        raise Malformed(f"a zstd chunk holds {len(plain)} bytes, it says {size}")
+    return plain
+
+
+def _zstd_content_size(data: bytes) -> int | None:
+    """The size that a frame's header gives (RFC 8878, 3.1.1.1), None where it gives none."""
+    if len(data) < 6 or data[:4] != ZSTD_MAGIC:
+        return None
+    descriptor = data[4]
+    single, flag = bool(descriptor & 0x20), descriptor >> 6
+    width = (1 if single else 0) if flag == 0 else 1 << flag
+    start = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
+    if width == 0 or len(data) < start + width:
+        return None
+    return int.from_bytes(data[start : start + width], "little") + (256 if width == 2 else 0)
+
+
+def is_count(value: object) -> bool:
+    """Whether a JSON value is an integer of 0 or more; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_digest(value: object) -> bool:
+    """Whether a JSON value is 64 lower-case hexadecimal digits."""
+    return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
+
+
+def clip(value: object) -> str:
+    """A value out of somebody's file, short enough for a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def read_space(path: Path) -> FeatureSpace:
+    """The feature space of a group's `zarr.json`. Raises BBError where it is damaged."""
+    key = path.parent.name
+    try:
+        meta = read_json(read_plain(path.parent, path.name))
+        attributes = meta.get("attributes")
+        bb = attributes.get("bb") if isinstance(attributes, dict) else None
+        if not isinstance(bb, dict) or not isinstance(bb.get("space"), dict):
+            raise Malformed("its zarr.json names no space")
+        space = FeatureSpace.from_record(bb["space"])
+        found = space.key
+    except (Malformed, BBError, ValueError, RecursionError) as fact:
+        raise BBError(f"feature space {key} is damaged: {fact}. {SPACE_REMEDY}") from None
+    if found != key:
+        raise BBError(f"feature space {key} is damaged: its fields have the key {found}. {SPACE_REMEDY}")
+    return space
+
+
+SPACE_REMEDY = "Copy its zarr.json from another copy of the store, or move its folder out of the store."
+
+
+def _same(found: object, expected: object) -> bool:
+    """Equality of JSON values, where true is not 1 and 1.0 is not 1."""
+    return json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
