@@ -75,6 +75,17 @@ class Backbone(Protocol):
         ...
 
 
+def check_known(name: BackboneName) -> None:
+    """Raises UsageError unless the library knows the architecture and tag. Nothing is built or downloaded."""
+    if name.on_hub:
+        return
+    if name.org == "timm":
+        from extract.timm import check_name
+    else:
+        from extract.open_clip import check_name
+    check_name(name)
+
+
 def load(name: str | BackboneName, *, seed: int = 0) -> Backbone:
     """The backbone of that name, from whichever library it belongs to; only that library is imported."""
     name = BackboneName.parse(name) if isinstance(name, str) else name

@@ -20,3 +20,7 @@ def tree_hash(folder: Path = Path(__file__).parent) -> str:
 
 def _object_hash(kind: bytes, content: bytes) -> bytes:
     return hashlib.sha1(kind + b" %d\0" % len(content) + content, usedforsecurity=False).digest()
+
+
+# Of the files as they were when the first module of this package was imported: what runs is what they said then.
+AT_START = tree_hash()

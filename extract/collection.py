@@ -16,6 +16,7 @@ from store.collection import normalise_id, some
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 NEWT_IMAGES = "newt2021_images"
+KEEP_EVERY = 1000  # files; hashing them again takes seconds
 
 
 def find_images(root: Path) -> dict[str, Path]:
@@ -23,21 +24,22 @@ def find_images(root: Path) -> dict[str, Path]:
 
     In NeWT's layout (a folder `newt2021_images`) the ID is the file's name without `.jpg`; elsewhere it is the POSIX
     path below `root` with extension, in NFC. Folders are searched recursively, hidden ones and links to folders not.
-    Raises UsageError where there is no such folder or no image, BBError where two files have one ID.
+    Bytes of a name that are no UTF-8 are written as \\xNN. Raises UsageError where there is no such folder or no
+    image, BBError where two files have one ID or a folder can't be read.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder: give --data NAME=DIR the folder that holds the images.")
     newt = root / NEWT_IMAGES
     base = newt if newt.is_dir() else root
     found: dict[str, Path] = {}
-    for folder, folders, files in os.walk(base):
+    for folder, folders, files in os.walk(base, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(folder, name)
             if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 continue
             relative = path.relative_to(base)
-            image_id = normalise_id((relative.with_suffix("") if base is newt else relative).as_posix())
+            image_id = normalise_id(_text((relative.with_suffix("") if base is newt else relative).as_posix()))
             if image_id in found:
                 raise BBError(f"{found[image_id]} and {path} are both image {image_id!r}. Rename one of them.")
             found[image_id] = path
@@ -46,12 +48,23 @@ def find_images(root: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def _text(name: str) -> str:
+    """A file name as text that can be written down anywhere, whatever bytes it has on disk."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _refuse_folder(error: OSError) -> None:
+    """A folder that can't be listed would silently make the collection smaller."""
+    raise BBError(f"can't read the folder {error.filename}: {error.strerror}. Mend its permissions, or move it away.")
+
+
 @dataclass
 class HashMemory:
-    """What files hashed to, remembered by path, size and modification time (nanoseconds) in a small SQLite file.
+    """What files hashed to, remembered by path, size and times (modification and change) in a small SQLite file.
 
     A mere convenience: extraction hashes the bytes that it decodes once more, so a file that was changed behind its
-    modification time's back is reported, never embedded under a wrong key.
+    times' back is reported, never embedded under a wrong key. The change time is there since tools that copy files
+    set the modification time to what it was.
     """
 
     database: sqlite3.Connection
@@ -110,10 +123,10 @@ def scan(
     failed: dict[str, str] = {}
 
     def look(image_id: str, path: Path) -> Entry | str:
-        where = os.path.abspath(path)
+        where = _text(os.path.abspath(path))
         try:
             stat = os.stat(path)
-            state = f"{stat.st_size}:{stat.st_mtime_ns}"
+            state = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
             if where in known and known[where][0] == state:
                 sha256, width, height = json.loads(known[where][1])
             else:
@@ -133,6 +146,9 @@ def scan(
                 else:
                     entries.append(found)
                 progress(len(entries) + len(failed))
+                if len(fresh) >= KEEP_EVERY:
+                    memory.keep(fresh[:KEEP_EVERY])
+                    del fresh[:KEEP_EVERY]
         finally:
             pool.shutdown(cancel_futures=True)
             memory.keep(fresh)

@@ -71,7 +71,7 @@ def embed(
     outcome = Outcome()
     if not wanted:
         return outcome
-    encoder = extractor.encoder(len(wanted))
+    encoder = extractor.encoder()
     writers = [SegmentWriter(store, space, extractor.provenance) for space in extractor.spaces]
     lacking = _Lacking(store, extractor.spaces, wanted)
     transform = extractor.backbone.make_img_transform()
@@ -154,7 +154,7 @@ def _write(
         if rows is None:
             raise BBError(f"the network gave no {writer.space.kind} features for a batch of {len(entries)} images.")
         stored.append(_cast(rows, writer.space))
-        for i, reason in _faults(rows, stored[-1]).items():
+        for i, reason in _faults(rows, stored[-1], writer.space.numerics["compute"]).items():
             usable[i] = False
             outcome.failed[entries[i].image_id] = reason
     for writer, rows in zip(writers, stored, strict=True):
@@ -176,12 +176,13 @@ def _cast(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> np.ndarray:
         return rows.astype(space.dtype)
 
 
-def _faults(rows: np.ndarray, stored: np.ndarray) -> dict[int, str]:
+def _faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str]:
     """Which rows can't be stored, and why."""
     axes = tuple(range(1, rows.ndim))
     finite = np.isfinite(rows).all(axis=axes)
     fits = np.isfinite(stored).all(axis=axes)
-    faults = {int(i): "its feature is NaN or infinite; try --precision fp32" for i in np.flatnonzero(~finite)}
+    cause = "the weights may be damaged" if compute == "fp32" else "try --precision fp32"
+    faults = {int(i): f"its feature is NaN or infinite; {cause}" for i in np.flatnonzero(~finite)}
     for i in np.flatnonzero(finite & ~fits):
         peak = np.abs(rows[i]).max()
         faults[int(i)] = f"its feature reaches {peak:.4g}, which float16 can't hold; use --store-dtype float32"

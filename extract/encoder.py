@@ -40,17 +40,13 @@ class Encoder:
     auto: bool
 
     @classmethod
-    def prepare(
-        cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None, compile: bool, images: int
-    ) -> "Encoder":
+    def prepare(cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None, compile: bool) -> "Encoder":
         """Moves the backbone to the device and settles the batch size (None: found on a GPU, 16 elsewhere)."""
         cast(nn.Module, backbone).to(numerics.device)
         run = torch.compile(backbone.img_encode) if compile else backbone.img_encode
         on_gpu = numerics.device.type == "cuda"
         encoder = cls(run, numerics, batch_size or (LARGEST_BATCH if on_gpu else CPU_BATCH), batch_size is None)
         if encoder.auto and on_gpu:
-            while encoder.size // 2 >= images:
-                encoder.size //= 2
             encoder.probe((3, *backbone.view.crop))
         return encoder
 

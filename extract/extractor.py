@@ -34,11 +34,11 @@ class Extractor:
         spaces = feature_spaces(str(name), backbone, numerics, patch=patch)
         return cls(name, backbone, numerics, spaces, batch_size, compile)
 
-    def encoder(self, images: int) -> Encoder:
-        """The network on its device, with a batch size that suits so many images."""
+    def encoder(self) -> Encoder:
+        """The network on its device. Its batch size hangs on the device's memory alone, never on what is missing."""
         if self._encoder is None:
             self._encoder = Encoder.prepare(
-                self.backbone, self.numerics, batch_size=self.batch_size, compile=self.compile, images=images
+                self.backbone, self.numerics, batch_size=self.batch_size, compile=self.compile
             )
         return self._encoder
 

@@ -43,8 +43,10 @@ def load_images(
             if hashlib.sha256(data).digest() != entry.image_sha256:
                 return Loaded(entry, None, "changed while bb ran; run again")
             return Loaded(entry, transform(decode(data)))
-        except (UnreadableImage, MemoryError) as error:
-            return Loaded(entry, None, str(error) or "needs more memory than there is")
+        except UnreadableImage as error:
+            return Loaded(entry, None, str(error))
+        except (MemoryError, RuntimeError, ValueError) as error:  # of the transform, on a picture of some odd shape
+            return Loaded(entry, None, f"can't be transformed: {error or type(error).__name__}")
         except OSError as error:
             return Loaded(entry, None, f"can't be read: {error.strerror or error}")
 

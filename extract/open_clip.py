@@ -126,6 +126,11 @@ def resolve(name: BackboneName) -> Recipe:
     return _recipe(config, tagged.get("quick_gelu", False), tagged)
 
 
+def check_name(name: BackboneName) -> None:
+    """That open_clip has that architecture and tag."""
+    resolve(name)
+
+
 def build(recipe: Recipe) -> Visual:
     """The vision tower, with random weights."""
     return open_clip.model._build_vision_tower(recipe.embed_dim, recipe.vision, recipe.quick_gelu)

@@ -6,9 +6,9 @@ from typing import Any
 
 from extract import weights
 from extract.backbone import Backbone
-from extract.code import tree_hash
+from extract.code import AT_START, tree_hash
 from extract.device import Numerics
-from store import FeatureSpace, UsageError
+from store import BBError, FeatureSpace, UsageError
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,22 @@ class Spaces:
 
 
 def feature_spaces(name: str, backbone: Backbone, numerics: Numerics, *, patch: bool) -> Spaces:
-    """The spaces of a backbone. Raises UsageError where patch features are asked of a network that has none."""
+    """The spaces of a backbone.
+
+    Raises UsageError where patch features are asked of a network that has none, BBError where the files of this
+    package are no longer those that run.
+    """
     if patch and backbone.patch_output is None:
         raise UsageError(f"{name} has no patch features: its tokens form no grid of patches. Leave out --patch.")
+    if tree_hash() != AT_START:
+        raise BBError("the files of extract/ changed while bb ran, so what it makes has no name: run it again.")
     shared: dict[str, Any] = {
         "org": backbone.org,
         "architecture": backbone.architecture,
         "weights": weights.digest(backbone.vision_state()),
         "view": backbone.view.record(),
         "numerics": numerics.record(),
-        "code": tree_hash(),
+        "code": AT_START,
     }
     img = FeatureSpace(output=backbone.img_output, **shared)
     if not patch:

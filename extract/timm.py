@@ -67,7 +67,7 @@ class TimmBackbone(nn.Module):
     @classmethod
     def from_pretrained(cls, weights: str | BackboneName, *, seed: int = 0) -> "TimmBackbone":
         name = BackboneName.parse(weights) if isinstance(weights, str) else weights
-        _check(name)
+        check_name(name)
         if name.untrained or name.path is not None:
             network, classifier = _untrained(_registered(name), seed)
             if name.path is not None:
@@ -167,7 +167,7 @@ def _registered(name: BackboneName) -> str:
     return name.architecture if name.tag is None else f"{name.architecture}.{name.tag}"
 
 
-def _check(name: BackboneName) -> None:
+def check_name(name: BackboneName) -> None:
     """That timm has that architecture and tag."""
     if name.on_hub:
         return

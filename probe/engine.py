@@ -161,15 +161,20 @@ def check(problem: Problem, classifier: Classifier) -> tuple[str, ...]:
     class has fewer than k the folds are made as scikit-learn makes them, some without that class, and a note
     says so.
     """
-    where = f"task {problem.task!r}"
     for split, x_ND in (("training", problem.x_train), ("test", problem.x_test)):
         bad = int((~np.isfinite(x_ND)).any(axis=1).sum())
         if bad:
             raise BBError(
-                f"{where}: {bad} of {len(x_ND)} {split} images have NaN or infinite features. "
+                f"task {problem.task!r}: {bad} of {len(x_ND)} {split} images have NaN or infinite features. "
                 "`bb store verify` names damaged rows; if it finds none, extract again with --precision fp32."
             )
-    classes, counts = np.unique(problem.y_train, return_counts=True)
+    return check_classes(problem.task, problem.y_train, classifier)
+
+
+def check_classes(task: str, y_train: Integer[np.ndarray, " n"], classifier: Classifier) -> tuple[str, ...]:
+    """The part of `check` that needs no features, so that a whole grid can be checked before its first fit."""
+    where = f"task {task!r}"
+    classes, counts = np.unique(y_train, return_counts=True)
     if len(classes) < 2:
         raise BBError(f"{where}: the training images are all of class {classes[0]}; a classifier needs two classes.")
     if isinstance(classifier, LinearSVM):

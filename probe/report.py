@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from probe.bootstrap import interval
-from probe.protocol import kind_of, parse_protocol
+from probe.protocol import PROTOCOLS, kind_of, parse_protocol
 from probe.sampling import NTrain
 from probe.scores import mean_over_seeds
 from store.runs import Run
@@ -40,11 +40,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Runs that may be compared: one task family, collection and protocol. Rows by descending mean, best first."""
+    """Runs that may be compared: one task family, collection, protocol and test set. Rows by descending mean.
+
+    test_set  digest of what the runs were tested on
+    """
 
     tasks: str
     collection: str
     protocol: str
+    test_set: str
     n_tasks: int
     chance: float
     columns: tuple[NTrain, ...]
@@ -57,6 +61,7 @@ class Board:
             "tasks": self.tasks,
             "collection": self.collection,
             "protocol": self.protocol,
+            "test_set": self.test_set,
             "n_tasks": self.n_tasks,
             "chance": self.chance,
             "rows": [
@@ -82,15 +87,15 @@ class Board:
 
 
 def boards(runs: Iterable[Run], tasks: str) -> list[Board]:
-    """One board for each collection and protocol among the runs of a task family, in the order of their names."""
-    groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    """One board for each collection, protocol and test set among the runs of a task family, in this order."""
+    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
-        if run.record["tasks"] == tasks:
-            groups[run.record["collection_name"], run.record["protocol"]].append(run)
+        if run.record["tasks"] == tasks and run.record["protocol"] in PROTOCOLS:
+            groups[run.record["collection_name"], run.record["protocol"], run.record["test_set"]].append(run)
     return [_board(tasks, *key, group) for key, group in sorted(groups.items())]
 
 
-def _board(tasks: str, collection: str, protocol: str, runs: list[Run]) -> Board:
+def _board(tasks: str, collection: str, protocol: str, test_set: str, runs: list[Run]) -> Board:
     chosen, notes = _one_each(runs)
     cells: dict[tuple[str, str], dict[NTrain, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in chosen:
@@ -103,11 +108,18 @@ def _board(tasks: str, collection: str, protocol: str, runs: list[Run]) -> Board
     ]
     columns = tuple(sorted({n for row in rows for n in row.cells}, key=_size))
     rows.sort(key=lambda row: ([-row.cells[n].mean if n in row.cells else 0.0 for n in reversed(columns)], row.label))
-    scores = [run.record["scores"] for run in chosen]
-    counts = {len(s["tasks"]) for s in scores}
-    if len(counts) > 1:
-        notes.append(f"the runs differ in their number of tasks ({', '.join(map(str, sorted(counts)))})")
-    return Board(tasks, collection, protocol, max(counts), scores[0]["chance"], columns, tuple(rows), tuple(notes))
+    scores = chosen[0].record["scores"]
+    return Board(
+        tasks,
+        collection,
+        protocol,
+        test_set,
+        len(scores["tasks"]),
+        scores["chance"],
+        columns,
+        tuple(rows),
+        tuple(notes),
+    )
 
 
 def _one_each(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -130,24 +142,13 @@ def _one_each(runs: list[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _cells(groups: dict[tuple[Any, ...], tuple[Run, ...]]) -> dict[tuple[Any, ...], Cell]:
-    """Means and intervals; cells tested on the same rows share their resamples."""
+    """Means and intervals. All were tested on the same rows, so they share each resample."""
     tables = {key: mean_over_seeds([run.predictions() for run in runs]) for key, runs in groups.items()}
-    alike: list[list[tuple[Any, ...]]] = []
-    for key, table in tables.items():
-        rows = table.select("task", "image_id")
-        for family in alike:
-            if tables[family[0]].select("task", "image_id").equals(rows):
-                family.append(key)
-                break
-        else:
-            alike.append([key])
-    cells = {}
-    for family in alike:
-        scores_NM = np.column_stack([tables[key]["score"].to_numpy() for key in family])
-        found = interval(tables[family[0]]["image_id"].to_list(), scores_NM)
-        for key, mean, low, high in zip(family, found.estimate, found.low, found.high, strict=True):
-            cells[key] = Cell(float(mean), float(low), float(high), groups[key])
-    return cells
+    rows = next(iter(tables.values()))
+    scores_NM = np.column_stack([table["score"].to_numpy() for table in tables.values()])
+    found = interval(rows["image_id"].to_list(), scores_NM)
+    bounds = zip(tables, found.estimate, found.low, found.high, strict=True)
+    return {key: Cell(float(mean), float(low), float(high), groups[key]) for key, mean, low, high in bounds}
 
 
 def _variant(run: Run) -> str:

@@ -1,6 +1,5 @@
 """One run: one protocol on one task family, one feature space, one n_train, one seed; from the store and back to it."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Num, Shaped
 
-from probe.engine import Engine, Outcome, Problem, Size, choose, is_small
+from probe.engine import Engine, Outcome, Problem, Size, Split, check_classes, choose, is_small
 from probe.newt import Labels
 from probe.protocol import Classifier, Protocol, candidates_of, kind_of
 from probe.sampling import NTrain, Sample, sample
 from probe.scores import score
 from store import Collection, FeatureSpace, Store
-from store.canonical import digest_of
+from store.canonical import digest_of, sha256_hex
 from store.runs import Run
 from store.versions import versions
 
@@ -85,12 +84,14 @@ class Prepared:
 
 
 def prepare(inputs: Inputs, spec: Spec) -> Prepared:
-    """Draws the training sets and names the run. Nothing is fitted.
+    """Draws the training sets, checks that they can be fitted, and names the run. Nothing is fitted.
 
     The ID is SHA-256 of the canonical JSON of: protocol and its parameters, kind of SVM, ordered training and test
     IDs with labels, SHA-256 of the feature rows used, backend and its version, n_train, seed.
     """
     samples = tuple(sample(task, spec.n_train, spec.seed) for task in inputs.labels.tasks)
+    for drawn in samples:
+        check_classes(drawn.task, drawn.y, spec.classifier)
     dim = inputs.features.shape[1]
     sizes = [Size(len(s.y), len(t.test_y), dim) for s, t in zip(samples, inputs.labels.tasks, strict=True)]
     engine = choose(spec.backend, sizes, spec.classifier, spec.announce)
@@ -105,8 +106,8 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "seed": _seed(spec),
         "backend": [engine.name, engine.version],
         "train": [[s.task, s.image_ids.tolist(), s.y.tolist()] for s in samples],
-        "test": [[t.name, t.test_ids.tolist(), t.test_y.tolist()] for t in inputs.labels.tasks],
-        "features": [used.tolist(), hashlib.sha256(rows.view(np.uint8).data).hexdigest()],
+        "test": _test_set(inputs.labels),
+        "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
     }
     return Prepared(inputs, spec, samples, engine, digest_of(identity))
 
@@ -122,6 +123,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
     for outcome in prepared.engine.solve(_problems(prepared), spec.classifier, jobs=jobs):
         outcomes[outcome.task] = outcome
         progress(len(outcomes))
+    seconds = time.monotonic() - clock
     predictions = _predictions(inputs.labels, outcomes)
     train = pl.concat(
         [pl.DataFrame({"task": [s.task] * len(s.y), "image_id": s.image_ids, "y": s.y}) for s in prepared.samples]
@@ -139,6 +141,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "backend_version": prepared.engine.version,
         "identical_to_sklearn": prepared.engine.identical,
         "agreement": _agreement(prepared, outcomes, jobs),
+        "test_set": digest_of(_test_set(inputs.labels)),
         "candidates": candidates_of(spec.classifier),
         "space": inputs.space.key,
         "collection": inputs.collection.digest,
@@ -149,7 +152,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "notes": {task: said for task, said in sorted(notes.items()) if said},
         "provenance": {
             "made": started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - clock, 3),
+            "seconds": round(seconds, 3),
             "versions": versions(VERSIONS),
             "extraction": _extraction(inputs),
         },
@@ -169,13 +172,18 @@ def _problems(prepared: Prepared) -> Iterator[Problem]:
 def _agreement(prepared: Prepared, outcomes: dict[str, Outcome], jobs: int) -> dict[str, Any] | None:
     """How far an engine that is not identical agrees with the exact one, on an even sample of the tasks.
 
-    None for an engine that is identical, and where every task is too large for the exact one.
+    None for an engine that is identical, and where every task is too large for the exact one. Where two engines
+    shared the tasks, the one for large tasks does the sample of small ones too: those it did can't be compared.
     """
-    if prepared.engine.identical:
+    engine = prepared.engine
+    if engine.identical:
         return None
     small = [problem for problem in _problems(prepared) if is_small(Size.of(problem))]
     sampled = {problem.task: problem for problem in small[:: -(-len(small) // AGREEMENT_TASKS) or 1]}
     exact = list(choose("exact").solve(sampled.values(), prepared.spec.classifier, jobs=jobs))
+    if isinstance(engine, Split):
+        again = engine.large.solve(sampled.values(), prepared.spec.classifier, jobs=jobs)
+        outcomes = {outcome.task: outcome for outcome in again}
     equal = [expected.y_pred == outcomes[expected.task].y_pred for expected in exact]
     if not equal:
         return None
@@ -207,6 +215,11 @@ def _predictions(labels: Labels, outcomes: dict[str, Outcome]) -> pl.DataFrame:
             )
         )
     return pl.concat(tables)
+
+
+def _test_set(labels: Labels) -> list[list[Any]]:
+    """What a run is tested on: runs of another set can't be compared with it."""
+    return [[task.name, task.test_ids.tolist(), task.test_y.tolist()] for task in labels.tasks]
 
 
 def _seed(spec: Spec) -> int | None:

@@ -31,6 +31,7 @@ def score(predictions: pl.DataFrame) -> dict[str, Any]:
         task, image_id = twice.select("task", "image_id").row(0)
         raise BBError(f"task {task!r} has more than one prediction for image {image_id!r}; it needs exactly one.")
 
+    predictions = predictions.with_columns(pl.col("score").cast(pl.Float64))
     mean = pl.col("score").mean()
     n = pl.len().alias("n")
     ones = pl.col("y_true").cast(pl.Float64).mean()

@@ -20,12 +20,17 @@ def choose_spaces(
     where nothing is complete. A single incomplete space is returned: reading it says what is missing.
     """
     chosen = [store.space(key) for key in keys]
+    for space in chosen:
+        if space.kind != "img":
+            raise UsageError(f"--space {short(space.key)} holds {space.kind} features; bb probe takes image features.")
     spaces = [space for space in store.spaces() if space.kind == "img"]
     names = {space.key: store.backbones(space) for space in spaces}
     wanted = collection.digests(image_ids)
     complete = {space.key for space in spaces if store.has(space, wanted).all()}
     for backbone in backbones:
         found = [space for space in spaces if backbone in names[space.key]]
+        if any(backbone in names[space.key] for space in chosen):  # --space has decided which of its spaces
+            continue
         whole = [space for space in found if space.key in complete]
         if not found:
             raise UsageError(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 OWN_PACKAGES = ("extract", "probe", "store")
 NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 HERE = Path(__file__).resolve().parent
 SETTINGS = (
     "store",
@@ -73,12 +74,14 @@ def main() -> None:
 
     try:
         app()
+    except SystemExit as done:
+        if done.code != INTERRUPTED:
+            raise
+        warn("bb: stopped. What was finished is in the store; the same command goes on from there.")
+        sys.exit(1)
     except BBError as error:
         warn(f"bb: {error}")
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        warn("bb: stopped. What was finished is in the store; the same command goes on from there.")
-        sys.exit(1)
     except BrokenPipeError:  # `bb … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -118,7 +121,8 @@ class Settings:
         for path in _settings_files():
             nearer = cls._read(path)
             settings = cls(settings.options | nearer.options, settings.data | nearer.data)
-        return settings
+        pairs = [text.partition("=") for text in os.environ.get("BB_DATA", "").split(os.pathsep) if text]
+        return cls(settings.options, settings.data | {name: Path(root).expanduser() for name, _, root in pairs})
 
     @classmethod
     def _read(cls, path: Path) -> "Settings":
@@ -129,13 +133,23 @@ class Settings:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is no TOML: {error}. Mend it, or move it away.") from None
         data = content.pop("data", {})
+        if not isinstance(data, dict):
+            raise UsageError(f'{path} sets data = {data!r}: write [data.NAME] and below it root = "/folder/of/images".')
         unknown = sorted(content.keys() - set(SETTINGS))
         if unknown:
             raise UsageError(
                 f"{path} sets {', '.join(unknown)}, which bb does not know; it knows {', '.join(SETTINGS)}."
             )
         if "store" in content:
-            content["store"] = str(path.parent / content["store"])
+            if not isinstance(content["store"], str):
+                raise UsageError(f'{path} sets store = {content["store"]!r}: write a folder, store = "features.bb".')
+            content["store"] = os.path.normpath(path.parent / Path(content["store"]).expanduser())
+        for option in ("n_train", "seed"):
+            if option in content and not isinstance(content[option], list):
+                content[option] = [content[option]]
+        for option, value in content.items():
+            if not all(isinstance(part, str | int) for part in (value if isinstance(value, list) else [value])):
+                raise UsageError(f"{path} sets {option} = {value!r}, which is neither text nor a whole number.")
         roots = {}
         for name, entry in data.items():
             if not isinstance(entry, dict) or not isinstance(entry.get("root"), str):
@@ -203,7 +217,7 @@ def printable(text: object) -> str:
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(value, indent=1, ensure_ascii=sys.stdout.isatty(), allow_nan=False))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
@@ -230,7 +244,7 @@ class Meter:
     """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, what: str, total: int, unit: str) -> None:
-        self.what, self.total, self.unit = what, total, unit
+        self.what, self.total, self.unit = printable(what), total, unit
         self.started = self.said = time.monotonic()
         self.bar: Any = None
         if sys.stderr.isatty():
@@ -241,7 +255,7 @@ class Meter:
                 TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
             )  # fmt: skip
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task(what, total=total, rate="")
+            self.task = self.bar.add_task(self.what, total=total, rate="")
 
     def __enter__(self) -> "Meter":
         if self.bar:
@@ -286,7 +300,7 @@ def gentle_stop() -> Iterator[threading.Event]:
 
 StoreOption = Annotated[Path, typer.Option("--store", envvar="BB_STORE", help="The feature store's folder.")]
 DataOption = Annotated[
-    list[str] | None, typer.Option("--data", envvar="BB_DATA", help="A collection: NAME=DIR, or a NAME from bb.toml.")
+    list[str] | None, typer.Option("--data", help="A collection: NAME=DIR, or a NAME from bb.toml or BB_DATA.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 CkptOption = Annotated[
@@ -301,18 +315,26 @@ def open_store(path: Path, *, create: bool = False) -> "Store":
 
     if not create:
         return Store.open(path)
-    if not (path / "zarr.json").exists():
-        warn(f"making a new store at {path}")
-    return Store.create(path)
+    new = not (path / "zarr.json").exists()
+    store = Store.create(path)
+    if new:
+        warn(f"made a new store at {path}")
+    return store
 
 
 def parse_data(given: Sequence[str] | None, settings: Settings) -> dict[str, Path | None]:
     """Collections by name, each with its folder where one is known; all of bb.toml where none is given."""
     if not given:
         return dict(settings.data)
+    from store import UsageError
+
     found: dict[str, Path | None] = {}
     for text in given:
         name, equals, folder = text.partition("=")
+        if equals and not folder:
+            raise UsageError(f"--data {text} names no folder: write {name}=DIR.")
+        if name in found:
+            raise UsageError(f"--data names {name} twice: give each collection a name of its own.")
         found[name] = Path(folder).expanduser() if equals else settings.data.get(name.partition("@")[0])
     return found
 
@@ -385,9 +407,22 @@ def extract_verb(
         raise UsageError("which backbone? Give --ckpt ViT-B-16/openai, say; `bb models` lists them.")
     names = parse_names(ckpt)
     require_extract("bb extract")
+    from extract.backbone import check_known
+    from extract.collection import find_images
+    from extract.device import Numerics
+    from extract.encoder import parse_batch_size
+    from store.collection import check_name
+
+    Numerics.resolve(device, precision, store_dtype)
+    parse_batch_size(batch_size)
+    found = {}
+    for collection, root in collections.items():
+        check_name(collection)
+        found[collection] = find_images(root or Path())
+    for backbone in names:
+        check_known(backbone)
     options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict)
-    roots = {name: root for name, root in collections.items() if root is not None}
-    summaries = extract_all(open_store(store, create=True), names, roots, options)
+    summaries = extract_all(open_store(store, create=True), names, found, options)
     if json_:
         show_json(summaries)
     else:
@@ -398,42 +433,43 @@ def extract_verb(
 
 
 def extract_all(
-    store: "Store", names: "list[BackboneName]", roots: dict[str, Path], options: ExtractOptions
+    store: "Store", names: "list[BackboneName]", found: dict[str, dict[str, Path]], options: ExtractOptions
 ) -> list[dict[str, Any]]:
-    """Embeds collections with backbones, one after the other; a summary of each pair."""
+    """Embeds collections (image ID → file) with backbones, one after the other; a summary of each pair."""
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.extractor import Extractor
 
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     batch_size = parse_batch_size(options.batch_size)
-    scans = {name: _scan(store, name, root, options.limit) for name, root in roots.items()}
+    scans = {name: _scan(store, name, files, options.limit) for name, files in found.items()}
+    for name in names:
+        _announce_download(name)
     summaries: list[dict[str, Any]] = []
-    with gentle_stop() as stop:
-        for name in names:
-            _announce(name)
-            extractor = Extractor.load(
-                name, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile
-            )
-            for collection, scan in scans.items():
-                summaries.append(_extract_one(store, extractor, collection, scan, options.strict, stop))
-                if stop.is_set() or (options.strict and summaries[-1]["failed"]):
-                    return summaries
+    for name in names:
+        warn(f"loading {name}")
+        extractor = Extractor.load(name, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile)
+        for collection, scan in scans.items():
+            with gentle_stop() as stop:
+                summary = _extract_one(store, extractor, collection, scan, options.strict, stop)
+            summaries.append(summary)
+            undone = len(summaries) < len(names) * len(scans)
+            if undone and (stop.is_set() or (options.strict and summary["failed"])):
+                summary["stopped"] = True
+            if summary["stopped"]:
+                return summaries
     return summaries
 
 
-def _scan(store: "Store", name: str, root: Path, limit: int | None) -> "Scan":
-    """Lists and hashes a collection, and publishes the version unless only a part is looked at."""
+def _scan(store: "Store", name: str, files: dict[str, Path], limit: int | None) -> "Scan":
+    """Hashes a collection, and publishes the version unless only a part is looked at."""
     from itertools import islice
 
     from joblib import cpu_count
 
-    from extract.collection import HashMemory, find_images, scan
+    from extract.collection import HashMemory, scan
     from store import Collection
-    from store.collection import check_name
 
-    check_name(name)
-    files = find_images(root)
     files = dict(islice(files.items(), limit))
     with (
         HashMemory.open(_cache_folder() / "hashes.sqlite") as memory,
@@ -447,20 +483,21 @@ def _scan(store: "Store", name: str, root: Path, limit: int | None) -> "Scan":
     return found
 
 
-def _announce(name: "BackboneName") -> None:
+def _announce_download(name: "BackboneName") -> None:
     """Says what will be downloaded, and refuses where it can't fit."""
     from extract.hub import cache_folder, download_bytes
     from store import BBError
 
-    size, folder = download_bytes(name), cache_folder()
-    if not size:
-        warn(f"loading {name}" + (f": the size of its download to {folder} can't be asked" if size is None else ""))
+    size = download_bytes(name)
+    if size == 0:
         return
+    folder = cache_folder(name)
     free = free_bytes(folder)
-    warn(f"loading {name}: {size_text(size)} to download to {folder}, where {size_text(free)} are free")
-    if size > free:
+    what = "something of unknown size" if size is None else size_text(size)
+    warn(f"{name}: {what} to download to {folder}, where {size_text(free)} are free")
+    if size and size > free:
         raise BBError(
-            f"{name} needs {size_text(size)} in {folder}, where {size_text(free)} are free: "
+            f"{name} needs {what} in {folder}, where {size_text(free)} are free: "
             f"make room, or set HF_HOME to a folder that has it."
         )
 
@@ -471,6 +508,9 @@ def _extract_one(
     from extract.embed import Outcome, Plan, embed
     from store import BBError
 
+    if strict and scan.failed:
+        image_id, reason = next(iter(scan.failed.items()))
+        raise BBError(f"{image_id} of {collection} {reason}. Without --strict the rest is embedded.")
     plan = Plan.make(store, extractor.spaces, scan.entries)
     needed, free = plan.store_bytes(extractor.spaces), free_bytes(store.root)
     what = f"{extractor.name} on {collection}"
@@ -516,7 +556,9 @@ def _extract_line(summary: dict[str, Any]) -> str:
     from store.space import short
 
     rate = f" at {summary['images_per_second']} images/s" if summary["images_per_second"] else ""
-    stopped = "; stopped early, the same command goes on" if summary["stopped"] else ""
+    stopped = "; stopped early" if summary["stopped"] else ""
+    if summary["stopped"] and not summary["failed"]:
+        stopped += ", the same command goes on"
     return (
         f"{summary['backbone']} on {summary['collection']}: {summary['present']} were there, "
         f"{summary['computed']} computed{rate}, {len(summary['failed'])} failed{stopped}; "
@@ -599,12 +641,13 @@ def probe_newt_verb(
         show_json([{**run.record, "fresh": fresh} for run, fresh in results])
         return
     show_table(
-        ["backbone", "n_train", "seed", "mean", "over tasks", "run", ""],
+        ["backbone", "space", "n_train", "seed", "mean", "over tasks", "run", ""],
         [_run_line(run, fresh) for run, fresh in results],
         right=["n_train", "seed", "mean", "over tasks"],
     )
     fresh_runs = sum(fresh for _, fresh in results)
-    say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there; see `bb report newt --store {store}`")
+    say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
+    say(f"  bb report newt --store {shlex.quote(str(store))}")
 
 
 def probe_all(
@@ -617,24 +660,21 @@ def probe_all(
     from store.space import short
 
     results = []
-    for each in inputs:
-        for spec in specs:
-            prepared = prepare(each, spec)
-            existing = prepared.existing()
-            if existing and not force:
-                results.append((existing[0], False))
-                continue
-            name = ", ".join(each.store.backbones(each.space)) or short(each.space.key)
-            what = f"{name}, n_train {spec.n_train}, seed {spec.seed}"
-            with Meter(what, len(each.labels.tasks), "tasks") as meter:
-                run = execute(prepared, jobs=jobs or cpu_count(), progress=meter)
-            for task, notes in run.record["notes"].items():
-                warn(*(f"{what}, {task}: {note}" for note in notes))
-            if any(other.record["scores"] != run.record["scores"] for other in existing):
-                warn(
-                    f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept, see `bb report -v`"
-                )
-            results.append((run, True))
+    for prepared in [prepare(each, spec) for each in inputs for spec in specs]:  # what can't be fitted is said first
+        each, spec = prepared.inputs, prepared.spec
+        existing = prepared.existing()
+        if existing and not force:
+            results.append((existing[0], False))
+            continue
+        name = ", ".join(each.store.backbones(each.space)) or short(each.space.key)
+        what = f"{name}, n_train {spec.n_train}, seed {spec.seed}"
+        with Meter(what, len(each.labels.tasks), "tasks") as meter:
+            run = execute(prepared, jobs=jobs or cpu_count(), progress=meter)
+        notes = [f"{what}, {task}: {note}" for task, notes in run.record["notes"].items() for note in notes]
+        warn(*notes[:5], *([f"{what}: {len(notes) - 5} more notes, which run.json lists"] if len(notes) > 5 else []))
+        if any(other.record["scores"] != run.record["scores"] for other in existing):
+            warn(f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept, see `bb report -v`")
+        results.append((run, True))
     return results
 
 
@@ -643,7 +683,8 @@ def _run_line(run: "Run", fresh: bool) -> list[object]:
 
     record, scores = run.record, run.record["scores"]
     return [
-        ", ".join(record["backbones"]), record["n_train"], "" if record["seed"] is None else record["seed"],
+        ", ".join(record["backbones"]), short(record["space"]), record["n_train"],
+        "" if record["seed"] is None else record["seed"],
         f"{scores['mean']:.4f}", f"{scores['mean_over_tasks']:.4f}", short(run.run_id), "" if fresh else "was there",
     ]  # fmt: skip
 
@@ -671,12 +712,16 @@ def report_verb(
     json_: JsonOption = False,
 ) -> None:
     """Compare runs: backbones by shot count, mean with a 95% bootstrap interval over distinct test images."""
+    from probe.protocol import PROTOCOLS
     from probe.report import boards
     from store import BBError, UsageError
 
     if tasks != "newt":
         raise UsageError(f"there is no report on {tasks!r}: the task families are newt.")
-    found = boards(open_store(store).runs(), tasks)
+    runs = list(open_store(store).runs())
+    found = boards(runs, tasks)
+    for protocol in sorted({str(run.record["protocol"]) for run in runs} - PROTOCOLS.keys()):
+        warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
     if not found:
         raise BBError(f"{store} has no runs yet: bb probe newt --n-train 10 --store {store}")
     if json_:
@@ -691,8 +736,8 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
     from store.space import short
 
     say(
-        f"{board.tasks} on {board.collection}, {board.n_tasks} tasks, protocol {board.protocol}: mean over "
-        f"test images, 95% interval; chance {board.chance:.3f}"
+        f"{board.tasks} on {board.collection}, {board.n_tasks} tasks, protocol {board.protocol}: mean over test "
+        f"images, 95% interval; chance {board.chance:.3f}; test set {short(board.test_set)}"
     )
     body = []
     for row in board.rows:
@@ -785,7 +830,7 @@ def data_download_verb(
             path = download(archive, to, progress=meter)
         with Meter(f"unpacking {archive.name}", path.stat().st_size, "bytes") as meter:
             unpack(path, to, progress=meter)
-    say(f"NeWT lies in {to}. Next: bb extract --ckpt ViT-B-16/openai --data newt={to}")
+    say(f"NeWT lies in {to}. Next: bb extract --ckpt ViT-B-16/openai --data newt={shlex.quote(str(to))}")
 
 
 @data_app.command("check")
@@ -973,16 +1018,20 @@ def demo_verb(
 ) -> None:
     """Go the whole way offline: hand-written digits, two untrained networks, two shot counts, a table."""
     require_extract("bb demo")
+    from extract.collection import find_images
     from probe.newt import read_labels
     from probe.protocol import parse_protocol
     from probe.report import boards
     from probe.run import Inputs, Spec
+    from store import BBError
 
     root, store = to / "digits", open_store(to / "features.bb", create=True)
     _write_digits(root)
     (to / "bb.toml").write_text('store = "features.bb"\n\n[data.digits]\nroot = "digits"\n', encoding="utf-8")
     warn(f"1. extract: {' and '.join(DEMO_BACKBONES)}")
-    summaries = extract_all(store, parse_names(DEMO_BACKBONES), {"digits": root}, ExtractOptions())
+    summaries = extract_all(store, parse_names(DEMO_BACKBONES), {"digits": find_images(root)}, ExtractOptions())
+    if any(summary["stopped"] or summary["failed"] for summary in summaries):
+        raise BBError("the demo was not embedded whole; bb demo goes on from there.")
     labels = read_labels(root / NEWT_LABELS)
     warn(f"2. probe: {len(labels.tasks)} one-against-one tasks at n_train {' and '.join(map(str, DEMO_SHOTS))}")
     collection = store.collection("digits", labels.image_ids)

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 Bytes = bytes | bytearray | memoryview
 
@@ -40,7 +40,8 @@ def publish_folder(root: Path, files: Mapping[str, Bytes], target: Path) -> None
             file = aside / path
             file.parent.mkdir(parents=True, exist_ok=True)
             _write(file, data)
-        for folder in {aside, *((aside / path).parent for path in files)}:
+        folders = {aside, *(aside / above for path in files for above in PurePosixPath(path).parents)}
+        for folder in folders:
             sync_folder(folder)
         make_folder(target.parent, root)
         try:

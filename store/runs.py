@@ -15,7 +15,22 @@ from store.table import read_table
 if TYPE_CHECKING:
     import polars as pl
 
-REQUIRED = ("run_id", "tasks", "protocol", "n_train", "seed", "svm", "backend", "space", "collection", "scores")
+REQUIRED = (
+    *(
+        "run_id",
+        "tasks",
+        "protocol",
+        "n_train",
+        "seed",
+        "svm",
+        "backend",
+        "space",
+        "collection",
+        "scores",
+        "provenance",
+    ),
+    *("collection_name", "backbones", "identical_to_sklearn", "test_set"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +60,7 @@ class Run:
         file = self.folder / f"{name}.parquet"
         data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
         if sha256_hex(data) != self.record["digests"][f"{name}.parquet"]:
-            raise BBError(
-                f"run {short(self.run_id)} is damaged: {file} is not what run.json says."
-            )
+            raise BBError(f"run {short(self.run_id)} is damaged: {file} is not what run.json says.")
         try:
             return read_table(data)
         except ValueError as fact:

@@ -149,8 +149,8 @@ class Segment:
 
     @cached_property
     def keys(self) -> UInt8[np.ndarray, "n 32"]:
-        """The rows' keys: SHA-256 of the image files' bytes."""
-        return self.array("image_sha256")
+        """The rows' keys: SHA-256 of the image files' bytes. Copied, since a memory map holds a file descriptor."""
+        return np.array(self.array("image_sha256"))
 
     def array(self, name: str) -> np.ndarray:
         """An array of the segment, read-only: a memory map where its numbers are raw, decoded otherwise.

@@ -67,7 +67,10 @@ class Store:
         root = Path(root)
         if (root / "zarr.json").exists():
             return cls.open(root)
-        if root.exists() and (not root.is_dir() or any(path.name not in ("tmp", "spaces") for path in root.iterdir())):
+        strangers = root.exists() and (
+            not root.is_dir() or any(path.name not in ("tmp", "spaces") for path in root.iterdir())
+        )
+        if strangers and not (root / "zarr.json").exists():  # which another process may have made meanwhile
             raise BBError(f"{root} exists and is not a bb store: give --store a new or empty folder.")
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -81,7 +84,7 @@ class Store:
 
     def spaces(self) -> list[FeatureSpace]:
         """All feature spaces, in order of key."""
-        return [self.space(path.parent.name) for path in sorted((self.root / "spaces").glob("*/zarr.json"))]
+        return [read_space(path) for path in sorted((self.root / "spaces").glob("*/zarr.json"))]
 
     def space(self, key: str) -> FeatureSpace:
         """The feature space of a key or of the beginning of one. Raises UsageError where it names none or several."""
@@ -152,7 +155,9 @@ class Store:
             raise MissingRows(
                 f"{len(absent)} of {len(image_ids)} images of {collection.name} have no features in space "
                 f"{short(space.key)}: {some(absent)}. To fill them: "
-                f"bb extract --ckpt {shlex.quote(names[0] if names else 'CKPT')} --data {collection.name}=DIR",
+                f"bb extract --ckpt {shlex.quote(names[0] if names else 'CKPT')} --data {collection.name}=DIR "
+                f"--store {shlex.quote(str(self.root))} --precision {space.numerics['compute']} "
+                f"--store-dtype {space.numerics['stored']}" + (" --patch" if space.kind == "patch" else ""),
                 absent,
             )
         return rows.gather(position, space.array)

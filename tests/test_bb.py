@@ -78,7 +78,7 @@ def newt(tmp_path):
 def test_from_images_to_a_report(call, newt):
     status, out, err = call("extract", "--ckpt", VIT, "--ckpt", RESNET, "--data", f"newt={newt}")
     assert status == 0
-    assert "making a new store at features.bb" in err
+    assert "made a new store at features.bb" in err
     assert f"{VIT} on newt: 0 of 64 images are there, 64 to compute on cpu" in err
     assert "to store" in err and "free" in err
     assert f"{VIT} on newt: 0 were there, 64 computed at" in out and "0 failed; space " in out
@@ -227,6 +227,8 @@ def test_limit_embeds_a_few_for_a_try(call, newt):
         (["--ckpt", "ViT-B-16/openai"], "bb data download newt --to DIR"),
         (["--ckpt", VIT, "--data", "whales"], "where are the images of whales? Say it:"),
         (["--data", "a=."], "which backbone? Give --ckpt ViT-B-16/openai"),
+        (["--ckpt", VIT, "--data", "a="], "--data a= names no folder: write a=DIR"),
+        (["--ckpt", VIT, "--data", "a=.", "--data", "a=.."], "--data names a twice"),
         (["--ckpt", VIT, "--data", "a=nowhere"], "nowhere is not a folder: give --data NAME=DIR"),
         (["--ckpt", VIT, "--data", "a b=."], "'a b' can't name a collection"),
         (["--ckpt", "timm:nonsense", "--data", "a=."], "'nonsense'"),
@@ -240,6 +242,7 @@ def test_bad_usage_of_extract(call, own_place, arguments, message):
     status, out, err = call("extract", *arguments)
     assert (status, out) == (2, "")
     assert message in err
+    assert not Path("features.bb").exists()  # what is asked for is checked before anything is made
 
 
 def test_a_disk_too_small_is_found_out_before_the_work(call, newt, monkeypatch):
@@ -295,6 +298,53 @@ def test_bad_usage_of_probe(call, newt, arguments, message):
     assert message in err
 
 
+def test_a_grid_that_cannot_be_fitted_whole_is_refused_before_its_first_run(call, newt):
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
+    status, _, err = call("probe", "newt", "--n-train", "10,4", "--svm", "search", "--data", f"newt={newt}")
+    assert status == 1 and "2 of class 0 and 2 of class 1 to train on" in err
+    assert list(Store.open("features.bb").runs()) == []
+
+
+def test_other_labels_make_another_board(call, newt, own_place):
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
+    table = pl.read_csv(newt / "newt2021_labels.csv")
+    table.filter(pl.col("task") == "task0").write_csv(own_place / "one.csv")
+    call("probe", "newt", "--n-train", "4", "--data", f"newt={newt}")
+    call("probe", "newt", "--n-train", "4", "--seed", 1, "--data", f"newt={newt}", "--labels", "one.csv")
+    boards = json.loads(call("report", "--json")[1])
+    assert sorted(board["n_tasks"] for board in boards) == [1, 2]
+    assert len({board["test_set"] for board in boards}) == 2
+    assert call("report")[1].count("protocol biobench") == 2
+
+
+def test_a_run_of_an_unknown_protocol_is_left_out_and_said(call, newt):
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
+    call("probe", "newt", "--n-train", "4", "--data", f"newt={newt}")
+    store = Store.open("features.bb")
+    (run,) = store.runs()
+    store.put_run({**run.record, "protocol": "newt2031"}, run.predictions(), run.train())
+    status, out, err = call("report")
+    assert status == 0 and VIT in out
+    assert "note: runs of protocol 'newt2031', which this bb does not know, are left out" in err
+
+
+def test_a_space_chosen_by_key_settles_the_choice_of_its_backbone(call, newt):
+    for precision in ("fp32", "bf16"):
+        call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--precision", precision)
+    key = Store.open("features.bb").spaces()[0].key
+    status, out, _ = call(
+        "probe", "newt", "--n-train", "2", "--data", f"newt={newt}", "--ckpt", VIT, "--space", key, "--json"
+    )
+    assert status == 0 and [run["space"] for run in json.loads(out)] == [key]
+
+
+def test_patch_features_are_no_input_of_this_probe(call, newt):
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--patch")
+    (patch,) = [space for space in Store.open("features.bb").spaces() if space.kind == "patch"]
+    status, _, err = call("probe", "newt", "--n-train", "2", "--data", f"newt={newt}", "--space", patch.key)
+    assert status == 2 and "holds patch features; bb probe takes image features" in err
+
+
 def test_several_spaces_of_one_backbone_are_listed_and_chosen_by_key(call, newt):
     for precision in ("fp32", "bf16"):
         call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--precision", precision)
@@ -345,6 +395,22 @@ def test_settings_come_from_flags_then_variables_then_the_nearest_file(call, new
     assert space.numerics["compute"] == "fp32"
 
 
+def test_collections_come_from_a_variable_too(call, newt, monkeypatch, tmp_path):
+    other = make_newt(tmp_path / "with space", tasks=1)
+    monkeypatch.setenv("BB_DATA", f"newt={newt}{os.pathsep}other={other}")
+    status, out, _ = call("extract", "--ckpt", VIT, "--json")
+    assert status == 0 and {row["collection"] for row in json.loads(out)} == {"newt", "other"}
+    assert call("probe", "newt", "--n-train", "2")[0] == 0
+    assert call("probe", "newt", "--n-train", "2", "--data", "other")[0] == 0
+
+
+def test_shots_and_seeds_of_a_file_may_be_one_or_several(call, newt, own_place):
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
+    for content, runs in (('n_train = "2,4"\nseed = 1\n', 2), ("n_train = [2]\nseed = [1, 2]\n", 2)):
+        (own_place / "bb.toml").write_text(f'{content}[data.newt]\nroot = "{newt}"\n')
+        assert len(json.loads(call("probe", "newt", "--json")[1])) == runs
+
+
 def test_settings_of_the_user_lie_below_those_of_the_folder(call, tmp_path, own_place):
     home = tmp_path / "config" / "bb"
     home.mkdir(parents=True)
@@ -360,6 +426,9 @@ def test_settings_of_the_user_lie_below_those_of_the_folder(call, tmp_path, own_
         ("store = ", "is no TOML"),
         ("shop = 1\n", "sets shop, which bb does not know; it knows store"),
         ("[data.newt]\n", '[data.newt] needs a line root = "/folder/of/images"'),
+        ("data = 5\n", "sets data = 5: write [data.NAME]"),
+        ("store = 5\n", 'sets store = 5: write a folder, store = "features.bb"'),
+        ("n_train = 1.5\n", "sets n_train = [1.5], which is neither text nor a whole number"),
     ],
 )
 def test_a_bad_settings_file_is_named(call, own_place, content, message):

@@ -172,8 +172,29 @@ def test_a_feature_that_is_not_finite_is_never_stored(tmp_path, store):
     folder, job = make_images(tmp_path / "pics", 3), extractor(Toy(scale=float("nan")))
     outcome = run(store, job, folder)
     assert outcome.computed == 0
-    assert set(outcome.failed.values()) == {"its feature is NaN or infinite; try --precision fp32"}
+    assert set(outcome.failed.values()) == {"its feature is NaN or infinite; the weights may be damaged"}
     assert store.segments(job.spaces.img) == []
+
+
+def test_a_nan_of_low_precision_has_another_remedy(tmp_path, store):
+    outcome = run(store, extractor(Toy(scale=float("nan")), precision="bf16"), make_images(tmp_path / "pics", 1))
+    assert set(outcome.failed.values()) == {"its feature is NaN or infinite; try --precision fp32"}
+
+
+def test_a_picture_that_cannot_be_transformed_is_reported(tmp_path, store):
+    class Picky(Toy):
+        def make_img_transform(self):
+            def transform(image):
+                if image.width == 5:
+                    raise RuntimeError("can't allocate memory")
+                return Toy.view.transform()(image)
+
+            return transform
+
+    folder = make_images(tmp_path / "pics", 2)
+    Image.new("RGB", (5, 5)).save(folder / "odd.png")
+    outcome = run(store, extractor(Picky()), folder)
+    assert outcome.failed == {"odd.png": "can't be transformed: can't allocate memory"} and outcome.computed == 2
 
 
 def test_what_float16_cannot_hold_is_reported_with_the_remedy(tmp_path, store):
@@ -224,7 +245,7 @@ def test_low_precision_runs_through_autocast_on_the_cpu(precision):
             seen.append(product.dtype)
             return EncodedImgBatch(product, None)
 
-    encoder = Encoder.prepare(Linear(), Numerics.resolve("cpu", precision), batch_size=2, compile=False, images=2)
+    encoder = Encoder.prepare(Linear(), Numerics.resolve("cpu", precision), batch_size=2, compile=False)
     img, patch = encoder(torch.ones(2, 3, 8, 8))
     assert seen == [{"bf16": torch.bfloat16, "fp16": torch.float16}[precision]]
     assert img.dtype == np.float32 and patch is None
@@ -240,12 +261,29 @@ def test_weights_view_architecture_and_code_decide_the_space(monkeypatch):
     assert extractor(other_view).spaces.img.key != base.key
     assert extractor(other_network).spaces.img.key != base.key
     monkeypatch.setattr("extract.space.tree_hash", lambda: "f" * 40)
+    monkeypatch.setattr("extract.space.AT_START", "f" * 40)
     assert extractor(Toy()).spaces.img.key != base.key
+
+
+def test_code_that_changed_while_it_ran_makes_nothing(monkeypatch):
+    monkeypatch.setattr("extract.space.tree_hash", lambda: "f" * 40)
+    with pytest.raises(BBError, match="the files of extract/ changed while bb ran, so what it makes has no name"):
+        extractor(Toy())
+
+
+def test_the_batch_size_hangs_on_memory_alone(monkeypatch):
+    """On a GPU it is found once, whatever the first collection lacks: one shape, one set of kernels, one feature."""
+    toy = Toy(fits=300)
+    numerics = Numerics(torch.device("cpu"), "fp32", "float32")
+    encoder = Encoder(toy.img_encode, numerics, 1024, auto=True)
+    encoder.probe((3, 8, 8))
+    assert encoder.size == 256
+    assert extractor(toy).encoder() is not None
 
 
 def test_the_encoder_halves_its_batch_until_it_fits():
     toy = Toy(fits=5)
-    encoder = Encoder.prepare(toy, Numerics.resolve("cpu"), batch_size=None, compile=False, images=100)
+    encoder = Encoder.prepare(toy, Numerics.resolve("cpu"), batch_size=None, compile=False)
     assert encoder.size == 16
     pixels = torch.rand(20, 3, 8, 8)
     img, patch = encoder(pixels)
@@ -259,10 +297,10 @@ def test_the_encoder_halves_its_batch_until_it_fits():
 
 def test_a_batch_that_does_not_fit_is_said():
     numerics = Numerics.resolve("cpu")
-    fixed = Encoder.prepare(Toy(fits=5), numerics, batch_size=8, compile=False, images=8)
+    fixed = Encoder.prepare(Toy(fits=5), numerics, batch_size=8, compile=False)
     with pytest.raises(BBError, match="not enough memory for --batch-size 8: give a smaller one, or auto"):
         fixed(torch.rand(8, 3, 8, 8))
-    none = Encoder.prepare(Toy(fits=0), numerics, batch_size=None, compile=False, images=8)
+    none = Encoder.prepare(Toy(fits=0), numerics, batch_size=None, compile=False)
     with pytest.raises(BBError, match="not enough memory for a single image: free some"):
         none(torch.rand(8, 3, 8, 8))
     assert parse_batch_size("auto") is None and parse_batch_size("8") == 8
@@ -276,7 +314,7 @@ def test_an_error_in_the_network_is_not_taken_for_want_of_memory():
         def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
             raise RuntimeError("shapes do not match")
 
-    encoder = Encoder.prepare(Broken(), Numerics.resolve("cpu"), batch_size=None, compile=False, images=1)
+    encoder = Encoder.prepare(Broken(), Numerics.resolve("cpu"), batch_size=None, compile=False)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         encoder(torch.rand(1, 3, 8, 8))
 
@@ -285,7 +323,7 @@ def test_compile_compiles_what_is_called(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
     toy = Toy()
-    encoder = Encoder.prepare(toy, Numerics.resolve("cpu"), batch_size=2, compile=True, images=2)
+    encoder = Encoder.prepare(toy, Numerics.resolve("cpu"), batch_size=2, compile=True)
     assert compiled == [toy.img_encode] and encoder.run == toy.img_encode
 
 
@@ -297,7 +335,7 @@ def test_every_forward_pass_has_one_shape():
             shapes.add(len(batch))
             return super().img_encode(batch)
 
-    encoder = Encoder.prepare(Watched(), Numerics.resolve("cpu"), batch_size=8, compile=False, images=21)
+    encoder = Encoder.prepare(Watched(), Numerics.resolve("cpu"), batch_size=8, compile=False)
     for n in (8, 8, 5):
         assert encoder(torch.rand(n, 3, 8, 8))[0].shape == (n, 12)
     assert shapes == {8}
@@ -382,6 +420,47 @@ def test_ids_in_newts_layout_are_stems(tmp_path):
         find_images(tmp_path)
 
 
+def test_names_that_are_no_utf8_become_text(tmp_path):
+    folder = make_images(tmp_path / "pics", 1)
+    os.rename(os.fsencode(folder / "000.png"), os.fsencode(folder) + b"/caf\xe9.png")
+    with HashMemory.open(tmp_path / "cache.sqlite") as memory:
+        found = scan(find_images(folder), memory)
+    assert [entry.image_id for entry in found.entries] == ["caf\\xe9.png"]
+    Collection.from_entries("pics", found.entries)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
+    folder = make_images(tmp_path / "pics", 1)
+    (folder / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(BBError, match="can't read the folder .*closed: Permission denied. Mend its permissions"):
+        find_images(folder)
+
+
+def test_hashes_are_kept_on_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr("extract.collection.KEEP_EVERY", 3)
+    folder = make_images(tmp_path / "pics", 10)
+
+    def die(done):
+        if done == 8:
+            raise SystemExit
+
+    kept = []
+    with HashMemory.open(None) as memory:
+        real = memory.keep
+        monkeypatch.setattr(memory, "keep", lambda rows: kept.append(len(rows)) or real(rows))
+        with pytest.raises(SystemExit):
+            scan(find_images(folder), memory, progress=die)
+    assert kept[:2] == [3, 3]
+
+
 def test_a_folder_that_is_none_or_empty(tmp_path):
     with pytest.raises(UsageError, match="nowhere is not a folder: give --data NAME=DIR"):
         find_images(tmp_path / "nowhere")
@@ -407,6 +486,12 @@ def test_hashing_is_remembered_by_path_size_and_time(tmp_path, monkeypatch):
     os.utime(folder / "000.png", (5, 5))
     n, after = hashed()
     assert n == 1 and after[0] != before[0] and after[1:] == before[1:]
+    stat = os.stat(folder / "001.png")
+    make_images(tmp_path / "other", 2, seed=6)
+    (folder / "001.png").write_bytes((tmp_path / "other" / "001.png").read_bytes()[: stat.st_size].ljust(stat.st_size))
+    os.utime(folder / "001.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a tool does that copies times
+    n, last = hashed()
+    assert n == 1 and last[1] != after[1]
 
 
 def test_a_memory_that_cannot_be_written_is_done_without(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -261,6 +262,44 @@ def test_opening_what_is_no_store(tmp_path):
         Store.create(tmp_path / "file" / "below")
 
 
+def test_every_folder_on_the_way_to_a_file_is_synced(tmp_path, monkeypatch):
+    """Else a power cut could leave a published marker whose chunk can't be reached."""
+    synced = []
+    monkeypatch.setattr("store.publish.sync_folder", lambda folder: synced.append(folder.name))
+    store, where, pics = Store.create(tmp_path / "s.bb"), space(), images(3)
+    synced.clear()
+    fill(store, where, pics, features(where, 3))
+    assert synced.count("c") == 3 and synced.count("0") == 2  # image_sha256/c/0/0, image_id/c/0, img_features/c/0/0
+
+
+def test_two_processes_may_make_a_store_at_once(tmp_path, monkeypatch):
+    """The second looked before the first had its marker in place, and finds the first one's folders."""
+    Store.create(tmp_path / "s.bb").put_collection(images(1))
+    real, answers = type(tmp_path).exists, [False]
+    monkeypatch.setattr(
+        type(tmp_path), "exists", lambda path: answers.pop() if path.name == "zarr.json" and answers else real(path)
+    )
+    assert Store.create(tmp_path / "s.bb").collection_names() == ["pics"]
+
+
+def test_many_segments_need_few_descriptors(tmp_path):
+    import resource
+
+    store, where, pics = Store.create(tmp_path / "s.bb"), space(), images(60)
+    for i in range(60):
+        part = pics.all_digests()[i : i + 1]
+        store.put_segment(where, part, [str(i)], features(where, 1, i), {})
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptor = os.open(store.root, os.O_RDONLY)  # the lowest that is free
+    os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptor + 20, limits[1]))
+    try:
+        got = Store.open(store.root).read(where, pics, pics.table["image_id"].to_list())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert got.shape == (60, 6)
+
+
 def test_a_segment_closes_by_rows_bytes_or_time(tmp_path):
     store, pics = Store.create(tmp_path / "s.bb"), images(10)
     now = [0.0]
@@ -319,7 +358,10 @@ def test_shapes_and_dtypes_are_checked_before_writing():
 
 def run_record(**changes):
     record = dict.fromkeys(
-        ["tasks", "protocol", "n_train", "seed", "svm", "backend", "space", "collection", "scores", "provenance"]
+        [
+            *("tasks", "protocol", "n_train", "seed", "svm", "backend", "space", "collection", "scores", "provenance"),
+            *("collection_name", "backbones", "identical_to_sklearn", "test_set"),
+        ]
     )
     return {**record, "run_id": "a" * 64, **changes}
 
