@@ -23,6 +23,10 @@ MAX_ARRAY_BYTES = 512 * 2**20
 MAX_ID_BYTES = 4096
 MAX_JSON_BYTES = 2**20
 
+FORMAT = 1
+MAX_DEPTH = 32  # of nested JSON
+
+SPACE_REMEDY = "Copy its zarr.json from another copy of the store, or move its folder out of the store."
 REGULAR = {"name": "default", "configuration": {"separator": "/"}}
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -76,12 +80,12 @@ class ArrayLayout:
         if not isinstance(codecs, list) or not 1 <= len(codecs) <= 2:
             raise Malformed(f"its {self.name} has codecs {clip(codecs)}")
         first, *rest = [codec if isinstance(codec, dict) else {} for codec in codecs]
-        endian = (first.get("configuration") or {}) if isinstance(first.get("configuration"), dict) else {}
         if self.data_type == "string":
             known = first.get("name") == "vlen-utf8"
         else:
             narrow = np.dtype(self.data_type).itemsize == 1
-            known = first.get("name") == "bytes" and (narrow or endian.get("endian") == "little")
+            little = _same(first.get("configuration"), {"endian": "little"})
+            known = first.get("name") == "bytes" and (narrow or little)
         if not known or any(codec.get("name") != "zstd" for codec in rest):
             raise Malformed(f"its {self.name} has codecs {clip(codecs)}")
         return bool(rest)
@@ -114,10 +118,10 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
     manifest = attributes.get("bb") if isinstance(attributes, dict) else None
     if not isinstance(manifest, dict) or meta.get("node_type") != "group":
         raise Malformed("its zarr.json says nothing of bb")
-    if not _same(manifest.get("format"), 1):
-        raise Malformed(f"it has format {clip(manifest.get('format'))}, this bb reads 1")
+    if not _same(manifest.get("format"), FORMAT):
+        raise Malformed(f"it has format {clip(manifest.get('format'))}, this bb reads {FORMAT}")
     rows = manifest.get("rows")
-    if not is_count(rows) or not 0 < rows <= MAX_ROWS:
+    if not isinstance(rows, int) or isinstance(rows, bool) or not 0 < rows <= MAX_ROWS:
         raise Malformed(f"it claims {clip(rows)} rows, between 1 and {MAX_ROWS} can be")
     for field, kind in (("space", str), ("objects", dict), ("provenance", dict)):
         if not isinstance(manifest.get(field), kind):
@@ -155,7 +159,14 @@ def read_json(raw: bytes) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise Malformed("its zarr.json is no JSON object")
-    return value
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for v in level if isinstance(v, dict) for inner in v.values()] + [
+            inner for v in level if isinstance(v, list) for inner in v
+        ]
+        if not level:
+            return value
+    raise Malformed(f"its zarr.json nests deeper than {MAX_DEPTH}")
 
 
 def read_plain(folder: Path, path: str, size: int | None = None) -> bytes:
@@ -268,9 +279,6 @@ def read_space(path: Path) -> FeatureSpace:
     if found != key:
         raise BBError(f"feature space {key} is damaged: its fields have the key {found}. {SPACE_REMEDY}")
     return space
-
-
-SPACE_REMEDY = "Copy its zarr.json from another copy of the store, or move its folder out of the store."
 
 
 def _same(found: object, expected: object) -> bool:
