@@ -67,7 +67,7 @@ def size_of(path: Path) -> int:
 def _remains(root: Path, now: float) -> Iterator[Garbage]:
     """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some."""
     for path in sorted((root / "tmp").glob("*")):
-        touched = max((part.lstat().st_mtime for part in (path, *path.rglob("*"))))
+        touched = max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
         if now - touched > MIN_AGE:
             yield Garbage(path, size_of(path), f"left {(now - touched) / 86400:.0f} days ago by a process that died")
 
