@@ -204,7 +204,8 @@ def printable(text: object) -> str:
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    print(text.encode(errors="replace").decode())  # half a surrogate pair, out of somebody's store, has no UTF-8
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:

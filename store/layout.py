@@ -9,6 +9,7 @@ import math
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ MAX_ID_BYTES = 4096
 MAX_JSON_BYTES = 2**20
 
 FORMAT = 1
+HEX = frozenset("0123456789abcdef")
 MAX_DEPTH = 32  # of nested JSON
 
 SPACE_REMEDY = "Copy its zarr.json from another copy of the store, or move its folder out of the store."
@@ -59,6 +61,7 @@ class ArrayLayout:
             return 4 + self.shape[0] * (4 + MAX_ID_BYTES)
         return math.prod(self.shape) * np.dtype(self.data_type).itemsize
 
+    @lru_cache(maxsize=256)  # noqa: B019 a layout is a small value; full segments all have the same bytes here
     def parse(self, raw: bytes) -> bool:
         """Whether the array is compressed with zstd, of its `zarr.json`. Raises Malformed where it is another array."""
         meta = read_json(raw)
@@ -123,7 +126,9 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
     rows = manifest.get("rows")
     if not isinstance(rows, int) or isinstance(rows, bool) or not 0 < rows <= MAX_ROWS:
         raise Malformed(f"it claims {clip(rows)} rows, between 1 and {MAX_ROWS} can be")
-    for field, kind in (("space", str), ("objects", dict), ("provenance", dict)):
+    if not is_digest(manifest.get("space")):
+        raise Malformed(f"its manifest has space {clip(manifest.get('space'))}")
+    for field, kind in (("objects", dict), ("provenance", dict)):
         if not isinstance(manifest.get(field), kind):
             raise Malformed(f"its manifest has {field} {clip(manifest.get(field))}")
     merged = manifest["provenance"].get("merged", [])
@@ -254,7 +259,7 @@ def is_count(value: object) -> bool:
 
 def is_digest(value: object) -> bool:
     """Whether a JSON value is 64 lower-case hexadecimal digits."""
-    return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
+    return isinstance(value, str) and len(value) == 64 and set(value) <= HEX
 
 
 def clip(value: object) -> str:

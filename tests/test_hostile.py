@@ -195,6 +195,7 @@ BB = ("attributes", "bb")
         (json_at("zarr.json", *BB, "rows", 10**9), "it claims 1000000000 rows, between 1 and 65536 can be"),
         (json_at("zarr.json", *BB, "rows", True), "it claims True rows"),
         (json_at("zarr.json", *BB, "format", 2), "it has format 2, this bb reads 1"),
+        (json_at("zarr.json", *BB, "space", "../x"), "its manifest has space '../x'"),
         (json_at("zarr.json", *BB, "objects", []), "its manifest has objects []"),
         (json_at("zarr.json", *BB, "provenance", {"merged": 3}), "its provenance has merged 3"),
         (json_at("zarr.json", *BB, "objects", "../../x", [1, "0" * 64]), "its manifest lists"),

@@ -224,6 +224,16 @@ def test_collections_of_wrong_shape_are_refused(tmp_path, table, said):
             Collection.from_parquet("pics", sha256_hex(junk), junk)
 
 
+def test_half_a_surrogate_pair_does_not_stop_a_verb(store, call):
+    key = "3" * 64
+    path = store.root / "spaces" / key / "zarr.json"
+    path.parent.mkdir()
+    path.write_text('{"attributes": {"bb": {"space": {"\\ud800": 1}}}}')
+    for arguments in (["verify"], ["verify", "--json"]):
+        status, out, _ = call(*arguments)
+        assert status == 1 and f"feature space {key} is damaged" in out
+
+
 def test_a_run_names_its_space_in_a_word(tmp_path):
     store = Store.create(tmp_path / "s.bb")
     table = pl.DataFrame({"y": [1]})
