@@ -58,7 +58,7 @@ app = typer.Typer(
 )
 probe_app = typer.Typer(help="Fit and score probes on stored features; needs no torch.", no_args_is_help=True)
 data_app = typer.Typer(help="Image collections: list, download, check.", no_args_is_help=True)
-store_app = typer.Typer(help="Look into a feature store.", no_args_is_help=True)
+store_app = typer.Typer(help="Look into a feature store, and keep it in order.", no_args_is_help=True)
 app.add_typer(probe_app, name="probe")
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
@@ -192,7 +192,8 @@ def _root(
     options = settings.options
     ctx.default_map = {
         **{verb: options for verb in ("extract", "report", "doctor")},
-        **{"probe": {"newt": options}, "store": {"ls": options, "info": options}, "data": {"list": options}},
+        **{"probe": {"newt": options}, "data": {"list": options}},
+        "store": {verb: options for verb in ("ls", "info", "verify", "gc", "compact", "du", "why")},
     }
 
 
@@ -217,7 +218,8 @@ def printable(text: object) -> str:
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=sys.stdout.isatty(), allow_nan=False))
+    text = json.dumps(value, indent=1, ensure_ascii=sys.stdout.isatty(), allow_nan=False)
+    print(text.encode(errors="replace").decode())  # half a surrogate pair, out of somebody's store, has no UTF-8
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
@@ -934,14 +936,151 @@ def store_info_verb(
     for name, value in found.record().items():
         say(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
     for part in segments:
-        local, made = part["local"], part["provenance"]
-        versions = ", ".join(f"{name} {v}" for name, v in made.get("versions", {}).items())
-        say(
-            f"segment {short(part['digest'])}: {part['rows']} rows, {size_text(part['bytes'])}, "
-            f"{made.get('made', '')}, {made.get('device', '')}; {versions}"
-        )
+        local = part["local"]
+        for made in part["provenance"].get("merged", [part["provenance"]]):
+            versions = ", ".join(f"{name} {v}" for name, v in made.get("versions", {}).items())
+            say(
+                f"segment {short(part['digest'])}: {part['rows']} rows, {size_text(part['bytes'])}, "
+                f"{made.get('made', '')}, {made.get('device', '')}; {versions}"
+            )
         if local:
             say(f"  made here by {local['user']} on {local['host']}: {shlex.join(local['argv'])}")
+
+
+@store_app.command("verify")
+def store_verify_verb(
+    store: StoreOption = DEFAULT_STORE,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Move what is bad to STORE/aside/; nothing is deleted.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Read all of the store and say what is wrong with it."""
+    from dataclasses import asdict
+
+    from store.verify import repair as set_bad_aside
+    from store.verify import verify
+
+    opened = open_store(store)
+    total = sum(1 for _ in (opened.root / "spaces").glob("*/segments/*/zarr.json"))
+    with Meter("verifying", total, "segments") as meter:
+        found = verify(opened, progress=meter)
+    if repair:
+        set_bad_aside(opened, found)
+    if json_:
+        show_json(
+            {**asdict(found), "faults": [{**asdict(f), "bad": str(f.bad) if f.bad else None} for f in found.faults]}
+        )
+    else:
+        for fault in found.faults:
+            say(fault.what)
+            if str(fault.bad) in found.moved:
+                say(f"  moved to {found.moved[str(fault.bad)]}; to make it again: {fault.remedy}")
+        say(
+            f"checked {found.spaces} spaces, {found.segments} segments ({found.rows} rows, {found.replicates} of them "
+            f"replicates, {size_text(found.n_bytes)}), {found.collections} collections, {found.runs} runs: "
+            f"{len(found.faults)} faults"
+        )
+        if any(fault.bad for fault in found.faults) and not repair:
+            say("bb store verify --repair moves what is bad aside and says what to make again")
+    if found.faults:
+        raise typer.Exit(1)
+
+
+@store_app.command("gc")
+def store_gc_verb(
+    store: StoreOption = DEFAULT_STORE,
+    unreferenced: Annotated[
+        bool, typer.Option("--unreferenced", help="Take feature spaces that no run names, too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; otherwise it is only shown.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show, and with --yes remove, remains older than a day and what was set aside."""
+    from store.gc import find_garbage, remove_garbage
+
+    opened = open_store(store)
+    found = find_garbage(opened, unreferenced=unreferenced)
+    if yes:
+        for garbage in found:
+            remove_garbage(opened, garbage)
+    if json_:
+        show_json([{"path": str(g.path), "bytes": g.n_bytes, "why": g.why, "removed": yes} for g in found])
+        return
+    say(*(f"{g.path.relative_to(opened.root)}: {size_text(g.n_bytes)}, {g.why}" for g in found))
+    total = size_text(sum(g.n_bytes for g in found))
+    if not found:
+        say("nothing to remove")
+    else:
+        say(f"removed {total}" if yes else f"{total} in all; bb store gc --yes removes it for good")
+
+
+@store_app.command("compact")
+def store_compact_verb(
+    space: Annotated[str | None, typer.Argument(help="A feature space's key, or its beginning; else all.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Merge small segments into full ones; features stay the same to the last bit."""
+    from store.compact import compact
+    from store.space import short
+
+    opened = open_store(store)
+    done = [compact(opened, found) for found in ([opened.space(space)] if space else opened.spaces())]
+    if json_:
+        show_json([{"space": c.space.key, "merged": list(c.merged), "made": list(c.made)} for c in done])
+        return
+    for c in done:
+        if c.merged:
+            say(f"space {short(c.space.key)}: {len(c.merged)} segments merged into {len(c.made)}")
+    if any(c.merged for c in done):
+        say("the old ones are set aside: bb store gc shows them, bb store gc --yes removes them")
+    else:
+        say("nothing to merge")
+
+
+@store_app.command("du")
+def store_du_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+    """Show bytes by backbone and collection."""
+    from store.du import other_bytes, usage
+    from store.space import short
+
+    opened = open_store(store)
+    rows, others = usage(opened), other_bytes(opened)
+    if json_:
+        features = [
+            {"backbone": u.backbone, "space": u.space, "collection": u.collection, "rows": u.rows, "bytes": u.n_bytes}
+            for u in rows
+        ]
+        show_json({"features": features, "others": others})
+        return
+    show_table(
+        ["backbone", "space", "collection", "rows", "size"],
+        [[u.backbone, short(u.space), u.collection, u.rows, size_text(u.n_bytes)] for u in rows],
+        right=["rows", "size"],
+    )
+    say(*(f"{part}: {size_text(n_bytes)}" for part, n_bytes in others.items() if n_bytes))
+    say(f"{size_text(sum(u.n_bytes for u in rows) + sum(others.values()))} in all")
+
+
+@store_app.command("why")
+def store_why_verb(
+    spaces: Annotated[
+        list[str], typer.Argument(help="Two keys of feature spaces (or their beginnings), or one backbone.")
+    ],
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Say in what two feature spaces differ, field by field."""
+    from store.space import short
+    from store.why import compare, find_pairs
+
+    found = [compare(a, b) for a, b in find_pairs(open_store(store), spaces)]
+    if json_:
+        show_json([{"a": c.a.key, "b": c.b.key, "fields": c.fields} for c in found])
+        return
+    for c in found:
+        say(f"{short(c.a.key)} against {short(c.b.key)}", *(f"  {name}: {said}" for name, said in c.fields.items()))
 
 
 def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import math
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ MAX_ARRAY_BYTES = 512 * 2**20
 MAX_ID_BYTES = 4096
 MAX_JSON_BYTES = 2**20
 
+FORMAT = 1
+HEX = frozenset("0123456789abcdef")
+MAX_DEPTH = 32  # of nested JSON
+
+SPACE_REMEDY = "Copy its zarr.json from another copy of the store, or move its folder out of the store."
 REGULAR = {"name": "default", "configuration": {"separator": "/"}}
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -55,6 +61,7 @@ class ArrayLayout:
             return 4 + self.shape[0] * (4 + MAX_ID_BYTES)
         return math.prod(self.shape) * np.dtype(self.data_type).itemsize
 
+    @lru_cache(maxsize=256)  # noqa: B019 a layout is a small value; full segments all have the same bytes here
     def parse(self, raw: bytes) -> bool:
         """Whether the array is compressed with zstd, of its `zarr.json`. Raises Malformed where it is another array."""
         meta = read_json(raw)
@@ -76,12 +83,12 @@ class ArrayLayout:
         if not isinstance(codecs, list) or not 1 <= len(codecs) <= 2:
             raise Malformed(f"its {self.name} has codecs {clip(codecs)}")
         first, *rest = [codec if isinstance(codec, dict) else {} for codec in codecs]
-        endian = (first.get("configuration") or {}) if isinstance(first.get("configuration"), dict) else {}
         if self.data_type == "string":
             known = first.get("name") == "vlen-utf8"
         else:
             narrow = np.dtype(self.data_type).itemsize == 1
-            known = first.get("name") == "bytes" and (narrow or endian.get("endian") == "little")
+            little = _same(first.get("configuration"), {"endian": "little"})
+            known = first.get("name") == "bytes" and (narrow or little)
         if not known or any(codec.get("name") != "zstd" for codec in rest):
             raise Malformed(f"its {self.name} has codecs {clip(codecs)}")
         return bool(rest)
@@ -114,12 +121,14 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
     manifest = attributes.get("bb") if isinstance(attributes, dict) else None
     if not isinstance(manifest, dict) or meta.get("node_type") != "group":
         raise Malformed("its zarr.json says nothing of bb")
-    if not _same(manifest.get("format"), 1):
-        raise Malformed(f"it has format {clip(manifest.get('format'))}, this bb reads 1")
+    if not _same(manifest.get("format"), FORMAT):
+        raise Malformed(f"it has format {clip(manifest.get('format'))}, this bb reads {FORMAT}")
     rows = manifest.get("rows")
-    if not is_count(rows) or not 0 < rows <= MAX_ROWS:
+    if not isinstance(rows, int) or isinstance(rows, bool) or not 0 < rows <= MAX_ROWS:
         raise Malformed(f"it claims {clip(rows)} rows, between 1 and {MAX_ROWS} can be")
-    for field, kind in (("space", str), ("objects", dict), ("provenance", dict)):
+    if not is_digest(manifest.get("space")):
+        raise Malformed(f"its manifest has space {clip(manifest.get('space'))}")
+    for field, kind in (("objects", dict), ("provenance", dict)):
         if not isinstance(manifest.get(field), kind):
             raise Malformed(f"its manifest has {field} {clip(manifest.get(field))}")
     merged = manifest["provenance"].get("merged", [])
@@ -155,7 +164,14 @@ def read_json(raw: bytes) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise Malformed("its zarr.json is no JSON object")
-    return value
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for v in level if isinstance(v, dict) for inner in v.values()] + [
+            inner for v in level if isinstance(v, list) for inner in v
+        ]
+        if not level:
+            return value
+    raise Malformed(f"its zarr.json nests deeper than {MAX_DEPTH}")
 
 
 def read_plain(folder: Path, path: str, size: int | None = None) -> bytes:
@@ -243,7 +259,7 @@ def is_count(value: object) -> bool:
 
 def is_digest(value: object) -> bool:
     """Whether a JSON value is 64 lower-case hexadecimal digits."""
-    return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
+    return isinstance(value, str) and len(value) == 64 and set(value) <= HEX
 
 
 def clip(value: object) -> str:
@@ -268,9 +284,6 @@ def read_space(path: Path) -> FeatureSpace:
     if found != key:
         raise BBError(f"feature space {key} is damaged: its fields have the key {found}. {SPACE_REMEDY}")
     return space
-
-
-SPACE_REMEDY = "Copy its zarr.json from another copy of the store, or move its folder out of the store."
 
 
 def _same(found: object, expected: object) -> bool:

@@ -106,6 +106,8 @@ def read_run(folder: Path) -> Run:
     absent = [key for key in REQUIRED if key not in record] if isinstance(record, dict) else list(REQUIRED)
     if absent or not isinstance(digests, dict) or not {"predictions.parquet", "train.parquet"} <= digests.keys():
         raise BBError(f"run {folder} is damaged: its run.json lacks {', '.join(absent) or 'digests'}.")
+    if not isinstance(record["space"], str | None):
+        raise BBError(f"run {folder} is damaged: its run.json has the space {str(record['space'])[:80]}.")
     if record["run_id"] != folder.parent.name:
         raise BBError(f"run {folder} is damaged: its run.json has the ID {str(record['run_id'])[:80]}.")
     return Run(folder, record)

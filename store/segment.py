@@ -19,10 +19,8 @@ from jaxtyping import Num, UInt8
 from store.canonical import canonical_json, sha256_hex
 from store.collection import some
 from store.errors import BBError
-from store.layout import ArrayLayout, Malformed, check_objects, parse_manifest, plain_size, read_plain
+from store.layout import FORMAT, ArrayLayout, Malformed, check_objects, parse_manifest, plain_size, read_plain
 from store.space import FeatureSpace, short
-
-FORMAT = 1
 
 
 def encode_segment(

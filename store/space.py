@@ -52,11 +52,10 @@ class FeatureSpace:
                 raise BBError(f"not a feature space of format 1: {name} is {str(getattr(space, name))[:80]!r}")
         lengths = [space.output.get(name) for name in (("dim",) if space.kind == "img" else ("patches", "dim"))]
         whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 < n <= MAX_LENGTH for n in lengths)
-        numerics = space.numerics.get("stored") in list(STORED_DTYPES) and isinstance(
-            space.numerics.get("compute"), str
-        )
-        if space.kind not in ("img", "patch") or not whole or not numerics:
-            raise BBError(f"not a feature space of format 1: output {space.output}, numerics {space.numerics}")
+        known = space.numerics.get("stored") in list(STORED_DTYPES) and "compute" in space.numerics
+        if space.kind not in ("img", "patch") or not whole or not known:
+            shown = f"output {space.output}, numerics {space.numerics}"
+            raise BBError(f"not a feature space of format 1: {shown[:400]}")
         return space
 
     @cached_property

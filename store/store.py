@@ -15,11 +15,11 @@ from jaxtyping import Bool, Num, UInt8
 
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
-from store.layout import read_space
+from store.layout import FORMAT, read_space
 from store.publish import publish_file, publish_folder
 from store.rows import RowIndex
 from store.runs import Run, local_json, read_runs, write_run
-from store.segment import FORMAT, Segment, encode_segment, group_json
+from store.segment import Segment, encode_segment, group_json
 from store.space import FeatureSpace, short
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ FORBIDDEN = {
 # Heavy libraries that only these files may import, and where: at the top, or inside functions.
 HOMES = {"timm": {"extract"}, "open_clip": {"extract"}, "cuml": {"probe"}}
 TORCHLESS = (
-    "import store, probe, store.fetch, store.writer, extract.name, extract.code, probe.newt, probe.run, probe.spaces, "
-    "probe.report, probe.engine, probe.sklearn, probe.cuml, probe.digits, bb"
+    "import store, probe, store.fetch, store.writer, store.verify, store.compact, store.du, store.why, "
+    "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
+    "probe.cuml, probe.digits, bb"
 )
 
 

@@ -1,0 +1,216 @@
+"""Is a store what it says? Objects are held against digests, arrays against their space, all against each other."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Num
+
+from store.aside import set_aside
+from store.collection import Collection, check_name, some
+from store.errors import BBError
+from store.layout import is_digest, read_space
+from store.rows import RowIndex
+from store.runs import read_run
+from store.segment import Segment
+from store.space import FeatureSpace, short
+from store.store import Store
+
+# Largest relative distance |a - b| / max(|a|, |b|) of two rows of one image, by compute and stored dtype. Kernels of
+# other devices and library versions add in another order; storing float16 alone rounds by up to 2^-11.
+TOLERANCE = {
+    ("fp32", "float32"): 1e-3,
+    ("fp32", "float16"): 2e-3,
+    ("fp16", "float32"): 1e-2,
+    ("fp16", "float16"): 1e-2,
+    ("bf16", "float32"): 5e-2,
+    ("bf16", "float16"): 5e-2,
+}
+BLOCK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong.
+
+    what    which thing, and what is wrong with it
+    bad     the segment, collection or run that is to be set aside; None where none is known to be the wrong one
+    remedy  what brings back what is lost with it
+    """
+
+    what: str
+    bad: Path | None = None
+    remedy: str = ""
+
+
+@dataclass
+class Findings:
+    """What was looked at, and what is wrong."""
+
+    spaces: int = 0
+    segments: int = 0
+    rows: int = 0
+    replicates: int = 0
+    n_bytes: int = 0
+    collections: int = 0
+    runs: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
+
+
+def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: None) -> Findings:
+    """Reads all of a store. `progress` is told how many segments are done. Changes nothing; see `repair`."""
+    found = Findings()
+    collections = list(_collections(store, found))
+    listed = _Listed.of(collections)
+    for folder in _folders(store.root / "spaces", "*/zarr.json"):
+        try:
+            space = read_space(folder / "zarr.json")
+        except BBError as error:
+            found.faults.append(Fault(str(error)))
+            continue
+        found.spaces += 1
+        _check_space(folder, space, listed, found, progress)
+    _check_runs(store, found)
+    return found
+
+
+def repair(store: Store, found: Findings) -> None:
+    """Sets aside every segment, collection and run that was found bad; `found.moved` says from where to where."""
+    for bad in {fault.bad: None for fault in found.faults if fault.bad is not None}:
+        found.moved[str(bad)] = str(set_aside(store.root, bad))
+
+
+def _check_space(
+    folder: Path, space: FeatureSpace, listed: "_Listed", found: Findings, progress: Callable[[int], None]
+) -> None:
+    good: list[Segment] = []
+    bad: list[tuple[Path, str]] = []
+    for place in _folders(folder / "segments", "*/zarr.json"):
+        try:
+            segment = Segment.open(place, space)
+            segment.check_digests()
+            _check_rows(segment, space)
+            found.faults += _check_ids(segment, listed)
+            good.append(segment)
+            found.rows += segment.rows
+            found.n_bytes += segment.n_bytes
+        except BBError as error:
+            bad.append((place, str(error)))
+        found.segments += 1
+        progress(found.segments)
+    names = sorted({str(o["backbone"]) for s in good for o in s.origins if "backbone" in o})
+    for place, what in bad:
+        remedy = f"bb extract --ckpt {names[0] if names else 'CKPT'} --data NAME=DIR"
+        found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))
+    _check_replicates(good, space, found)
+
+
+def _check_rows(segment: Segment, space: FeatureSpace) -> None:
+    """Raises BBError where a key stands twice, or a feature is NaN or infinite."""
+    remedy = f"Move {segment.folder} out of the store and extract again."
+    keys = np.ascontiguousarray(segment.keys).view("S32").reshape(-1)
+    if len(np.unique(keys)) != len(keys):
+        raise BBError(f"segment {segment.folder} has two rows of one image. {remedy}")
+    features = segment.array(space.array)
+    step = max(1, BLOCK_BYTES // features[0].nbytes)
+    for start in range(0, len(features), step):
+        finite = np.isfinite(features[start : start + step]).all(axis=tuple(range(1, features.ndim)))
+        if not finite.all():
+            row = start + int(np.flatnonzero(~finite)[0])
+            raise BBError(f"segment {segment.folder} has NaN or infinite features in row {row}. {remedy}")
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The image digests that any version of a collection gives an ID: collection/ID → digests."""
+
+    digests: dict[str, set[bytes]]
+
+    @classmethod
+    def of(cls, collections: list[Collection]) -> "_Listed":
+        digests: dict[str, set[bytes]] = {}
+        for version in collections:
+            columns = version.table.select("image_id", "image_sha256")
+            for image_id, digest in columns.iter_rows():
+                digests.setdefault(f"{version.name}/{image_id}", set()).add(digest)
+        return cls(digests)
+
+
+def _check_ids(segment: Segment, listed: _Listed) -> Iterator[Fault]:
+    """Rows whose ID the collections give to other images. An ID in no version is fine: `--limit` names few images."""
+    image_ids = segment.array("image_id")
+    wrong = []
+    for image_id, key in zip(image_ids, segment.keys, strict=True):
+        known = listed.digests.get(str(image_id))
+        if known is not None and key.tobytes() not in known:
+            wrong.append(str(image_id))
+    if wrong:
+        yield Fault(
+            f"segment {segment.folder} has {len(wrong)} rows whose image is another in every version of the "
+            f"collection: {some(wrong)}. Rows are found by image digest, so no wrong one is read."
+        )
+
+
+def _check_replicates(segments: list[Segment], space: FeatureSpace, found: Findings) -> None:
+    """Rows of one image in several segments, held against the one that is read."""
+    index = RowIndex.build(segments)
+    tolerance = TOLERANCE.get((str(space.numerics["compute"]), space.numerics["stored"]), 1e-3)
+    for which, segment in enumerate(index.segments):
+        position = index.find(np.asarray(segment.keys))
+        elsewhere = np.flatnonzero(index.segment[position] != which)
+        found.replicates += len(elsewhere)
+        features = segment.array(space.array)
+        for other in np.unique(index.segment[position[elsewhere]]):
+            rows = elsewhere[index.segment[position[elsewhere]] == other]
+            theirs = index.segments[other].array(space.array)[index.row[position[rows]]]
+            distance = relative_distance(features[rows], theirs)
+            if (far := distance > tolerance).any():
+                ids = segment.array("image_id")[rows[far]].tolist()
+                found.faults.append(
+                    Fault(
+                        f"space {short(space.key)}: segments {short(index.segments[other].digest)} and "
+                        f"{short(segment.digest)} disagree on {int(far.sum())} images by up to "
+                        f"{distance.max():.2g} ({tolerance:g} is allowed): {some(ids)}. Which of them is right, "
+                        f"extracting into an empty store will show."
+                    )
+                )
+
+
+def relative_distance(a: Num[np.ndarray, "n ..."], b: Num[np.ndarray, "n ..."]) -> Float[np.ndarray, " n"]:
+    """|a - b| / max(|a|, |b|) of each pair of rows, in float64; 0 where both are 0."""
+    flat_a, flat_b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
+    largest = np.maximum(np.linalg.norm(flat_a, axis=1), np.linalg.norm(flat_b, axis=1))
+    apart: Bool[np.ndarray, " n"] = largest > 0
+    return np.linalg.norm(flat_a - flat_b, axis=1) / np.where(apart, largest, 1.0)
+
+
+def _collections(store: Store, found: Findings) -> Iterator[Collection]:
+    for path in sorted((store.root / "collections").glob("*/*.parquet")):
+        found.collections += 1
+        name = path.parent.name
+        try:
+            check_name(name)
+            if path.is_symlink() or not path.is_file():
+                raise BBError(f"collection {name}: {path} is a link or no file.")
+            yield Collection.from_parquet(name, path.stem, path.read_bytes())
+        except BBError as error:
+            found.faults.append(Fault(str(error), path, f"bb extract --ckpt CKPT --data {name}=DIR"))
+
+
+def _check_runs(store: Store, found: Findings) -> None:
+    for folder in _folders(store.root / "runs", "*/*/run.json"):
+        found.runs += 1
+        try:
+            if not (is_digest(folder.name) and is_digest(folder.parent.name)):
+                raise BBError(f"run {folder} is not named by an ID and a digest.")
+            run = read_run(folder)
+            run.predictions()
+            run.train()
+        except BBError as error:
+            found.faults.append(Fault(str(error), folder, "the `bb probe` that made it, with --force"))
+
+
+def _folders(top: Path, marker: str) -> list[Path]:
+    return [path.parent for path in sorted(top.glob(marker))]
