@@ -508,6 +508,7 @@ def _extract_one(
     store: "Store", extractor: "Extractor", collection: str, scan: "Scan", strict: bool, stop: threading.Event
 ) -> dict[str, Any]:
     from extract.embed import Outcome, Plan, embed
+    from extract.name import shared_name
     from store import BBError
 
     if strict and scan.failed:
@@ -521,6 +522,9 @@ def _extract_one(
         f"{extractor.numerics.device_name()} in {extractor.numerics.compute}; {size_text(needed)} to store, "
         f"{size_text(free)} free"
     )
+    names = store.backbones(extractor.spaces.img)
+    if not plan.wanted and names and shared_name(extractor.name) not in names:
+        warn(f"{what}: these very features are known as {' and '.join(names)}; probe them with --ckpt {names[0]}")
     if needed > free:
         raise BBError(
             f"{store.root} has {size_text(free)} free, and {size_text(needed)} are needed: "

@@ -212,6 +212,19 @@ def test_failures_are_listed_and_the_rest_is_kept(call, newt):
     assert status == 2 and "no feature space of features.bb has all 64 images of newt" in err
 
 
+def test_equal_weights_under_another_name_are_one_space_and_said(call, newt, own_place):
+    from safetensors.torch import save_file
+
+    from extract.backbone import load
+
+    save_file(load(VIT).vision_state(), own_place / "weights.safetensors")
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
+    status, out, err = call("extract", "--ckpt", "timm:test_vit@weights.safetensors", "--data", f"newt={newt}")
+    assert status == 0 and "0 computed" in out
+    assert f"these very features are known as {VIT}; probe them with --ckpt {VIT}" in err
+    assert len(Store.open("features.bb").spaces()) == 1
+
+
 def test_limit_embeds_a_few_for_a_try(call, newt):
     status, out, err = call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--limit", 5)
     assert status == 0 and "5 computed" in out
