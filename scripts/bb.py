@@ -247,7 +247,8 @@ class Meter:
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self.what, self.total, self.unit = printable(what), total, unit
-        self.started = self.said = time.monotonic()
+        self.said = time.monotonic()
+        self.first: tuple[float, int] | None = None
         self.bar: Any = None
         if sys.stderr.isatty():
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -269,15 +270,21 @@ class Meter:
             self.bar.stop()
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        """How many are done, and of how many, should that turn out on the way."""
+        """How many are done, and of how many, should that turn out on the way.
+
+        The rate counts from the first call: what came before may have been a start (a compilation, say).
+        """
         now, self.total = time.monotonic(), total or self.total
-        rate = done / max(now - self.started, 1e-9)
+        if self.first is None:
+            self.first = (now, done)
+        since, before = self.first
+        rate = (done - before) / (now - since) if now > since else 0.0
+        shown = f"{rate:.1f} {self.unit}/s" if rate else ""
         if self.bar:
-            self.bar.update(self.task, completed=done, total=self.total, rate=f"{rate:.0f} {self.unit}/s")
-        elif now - self.said >= 10:
+            self.bar.update(self.task, completed=done, total=self.total, rate=shown)
+        elif rate and now - self.said >= 10:
             self.said = now
-            left = (self.total - done) / rate if rate else float("inf")
-            warn(f"{self.what}: {done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left:.0f} s left")
+            warn(f"{self.what}: {done}/{self.total} {self.unit}, {shown}, {(self.total - done) / rate:.0f} s left")
 
 
 @contextmanager
