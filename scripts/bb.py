@@ -731,7 +731,7 @@ def report_verb(
 
     if tasks != "newt":
         raise UsageError(f"there is no report on {tasks!r}: the task families are newt.")
-    runs = list(open_store(store).runs())
+    runs = list(open_store(store).runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, tasks)
     for protocol in sorted({str(run.record["protocol"]) for run in runs} - PROTOCOLS.keys()):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")

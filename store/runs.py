@@ -1,7 +1,7 @@
 """Runs on disk: one folder each of immutable files, so that hundreds of jobs can write at once."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +60,11 @@ class Run:
         file = self.folder / f"{name}.parquet"
         data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
         if sha256_hex(data) != self.record["digests"][f"{name}.parquet"]:
-            raise BBError(f"run {short(self.run_id)} is damaged: {file} is not what run.json says.")
+            raise _damaged(short(self.run_id), f"{file} is not what run.json says")
         try:
             return read_table(data)
         except ValueError as fact:
-            raise BBError(f"run {short(self.run_id)} is damaged: {file} is no table: {fact}.") from None
+            raise _damaged(short(self.run_id), f"{file} is no table: {fact}") from None
 
 
 def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame", train: "pl.DataFrame") -> Run:
@@ -86,18 +86,28 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame"
     return Run(folder, whole)
 
 
-def read_runs(root: Path, run_id: str | None = None) -> Iterator[Run]:
-    """All published runs, or those of one ID, in order of ID and digest. Raises BBError for a damaged one."""
+def read_runs(
+    root: Path, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None
+) -> Iterator[Run]:
+    """All published runs, or those of one ID, in order of ID and digest.
+
+    A damaged one raises BBError, or is told to `on_damage` and left out.
+    """
     pattern = f"{run_id or '*'}/*/run.json"
     for path in sorted((root / "runs").glob(pattern)):
-        yield read_run(path.parent)
+        try:
+            yield read_run(path.parent)
+        except BBError as error:
+            if on_damage is None:
+                raise
+            on_damage(error)
 
 
 def read_run(folder: Path) -> Run:
     """A published run. Raises BBError where its digest, its ID or what it should say of itself is not as it must be."""
     raw = (folder / "run.json").read_bytes()
     if sha256_hex(raw) != folder.name:
-        raise BBError(f"run {folder} is damaged: its run.json does not have the digest in its folder's name.")
+        raise _damaged(folder, "its run.json does not have the digest in its folder's name")
     try:
         record = json.loads(raw)
     except (ValueError, RecursionError):
@@ -105,12 +115,16 @@ def read_run(folder: Path) -> Run:
     digests = record.get("digests") if isinstance(record, dict) else None
     absent = [key for key in REQUIRED if key not in record] if isinstance(record, dict) else list(REQUIRED)
     if absent or not isinstance(digests, dict) or not {"predictions.parquet", "train.parquet"} <= digests.keys():
-        raise BBError(f"run {folder} is damaged: its run.json lacks {', '.join(absent) or 'digests'}.")
+        raise _damaged(folder, f"its run.json lacks {', '.join(absent) or 'digests'}")
     if not isinstance(record["space"], str | None):
-        raise BBError(f"run {folder} is damaged: its run.json has the space {str(record['space'])[:80]}.")
+        raise _damaged(folder, f"its run.json has the space {str(record['space'])[:80]}")
     if record["run_id"] != folder.parent.name:
-        raise BBError(f"run {folder} is damaged: its run.json has the ID {str(record['run_id'])[:80]}.")
+        raise _damaged(folder, f"its run.json has the ID {str(record['run_id'])[:80]}")
     return Run(folder, record)
+
+
+def _damaged(run: object, fact: str) -> BBError:
+    return BBError(f"run {run} is damaged: {fact}. `bb store verify --repair` sets it aside; bb probe does it again.")
 
 
 def local_json(record: Mapping[str, Any]) -> bytes:

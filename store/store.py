@@ -5,7 +5,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,9 +216,9 @@ class Store:
         self._put_local(run.digest)
         return run
 
-    def runs(self, run_id: str | None = None) -> Iterator[Run]:
-        """Published runs, all or of one ID."""
-        return read_runs(self.root, run_id)
+    def runs(self, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None) -> Iterator[Run]:
+        """Published runs, all or of one ID. A damaged one raises, or is told to `on_damage` and left out."""
+        return read_runs(self.root, run_id, on_damage)
 
     # What never leaves the machine
 

@@ -341,6 +341,16 @@ def test_a_run_of_an_unknown_protocol_is_left_out_and_said(call, newt):
     assert "note: runs of protocol 'newt2031', which this bb does not know, are left out" in err
 
 
+def test_a_damaged_run_is_left_out_of_the_report_and_said(call, newt):
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
+    call("probe", "newt", "--n-train", "2,4", "--data", f"newt={newt}")
+    first, _ = Store.open("features.bb").runs()
+    (first.folder / "run.json").write_text("{}")
+    status, out, err = call("report")
+    assert status == 0 and VIT in out
+    assert "note: left out: run" in err and "`bb store verify --repair` sets it aside" in err
+
+
 def test_a_space_chosen_by_key_settles_the_choice_of_its_backbone(call, newt):
     for precision in ("fp32", "bf16"):
         call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--precision", precision)
