@@ -604,8 +604,13 @@ def bb_process(*arguments, cwd, **options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "bb", *map(str, arguments)], cwd=cwd, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts, **options,
     )  # fmt: skip
+
+
+def _heed_interrupts():
+    """A shell's background job, as which the tests may run, ignores Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_help_imports_nothing_heavy():

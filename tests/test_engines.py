@@ -316,6 +316,8 @@ def test_ctrl_c_stops_all_processes_without_their_tracebacks(tmp_path: Path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell's background job, as which the tests may run, ignores Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     try:
