@@ -151,7 +151,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "hyperparameters": {task: {**o.parameters, "cv_score": o.cv_score} for task, o in sorted(outcomes.items())},
         "notes": {task: said for task, said in sorted(notes.items()) if said},
         "provenance": {
-            "made": started.isoformat(timespec="seconds"),
+            "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
             "seconds": round(seconds, 3),
             "versions": versions(VERSIONS),
             "extraction": _extraction(inputs),
