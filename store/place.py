@@ -1,0 +1,66 @@
+"""The contract of a place where a store may lie: bytes by path, nothing more. One implementation per file.
+
+`store/folder.py` is a directory, `store/bucket.py` an object store (s3://, gs://, az://), `store/web.py` a static web
+server, `store/hf.py` a data set on the Hugging Face Hub. Each passes the suite in tests/places.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from store.paths import Part
+
+
+class Object(NamedTuple):
+    """A file of a place: its path in the store, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A part with all its files (path in its folder: local file, or bytes), ready to be published."""
+
+    part: Part
+    files: Mapping[str, Path | bytes]
+
+
+class Place(Protocol):
+    """Every method raises BBError, naming the place and the remedy, for what a person can mend (no such bucket, no
+    permission, no network). Passing faults (a cut connection, 429, 500, 503, a time-out) are tried again with back-off
+    first. Instances may be used from several threads at once.
+
+    url        as messages show it, without credentials
+    writable   whether `publish` works here at all
+    at_once    how many parcels one call of `publish` had best get
+    """
+
+    url: str
+    writable: bool
+    at_once: int
+
+    def list(self, prefix: str = "") -> Iterator[Object]:
+        """All files below a folder of the store ("" for all of it, "runs", "spaces/KEY"), in no particular order.
+
+        Links are passed over. Names are as found: `store.paths.locate` says which are a store's.
+        """
+        ...
+
+    def read(self, path: str, most: int) -> bytes:
+        """A file whole. Raises FileNotFoundError where there is none, BBError where it is larger than `most` bytes;
+        no more than that is ever taken into memory."""
+        ...
+
+    def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
+        """The bytes of a file from `start` on, in pieces. A connection cut on the way is taken up where it broke."""
+        ...
+
+    def publish(self, parcels: Sequence[Parcel]) -> None:
+        """Lays parcels; of each, no reader sees the marker before all the rest. What is there already stays."""
+        ...
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Lays one small file that may change: an index, which is a cache. Readers see the old or the new one."""
+        ...
