@@ -50,7 +50,11 @@ class Folder:
         for parcel in parcels:
             files = {path: data.read_bytes() if isinstance(data, Path) else data for path, data in parcel.files.items()}
             if parcel.part.kind in ("segment", "run"):
-                publish_folder(self.root, files, self.root / parcel.part.folder)
+                target = self.root / parcel.part.folder
+                if target.is_dir() and not (target / parcel.part.marker).exists():  # an rsync that was broken off
+                    (self.root / "tmp").mkdir(exist_ok=True)
+                    os.rename(target, self.root / "tmp" / secrets.token_hex(16))
+                publish_folder(self.root, files, target)
                 continue
             marker = parcel.part.marker
             for path in [*(path for path in files if path != marker), marker]:
