@@ -43,12 +43,13 @@ def require_obstore(scheme: str) -> None:
 def client_options(patience: Patience, endpoint: str = "", *, writing: bool = False) -> dict[str, Any]:
     """For obstore: no limit on a whole transfer but on silence, plain HTTP on loopback alone, SSL_CERT_FILE's roots.
 
-    While a body is sent nobody answers, so writing has no limit on silence.
+    While a body is sent nobody answers, so a part of an upload gets ten times as long.
     """
     parts = urlsplit(endpoint)
-    options: dict[str, Any] = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
-    if not writing:
-        options["read_timeout"] = timedelta(seconds=patience.silence)
+    silence = timedelta(seconds=patience.silence * (10 if writing else 1))
+    options: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1), "read_timeout": silence
+    }  # fmt: skip
     if parts.scheme == "http" and parts.hostname in LOOPBACK:
         options["allow_http"] = True
     if file := os.environ.get("SSL_CERT_FILE"):
@@ -104,12 +105,12 @@ class Client:
         skip = 0
         try:
             result = obstore.get(self.store, path, options={"range": {"offset": start}} if start else None)
-        except NotSupportedError:  # a web server without ranges sends all of it
-            result, skip = obstore.get(self.store, path), start
         except Exception as error:
             if start and _status(error) == 416:  # there is nothing behind the last byte
                 return
-            raise
+            if not isinstance(error, NotSupportedError) and "NotPartial" not in str(error):
+                raise
+            result, skip = obstore.get(self.store, path), start  # the server knows no ranges, and sends all of it
         for piece in result.stream(PIECE):
             if skip < len(piece):
                 yield bytes(piece[skip:]) if skip else bytes(piece)

@@ -301,7 +301,7 @@ def rclone(folder: Path) -> Iterator[str]:
     port = free_port()
     command = [find_rclone() or "rclone", "serve", "s3", f":local:{folder}", "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", os.devnull, "--vfs-cache-mode", "off"]
-    command += ["--dir-cache-time", "0s", "--cache-dir", str(folder.parent / "rclone-cache")]
+    command += ["--cache-dir", str(folder.parent / "rclone-cache")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         for _ in range(600):
@@ -313,7 +313,7 @@ def rclone(folder: Path) -> Iterator[str]:
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.kill()  # asked politely, it takes five seconds
         process.wait(10)
         process.stderr.close()
 
