@@ -37,4 +37,7 @@ def usage(store: Store) -> list[Usage]:
 
 def other_bytes(store: Store) -> dict[str, int]:
     """Bytes of what is no feature: collections, runs, local records, what was set aside, remains."""
+    if store.source:
+        below = store.source.bytes_below()
+        return {part: below[part] for part in ("collections", "runs")}
     return {part: size_of(store.root / part) for part in PARTS}

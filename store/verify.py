@@ -62,6 +62,8 @@ class Findings:
 def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: None) -> Findings:
     """Reads all of a store. `progress` is told how many segments are done. Changes nothing; see `repair`."""
     found = Findings()
+    if store.source:
+        found.faults += [Fault(what) for what in store.source.need_all()]
     collections = list(_collections(store, found))
     listed = _Listed.of(collections)
     for folder in _folders(store.root / "spaces", "*/zarr.json"):
@@ -71,7 +73,7 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
             found.faults.append(Fault(str(error)))
             continue
         found.spaces += 1
-        _check_space(folder, space, listed, found, progress)
+        _check_space(folder, space, listed, found, progress, store.source.array if store.source else None)
     _check_runs(store, found)
     return found
 
@@ -83,13 +85,18 @@ def repair(store: Store, found: Findings) -> None:
 
 
 def _check_space(
-    folder: Path, space: FeatureSpace, listed: "_Listed", found: Findings, progress: Callable[[int], None]
+    folder: Path,
+    space: FeatureSpace,
+    listed: "_Listed",
+    found: Findings,
+    progress: Callable[[int], None],
+    fetch: Callable[[Segment, str], None] | None,
 ) -> None:
     good: list[Segment] = []
     bad: list[tuple[Path, str]] = []
     for place in _folders(folder / "segments", "*/zarr.json"):
         try:
-            segment = Segment.open(place, space)
+            segment = Segment.open(place, space, fetch)
             segment.check_digests()
             _check_rows(segment, space)
             found.faults += _check_ids(segment, listed)
