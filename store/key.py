@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from store.canonical import canonical_json
 from store.errors import BBError, UsageError
+from store.layout import is_digest
 from store.publish import sync_folder
 
 if TYPE_CHECKING:
@@ -89,12 +90,11 @@ def make_key(path: Path, name: str | None = None) -> Key:
     key = Key(private, private.public_key().public_bytes_raw().hex(), name)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    public_path = public_file(path)
-    _write_new(public_path, f"{key.public} {name or ''}".rstrip().encode() + b"\n", 0o644)
+    _write_new(path, pem, 0o600)
     try:
-        _write_new(path, pem, 0o600)
+        _write_new(public_file(path), f"{key.public} {name or ''}".rstrip().encode() + b"\n", 0o644)
     except BaseException:
-        public_path.unlink()
+        path.unlink()
         raise
     sync_folder(path.parent)
     return key
@@ -157,7 +157,7 @@ def check_public(text: str, where: str = "") -> str:
     """A public key in lower case. Raises BBError where the text is none, or one under which signatures mean nothing."""
     shown = f"{text[:80]!r}" + (f" in {where}" if where else "")
     key = text.lower()
-    if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+    if not is_digest(key):
         raise UsageError(f"{shown} is no public key: that is 64 hex digits, as `bb store keygen` prints them.")
     if not is_point(key):
         raise UsageError(f"{shown} is no public key that can be trusted: anybody could sign in its name, or nobody.")

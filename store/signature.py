@@ -111,7 +111,7 @@ def read_statement(name: str, raw: bytes) -> Statement:
     if not isinstance(statement, dict) or statement.get("domain") not in (SIGNATURE, REVOCATION):
         raise Malformed(f"it is of the domain {clip(statement.get('domain') if isinstance(statement, dict) else None)}")
     public_key = statement.get("public_key")
-    if not is_digest(public_key) or not is_point(public_key):
+    if not isinstance(public_key, str) or not is_digest(public_key) or not is_point(public_key):
         raise Malformed(f"it has the public key {clip(public_key)}, which is none")
     date, signer = statement.get("date"), statement.get("signer", "")
     if not isinstance(date, str) or not _DATE.fullmatch(date):
