@@ -21,7 +21,7 @@ MAX_NAME = 100
 # that is no point, signatures say nothing: anybody can make one that holds for some message, or for any.
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
-Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 LOW_ORDER_Y = {0, 1, P - 1, Y8, P - Y8}
 
 
