@@ -70,10 +70,11 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path, store):
-    """Runs a verb of `bb store` beside the store, with settings of the test's own."""
+def call(monkeypatch, capsys, tmp_path):
+    """Runs a verb of `bb store`, on the test's store where it has one, with settings of the test's own."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(store.root.parent)
+    monkeypatch.setenv("BB_STORE", str(tmp_path / "a" / "s.bb"))
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bb", "store", *map(str, arguments)])
@@ -84,7 +85,6 @@ def call(monkeypatch, capsys, tmp_path, store):
         assert "Traceback" not in err
         return caught.value.code or 0, out, err
 
-    monkeypatch.setenv("BB_STORE", str(store.root))
     return run
 
 
@@ -163,7 +163,7 @@ def test_a_signers_name_is_one_line(call, name):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o620])
-def test_a_key_that_others_can_read_is_refused(call, tmp_path, mode):
+def test_a_key_that_others_can_read_is_refused(store, call, tmp_path, mode):
     call("keygen", "--to", tmp_path / "k")
     (tmp_path / "k").chmod(mode)
     status, _, err = call("sign", "--key", tmp_path / "k")
@@ -171,7 +171,7 @@ def test_a_key_that_others_can_read_is_refused(call, tmp_path, mode):
     assert f"the private key {tmp_path / 'k'} has mode {mode:o}, so others can read or change it: chmod 600" in err
 
 
-def test_what_is_no_key_is_refused(call, tmp_path):
+def test_what_is_no_key_is_refused(store, call, tmp_path):
     status, _, err = call("sign")
     where = tmp_path / "config" / "bb" / "key.pem"
     assert status == 1 and f"there is no key at {where}: `bb store keygen` makes one, --key names another." in err
@@ -268,7 +268,7 @@ def test_names_that_begin_alike_are_not_removed_by_chance(tmp_path):
         trust.without("Lab")
 
 
-def test_a_list_of_trusted_keys_that_others_can_write_is_refused(call, tmp_path, monkeypatch):
+def test_a_list_of_trusted_keys_that_others_can_write_is_refused(store, call, tmp_path, monkeypatch):
     call("trust", A.public)
     path = tmp_path / "config" / "bb" / "trust.json"
     for mode in (0o620, 0o602, 0o666):
@@ -488,7 +488,7 @@ def test_revoke_resolves_beginnings_and_run_ids(store):
         (space().key[:12], "names a feature space, which others may fill as well: revoke its segments"),
     ],
 )
-def test_what_revoke_refuses(call, text, message):
+def test_what_revoke_refuses(store, call, text, message):
     call("keygen")
     status, out, err = call("revoke", text)
     assert (status, out) == (2, "") and message in err
