@@ -1117,7 +1117,9 @@ def store_why_verb(
 
 
 def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
-    segments = opened.segments(space)
+    from store.trust import revoked_text
+
+    segments, revoked = opened.segments(space), opened.revoked()
     return {
         "key": space.key,
         "backbones": opened.backbones(space),
@@ -1129,9 +1131,9 @@ def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
         "segments": len(segments),
         "bytes": sum(segment.n_bytes for segment in segments),
         "revoked": {
-            part.digest: why
-            for part, why in _revoked_texts(opened).items()
-            if (part.kind, part.owner) == ("segment", space.key)
+            path.name: revoked_text(revoked[path.name], opened.trusted)
+            for path in sorted((opened.root / "spaces" / space.key / "segments").iterdir() if revoked else [])
+            if path.name in revoked
         },
     }
 
@@ -1153,11 +1155,11 @@ def _signed_texts(opened: "Store") -> Iterator[str]:
     found = coverage(opened)
     names = {signature.public_key: signature.signer for signature in opened.statements().signatures}
     for key, count in found.by_key.items():
-        trusted = "trusted" if key in opened.trusted else f"not trusted; `bb store trust {key}` would"
+        known = "whom you trust" if key in opened.trusted else f"whom you don't trust (bb store trust {key})"
         who = signer_text(key, names[key], opened.trusted)
-        yield f"signed by {who}, {trusted}: {count} of {found.objects} objects"
+        yield f"{count} of {found.objects} objects are signed by {who}, {known}"
     if found.unsigned:
-        yield f"signed by nobody: {len(found.unsigned)} of {found.objects} objects, {some(found.unsigned)}"
+        yield f"{len(found.unsigned)} of {found.objects} objects are signed by nobody: {some(found.unsigned)}"
     yield from (f"{part.kind} {part.digest}: {why}" for part, why in _revoked_texts(opened).items())
     for part, revocation in lying_here(opened, opened.judged().unheeded).items():
         yield (

@@ -30,8 +30,14 @@ class Coverage:
 
 
 def signable(store: Store) -> list[Part]:
-    """What lies in a store and can be signed: segments, adopted records, collections, labels, runs, heads."""
-    return [part for part in published(file.path for file in Folder(store.root).list()) if part.kind in FIELDS]
+    """What lies in a store and can be signed: segments, adopted records, collections, labels, runs, heads.
+
+    Without what lies under no published space, which nobody reads and `verify` does not either.
+    """
+    parts = published(file.path for file in Folder(store.root).list())
+    spaces = {part.owner for part in parts if part.kind == "space"}
+    lost = {part for part in parts if part.kind in ("segment", "adopted") and part.owner not in spaces}
+    return [part for part in parts if part.kind in FIELDS and part not in lost]
 
 
 def lying_here(store: Store, revoked: Mapping[str, Revocation]) -> dict[Part, Revocation]:

@@ -382,6 +382,14 @@ def test_label_tables_heads_and_adopted_records_are_verified(store):
     assert all("is damaged: it does not have the digest in its name" in fault.what for fault in found.faults)
 
 
+def test_what_verify_does_not_reach_is_not_signed(store):
+    other = space(weights="2" * 64)
+    put(store, other, features(other, 3)).joinpath("img_features/c/0/0").write_bytes(b"")
+    (store.root / "spaces" / other.key / "zarr.json").unlink()
+    _, parts = sign(store, A)
+    assert other.key not in {part.owner for part in parts} and len(parts) == 6
+
+
 def test_one_space_can_be_signed(call, store):
     call("keygen")
     other = space(weights="2" * 64)
@@ -586,11 +594,11 @@ def test_verify_says_who_vouches_for_what(call, store):
     status, out, _ = call("verify")
     assert status == 0
     lines = out.splitlines()
-    told = f"(who claims to be 'Lab A'), not trusted; `bb store trust {A.public}` would: 3 of 6 objects"
-    assert f"signed by {A.public[:12]} {told}" in lines
-    assert any(line.startswith("signed by nobody: 3 of 6 objects, collections/pics/") for line in lines)
+    told = f"{A.public[:12]} (who claims to be 'Lab A'), whom you don't trust (bb store trust {A.public})"
+    assert f"3 of 6 objects are signed by {told}" in lines
+    assert any(line.startswith("3 of 6 objects are signed by nobody: collections/pics/") for line in lines)
     call("trust", A.public, "--name", "our friends")
-    assert f"signed by {A.public[:12]} (our friends), trusted: 3 of 6 objects" in call("verify")[1]
+    assert f"3 of 6 objects are signed by {A.public[:12]} (our friends), whom you trust" in call("verify")[1]
     said = json.loads(call("verify", "--json")[1])
     assert said["signed"]["by_key"] == {A.public: 3, STRANGER.public: 1} and said["signatures"] == 2
     lay(store, sign_revocation(STRANGER, [some[0].digest, "d" * 64], "ha", NOON))
