@@ -36,6 +36,7 @@ TAMPERED = "so it is damaged or was tampered with, and is not used. Its owner fi
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 # What every reader may want and what is small; the other kinds come when they are asked for.
 SMALL: tuple[Kind, ...] = ("space", "adopted", "labels", "signature")
+ALL: tuple[Kind, ...] = (*SMALL, "segment", "collection", "run", "head")
 
 
 def cache_folder() -> Path:
@@ -50,6 +51,10 @@ def parse_size(text: str) -> int:
     if not found or found[2] not in UNITS:
         raise UsageError(f"a cache size of {text!r} is none: write 500MB, 20GB or a number of bytes.")
     return int(float(found[1]) * UNITS[found[2]])
+
+
+class Unsound(BBError):
+    """What a place has is not what its names or manifests say."""
 
 
 @dataclass
@@ -91,8 +96,7 @@ class Mirror:
         with mirror._on_disk():
             mirror._lay("zarr.json", marker, anew=True)
             mirror._drop_strangers()
-        for kind in SMALL:
-            mirror.need(kind)
+        mirror.need_sound(SMALL)  # as in a local store, a damaged signature counts for nothing and stops nobody
         return mirror
 
     @property
@@ -109,21 +113,19 @@ class Mirror:
         self._each(self._wanted(kind, owner), self._bring)
         self._asked.add((kind, owner))
 
-    def need_all(self) -> list[str]:
-        """Brings all small files, and says of each that can't be had what is wrong with it."""
-        faults: list[str] = []
+    def need_sound(self, kinds: Sequence[Kind], owner: str | None = None) -> list[Unsound]:
+        """As `need`, but brings what is sound, and returns what is wrong with each of the others."""
+        faults: list[Unsound] = []
 
         def attempt(part: Part) -> None:
             try:
                 self._bring(part)
-            except BBError as error:
-                faults.append(str(error))
+            except Unsound as error:
+                faults.append(error)
 
-        kinds: tuple[Kind, ...] = ("space", "adopted", "labels", "signature", "segment", "collection", "run", "head")
         for kind in kinds:
-            self._each(self._wanted(kind, None), attempt)
-            self._asked.add((kind, None))
-        return sorted(faults)
+            self._each(self._wanted(kind, owner), attempt)
+        return sorted(faults, key=str)
 
     def arrays(self, segments: Sequence[Segment], name: str) -> None:
         """Brings an array of several segments at once, where all of it has room in half the cache."""
@@ -172,7 +174,7 @@ class Mirror:
         marker = self._read(part, part.marker)
         laid = {file: self._read(part, file) for file in beside} | {part.marker: marker}
         if (wrong := _wrong(part, laid)) is not None:
-            raise BBError(f"{self.url}/{part.at(wrong)} does not have the digest that it should have, {TAMPERED}")
+            raise Unsound(f"{self.url}/{part.at(wrong)} does not have the digest that it should have, {TAMPERED}")
         with self._on_disk():
             for file, data in laid.items():
                 self._lay(part.at(file), data)
@@ -184,8 +186,8 @@ class Mirror:
         except FileNotFoundError:
             raise self._stale(part.at(file)) from None
 
-    def _stale(self, path: str) -> BBError:
-        return BBError(
+    def _stale(self, path: str) -> Unsound:
+        return Unsound(
             f"{self.url}/{path} was listed, but is not there. Where an index.json is what lists it, that is stale: its "
             f"owner writes it anew with `bb store index`."
         )
@@ -213,7 +215,7 @@ class Mirror:
                         if done != size
                         else "does not have the digest in its segment's manifest"
                     )
-                    raise BBError(f"{self.url}/{place} {what}, {TAMPERED}")
+                    raise Unsound(f"{self.url}/{place} {what}, {TAMPERED}")
                 (self.root / place).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(aside, self.root / place)
         except FileNotFoundError as error:
