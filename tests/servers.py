@@ -85,7 +85,7 @@ class Proxy:
         with self._lock:
             number = len(self.asked)
             self.asked.append(request)
-        body = _body(handler)
+        body = body_of(handler)
         fault = self.rule(request, number) or Fault()
         time.sleep(fault.stall)
         if fault.refuse:
@@ -134,7 +134,7 @@ class Proxy:
             connection.close()
 
 
-def _body(handler: BaseHTTPRequestHandler) -> bytes:
+def body_of(handler: BaseHTTPRequestHandler) -> bytes:
     if handler.headers["Expect"] == "100-continue":
         handler.send_response_only(100)
         handler.end_headers()
@@ -212,7 +212,7 @@ def static(folder: Path, *, ranges: bool = True) -> Callable[[BaseHTTPRequestHan
             handler.send_response(404 if handler.command in ("GET", "HEAD") else 405)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
-            _body(handler)
+            body_of(handler)
             return
         size, asked = file.stat().st_size, handler.headers["Range"]
         start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked and ranges else 0
