@@ -16,10 +16,10 @@ from jaxtyping import Bool, Num, UInt8
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
 from store.layout import FORMAT, read_space
-from store.publish import publish_file, publish_folder
+from store.publish import publish_file, publish_sealed
 from store.rows import RowIndex
 from store.runs import Run, local_json, read_runs, write_run
-from store.segment import Segment, encode_segment, group_json
+from store.segment import Segment, encode_rows, group_json, seal_segment
 from store.space import FeatureSpace, short
 
 if TYPE_CHECKING:
@@ -124,12 +124,15 @@ class Store:
         features: Num[np.ndarray, "n ..."],
         provenance: Mapping[str, Any],
     ) -> str:
-        """Publishes rows as one segment (see `encode_segment` for the shapes) and returns its digest."""
-        digest, objects = encode_segment(space, image_sha256, image_ids, features, provenance)
+        """Publishes rows as one segment (see `encode_rows` for the shapes) and returns its digest."""
+        objects = encode_rows(space, image_sha256, image_ids, features)
         self.put_space(space)
-        self._put_local(digest)
-        publish_folder(self.root, objects, self.root / "spaces" / space.key / "segments" / digest)
-        return digest
+
+        def seal(digests: dict[str, str]) -> tuple[Path, bytes]:
+            digest, manifest = seal_segment(space, len(image_ids), objects, digests, provenance)
+            return self.root / "spaces" / space.key / "segments" / digest, manifest
+
+        return publish_sealed(self.root, objects, seal, before=lambda target: self._put_local(target.name)).name
 
     def rows(self, space: FeatureSpace) -> RowIndex:
         """The index of all rows published so far."""

@@ -68,7 +68,7 @@ class SegmentWriter:
             self.space,
             np.concatenate(self._keys),
             self._ids,
-            np.concatenate(self._features),
+            self._features[0] if len(self._features) == 1 else np.concatenate(self._features),
             {**self.provenance, "made": made},
         )
         self.published.append(digest)
