@@ -324,8 +324,12 @@ def open_store(path: Path, *, create: bool = False) -> "Store":
 
     if not create:
         return Store.open(path)
+    from store.filesystem import caution
+
     new = not (path / "zarr.json").exists()
     store = Store.create(path)
+    if said := caution(path):
+        warn(f"note: {path} lies on {said}")
     if new:
         warn(f"made a new store at {path}")
     return store
@@ -1011,7 +1015,7 @@ def store_gc_verb(
     from store.gc import find_garbage, remove_garbage
 
     opened = open_store(store)
-    found = find_garbage(opened, unreferenced=unreferenced)
+    found = find_garbage(opened, unreferenced=unreferenced, note=lambda text: warn(f"note: {text}"))
     if yes:
         for garbage in found:
             remove_garbage(opened, garbage)
@@ -1118,6 +1122,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     import platform
 
     from probe.cuml import missing as cuml_missing
+    from store.filesystem import filesystem_of
     from store.versions import installed
 
     facts: dict[str, str] = {"python": f"{platform.python_version()} on {platform.platform()}"}
@@ -1145,6 +1150,8 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     facts["--backend cuml"] = cuml_missing() or "can be used"
     there = (store / "zarr.json").exists()
     facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(store))} free"
+    kind = filesystem_of(store)
+    facts["file system of the store"] = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
     facts["hashes of files"] = str(_cache_folder() / "hashes.sqlite")
     facts["settings"] = ", ".join(map(str, _settings_files())) or "no bb.toml"
     for name in ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE", "BB_STORE", "BB_DATA"):

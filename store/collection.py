@@ -91,6 +91,8 @@ class Collection:
         import polars as pl
 
         wanted = pl.DataFrame({"image_id": pl.Series(list(image_ids), dtype=pl.String)})
+        if wanted["image_id"].equals(self.table["image_id"]):
+            return np.arange(len(self))
         found = wanted.join(
             self.table.select("image_id").with_row_index("row"), on="image_id", how="left", maintain_order="left"
         )
@@ -109,8 +111,10 @@ class Collection:
 
     def all_digests(self) -> UInt8[np.ndarray, "n 32"]:
         """Image digests of the whole collection, in the order of its table."""
-        joined = b"".join(self.table["image_sha256"].to_list())
-        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+        import polars as pl
+
+        width = pl.Array(pl.UInt8, 32)
+        return self.table.select(pl.col("image_sha256").bin.reinterpret(dtype=width)).to_series().to_numpy()
 
 
 def _schema() -> "dict[str, pl.DataType]":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from store.gc import size_of
 from store.store import Store
 
-PARTS = ("collections", "runs", "local", "aside", "tmp")
+PARTS = ("collections", "runs", "local", "index", "aside", "tmp")
 
 
 @dataclass(frozen=True)

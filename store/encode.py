@@ -1,4 +1,4 @@
-"""An array's objects, byte for byte as zarr-python 3.1 writes them, without its copies: numbers keep their own memory."""
+"""An array's objects, byte for byte as zarr-python 3.1 writes them, but without its copies of the numbers."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def encode_numbers(layout: ArrayLayout, array: np.ndarray, *, zstd: bool = False
     """The two objects of an array of numbers, relative path: bytes. Raw ones are a view of the array, if contiguous."""
     meta, chunk = layout.paths
     little = np.ascontiguousarray(array, dtype=np.dtype(layout.data_type).newbyteorder("<"))
-    raw = memoryview(little.reshape(-1).view(np.uint8))
+    raw = little.reshape(-1).view(np.uint8).data
     return {meta: array_json(layout, zstd=zstd), chunk: _compress(raw) if zstd else raw}
 
 

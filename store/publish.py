@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from store.canonical import sha256_hex
 
@@ -79,10 +78,10 @@ def _lay(folder: Path, files: Mapping[str, Bytes], pool: Executor) -> list["Futu
     folders = {folder / above for path in files for above in PurePosixPath(path).parents}
     for path in sorted(folders):
         path.mkdir(exist_ok=True)
-    handles = [(open(folder / path, "xb"), data) for path, data in files.items()]
-    return [pool.submit(_fill, file, data) for file, data in handles] + [
-        pool.submit(sync_folder, path) for path in folders
-    ]
+    for name in files:
+        (folder / name).touch(exist_ok=False)  # before its folder is synced
+    written = [pool.submit(_write, folder / name, data) for name, data in files.items()]
+    return written + [pool.submit(sync_folder, path) for path in folders]
 
 
 def _finish(tasks: Sequence["Future[None]"]) -> None:
@@ -107,11 +106,7 @@ def _aside(root: Path) -> Path:
 
 
 def _write(path: Path, data: Bytes) -> None:
-    _fill(open(path, "xb"), data)
-
-
-def _fill(file: BinaryIO, data: Bytes) -> None:
-    with file:
+    with open(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
