@@ -93,10 +93,13 @@ class Collection:
         wanted = pl.DataFrame({"image_id": pl.Series(list(image_ids), dtype=pl.String)})
         if wanted["image_id"].equals(self.table["image_id"]):
             return np.arange(len(self))
-        found = wanted.join(
-            self.table.select("image_id").with_row_index("row"), on="image_id", how="left", maintain_order="left"
+        # An inner join hashes the smaller side, which a left join may not choose.
+        pairs = wanted.with_row_index("place").join(
+            self.table.select("image_id").with_row_index("row"), on="image_id", how="inner"
         )
-        return found["row"].cast(pl.Int64).fill_null(-1).to_numpy()
+        found = np.full(len(wanted), -1)
+        found[pairs["place"].to_numpy()] = pairs["row"].to_numpy()
+        return found
 
     def digests(self, image_ids: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:
         """Image digests in the order asked. Raises BBError for IDs that the collection lacks."""

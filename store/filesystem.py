@@ -22,9 +22,7 @@ UNSURE = (
 )
 CAUTIONS = {
     **dict.fromkeys(("nfs", "nfs4"), SEEN_LATE),
-    **dict.fromkeys(
-        ("cifs", "smb3", "smbfs", "ncpfs", "afs"), f"a rename over a name in use may fail, and {SEEN_LATE}"
-    ),
+    **dict.fromkeys(("cifs", "smb3", "smbfs", "ncpfs", "afs"), f"a name in use may not be renamed, and {SEEN_LATE}"),
     **dict.fromkeys(
         ("9p", "drvfs", "virtiofs", "vboxsf", "fuse.vmhgfs-fuse"),
         f"a host's folder in a virtual machine (as /mnt/c in WSL): {UNSURE}",

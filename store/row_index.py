@@ -23,7 +23,9 @@ from store.segment import Segment
 
 MAGIC = b"bb rows format 1"
 HEADER = len(MAGIC) + 16
-FEW = 64  # segments that are quicker read than an index of them kept
+# What is quicker read from segments than kept in an index.
+FEW = 64
+FEW_ROWS = 2**16
 
 
 def index_of(
@@ -45,13 +47,14 @@ def index_of(
         _remove(folder, keep=None)
         known = None
     elif known is None or not _covers(digests, known):
-        known = _nearest(folder, digests, open_segment) if len(digests) > FEW else None
+        known = _nearest(folder, digests, open_segment)
     if known is not None and len(known.segments) == len(digests):
         return known
     done = set(known.segments.digests) if known else set()
     fresh = RowIndex.build([open_segment(digest) for digest in digests if digest not in done])
     index = RowIndex.join([known, fresh], order=digests) if known else fresh
-    if len(fresh.segments) > max(FEW, len(done) // 8):  # so that laying them costs little in all
+    if len(fresh.segments) > max(FEW, len(done) // 8) or len(fresh) > max(FEW_ROWS, len(known or ()) // 8):
+        # An eighth at least is new, so that laying one again and again costs little in all.
         with suppress(OSError):  # a store that can't be written is read all the same
             _lay(root, folder, index)
     return index
