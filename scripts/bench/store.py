@@ -12,12 +12,17 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count as counter
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -33,7 +38,8 @@ GATHERED = 20_000
 WANTED = 36_000
 SEGMENT_COUNTS = (100, 1_000, 10_000)
 SMALL_ROWS, SMALL_DIM = 100, 8  # of the segments of a store of very many
-PARTS = ("read", "gather", "write", "open")
+MOVED_ROWS = 50_000
+PARTS = ("read", "gather", "write", "open", "push", "pull")
 
 FRESH = """
 import sys, time
@@ -201,11 +207,93 @@ def fresh(arguments: list[str]) -> list[float]:
     return [float(figure) for figure in done.stdout.split()]
 
 
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """The URL of moto's S3 server on loopback, which has a bucket `bench`; the environment leads there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1"}
+    os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+    try:
+        for _ in range(300):
+            try:
+                urlopen(Request(f"{url}/bench", method="PUT"))
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def compare_moves(folder: Path, parts: set[str], rounds: int) -> dict[str, float]:
+    """Push and pull against putting and getting the same files from as many threads, to and from one server."""
+    from obstore.store import S3Store
+    from store.selection import Selection
+    from store.transfer import JOBS, plan_pull, plan_push, pull, push
+    from store.url import open_place
+
+    root, collection = folder / "moved.bb", make_collection(MOVED_ROWS)
+    x = np.random.default_rng(0).normal(size=(MOVED_ROWS, DIM)).astype(np.float16)
+    write_ours(root, make_space(DIM), collection, x)
+    Store.open(root).put_collection(collection)
+    shared = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    shared = [path for path in shared if path.partition("/")[0] not in ("local", "tmp", "index")]
+    number = counter()
+
+    def plain(prefix: str) -> S3Store:
+        options = {"allow_http": True}
+        return S3Store("bench", prefix=prefix, endpoint=url, client_options=options, virtual_hosted_style_request=False)
+
+    def put_all() -> None:
+        there = plain(f"plain{next(number)}")
+        with ThreadPoolExecutor(JOBS) as pool:
+            list(pool.map(lambda path: there.put(path, root / path), shared))
+
+    def get_all() -> None:
+        there, target = plain("whole"), folder / f"plain{next(number)}"
+
+        def get(path: str) -> None:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_bytes(there.get(path).bytes())
+
+        with ThreadPoolExecutor(JOBS) as pool:
+            list(pool.map(get, shared))
+
+    def push_all(prefix: str) -> None:
+        outcome = push(plan_push(root, open_place(f"s3://bench/{prefix}"), Selection()))
+        assert outcome.n_bytes >= x.nbytes and not outcome.faults
+
+    def pull_all() -> None:
+        outcome = pull(plan_pull(open_place("s3://bench/whole"), folder / f"pulled{next(number)}", Selection()))
+        assert outcome.n_bytes >= x.nbytes and not outcome.faults
+
+    figures: dict[str, float] = {}
+    with s3_server() as url:
+        push_all("whole")
+        if "push" in parts:
+            least = in_turns(
+                rounds, ours=lambda: seconds(lambda: push_all(f"ours{next(number)}")), plain=lambda: seconds(put_all)
+            )
+            figures |= {"push_ratio": least["plain"] / least["ours"], "push_s": least["ours"], "put_s": least["plain"]}
+        if "pull" in parts:
+            least = in_turns(rounds, ours=lambda: seconds(pull_all), plain=lambda: seconds(get_all))
+            figures |= {"pull_ratio": least["plain"] / least["ours"], "pull_s": least["ours"], "get_s": least["plain"]}
+    return figures | {"moved_megabytes": x.nbytes / 1e6, "moved_files": len(shared)}
+
+
 SAID = {
     "read": "Store.open and Store.read of all image IDs against np.load; again: in an open store; page cache warm",
     "gather": f"{GATHERED} random image digests in an open store against indexing numpy's memory map; page cache warm",
     "write": f"SegmentWriter, {BATCH} rows at a time, digests and fsync, against np.save and fsync",
     "open": f"fresh process opens, finds {WANTED} images of a collection; segments of {SMALL_ROWS} rows; warm",
+    "push": f"{MOVED_ROWS} rows to moto's S3 server, planned and checked, against putting the files by as many threads",
+    "pull": "the same back, planned, checked and synced, against getting the files",
 }
 
 
@@ -225,7 +313,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         kind = filesystem_of(Path(name))
         figures |= {"file_system": kind.name if kind else "unknown", "cores": os.cpu_count() or 1}
-        if parts - {"open"}:
+        if parts & {"push", "pull"}:
+            figures |= compare_moves(Path(name), parts, options.rounds)
+        if parts & {"read", "gather", "write"}:
             figures |= compare_local(Path(name), parts, options.rows, options.rounds)
         if "open" in parts:
             figures |= compare_open(Path(name), options.rounds)
