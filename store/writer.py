@@ -16,14 +16,14 @@ from store.store import Store
 MAX_ROWS = 8192
 MAX_BYTES = 64 * 2**20
 MAX_SECONDS = 60.0
-AT_ONCE = 2  # segments published at a time
+AT_ONCE = 3  # segments published at a time
 
 
 @dataclass
 class SegmentWriter:
     """A segment closes at 8,192 rows, at about 64 MiB of features or after 60 seconds, whichever comes first.
 
-    Two at most are published in the background, since hashing and waiting for the disk leave time to fill the next.
+    Three at most are published in the background, since hashing and waiting for the disk leave time to fill the next.
     What is added but not in `published` is what a crash can lose. `provenance` stands in every segment, with the time
     of closing as `made` (UTC).
     """

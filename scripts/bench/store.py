@@ -118,10 +118,12 @@ def compare_local(folder: Path, parts: set[str], n: int, rounds: int) -> dict[st
 
     def ours() -> float:
         shutil.rmtree(root, ignore_errors=True)
+        os.sync()  # so that what was removed is not cleared away on our time
         return seconds(lambda: write_ours(root, space, collection, x))
 
     def numpys() -> float:
         plain.unlink(missing_ok=True)
+        os.sync()
         return seconds(lambda: write_numpy(plain, x))
 
     if "write" in parts:
@@ -139,12 +141,13 @@ def compare_local(folder: Path, parts: set[str], n: int, rounds: int) -> dict[st
         assert known.read(space, collection, ids).tobytes() == x.tobytes()
         least = in_turns(
             3 * rounds,
-            ours=lambda: seconds(lambda: Store.open(root).read(space, collection, ids)),
-            known=lambda: seconds(lambda: known.read(space, collection, ids)),
+            ours=lambda: seconds(lambda: known.read(space, collection, ids)),
+            opening=lambda: seconds(lambda: Store.open(root).read(space, collection, ids)),
             numpy=lambda: seconds(lambda: np.load(plain)),
         )
-        figures |= {"read_ratio": least["numpy"] / least["ours"], "read_again_ratio": least["numpy"] / least["known"]}
-        figures |= {"read_s": least["ours"], "read_again_s": least["known"], "np_load_s": least["numpy"]}
+        figures |= {"read_ratio": least["numpy"] / least["ours"]}
+        figures |= {"read_opening_ratio": least["numpy"] / least["opening"]}
+        figures |= {"read_s": least["ours"], "read_opening_s": least["opening"], "np_load_s": least["numpy"]}
     if "gather" in parts:
         chosen = np.random.default_rng(1).permutation(n)[: min(n, GATHERED)]
         some = [ids[i] for i in chosen]
@@ -158,11 +161,14 @@ def compare_local(folder: Path, parts: set[str], n: int, rounds: int) -> dict[st
         least = in_turns(
             3 * rounds,
             ours=lambda: seconds(gather),
-            ids=lambda: seconds(lambda: Store.open(root).read(space, collection, some)),
+            opening=lambda: seconds(lambda: Store.open(root).read(space, collection, some)),
             numpy=lambda: seconds(lambda: np.array(np.load(plain, mmap_mode="r")[chosen])),
         )
-        figures |= {"gather_ratio": least["numpy"] / least["ours"], "gather_ids_ratio": least["numpy"] / least["ids"]}
-        figures |= {"gather_s": least["ours"], "gather_ids_s": least["ids"], "memmap_gather_s": least["numpy"]}
+        figures |= {
+            "gather_ratio": least["numpy"] / least["ours"],
+            "gather_opening_ratio": least["numpy"] / least["opening"],
+        }
+        figures |= {"gather_s": least["ours"], "gather_opening_s": least["opening"], "memmap_gather_s": least["numpy"]}
     return figures
 
 
@@ -288,8 +294,8 @@ def compare_moves(folder: Path, parts: set[str], rounds: int) -> dict[str, float
 
 
 SAID = {
-    "read": "Store.open and Store.read of all image IDs against np.load; again: in an open store; page cache warm",
-    "gather": f"{GATHERED} random image digests in an open store against indexing numpy's memory map; page cache warm",
+    "read": "Store.read of all image IDs, in an open store, against np.load; opening: and Store.open; page cache warm",
+    "gather": f"{GATHERED} random image digests in an open store against indexing numpy's memory map; opening: by IDs",
     "write": f"SegmentWriter, {BATCH} rows at a time, digests and fsync, against np.save and fsync",
     "open": f"fresh process opens, finds {WANTED} images of a collection; segments of {SMALL_ROWS} rows; warm",
     "push": f"{MOVED_ROWS} rows to moto's S3 server, planned and checked, against putting the files by as many threads",
