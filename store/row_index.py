@@ -2,8 +2,10 @@
 
 Such a file is a cache. Its name is the SHA-256 of the segments' digests that it covers, so one that does not fit what
 the space holds now is simply not the one looked for; what is read through it is held against the segments themselves
-(`RowIndex.gather`). Little-endian: the magic, the numbers n of segments and m of rows (uint64), n digests of 32 bytes
-in ascending order, then the columns of `RowIndex`: four of m uint64 words, the segment and the row, m int32 each.
+(`RowIndex.gather`). `Store.has` alone believes it: a wrong one costs a command done again, never a wrong row.
+
+Little-endian: the magic, the numbers n of segments and m of rows (uint64), n digests of 32 bytes in ascending order,
+then the columns of `RowIndex`: four of m uint64 words, the segment and the row, m int32 each.
 """
 
 import mmap
@@ -87,7 +89,7 @@ def _load(folder: Path, name: str, open_segment: Callable[[str], Segment]) -> Ro
         with open(folder / name, "rb") as file:
             head = file.read(HEADER)
             n, m = (int.from_bytes(head[at : at + 8], "little") for at in (len(MAGIC), len(MAGIC) + 8))
-            if not head.startswith(MAGIC) or size != HEADER + 32 * n + 40 * m:
+            if not head.startswith(MAGIC) or m == 0 or size != HEADER + 32 * n + 40 * m:
                 return None
             raw = file.read(32 * n)
             if len(raw) != 32 * n or name != f"{sha256_hex(raw)}.rows":

@@ -140,7 +140,7 @@ class RowIndex:
     ) -> Iterator[tuple[int, Int[np.ndarray, " k"] | slice, Integer[np.ndarray, " k"]]]:
         """For each segment that holds some: which of the positions, as a slice where they stand together, and rows."""
         segment, row = self.segment[position], self.row[position]
-        if segment.size and (segment[0] < 0 or segment.max() >= len(self.segments)):
+        if segment.size and (segment.min() < 0 or segment.max() >= len(self.segments)):
             raise StaleIndex
         cuts = np.flatnonzero(segment[1:] != segment[:-1]) + 1
         if len(np.unique(segment[np.r_[0, cuts]])) == len(cuts) + 1:

@@ -153,7 +153,7 @@ def test_an_index_that_lies_is_thrown_away(root, lie):
     assert [path.read_bytes() for path in index_files(root)] == [good]
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "magic", "counts", "name", "link", "folder"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "no rows", "magic", "counts", "name", "link", "folder"])
 def test_a_malformed_index_is_passed_over(root, tmp_path, damage):
     read(root)
     (file,) = index_files(root)
@@ -162,6 +162,8 @@ def test_a_malformed_index_is_passed_over(root, tmp_path, damage):
         file.write_bytes(good[:-1])
     elif damage == "empty":
         file.write_bytes(b"")
+    elif damage == "no rows":
+        file.write_bytes(good[:24] + bytes(8) + good[32 : 32 + 32 * (N // 3)])
     elif damage == "magic":
         changed(file, 0, b"x")
     elif damage == "counts":
