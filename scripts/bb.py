@@ -336,6 +336,7 @@ NEWT_LABELS = "newt2021_labels.csv"
 def open_store(place: str, *, create: bool = False, write: bool = False, cache_size: str | None = None) -> "Store":
     """The store at a path or, where it is only read, at a URL. `create` makes it where there is none."""
     from store import Store, UsageError
+    from store.filesystem import caution
     from store.mirror import parse_size
     from store.trust import Trust
     from store.url import is_url
@@ -348,6 +349,8 @@ def open_store(place: str, *, create: bool = False, write: bool = False, cache_s
     new = create and not (Path(place) / "zarr.json").exists()
     size = parse_size(cache_size) if cache_size else None
     store = Store.create(place) if create else Store.open(place, cache_size=size)
+    if create and (said := caution(Path(place))):
+        warn(f"note: {place} lies on {said}")
     if new:
         warn(f"made a new store at {place}")
     return replace(store, trusted=trusted)
@@ -1100,7 +1103,7 @@ def store_gc_verb(
     from store.gc import find_garbage, remove_garbage
 
     opened = open_store(store, write=True)
-    found = find_garbage(opened, unreferenced=unreferenced)
+    found = find_garbage(opened, unreferenced=unreferenced, note=lambda text: warn(f"note: {text}"))
     if yes:
         for garbage in found:
             remove_garbage(opened, garbage)
@@ -1370,6 +1373,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     import platform
 
     from probe.cuml import missing as cuml_missing
+    from store.filesystem import filesystem_of
     from store.url import is_url
     from store.versions import installed
 
@@ -1401,6 +1405,9 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     else:
         there = (Path(store) / "zarr.json").exists()
         facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(Path(store)))} free"
+        kind = filesystem_of(Path(store))
+        said = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
+        facts["file system of the store"] = said
     facts["hashes of files"] = str(_cache_folder() / "hashes.sqlite")
     facts["settings"] = ", ".join(map(str, _settings_files())) or "no bb.toml"
     for name in ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE", "BB_STORE", "BB_DATA"):
