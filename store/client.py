@@ -20,6 +20,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 UNTRUSTED = re.compile(r"InvalidCertificate|UnknownIssuer|CertificateError|InvalidMessage|AlertReceived|HandshakeFail")
 BROKEN = re.compile(r"kind: (Timeout|Request|Interrupted|Decode|Body)|TimedOut|IncompleteMessage|IncompleteBody")
+METADATA = re.compile(r"169\.254\.169\.254|/latest/api/token|metadata\.google\.internal|/metadata/identity")
 BAD_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed"}
 LATER = "Run the same command again later; what has come is kept."
@@ -60,9 +61,9 @@ def client_options(patience: Patience, endpoint: str = "", *, writing: bool = Fa
     return options
 
 
-def retry_config() -> dict[str, Any]:
+def retry_config(patience: Patience) -> dict[str, Any]:
     """For obstore: two quick attempts more at a page of a listing or a part of an upload; `Patience` has the rest."""
-    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2}
+    backoff = {"init_backoff": timedelta(seconds=patience.wait / 5), "max_backoff": timedelta(seconds=1), "base": 2}
     return {"max_retries": 2, "backoff": backoff, "retry_timeout": timedelta(minutes=3)}
 
 
@@ -126,7 +127,7 @@ class Client:
         keys, prefix = CREDENTIALS.get(scheme, ("", ""))
         if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "ContainerNotFound"):
             raise FileNotFoundError(2, "no such file", place) from None
-        if keys and ("169.254.169.254" in whole or ("metadata" in whole and status is None)):
+        if keys and METADATA.search(whole):
             return Verdict(
                 f"{self.url}: no credentials are found. Set {keys}, or {prefix}_SKIP_SIGNATURE=true "
                 f"where anybody may read."

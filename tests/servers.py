@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -159,7 +160,7 @@ def _hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 
 @contextmanager
-def serving(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def serving(handle: Callable[[BaseHTTPRequestHandler], None], context: ssl.SSLContext | None = None) -> Iterator[str]:
     """Runs an HTTP/1.1 server in a thread, `handle` called for requests of every method; yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -185,10 +186,12 @@ def serving(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
