@@ -65,9 +65,16 @@ def size_of(path: Path) -> int:
 
 
 def _remains(root: Path, now: float) -> Iterator[Garbage]:
-    """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some."""
-    for path in sorted((root / "tmp").glob("*")):
-        touched = max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
+    """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some.
+
+    What a pull left of a part lies in `tmp/pull/`, each by itself, since the next pull may go on with one of them.
+    """
+    pulled = root / "tmp" / "pull"
+    for path in sorted([*(path for path in (root / "tmp").glob("*") if path != pulled), *pulled.glob("*")]):
+        try:
+            touched = max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
+        except FileNotFoundError:  # a writer has just put it in place
+            continue
         if now - touched > MIN_AGE:
             yield Garbage(path, size_of(path), f"left {(now - touched) / 86400:.0f} days ago by a process that died")
 

@@ -53,27 +53,36 @@ class Selection:
 class Choice:
     """What a selection comes to.
 
-    parts   what is chosen, whether the other side has it or not
-    items   of the segments among them whose manifests were read
-    wanted  sorted digests (S32) of the only images whose rows matter; None where all do
-    faults  part → what is wrong with it
-    notes   what a person should know
+    parts    what is chosen, whether the other side has it or not
+    items    of the segments among them whose manifests were read
+    wanted   sorted digests (S32) of the only images whose rows matter; None where all do
+    refused  segments that may not be taken over → why
+    faults   part → what is wrong with it
+    notes    what a person should know
     """
 
     parts: set[Part] = field(default_factory=set)
     items: dict[Part, Item] = field(default_factory=dict)
     spaces: dict[str, FeatureSpace] = field(default_factory=dict)
     wanted: np.ndarray | None = None
+    refused: dict[Part, str] = field(default_factory=dict)
     faults: dict[Part, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def choose(source: Holdings, selection: Selection, there: AbstractSet[Part], jobs: int) -> Choice:
+def choose(
+    source: Holdings,
+    selection: Selection,
+    there: AbstractSet[Part],
+    accept: Callable[[Part], str | None],
+    jobs: int,
+) -> Choice:
     """Applies a selection to what a place holds. Segments in `there` are not read where all are chosen anyhow.
 
+    Segments that `accept` gives a reason against count as absent, so that a replicate may take their place.
     Raises UsageError where a filter finds nothing, and BBError where the place can't be read.
     """
-    choosing = _Choosing(source, selection, jobs, Choice())
+    choosing = _Choosing(source, selection, accept, jobs, Choice())
     if selection.everything:
         choosing.everything(there)
     elif selection.runs:
@@ -89,6 +98,7 @@ def choose(source: Holdings, selection: Selection, there: AbstractSet[Part], job
 class _Choosing:
     source: Holdings
     selection: Selection
+    accept: Callable[[Part], str | None]
     jobs: int
     choice: Choice
 
@@ -169,8 +179,12 @@ class _Choosing:
                 self.note(part, found)
 
     def read_segments(self, parts: Iterable[Part]) -> None:
-        spaces = self.choice.spaces
-        readable = [part for part in parts if part.owner in spaces]
+        spaces, readable = self.choice.spaces, []
+        for part in parts:
+            if reason := self.accept(part):
+                self.choice.refused[part] = reason
+            elif part.owner in spaces:
+                readable.append(part)
         for part, found in self.each(readable, lambda part: self.source.segment(part, spaces[part.owner])):
             if isinstance(found, Item):
                 self.choice.items[part] = found

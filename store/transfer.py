@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -232,17 +233,17 @@ def _plan(
     if new:
         check_empty(target)
     held, there = Holdings.of(source), Holdings.of(target)
-    choice = choose(held, selection, there.parts.keys(), 4 * jobs)
+    choice = choose(held, selection, there.parts.keys(), accept, 4 * jobs)
     plan = Plan(held, there, [], choice.spaces, notes=choice.notes)
     if new:
         plan.items.append(Item(ROOT, sum(map(len, _root_files().values()))))
     plan.there = len(choice.parts & there.parts.keys())
-    fresh = []
-    for part in sorted(choice.parts - there.parts.keys()):
-        if reason := accept(part):
-            plan.passed_over.append(Left(part, reason))
-        else:
-            fresh.append(part)
+    lacking = choice.parts - there.parts.keys()
+    keys = {part.digest for part in choice.parts if part.kind == "space"}
+    refused = {part: why for part, why in choice.refused.items() if part.owner in keys and part not in there.parts}
+    refused |= {part: reason for part in lacking if (reason := accept(part))}
+    plan.passed_over += [Left(part, why) for part, why in sorted(refused.items())]
+    fresh = sorted(lacking - refused.keys())
     if rows_at is not None:
         here = _rows_here(choice, fresh, held, rows_at, jobs)
         plan.passed_over += [Left(part, "all its rows are here") for part in fresh if part in here]
@@ -290,6 +291,19 @@ def _index(root: Path, space: FeatureSpace) -> RowIndex:
         except BBError:
             segments = segments[:-1] if segments and segments[-1].folder == path.parent else segments
     return RowIndex.build(segments)
+
+
+def summary(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Parts, rows and bytes by kind, and of segments by feature space, in the order of the store's paths."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in items:
+        space = item.part.owner if item.part.kind in ("segment", "adopted") else ""
+        empty = {"kind": item.part.kind, "space": space, "backbones": [], "parts": 0, "rows": 0, "bytes": 0}
+        entry = found.setdefault((item.part.kind, space), empty)
+        entry["backbones"] = sorted({*entry["backbones"], *item.backbones})
+        for name, more in (("parts", 1), ("rows", item.rows), ("bytes", item.n_bytes)):
+            entry[name] += more
+    return [found[key] for key in sorted(found)]
 
 
 # One part
