@@ -20,8 +20,8 @@ PIECE = 2**20
 def landing(root: Path, digest: str) -> Iterator[Path]:
     """A folder named by the digest, for this process alone; what another one left in it is still there.
 
-    Where a living process holds it, a private one. It goes when the work is done, or when it is nobody else's; left
-    with an error it stays, for the next pull.
+    Where a living process holds it, a private one. It goes when the work is done or in vain, or when it is
+    nobody else's; left with another error it stays, for the next pull.
     """
     folder = root / "tmp" / "pull" / digest
     lock = _lock(folder)
@@ -34,6 +34,9 @@ def landing(root: Path, digest: str) -> Iterator[Path]:
         content.mkdir(parents=True, exist_ok=True)
         yield content
         done = True
+    except (Malformed, FileNotFoundError):  # it will be no other next time, or not be there
+        done = True
+        raise
     finally:
         if done or private:
             shutil.rmtree(folder, ignore_errors=True)
