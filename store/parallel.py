@@ -1,6 +1,7 @@
 """Threads that wait for disks and networks: results as they come, and an early end where every task would fail."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -12,6 +13,7 @@ from store.layout import Malformed
 T = TypeVar("T")
 R = TypeVar("R")
 TICK = 0.1  # seconds
+PARTING = 10.0  # seconds that work in hand is waited for after an error
 
 
 class Stopped(Exception):
@@ -26,16 +28,21 @@ class Fact:
 
 
 def each(
-    tasks: Iterable[T], work: Callable[[T], R], jobs: int, tick: Callable[[], None] = lambda: None
+    tasks: Iterable[T],
+    work: Callable[[T], R],
+    jobs: int,
+    tick: Callable[[], None] = lambda: None,
+    halt: threading.Event | None = None,
 ) -> Iterator[tuple[T, R | Fact]]:
     """Does the work of each task in one of so many threads; yields tasks with their results in order of completion.
 
     A task that raises Malformed, FileNotFoundError or BBError has a Fact for a result; as many BBErrors in a row as
     there are threads end it all, since a place that can't be reached fails every task, and so does any other error.
     A task that raises Stopped ends it without an error. `tick` is called in the calling thread, some times a second.
-    Threads are daemons: one that hangs in a dead connection keeps no process alive.
+    `halt` is set at the end, so that work still in hand can look and stop. Threads are daemons: one that hangs in a
+    dead connection keeps no process alive.
     """
-    waiting, guard, halt = iter(tasks), threading.Lock(), threading.Event()
+    waiting, guard, halt = iter(tasks), threading.Lock(), halt or threading.Event()
     done: SimpleQueue[tuple[T, Any] | None] = SimpleQueue()
 
     def run() -> None:
@@ -51,8 +58,9 @@ def each(
                 done.put((task, error))
         done.put(None)
 
-    for _ in range(jobs):
-        threading.Thread(target=run, daemon=True).start()
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
     try:
         running, in_a_row = jobs, 0
         while running:
@@ -75,8 +83,14 @@ def each(
             else:
                 yield task, result
             tick()
+    except KeyboardInterrupt:
+        threads = []
+        raise
     finally:
         halt.set()
+        deadline = time.monotonic() + PARTING
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def words(error: Exception) -> str:

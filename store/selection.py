@@ -101,6 +101,7 @@ class _Choosing:
     accept: Callable[[Part], str | None]
     jobs: int
     choice: Choice
+    adopted: dict[Part, str] = field(default_factory=dict)
 
     def everything(self, there: AbstractSet[Part]) -> None:
         parts = [part for part in self.source.parts if part.kind != "root"]
@@ -216,14 +217,12 @@ class _Choosing:
         A space is of a backbone if any of its rows, or of those that serve for it, were extracted under its name.
         """
         self.read_spaces()
-        adopted: dict[str, list[str]] = {}
         for part, older in self.each(self.source.of_kind("adopted"), self.source.adopted):
+            self.note(part, older)
             if isinstance(older, str):
-                adopted.setdefault(part.owner, []).append(older)
-            else:
-                self.note(part, older)
+                self.adopted[part] = older
         roots = [key for key in sorted(self.choice.spaces) if self.selection.keys(key)]
-        families = {key: [k for k in _reach(key, adopted) if k in self.choice.spaces] for key in roots}
+        families = {key: [k for k in _reach(key, self.adopted) if k in self.choice.spaces] for key in roots}
         if not families:
             raise UsageError(f"no feature space in {self.url} is what was asked for: {self.asked}.")
         needed = {*families, *_all(families.values())}
@@ -307,10 +306,11 @@ class _Choosing:
         sound = {part for part in chosen if part not in self.choice.faults}
         self.choice.parts |= sound
         holding = {part.owner for part in sound}
-        keys = {key for key, older in families.items() if holding & {key, *older}} | holding
-        for part in self.source.parts:
-            if (part.kind == "space" and part.digest in keys) or (part.kind == "adopted" and part.owner in keys):
-                self.choice.parts.add(part)
+        keys = set(holding)
+        for key, older in families.items():
+            keys |= {key, *older} if holding.intersection(older) else set()
+        self.choice.parts |= {part for part in self.source.of_kind("space") if part.digest in keys}
+        self.choice.parts |= {part for part, older in self.adopted.items() if part.owner in keys and older in keys}
 
     def take_collections(self, versions: Iterable[Collection]) -> None:
         digests = {version.digest for version in versions}
@@ -341,11 +341,12 @@ class _Choosing:
         self.choice.parts |= set(self.source.of_kind(kind))
 
 
-def _reach(key: str, adopted: Mapping[str, Sequence[str]]) -> list[str]:
+def _reach(key: str, adopted: Mapping[Part, str]) -> list[str]:
     """The spaces that serve for a space, directly or through others, without itself."""
     found, waiting = {key: None}, [key]
     while waiting:
-        fresh = [older for older in adopted.get(waiting.pop(), ()) if older not in found]
+        newer = waiting.pop()
+        fresh = sorted({older for part, older in adopted.items() if part.owner == newer} - found.keys())
         found.update(dict.fromkeys(fresh))
         waiting += fresh
     return list(found)[1:]

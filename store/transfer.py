@@ -90,6 +90,7 @@ class Count:
 
     def __init__(self, stop: threading.Event | None) -> None:
         self.done = 0
+        self.halt = threading.Event()
         self._stop, self._guard = stop or threading.Event(), threading.Lock()
 
     @property
@@ -97,10 +98,10 @@ class Count:
         return self._stop.is_set()
 
     def __call__(self, n_bytes: int) -> None:
-        """Adds bytes. Raises Stopped where that is wanted."""
+        """Adds bytes. Raises Stopped where that is wanted, or work elsewhere has failed for good."""
         with self._guard:
             self.done += n_bytes
-        if self.stopped:
+        if self.stopped or self.halt.is_set():
             raise Stopped
 
 
@@ -201,8 +202,9 @@ def _copy(
     for kinds in STAGES:
         stage = [item for item in plan.items if item.part.kind in kinds]
         batches = [tuple(stage[i : i + at_once]) for i in range(0, len(stage), at_once)]
+        count.halt.clear()
         try:
-            for batch, result in each(batches, work, jobs, lambda: tick(count.done)):
+            for batch, result in each(batches, work, jobs, lambda: tick(count.done), count.halt):
                 left = [Left(item.part, result.what) for item in batch] if isinstance(result, Fact) else result
                 outcome.faults += left
                 outcome.copied += [item for item in batch if item.part not in {one.part for one in left}]
