@@ -209,7 +209,8 @@ class _Choosing:
         ]
         words += [f"--data {name}" for name in self.selection.data]
         names = sorted({name for item in self.choice.items.values() for name in item.backbones})
-        return f"{' '.join(words) or 'no filter'}; there: {some(names, 8) or 'no backbone'}"
+        refused = [f"{len(self.choice.refused)} segments are refused: {why}" for why in self.choice.refused.values()][:1]
+        return "; ".join([" ".join(words) or "no filter", f"there: {some(names, 8) or 'no backbone'}", *refused])
 
     def families(self) -> dict[str, list[str]]:
         """The chosen spaces by key, each with the older ones that serve for it; the segments of both are read.

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ from store.place import Parcel, Place
 from store.rows import RowIndex
 from store.segment import Segment, group_json
 from store.selection import Choice, Selection, choose
+from store.signature import MAX_SIGNATURE_BYTES
 from store.space import FeatureSpace
+from store.trust import acceptance
 
 JOBS = 8
 ROOT = Part("root", "", "zarr.json")
@@ -110,14 +112,14 @@ def plan_push(
     target: Place,
     selection: Selection,
     *,
-    accept: Callable[[Part], str | None] = lambda part: None,
+    trusted: Container[str] = (),
     jobs: int = JOBS,
 ) -> Plan:
-    """What of a local store a place lacks. Raises UsageError where nothing can be written there, BBError where
+    """What of a local store a place lacks, save what is revoked; keys that are `trusted` may revoke anything. Raises UsageError where nothing can be written there, BBError where
     something else lies there, or a store of another format."""
     if not target.writable:
         raise UsageError(f"{target.url} can only be read: push to a folder, s3:// or hf://, and serve that.")
-    return _plan(Folder(root), target, selection, accept, jobs)
+    return _plan(Folder(root), target, selection, _Trusting(root, trusted), jobs)
 
 
 def plan_pull(
@@ -126,15 +128,17 @@ def plan_pull(
     selection: Selection,
     *,
     replicates: bool = False,
-    accept: Callable[[Part], str | None] = lambda part: None,
+    trusted: Container[str] = (),
+    require_signed: bool = False,
     jobs: int = JOBS,
 ) -> Plan:
     """What of a place's store the local one lacks, which need not be there yet.
 
-    Segments all of whose rows are here are passed over unless `replicates`. `accept` gives a reason to leave a part
-    out, or None. Raises BBError where there is no store, or one of another format.
+    Segments all of whose rows are here are passed over unless `replicates`, and so is what is revoked, or with
+    `require_signed` what no `trusted` key has signed. Raises BBError where there is no store, or one of another format.
     """
-    plan = _plan(source, Folder(root), selection, accept, jobs, None if replicates else root)
+    trusting = _Trusting(root, trusted, require_signed)
+    plan = _plan(source, Folder(root), selection, trusting, jobs, None if replicates else root)
     needed, free = plan.n_bytes - _landed(root, plan.items), shutil.disk_usage(_existing(root)).free
     if needed > free:
         raise BBError(
@@ -219,11 +223,34 @@ def _copy(
     return outcome
 
 
+@dataclass(frozen=True)
+class _Trusting:
+    """Whom the local store's owner trusts, and whether that is asked for."""
+
+    root: Path
+    trusted: Container[str]
+    require_signed: bool = False
+
+    def accepting(self, held: Holdings, there: Holdings, jobs: int) -> Callable[[Part], str | None]:
+        """Why a part may not be copied, by what stands in the signatures of both sides."""
+        files: dict[str, bytes] = {}
+        for side in (held, there):
+            parts = [part for part in side.of_kind("signature") if part.path not in files]
+            for part, raw in each(parts, lambda part, side=side: side.marker(part, MAX_SIGNATURE_BYTES), jobs):  # type: ignore[misc]
+                if isinstance(raw, bytes):  # what can't be read is named when it is to be copied
+                    files[part.path] = raw
+
+        def made_here(digest: str) -> bool:
+            return (self.root / "local" / f"{digest}.json").is_file()
+
+        return acceptance(files.items(), self.trusted, require_signed=self.require_signed, made_here=made_here)
+
+
 def _plan(
     source: Place,
     target: Place,
     selection: Selection,
-    accept: Callable[[Part], str | None],
+    trusting: _Trusting,
     jobs: int,
     rows_at: Path | None = None,
 ) -> Plan:
@@ -235,6 +262,7 @@ def _plan(
     if new:
         check_empty(target)
     held, there = Holdings.of(source), Holdings.of(target)
+    accept = trusting.accepting(held, there, 4 * jobs)
     choice = choose(held, selection, there.parts.keys(), accept, 4 * jobs)
     plan = Plan(held, there, [], choice.spaces, notes=choice.notes)
     if new:
@@ -244,8 +272,9 @@ def _plan(
     keys = {part.digest for part in choice.parts if part.kind == "space"}
     refused = {part: why for part, why in choice.refused.items() if part.owner in keys and part not in there.parts}
     refused |= {part: reason for part in lacking if (reason := accept(part))}
+    choice.faults |= {part: refused.pop(part) for part in list(refused) if part.kind == "signature"}
     plan.passed_over += [Left(part, why) for part, why in sorted(refused.items())]
-    fresh = sorted(lacking - refused.keys())
+    fresh = sorted(lacking - refused.keys() - choice.faults.keys())
     if rows_at is not None:
         here = _rows_here(choice, fresh, held, rows_at, jobs)
         plan.passed_over += [Left(part, "all its rows are here") for part in fresh if part in here]
