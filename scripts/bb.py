@@ -1216,9 +1216,17 @@ def store_pull_verb(
     )  # fmt: skip
     trusted = Trust.load(trust_file()).keys
     if require_signed and not trusted:
-        raise UsageError("--require-signed takes what keys have signed that you trust, and you trust none: bb store trust")
+        raise UsageError(
+            "--require-signed takes what keys have signed that you trust, and you trust none: bb store trust"
+        )
     plan = plan_pull(
-        open_place(url), store, selection, replicates=replicates, trusted=trusted, require_signed=require_signed, jobs=jobs
+        open_place(url),
+        store,
+        selection,
+        replicates=replicates,
+        trusted=trusted,
+        require_signed=require_signed,
+        jobs=jobs,
     )
     transfer(plan, None if dry_run else pull, jobs, json_)
 

@@ -209,7 +209,9 @@ class _Choosing:
         ]
         words += [f"--data {name}" for name in self.selection.data]
         names = sorted({name for item in self.choice.items.values() for name in item.backbones})
-        refused = [f"{len(self.choice.refused)} segments are refused: {why}" for why in self.choice.refused.values()][:1]
+        refused = [f"{len(self.choice.refused)} segments are refused: {why}" for why in self.choice.refused.values()][
+            :1
+        ]
         return "; ".join([" ".join(words) or "no filter", f"there: {some(names, 8) or 'no backbone'}", *refused])
 
     def families(self) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,11 @@ def plan_push(
     trusted: Container[str] = (),
     jobs: int = JOBS,
 ) -> Plan:
-    """What of a local store a place lacks, save what is revoked; keys that are `trusted` may revoke anything. Raises UsageError where nothing can be written there, BBError where
-    something else lies there, or a store of another format."""
+    """What of a local store a place lacks, save what is revoked; keys that are `trusted` may revoke anything.
+
+    Raises UsageError where nothing can be written there, BBError where something else lies there, or a store of another
+    format.
+    """
     if not target.writable:
         raise UsageError(f"{target.url} can only be read: push to a folder, s3:// or hf://, and serve that.")
     return _plan(Folder(root), target, selection, _Trusting(root, trusted), jobs)
@@ -236,7 +240,7 @@ class _Trusting:
         files: dict[str, bytes] = {}
         for side in (held, there):
             parts = [part for part in side.of_kind("signature") if part.path not in files]
-            for part, raw in each(parts, lambda part, side=side: side.marker(part, MAX_SIGNATURE_BYTES), jobs):  # type: ignore[misc]
+            for part, raw in each(parts, partial(side.marker, most=MAX_SIGNATURE_BYTES), jobs):
                 if isinstance(raw, bytes):  # what can't be read is named when it is to be copied
                     files[part.path] = raw
 
