@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from probe.run import Inputs, Spec
     from store import FeatureSpace, Store
     from store.paths import Part
+    from store.plan import Plan
     from store.runs import Run
-    from store.transfer import Outcome, Plan
+    from store.transfer import Outcome
 
 OWN_PACKAGES = ("extract", "probe", "store")
 NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
@@ -1147,7 +1148,7 @@ CollectionsOption = Annotated[
 ]
 RunsOption = Annotated[bool, typer.Option("--runs", help="Runs only.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
-TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=256, help="How many transfers at once.")]
+TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many transfers at once.")]
 
 
 @store_app.command("push")
@@ -1164,8 +1165,9 @@ def store_push_verb(
 ) -> None:
     """Copy to another place what it lacks."""
     from store.index import write_index
+    from store.plan import plan_push
     from store.selection import Selection
-    from store.transfer import plan_push, push
+    from store.transfer import push
     from store.url import open_place
 
     target, opened = open_place(url), open_store(store)
@@ -1199,8 +1201,9 @@ def store_pull_verb(
     """Copy from another place what is lacking here, all of it checked."""
     from probe.newt import read_labels
     from store import UsageError
+    from store.plan import plan_pull
     from store.selection import Selection
-    from store.transfer import plan_pull, pull
+    from store.transfer import pull
     from store.trust import Trust
     from store.url import open_place
 
@@ -1236,7 +1239,8 @@ def transfer(
 ) -> None:
     """Says what is planned, does the work if there is one, then what follows it, and says what came of it."""
     from store.collection import some
-    from store.transfer import Outcome, summary
+    from store.plan import summary
+    from store.transfer import Outcome
 
     source, target = plan.source.place.url, plan.target.place.url
     warn(*(f"note: {note}" for note in plan.notes))

@@ -42,7 +42,8 @@ def each(
     `halt` is set at the end, so that work still in hand can look and stop. Threads are daemons: one that hangs in a
     dead connection keeps no process alive.
     """
-    waiting, guard, halt = iter(tasks), threading.Lock(), halt or threading.Event()
+    todo = list(tasks)
+    waiting, guard, halt = iter(todo), threading.Lock(), halt or threading.Event()
     done: SimpleQueue[tuple[T, Any] | None] = SimpleQueue()
 
     def run() -> None:
@@ -58,11 +59,11 @@ def each(
                 done.put((task, error))
         done.put(None)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(jobs)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, len(todo)))]
     for thread in threads:
         thread.start()
     try:
-        running, in_a_row = jobs, 0
+        running, in_a_row = len(threads), 0
         while running:
             try:
                 finished = done.get(timeout=TICK)
