@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.errors import BBError
-from store.folder import Folder, put_in_place
+from store.folder import PIECE, Folder, put_in_place
 from store.holdings import MAX_TABLE_BYTES, Item, parse_collection, parse_labels
 from store.landing import fetch, landing, put_file_in_place, write_file
 from store.layout import Malformed, plain_size
@@ -149,18 +149,25 @@ def _parcel(item: Item, root: Path, plan: Plan, count: Count) -> Parcel:
     for path, (size, digest) in others.items():
         if plain_size(folder, path) != size:
             raise Malformed(f"its {path} has {plain_size(folder, path)} bytes, {size} are listed")
-        hasher = hashlib.sha256()
-        for piece in plan.source.place.stream(part.at(path)):
-            hasher.update(piece)
-            count(0)
-        if hasher.hexdigest() != digest:
+        if _digest(folder / path, count) != digest:
             raise Malformed(f"its {path} does not have the digest by which it is named")
-    _examine(part, folder, plan.spaces)
+    if part.kind != "segment":  # whose manifest was read already; who pulls it looks at its arrays
+        _examine(part, folder, plan.spaces)
     files: dict[str, Path | bytes] = {**at_hand, **{path: folder / path for path in others}}
     if isinstance(target.place, Folder):
         return Parcel(part, files)
     there = {path for path, (size, _) in others.items() if target.sizes.get(part.at(path)) == size}
     return Parcel(part, {path: data for path, data in files.items() if path not in there})
+
+
+def _digest(path: Path, count: Count) -> str:
+    """SHA-256 of a file, taken a piece at a time."""
+    hasher, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            hasher.update(buffer[:size])
+            count(0)
+    return hasher.hexdigest()
 
 
 def _bring(plan: Plan, item: Item, target: Folder, count: Count) -> None:
