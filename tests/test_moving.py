@@ -834,9 +834,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_too_small_is_said_before_anything_comes(large, small_disk):
-    with pytest.raises(
-        BBError, match=r"41\.\d MB are to be pulled, the disk of .* has 25\.\d MB free: free some"
-    ):
+    with pytest.raises(BBError, match=r"41\.\d MB are to be pulled, the disk of .* has 25\.\d MB free: free some"):
         plan_pull(Folder(large.root), small_disk / "b.bb", EVERYTHING)
     assert list(small_disk.iterdir()) == []
 
