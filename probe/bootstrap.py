@@ -9,22 +9,26 @@ models share each resample, so that differences between them keep their pairing.
 
 Draws level. A task's draws of training images are independent of other tasks' (they are hashes of seed, task and
 image), so they are resampled within each task: S - 1 of its S, which makes the variance s²/S without bias (Rao and
-Wu, JASA 83, 1988). With S of S it would be half too small where S = 2.
+Wu, JASA 83, 1988). With S of S it would be half of that where S = 2.
 
-Tasks level. Tasks are drawn with replacement, as many as there are. Let d_T be how far the statistic of the drawn
-tasks, each at its observed value, is from the reported one, and d_I the same for the images (and draws) level
-with all tasks. The spread of the observed values already has the noise of their images in it: with σ² the
-variance among true task values and ν that of one value's noise,
+Tasks level. Tasks are drawn with replacement, as many as there are. A further task comes with draws of its own, so
+this level is that of further draws too.
 
-    var d_T = (σ² + ν) / T,    var d_I = ν / T  (more, where tasks share images),
+Levels together. Let d_O be how far the statistic of the drawn tasks (or draws), each at its observed value, is from
+the reported one, and d_I the same for the images level with all tasks and draws. The spread of the observed values
+already has the noise of their images in it: with σ² the variance among n true values and ν that of one value's noise,
 
-so that d_T + d_I counts ν twice: harmless for scores, where σ² is much larger, not for differences between models
-that are alike. So d_T is shrunk: the resampled statistic is estimate + c d_T + d_I, c² = max(0, 1 - ν / (σ² + ν)),
-ν from the resamples themselves. This is Davison and Hinkley's correction (their 3.8.1, a and b) and Rao and Wu's.
+    var d_O = (σ² + ν) / n,    var d_I = ν / n  (more, where they share images),
+
+so that d_O + d_I counts ν twice: harmless where σ² is much larger, not for differences between models that are alike.
+So d_O is shrunk: the resampled statistic is estimate + c d_O + d_I, c² = max(0, 1 - ν / (σ² + ν)), ν from resamples
+of images. (Davison and Hinkley's section compares the ways between nesting the resamples and leaving out the inner
+ones, of which neither is right in general; Rao and Wu shrink likewise.)
 
 Bounds. Percentiles of a bootstrap of n units are too narrow by √((n - 1)/n) and by the normal's instead of t's
-quantiles; Hesterberg's expanded percentiles (The American Statistician 69, 2015) are Φ(∓ √(n/(n - 1)) t). n is
-the number of tasks where they are resampled, else of units: for NeWT's images, 2.5% stays 2.5%.
+quantiles; Hesterberg's expanded percentiles (The American Statistician 69, 2015) are Φ(∓ √(n/(n - 1)) t). n is the
+number of units; where they are resampled, that of tasks, or one more than the draws' degrees of freedom, if it is
+less. For NeWT's images, 2.5% stays 2.5%.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,7 +51,7 @@ Level = Literal["tasks", "draws", "images"]
 
 CHUNK = 64  # resamples with a random stream of their own: so threads and blocks change nothing
 BLOCK = 1 << 22  # weights held at once, by each thread: 32 MiB, and as much for counting
-NOISE = 16  # chunks from which the noise is estimated: they suffice, since it is a mean over tasks
+NOISE = 8  # chunks from which the noise is estimated: they suffice, since it is a mean over tasks
 LEVELS: tuple[Level, ...] = ("tasks", "draws", "images")
 
 
@@ -67,20 +71,33 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Outer:
+    """The level above the images: tasks, or draws within tasks.
+
+    resampled  (resamples, models) d_O above, not shrunk
+    apart      (values, models) how far each task's (or draw's) value is from their mean, times its weight
+    noise      (models, models) what of apartᵀ apart is expected of the images' noise alone
+    """
+
+    resampled: Float64[np.ndarray, "resamples models"]
+    apart: Float64[np.ndarray, "values models"]
+    noise: Float64[np.ndarray, "models models"]
+
+
+@dataclass(frozen=True, eq=False)
 class Resampled:
     """Some models' statistic, as reported and resampled together.
 
-    models     their names
-    metric     its name
-    average    over "images" (every item weighs the same: biobench's number) or "tasks" (every task does)
-    over       what was resampled, and hence what the intervals claim to hold for further ones of
-    estimate   (models,) the reported statistic
-    by_task    (tasks, models) its value in each task; NaN where there is none
-    weight     (tasks,) each task's weight in it; 1 in sum
-    images     (resamples, models) the images (and draws) level
-    tasks      (resamples, models) d_T above, not shrunk; None where tasks stay as they are
-    noise      (models, models) covariances of the tasks' noise, ν above, summed with the tasks' squared weights
-    units      n above
+    models    their names
+    metric    its name
+    average   over "images" (every item weighs the same: biobench's number) or "tasks" (every task does)
+    over      what was resampled, and hence what the intervals claim to hold for further ones of
+    estimate  (models,) the reported statistic
+    by_task   (tasks, models) its value in each task; NaN where there is none
+    weight    (tasks,) each task's weight in it; 1 in sum
+    images    (resamples, models) the images level
+    outer     the level of tasks or draws; None where there is neither
+    units     n above
     """
 
     models: tuple[str, ...]
@@ -91,8 +108,7 @@ class Resampled:
     by_task: Float64[np.ndarray, "tasks models"]
     weight: Float64[np.ndarray, " tasks"]
     images: Float64[np.ndarray, "resamples models"]
-    tasks: Float64[np.ndarray, "resamples models"] | None
-    noise: Float64[np.ndarray, "models models"] | None
+    outer: "Outer | None"
     units: int
 
     @property
@@ -108,14 +124,13 @@ class Resampled:
             return values[..., first] - (values[..., second] if second is not None else 0)
 
         resampled = of(self.images)
-        if self.tasks is not None and self.noise is not None:
-            noise = self.noise[first, first]
+        if self.outer is not None:
+            noise = self.outer.noise[first, first]
             if second is not None:
-                noise = noise + self.noise[second, second] - 2 * self.noise[first, second]
-            apart = np.nan_to_num(of(self.by_task) - of(self.estimate)) * self.weight[:, None]
-            spread = (apart**2).sum(axis=0)
-            share = (1 - 1 / len(self.weight)) * noise / np.where(spread > 0, spread, 1)
-            resampled = resampled + np.sqrt(np.clip(1 - share, 0, 1) * (spread > 0)) * of(self.tasks)
+                noise = noise + self.outer.noise[second, second] - 2 * self.outer.noise[first, second]
+            spread = (of(self.outer.apart) ** 2).sum(axis=0)
+            kept = np.where(spread > noise, 1 - noise / np.where(spread > 0, spread, 1), 0)
+            resampled = resampled + np.sqrt(kept) * of(self.outer.resampled)
         return of(self.estimate), resampled
 
     def interval(self, level: float = 0.95) -> Interval:
@@ -158,30 +173,22 @@ def resample(
         raise BBError(f"{metric} is a number of a whole task and has no mean over images: average it over tasks.")
     if "tasks" in levels and len(table.tasks) < 2:
         raise BBError("one task says nothing of others: a claim about tasks needs two at least.")
-    draws = _draws(table) if "draws" in levels else 0
+    draws = _draws(table) if "draws" in levels and "tasks" not in levels else 0
     if metric == "accuracy" and not draws:
         table = table.averaged()
     work = _Work.of(table, metric, average, draws, seed, resamples)
     starts = range(0, resamples, CHUNK)
+    outer, units = None, len(table.units)
     # numpy and the kernels let go of Python's lock; so the threads are these, not the matrix product's own.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(jobs or cpu_count()) as pool:
         images = np.concatenate(list(pool.map(work.images, starts)))
-        tasks = noise = None
-        if "tasks" in levels:
-            tasks = np.concatenate(list(pool.map(work.tasks, starts))) - work.estimate
+        if draws or "tasks" in levels:
+            resampled = np.concatenate(list(pool.map(work.draws_level if draws else work.tasks_level, starts)))
             noise = np.mean(list(pool.map(work.noise, starts[:NOISE])), axis=0)
+            outer = Outer(resampled, work.apart(work.by_column), noise)
+            units = min(units, 1 + len(table.tasks) * (draws - 1)) if draws else min(units, len(table.tasks))
     return Resampled(
-        models=table.models,
-        metric=metric,
-        average=average,
-        over=levels,
-        estimate=work.estimate,
-        by_task=work.by_task,
-        weight=work.weight / work.weight.sum(),
-        images=images,
-        tasks=tasks,
-        noise=noise,
-        units=len(table.tasks) if "tasks" in levels else len(table.units),
+        table.models, metric, average, levels, work.estimate, work.by_task, work.weight, images, outer, units
     )
 
 
@@ -189,18 +196,21 @@ def resample(
 class _Work:
     """What every chunk of resamples needs; a chunk is known by its first resample.
 
-    of_task  the metric, prepared for each task
-    share    (columns, models) of each column in its model's mean over draws
-    draws    of each model, where they are resampled; else 0
+    of_task    the metric, prepared for each task
+    first      (models,) each model's first column
+    draws      of each model, where they are resampled; else 0
+    by_column  (tasks, columns) reported values
+    weight     (tasks,) of each in the reported mean
     """
 
     table: Table
     of_task: list[Values]
     average: Average
-    share: Float64[np.ndarray, "columns models"]
+    first: Int[np.ndarray, " models"]
     draws: int
     seed: int
     resamples: int
+    by_column: Float64[np.ndarray, "tasks columns"]
     by_task: Float64[np.ndarray, "tasks models"]
     weight: Float64[np.ndarray, " tasks"]
     estimate: Float64[np.ndarray, " models"]
@@ -208,71 +218,67 @@ class _Work:
     @classmethod
     def of(cls, table: Table, metric: str, average: Average, draws: int, seed: int, resamples: int) -> "_Work":
         of_task = [METRICS[metric].of_task(table, task) for task in range(len(table.tasks))]
-        member = table.model[:, None] == np.arange(len(table.models))
-        share = member / member.sum(axis=0)
-        values_TC = [values(np.ones((1, int(n)))) for values, n in zip(of_task, table.sizes, strict=True)]
-        by_task = np.concatenate(values_TC) @ share
-        weight = table.sizes.astype(float) if average == "images" else np.ones(len(of_task))
+        values = [values(np.ones((1, int(n)))) for values, n in zip(of_task, table.sizes, strict=True)]
+        by_column = np.concatenate(values)
+        first = np.searchsorted(table.model, np.arange(len(table.models)))
+        by_task = _by_model(by_column, first)
+        weight = table.sizes / len(table) if average == "images" else np.full(len(of_task), 1 / len(of_task))
         estimate = _mean(by_task, weight[None])[0]
-        return cls(table, of_task, average, share, draws, seed, resamples, by_task, weight, estimate)
+        return cls(table, of_task, average, first, draws, seed, resamples, by_column, by_task, weight, estimate)
 
     def images(self, start: int) -> Float64[np.ndarray, "b models"]:
-        """The images (and draws) level."""
+        """The images level."""
         means = []
-        for weights_BN, drawn_BTS in self._blocks(start):
+        for weights_BN in self._blocks(start):
             total = weight = np.zeros((len(weights_BN), len(self.estimate)))
-            for task in range(len(self.of_task)):
-                values_BM, counted_B1 = self._values(task, weights_BN, drawn_BTS)
-                defined_BM = ~np.isnan(values_BM)
-                total = total + np.where(defined_BM, values_BM, 0) * counted_B1
-                weight = weight + defined_BM * counted_B1
+            for task, values in enumerate(self.of_task):
+                weights = weights_BN[:, self.table.of_task(task)]
+                values_BM = _by_model(values(weights), self.first)
+                counted = weights.sum(axis=1, keepdims=True) if self.average == "images" else 1.0
+                defined = ~np.isnan(values_BM)
+                total = total + np.where(defined, values_BM, 0) * counted
+                weight = weight + defined * counted
             means.append(np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan))
         return np.concatenate(means)
 
+    def tasks_level(self, start: int) -> Float64[np.ndarray, "b models"]:
+        """How far the statistic of tasks drawn with replacement, each at its reported value, is from the reported."""
+        drawn_BT = _counts(self._stream("tasks", start), self._size(start), len(self.of_task))
+        return _mean(self.by_task, drawn_BT * self.weight) - self.estimate
+
+    def draws_level(self, start: int) -> Float64[np.ndarray, "b models"]:
+        """The same of draws, drawn with replacement within each task."""
+        size, n_tasks = self._size(start), len(self.of_task)
+        drawn = _counts(self._stream("draws", start), size * n_tasks, self.draws, self.draws - 1)
+        apart_TSM = self.apart(self.by_column).reshape(n_tasks * self.draws, -1)
+        return drawn.reshape(size, -1) / (self.draws - 1) @ apart_TSM
+
+    def apart(self, values_TC: Float64[np.ndarray, "tasks columns"]) -> Float64[np.ndarray, "values models"]:
+        """How far each task's value is from the mean over tasks, or each draw's from its task's, times the weight."""
+        if not self.draws:
+            values_TM = _by_model(values_TC, self.first)
+            return np.nan_to_num(values_TM - _mean(values_TM, self.weight[None])) * self.weight[:, None]
+        values_TMS = values_TC.reshape(len(values_TC), -1, self.draws)
+        apart_TMS = np.nan_to_num(values_TMS - values_TMS.mean(axis=2, keepdims=True)) * self.weight[:, None, None]
+        return apart_TMS.swapaxes(1, 2).reshape(-1, len(self.estimate))
+
     def noise(self, start: int) -> Float64[np.ndarray, "models models"]:
-        """Covariances of a task's values around its reported ones, summed over tasks with their squared weights."""
-        share_T = self.weight / self.weight.sum()
-        total, size = np.zeros(2 * self.estimate.shape), 0
-        for weights_BN, drawn_BTS in self._blocks(start):
-            size += len(weights_BN)
-            for task in range(len(self.of_task)):
-                apart_BM = np.nan_to_num(self._values(task, weights_BN, drawn_BTS)[0] - self.by_task[task])
-                total += share_T[task] ** 2 * (apart_BM.T @ apart_BM)
-        return total / size
+        """Mean of apartᵀ apart over resamples of images, of the values less their reported ones."""
+        total = np.zeros(2 * self.estimate.shape)
+        for weights_BN in self._blocks(start):
+            values = [of(weights_BN[:, self.table.of_task(task)]) for task, of in enumerate(self.of_task)]
+            for values_TC in np.stack(values, axis=1):
+                apart = self.apart(values_TC - self.by_column)
+                total += apart.T @ apart
+        return total / self._size(start)
 
-    def tasks(self, start: int) -> Float64[np.ndarray, "b models"]:
-        """The statistic of tasks drawn with replacement, each at its reported value."""
-        n = len(self.of_task)
-        return _mean(self.by_task, _counts(self._stream("tasks", start), self._size(start), n) * self.weight)
-
-    def _values(
-        self, task: int, weights_BN: np.ndarray, drawn_BTS: np.ndarray | None
-    ) -> tuple[Float64[np.ndarray, "b models"], Float64[np.ndarray, "b 1"]]:
-        """A task's values in some resamples, and the weight of the task in them."""
-        weights = weights_BN[:, self.table.of_task(task)]
-        values_BC = self.of_task[task](weights)
-        if drawn_BTS is None:
-            values_BM = values_BC @ self.share if len(self.share) > len(self.estimate) else values_BC
-        else:
-            shape = (len(weights), len(self.estimate), self.draws)
-            values_BM = np.einsum("bms,bs->bm", values_BC.reshape(shape), drawn_BTS[:, task] / (self.draws - 1))
-        counted = weights.sum(axis=1, keepdims=True) if self.average == "images" else np.ones((len(weights), 1))
-        return values_BM, counted
-
-    def _blocks(
-        self, start: int
-    ) -> Iterator[tuple[Float64[np.ndarray, "b n"], Int[np.ndarray, "b tasks draws"] | None]]:
-        """How often each item, and each draw of each task, was drawn; as many resamples together as memory allows."""
-        images, draws = self._stream("images", start), self._stream("draws", start)
-        units, n_tasks, left = len(self.table.units), len(self.of_task), self._size(start)
+    def _blocks(self, start: int) -> Iterator[Float64[np.ndarray, "b n"]]:
+        """How often each item was drawn; as many resamples together as memory allows."""
+        stream, left = self._stream("images", start), self._size(start)
         while left:
             size = min(left, max(1, BLOCK // len(self.table)))
-            counts_BU = _counts(images, size, units).astype(float)
-            drawn_BTS = None
-            if self.draws:
-                drawn = _counts(draws, size * n_tasks, self.draws, self.draws - 1)
-                drawn_BTS = drawn.reshape(size, n_tasks, self.draws)
-            yield np.take(counts_BU, self.table.unit, axis=1), drawn_BTS
+            counts_BU = _counts(stream, size, len(self.table.units)).astype(float)
+            yield np.take(counts_BU, self.table.unit, axis=1)
             left -= size
 
     def _stream(self, level: Level, start: int) -> np.random.Generator:
@@ -288,6 +294,14 @@ def _counts(stream: np.random.Generator, size: int, n: int, draws: int | None = 
     drawn = stream.integers(0, n, (size, n if draws is None else draws), dtype=np.uint32)
     # With each round in a range of its own, one bincount counts them all apart.
     return np.bincount((drawn + np.arange(size)[:, None] * n).ravel(), minlength=size * n).reshape(size, n)
+
+
+def _by_model(
+    values_XC: Float64[np.ndarray, "x columns"], first: Int[np.ndarray, " models"]
+) -> Float64[np.ndarray, "x models"]:
+    """Means over each model's draws, which are columns side by side."""
+    n = values_XC.shape[1]
+    return values_XC if len(first) == n else np.add.reduceat(values_XC, first, axis=1) / np.diff(first, append=n)
 
 
 def _mean(

@@ -87,19 +87,22 @@ def differences(
     resampled: Resampled,
     *,
     baseline: str | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
     correction: Correction = "holm",
     level: float = 0.95,
     permutations: int | None = None,
     seed: int = 0,
 ) -> Differences:
-    """Every pair of models, or every other model less the baseline.
+    """Every pair of models; or every other model less the baseline; or some pairs, by the models' places.
 
     resampled     of this table: it says of which statistic, and over what
     permutations  at least 10,000 by default, and 40 a pair
     Errors: UsageError for a baseline that is no model.
     """
     n = len(resampled.models)
-    if baseline is None:
+    if pairs is not None:
+        first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    elif baseline is None:
         first, second = np.triu_indices(n, 1)
     elif baseline in resampled.models:
         place = resampled.models.index(baseline)

@@ -66,7 +66,7 @@ class Report:
             argv=[str(word) for word in local.get("argv", ())],
             commit=str(provenance.get("commit", "")),
             time=datetime.fromisoformat(provenance["made"]).timestamp(),
-            gpu=", ".join(sorted(devices - {"cpu"})),
+            gpu=", ".join(sorted(device for device in devices if not device.startswith("cpu"))),
             hostname=str(local.get("host", "")),
         )
 

@@ -16,7 +16,7 @@ true value is v_t = σ_It²/n_t + σ_Dt²/S + σ_Et²/(n_t S), and the variance 
 expectation σ_T² + mean_t v_t, which gives σ_T². The mean over T tasks then varies, from sample to sample, by
 
     σ_T²/T  +  Σ σ_It²/n_t / T²  +  Σ σ_Dt²/S / T²  +  Σ σ_Et²/(n_t S) / T²
-    tasks      images               draws              images × draws
+    tasks      images               draws              rest: an image after one draw
 
 Estimates can be negative where a component is small: they are reported as they are, for means of them would be biased
 otherwise; shares are made of them with 0 in their place. With one draw I and E can't be told apart, and D is not
@@ -30,7 +30,7 @@ import numpy as np
 from probe.table import Table
 from store.errors import BBError
 
-SOURCES = ("tasks", "images", "draws", "images × draws")
+SOURCES = ("tasks", "images", "draws", "rest")
 
 
 @dataclass(frozen=True)
