@@ -26,7 +26,6 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 from joblib import cpu_count
 from scipy.special import bdtr
-from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 from probe.bootstrap import CHUNK, Interval, Resampled
@@ -177,12 +176,23 @@ def ranks(resampled: Resampled, level: float = 0.95) -> Ranks:
     worst for the upper one. The reported rank is always inside.
     """
     estimate, draws = resampled.of(np.arange(len(resampled.models)))
-    estimate, draws = -np.round(estimate, 12), -np.round(draws[~np.isnan(draws).any(axis=1)], 12)
+    best, worst = _places(estimate[None])
+    best_B, worst_B = _places(draws[~np.isnan(draws).any(axis=1)])
     tail = (1 - level) / 2
-    low = np.quantile(rankdata(draws, "min", axis=1), tail, axis=0, method="lower")
-    high = np.quantile(rankdata(draws, "max", axis=1), 1 - tail, axis=0, method="higher")
-    low, high = np.minimum(low, rankdata(estimate, "min")), np.maximum(high, rankdata(estimate, "max"))
-    return Ranks(rankdata(estimate), low.astype(np.int64), high.astype(np.int64))
+    low = np.quantile(best_B, tail, axis=0, method="lower")
+    high = np.quantile(worst_B, 1 - tail, axis=0, method="higher")
+    return Ranks((best[0] + worst[0]) / 2, np.minimum(low, best[0]), np.maximum(high, worst[0]))
+
+
+def _places(
+    values_BM: Float64[np.ndarray, "b models"],
+) -> tuple[Int[np.ndarray, "b models"], Int[np.ndarray, "b models"]]:
+    """The best and the worst rank of each model in each row; they differ for equals."""
+    values = np.round(values_BM, 12)  # equal but for their order of adding is equal
+    above = [(values > values[:, [m]]).sum(axis=1) for m in range(values.shape[1])]
+    level = [(values == values[:, [m]]).sum(axis=1) for m in range(values.shape[1])]
+    best = 1 + np.stack(above, axis=1)
+    return best, best + np.stack(level, axis=1) - 1
 
 
 def _terms(table: Table, resampled: Resampled) -> Float64[np.ndarray, "units models"] | None:

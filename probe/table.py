@@ -77,13 +77,13 @@ class Table:
         groups  the group of each image ID; see `groups_of`
         Errors: BBError where a test image has none.
         """
-        absent = sorted({image_id for image_id in self.image_ids if image_id not in groups})
+        absent = sorted(set(self.image_ids.tolist()) - groups.keys())
         if absent:
             raise BBError(
                 f"{len(absent)} test images belong to no group, the first is {absent[0]!r}: "
                 "the labels file must name a group for each."
             )
-        units, unit = np.unique([str(groups[image_id]) for image_id in self.image_ids], return_inverse=True)
+        units, unit = np.unique([str(groups[image_id]) for image_id in self.image_ids.tolist()], return_inverse=True)
         return replace(self, units=tuple(units.tolist()), unit=unit)
 
     def only(self, tasks: Iterable[str]) -> "Table":
