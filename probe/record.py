@@ -72,7 +72,7 @@ class Report:
 
     def to_json(self) -> str:
         """All of it as one JSON object. Floats are written so that they are read back to the bit."""
-        return json.dumps(_plain(asdict(self)), ensure_ascii=False, allow_nan=False, indent=1)
+        return json.dumps(_plain(asdict(self)), allow_nan=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
@@ -98,13 +98,12 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Tables for a notebook: the facts, the splits, the worst examples."""
-        when = datetime.fromtimestamp(self.time).astimezone().isoformat(timespec="seconds")
         facts = {
             "score": f"{self.summary:.4f}",
             "examples": str(len(self.examples)),
             "command": " ".join(self.argv),
             "commit": self.commit,
-            "time": when,
+            "time": _when(self.time),
             "GPU": self.gpu,
             "host": self.hostname,
         }
@@ -125,15 +124,26 @@ class Report:
         )
 
 
+def _when(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # no moment of any calendar
+        return str(seconds)
+
+
 def _table(caption: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """An HTML table; every string in it is escaped."""
 
+    def text(word: str) -> str:
+        # A file name that is no UTF-8 comes with lone surrogates, which a page can't hold.
+        return html.escape(word.encode(errors="replace").decode())
+
     def row(words: tuple[str, ...], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(word)}</{tag}>" for word in words) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{text(word)}</{tag}>" for word in words) + "</tr>"
 
     header = f"<thead>{row(head, 'th')}</thead>" if head else ""
     body = "".join(row(words, "td") for words in rows)
-    return f"<table><caption>{html.escape(caption)}</caption>{header}<tbody>{body}</tbody></table>"
+    return f"<table><caption>{text(caption)}</caption>{header}<tbody>{body}</tbody></table>"
 
 
 def _plain(value: Any) -> Any:

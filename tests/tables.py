@@ -38,7 +38,7 @@ def by_chance(seed, models, *, tasks=5, images=30, draws=1, accuracy=0.75):
     y = rng.integers(0, 2, n)
     right = rng.random((models * draws, n)) < accuracy
     decision = np.round(np.where(right, 1, -1) * np.where(y == 1, 1, -1) * rng.random(right.shape), 1)
-    names = [f"t{t}" for t in range(tasks) for _ in range(images)]
+    names = [f"t{t:02}" for t in range(tasks) for _ in range(images)]
     return table_of(right, tasks=names, draws=draws, y_true=y, y_pred=np.where(right, y, 1 - y), decision=decision)
 
 
