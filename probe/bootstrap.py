@@ -44,7 +44,7 @@ from threadpoolctl import threadpool_limits
 
 from probe.metrics import METRICS, Values
 from probe.table import Table
-from store.errors import BBError
+from store.errors import BBError, UsageError
 
 Average = Literal["images", "tasks"]
 Level = Literal["tasks", "draws", "images"]
@@ -166,9 +166,12 @@ def resample(
     over     the levels to resample: "tasks" and "draws" beside "images", which always are
     seed     of the resampling; neither `jobs` nor the order of rows changes its outcome
     jobs     threads; as many as this process may use by default
-    Errors: BBError where the metric has no meaning for a task, or a level has too little to resample.
+    Errors: UsageError for an unknown metric, BBError where it has no meaning for a task or a level has too little to
+    resample.
     """
     levels: tuple[Level, ...] = tuple(level for level in LEVELS if level == "images" or level in over)
+    if metric not in METRICS:
+        raise UsageError(f"no metric is called {metric!r}: choose {', '.join(METRICS)}.")
     if average == "images" and metric != "accuracy":
         raise BBError(f"{metric} is a number of a whole task and has no mean over images: average it over tasks.")
     if "tasks" in levels and len(table.tasks) < 2:

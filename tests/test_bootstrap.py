@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from probe import bootstrap
 from probe.bootstrap import resample
 from probe.metrics import METRICS
-from store.errors import BBError
+from store.errors import BBError, UsageError
 from tests.tables import by_chance, table_of
 
 
@@ -190,6 +190,8 @@ def test_levels_with_too_little_to_resample_are_refused():
         BBError, match="m0 has the seeds 0, 1, m1 has 0, none: few-shot draws can be resampled where all"
     ):
         resample(ragged, over=["draws"])
+    with pytest.raises(UsageError, match="no metric is called 'f1': choose accuracy, balanced_accuracy, macro_f1, "):
+        resample(table, "f1", average="tasks")
     with pytest.raises(BBError, match="macro_f1 is a number of a whole task and has no mean over images: average it"):
         resample(table, "macro_f1")
 

@@ -44,6 +44,7 @@ class World:
     apart    standard deviation of a model's own part of A: how much models differ in what they are good at
     serves   how many tasks each image serves
     groups   images come in groups of so many that share I
+    metric   of labels that are a fair coin's; a decision is the sum above, negated for class 0
     """
 
     name: str
@@ -57,6 +58,7 @@ class World:
     draws: int = 1
     serves: int = 1
     groups: int = 1
+    metric: str = "accuracy"
     average: Average = "tasks"
     over: tuple[Level, ...] = ("images",)
     claimed: bool = True
@@ -84,13 +86,19 @@ class World:
         image = (self.image_sd * rng.normal(size=(worlds, units)).astype(np.float32))[:, None, None, unit_TN]
         margin = (self.middle + task + own)[:, :, None] + draw
         noise = rng.normal(size=(worlds, of_a_world, s, t, n)).astype(np.float32)
-        score = (margin[..., None].astype(np.float32) + image + noise > 0).reshape(models * s, t * n)
+        total = (margin[..., None].astype(np.float32) + image + noise).reshape(models * s, t * n)
+        y = rng.integers(0, 2, t * n)
+        fields = {"score": (total > 0).astype(np.float32)}
+        if self.metric != "accuracy":
+            fields |= {"y_pred": np.where(total > 0, y, 1 - y), "decision": total * (2 * y - 1)}
         if "tasks" in self.over:
             truth = np.full((worlds, of_a_world), self.accuracy)
         elif "draws" in self.over:
             truth = ndtr((self.middle + task + own) / np.sqrt(1 + self.image_sd**2 + self.draw_sd**2)).mean(axis=2)
         else:
-            truth = ndtr(margin / np.sqrt(1 + self.image_sd**2)).mean(axis=(2, 3))
+            # Two normals whose means are 2 margins apart are in order with this chance.
+            apart = np.sqrt(2) if self.metric == "auroc" else 1
+            truth = ndtr(apart * margin / np.sqrt(1 + self.image_sd**2)).mean(axis=(2, 3))
         table = Table(
             models=tuple(map(str, range(models))),
             model=np.repeat(np.arange(models), s),
@@ -100,8 +108,8 @@ class World:
             image_ids=unit_TN.ravel().astype(str),
             units=tuple(map(str, range(units))),
             unit=unit_TN.ravel(),
-            y_true=np.zeros(t * n, np.int64),
-            fields={"score": score.astype(np.float32)},
+            y_true=y,
+            fields=fields,
         )
         return table, np.broadcast_to(truth.reshape(-1, of_a_world), (worlds, of_a_world)).ravel()
 
@@ -115,10 +123,14 @@ SCORES = [
     World("3 draws, as they are", 0.8, 40, 40, draws=3, draw_sd=0.4),
     *(World(f"{s} draws, resampled", 0.8, 40, 40, draws=s, draw_sd=0.4, over=("draws", "images")) for s in (3, 5)),
     *(World(f"{t} tasks, resampled", 0.8, t, 40, over=("tasks", "images")) for t in (20, 40, 160)),
-    World("tasks alike, resampled", 0.8, 40, 40, task_sd=0.1, over=("tasks", "images")),
     World("each image in 4 tasks, resampled", 0.8, 40, 40, serves=4, over=("tasks", "images")),
     World("tasks and 3 draws", 0.8, 40, 40, draws=3, draw_sd=0.4, over=("tasks", "draws", "images")),
+    World("NeWT's shape", 0.8, 164, 110, average="images"),
+    *(World(f"{metric}", 0.8, 10, 100, metric=metric) for metric in ("balanced_accuracy", "auroc")),
     # Where theory promises nothing.
+    World("macro_f1, 10 tasks of 100", 0.8, 10, 100, metric="macro_f1", claimed=False),
+    World("macro_f1, 40 tasks of 20", 0.8, 40, 20, metric="macro_f1", claimed=False),
+    World("average over tasks that are alike, resampled", 0.8, 40, 40, 0.1, over=("tasks", "images"), claimed=False),
     World("accuracy 0.98, 1 task of 100", 0.98, 1, 100, claimed=False),
     World("accuracy 0.9, 1 task of 30", 0.9, 1, 30, claimed=False),
     World("5 tasks, resampled", 0.8, 5, 40, over=("tasks", "images"), claimed=False),
@@ -145,7 +157,8 @@ def coverage(world: World, repetitions: int) -> float:
     """The share of repetitions whose interval holds the truth."""
     held = []
     for seed, table, truth in _worlds(world, repetitions, 1):
-        found = resample(table, average=world.average, over=world.over, resamples=RESAMPLES, seed=seed).interval(LEVEL)
+        done = resample(table, world.metric, average=world.average, over=world.over, resamples=RESAMPLES, seed=seed)
+        found = done.interval(LEVEL)
         held.append((found.low <= truth) & (truth <= found.high))
     return float(np.concatenate(held).mean())
 
