@@ -18,6 +18,7 @@ that many repetitions, and the extremes of many shares lie further out than each
 import argparse
 import json
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -217,19 +218,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     parser.add_argument("--repetitions", type=int, default=5_000, help="worlds of each kind (default 5,000)")
     options = parser.parse_args()
+    # numba imports a package that is called as this file is.
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
     figures: dict[str, float] = bootstrap_cost()
     print("{bootstrap_s:.1f} s, {bootstrap_peak_gb:.2f} GB for 85 x 18,024 x 10,000".format(**figures))
     covered, wrong = {}, {}
 
     print(f"\n{'coverage of 95% intervals':40} {'%':>5}")
+    scores, worlds = _whole(options.repetitions, BATCH), _whole(options.repetitions // 3, BATCH // FAMILY)
     for world in SCORES:
-        got = coverage(world, options.repetitions)
+        got = coverage(world, scores)
         figures[f"coverage, {world.name}"] = got
         if world.claimed:
             covered[world.name] = got
-        print(f"{world.name:40} {_percent(got, options.repetitions)} {'claimed' * world.claimed}", flush=True)
+        print(f"{world.name:40} {_percent(got, scores)} {'claimed' * world.claimed}", flush=True)
 
-    worlds = options.repetitions // 3
     print(f"\n{'equal models: difference, tests at 5%':40} {'%':>5}")
     for world in PAIRS:
         for what, got in pairs(world, worlds).items():
@@ -246,6 +249,11 @@ def main() -> None:
         print(f"{name:40} {100 * figures[name]:.2f}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _whole(n: int, batch: int) -> int:
+    """The next number of repetitions that whole batches make up."""
+    return -(-n // batch) * batch or batch
 
 
 def _percent(share: float, n: int) -> str:
