@@ -17,9 +17,11 @@ from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
 from store.layout import FORMAT, read_space
 from store.publish import publish_file, publish_folder
+from store.revoked import Revoked, Statements, read_folder
 from store.rows import RowIndex
 from store.runs import Run, local_json, read_runs, write_run
 from store.segment import Segment, encode_segment, group_json
+from store.signature import Revocation, Statement
 from store.space import FeatureSpace, short
 
 if TYPE_CHECKING:
@@ -38,11 +40,16 @@ class MissingRows(BBError):
 class Store:
     """A store in a local folder.
 
-    Its state is the folder's; an instance only remembers what can't change: the segments it has read.
+    Its state is the folder's; an instance only remembers what can't change: the segments and signatures it has read.
+
+    trusted  public keys whose revocations are heeded, each with a name (see store/revoked.py for the others)
     """
 
     root: Path
+    trusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     _segments: dict[tuple[str, str], Segment] = field(default_factory=dict, repr=False, compare=False)
+    _statements: dict[str, Statement | str] = field(default_factory=dict, repr=False, compare=False)
+    _judged: dict[tuple[str, ...], Revoked] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: str | Path) -> "Store":
@@ -103,9 +110,9 @@ class Store:
         publish_file(self.root, group_json(attributes), folder / "zarr.json")
 
     def segments(self, space: FeatureSpace) -> list[Segment]:
-        """Published segments of a feature space, in order of digest."""
+        """Published segments of a feature space that are not revoked, in order of digest."""
         folder = self.root / "spaces" / space.key / "segments"
-        digests = sorted(path.parent.name for path in folder.glob("*/zarr.json"))
+        digests = sorted({path.parent.name for path in folder.glob("*/zarr.json")} - self.revoked().keys())
         for digest in digests:
             if (space.key, digest) not in self._segments:
                 self._segments[space.key, digest] = Segment.open(folder / digest, space)
@@ -126,6 +133,7 @@ class Store:
     ) -> str:
         """Publishes rows as one segment (see `encode_segment` for the shapes) and returns its digest."""
         digest, objects = encode_segment(space, image_sha256, image_ids, features, provenance)
+        self._refuse_revoked("segment", digest)
         self.put_space(space)
         self._put_local(digest)
         publish_folder(self.root, objects, self.root / "spaces" / space.key / "segments" / digest)
@@ -169,14 +177,17 @@ class Store:
         for version in self.collections(collection.name):
             if version.same_images(collection):
                 return version
+        self._refuse_revoked(f"collection {collection.name}@", collection.digest)
         target = self.root / "collections" / collection.name / f"{collection.digest}.parquet"
+        self._put_local(collection.digest)
         publish_file(self.root, collection.parquet, target)
         return collection
 
     def collections(self, name: str) -> list[Collection]:
-        """All versions of a collection, in order of digest."""
+        """All versions of a collection that are not revoked, in order of digest."""
         check_name(name)
-        files = sorted((self.root / "collections" / name).glob("*.parquet"))
+        revoked = self.revoked()
+        files = sorted(f for f in (self.root / "collections" / name).glob("*.parquet") if f.stem not in revoked)
         return [Collection.from_parquet(name, file.stem, file.read_bytes()) for file in files]
 
     def collection_names(self) -> list[str]:
@@ -193,8 +204,9 @@ class Store:
         if not versions:
             known = ", ".join(self.collection_names()) or "none"
             asked = f"{name}@{digest}" if digest else name
+            gone = (self.root / "collections" / name).is_dir() and bool(self.revoked())
             raise UsageError(
-                f"{self.root} has no collection {asked} (there: {known}). "
+                f"{self.root} has no collection {asked}{' that is not revoked' if gone else ''} (there: {known}). "
                 f"To make it: bb extract --ckpt CKPT --data {name}=DIR"
             )
         whole = [v for v in versions if (v.find(image_ids) >= 0).all()]
@@ -217,8 +229,36 @@ class Store:
         return run
 
     def runs(self, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None) -> Iterator[Run]:
-        """Published runs, all or of one ID. A damaged one raises, or is told to `on_damage` and left out."""
-        return read_runs(self.root, run_id, on_damage)
+        """Published runs that are not revoked, all or of one ID. A damaged one raises, or is told to `on_damage`."""
+        return read_runs(self.root, run_id, on_damage, self.revoked())
+
+    # Signatures and revocations
+
+    def statements(self) -> Statements:
+        """What stands in `signatures/`: valid statements, and what is wrong with the other files."""
+        return read_folder(self.root, self._statements)
+
+    def judged(self) -> Revoked:
+        """What is revoked here, and which revocations are not heeded. Without signatures, it costs one look."""
+        found = self.statements()
+        names = tuple(found.valid)
+        if names not in self._judged:
+            self._judged[names] = found.revoked(self.trusted, self.made_here)
+        return self._judged[names]
+
+    def revoked(self) -> Mapping[str, Revocation]:
+        """Digests of what is taken back, which nobody is to read, each with the statement that says so."""
+        return self.judged().heeded
+
+    def made_here(self, digest: str) -> bool:
+        """Whether a segment, collection or run was made in this store."""
+        return (self.root / "local" / f"{digest}.json").is_file()
+
+    def _refuse_revoked(self, what: str, digest: str) -> None:
+        if digest in self.revoked():
+            raise BBError(
+                f"{what} {short(digest)} is revoked and would not be read: `bb store verify` says by whom and why."
+            )
 
     # What never leaves the machine
 
