@@ -20,7 +20,7 @@ TORCHLESS = (
     "store.filesystem, store.row_index, "
     "store.signing, store.trust, "
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
-    "probe.cuml, probe.digits, bb"
+    "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, bb"
 )
 
 
