@@ -343,11 +343,14 @@ NEWT_LABELS = "newt2021_labels.csv"
 
 def open_store(path: Path, *, create: bool = False) -> "Store":
     from store import Store
+    from store.filesystem import caution
     from store.trust import Trust
 
     trusted = Trust.load(trust_file()).keys
     new = create and not (path / "zarr.json").exists()
     store = Store.create(path) if create else Store.open(path)
+    if create and (said := caution(path)):
+        warn(f"note: {path} lies on {said}")
     if new:
         warn(f"made a new store at {path}")
     return replace(store, trusted=trusted)
@@ -1053,7 +1056,7 @@ def store_gc_verb(
     from store.gc import find_garbage, remove_garbage
 
     opened = open_store(store)
-    found = find_garbage(opened, unreferenced=unreferenced)
+    found = find_garbage(opened, unreferenced=unreferenced, note=lambda text: warn(f"note: {text}"))
     if yes:
         for garbage in found:
             remove_garbage(opened, garbage)
@@ -1480,6 +1483,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     import platform
 
     from probe.cuml import missing as cuml_missing
+    from store.filesystem import filesystem_of
     from store.versions import installed
 
     facts: dict[str, str] = {"python": f"{platform.python_version()} on {platform.platform()}"}
@@ -1507,6 +1511,8 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     facts["--backend cuml"] = cuml_missing() or "can be used"
     there = (store / "zarr.json").exists()
     facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(store))} free"
+    kind = filesystem_of(store)
+    facts["file system of the store"] = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
     facts["hashes of files"] = str(_cache_folder() / "hashes.sqlite")
     facts["settings"] = ", ".join(map(str, _settings_files())) or "no bb.toml"
     for name in ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE", "BB_STORE", "BB_DATA"):

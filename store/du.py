@@ -7,7 +7,7 @@ from store.gc import size_of
 from store.signing import lying_here
 from store.store import Store
 
-PARTS = ("collections", "runs", "signatures", "local", "aside", "tmp")
+PARTS = ("collections", "runs", "signatures", "local", "index", "aside", "tmp")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 import getpass
 import json
+import os
 import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,13 @@ from jaxtyping import Bool, Num, UInt8
 
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
-from store.layout import FORMAT, read_space
-from store.publish import publish_file, publish_folder
+from store.layout import FORMAT, is_digest, read_space
+from store.publish import publish_file, publish_sealed
 from store.revoked import Revoked, Statements, read_folder
-from store.rows import RowIndex
+from store.row_index import index_of
+from store.rows import RowIndex, StaleIndex
 from store.runs import Run, local_json, read_runs, write_run
-from store.segment import Segment, encode_segment, group_json
+from store.segment import Segment, encode_rows, group_json, seal_segment
 from store.signature import Revocation, Statement
 from store.space import FeatureSpace, short
 
@@ -40,7 +43,8 @@ class MissingRows(BBError):
 class Store:
     """A store in a local folder.
 
-    Its state is the folder's; an instance only remembers what can't change: the segments and signatures it has read.
+    Its state is the folder's; an instance only remembers what can't change: the segments and signatures it has read,
+    and which rows sets of segments hold.
 
     trusted  public keys whose revocations are heeded, each with a name (see store/revoked.py for the others)
     """
@@ -48,6 +52,7 @@ class Store:
     root: Path
     trusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     _segments: dict[tuple[str, str], Segment] = field(default_factory=dict, repr=False, compare=False)
+    _rows: dict[str, RowIndex] = field(default_factory=dict, repr=False, compare=False)
     _statements: dict[str, Statement | str] = field(default_factory=dict, repr=False, compare=False)
     _judged: dict[tuple[str, ...], Revoked] = field(default_factory=dict, repr=False, compare=False)
 
@@ -109,14 +114,25 @@ class Store:
         attributes = {"bb": {"format": FORMAT, "space": space.record()}}
         publish_file(self.root, group_json(attributes), folder / "zarr.json")
 
+    def segment_digests(self, space: FeatureSpace) -> list[str]:
+        """Names of the published segments of a feature space that are not revoked, ascending; they are not opened."""
+        folder = self.root / "spaces" / space.key / "segments"
+        try:
+            names = sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        revoked = self.revoked()
+        return [name for name in names if name not in revoked and os.path.exists(f"{folder}/{name}/zarr.json")]
+
     def segments(self, space: FeatureSpace) -> list[Segment]:
         """Published segments of a feature space that are not revoked, in order of digest."""
-        folder = self.root / "spaces" / space.key / "segments"
-        digests = sorted({path.parent.name for path in folder.glob("*/zarr.json")} - self.revoked().keys())
-        for digest in digests:
-            if (space.key, digest) not in self._segments:
-                self._segments[space.key, digest] = Segment.open(folder / digest, space)
-        return [self._segments[space.key, digest] for digest in digests]
+        return [self._segment(space, digest) for digest in self.segment_digests(space)]
+
+    def _segment(self, space: FeatureSpace, digest: str) -> Segment:
+        if (space.key, digest) not in self._segments:
+            folder = self.root / "spaces" / space.key / "segments" / digest
+            self._segments[space.key, digest] = Segment.open(folder, space)
+        return self._segments[space.key, digest]
 
     def backbones(self, space: FeatureSpace) -> list[str]:
         """The names under which the rows of a space were extracted: provenance, so there may be several, or none."""
@@ -131,17 +147,26 @@ class Store:
         features: Num[np.ndarray, "n ..."],
         provenance: Mapping[str, Any],
     ) -> str:
-        """Publishes rows as one segment (see `encode_segment` for the shapes) and returns its digest."""
-        digest, objects = encode_segment(space, image_sha256, image_ids, features, provenance)
-        self._refuse_revoked("segment", digest)
+        """Publishes rows as one segment (see `encode_rows` for the shapes) and returns its digest."""
+        objects = encode_rows(space, image_sha256, image_ids, features)
         self.put_space(space)
-        self._put_local(digest)
-        publish_folder(self.root, objects, self.root / "spaces" / space.key / "segments" / digest)
-        return digest
 
-    def rows(self, space: FeatureSpace) -> RowIndex:
-        """The index of all rows published so far."""
-        return RowIndex.build(self.segments(space))
+        def seal(digests: dict[str, str]) -> tuple[Path, bytes]:
+            digest, manifest = seal_segment(space, len(image_ids), objects, digests, provenance)
+            self._refuse_revoked("segment", digest)
+            return self.root / "spaces" / space.key / "segments" / digest, manifest
+
+        return publish_sealed(self.root, objects, seal, before=lambda target: self._put_local(target.name)).name
+
+    def rows(self, space: FeatureSpace, *, afresh: bool = False) -> RowIndex:
+        """The index of all rows published so far; `afresh` reads it of all segments, whatever is remembered."""
+        digests = self.segment_digests(space)
+        if strangers := [name for name in digests if not is_digest(name)]:
+            self._segment(space, strangers[0])  # which says what is wrong with it
+        known = self._rows.get(space.key)
+        index = index_of(self.root, space.key, digests, partial(self._segment, space), known, afresh=afresh)
+        self._rows[space.key] = index
+        return index
 
     def has(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> Bool[np.ndarray, " n"]:
         """Which image digests the space has features of."""
@@ -155,8 +180,24 @@ class Store:
         """
         if not image_ids:
             return np.empty((0, *space.row_shape), dtype=space.dtype)
+        wanted = collection.digests(image_ids)
         rows = self.rows(space)
-        position = rows.find(collection.digests(image_ids))
+        try:
+            return self._gather(rows, space, collection, image_ids, wanted)
+        except (StaleIndex, MissingRows):
+            if rows.checked:
+                raise
+            return self._gather(self.rows(space, afresh=True), space, collection, image_ids, wanted)
+
+    def _gather(
+        self,
+        rows: RowIndex,
+        space: FeatureSpace,
+        collection: Collection,
+        image_ids: Sequence[str],
+        wanted: UInt8[np.ndarray, "n 32"],
+    ) -> Num[np.ndarray, "n ..."]:
+        position = rows.find(wanted)
         if (position < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
             names = self.backbones(space)
