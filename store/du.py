@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from store.gc import size_of
 from store.store import Store
 
-PARTS = ("collections", "runs", "local", "aside", "tmp")
+PARTS = ("collections", "labels", "runs", "local", "aside", "tmp")
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,5 @@ def usage(store: Store) -> list[Usage]:
 
 
 def other_bytes(store: Store) -> dict[str, int]:
-    """Bytes of what is no feature: collections, runs, local records, what was set aside, remains."""
+    """Bytes of what is no feature: collections, labels, runs, local records, what was set aside, remains."""
     return {part: size_of(store.root / part) for part in PARTS}

@@ -26,7 +26,8 @@ class Garbage:
 
 
 def find_garbage(store: Store, *, unreferenced: bool = False, clock: Callable[[], float] = time.time) -> list[Garbage]:
-    """What may go. With `unreferenced` also feature spaces that no run in the store was made of.
+    """What may go. With `unreferenced` also feature spaces that no run in the store was made of,
+    nor of one that adopted them.
 
     Raises BBError where a run can't be read: what it names would then be taken for unreferenced.
     """
@@ -36,6 +37,7 @@ def find_garbage(store: Store, *, unreferenced: bool = False, clock: Callable[[]
             found.append(Garbage(path, size_of(path), "set aside"))
     if unreferenced:
         named = {run.record["space"] for run in store.runs()}
+        named |= {older.key for space in store.spaces() if space.key in named for older in store.older(space)}
         for space in store.spaces():
             if space.key not in named:
                 path = store.root / "spaces" / space.key

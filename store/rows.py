@@ -11,9 +11,9 @@ from store.segment import Segment
 
 @dataclass(frozen=True)
 class RowIndex:
-    """All rows of a feature space, sorted by key. Of equal keys the row in the segment of lowest digest is kept.
+    """All rows of a feature space, sorted by key. Of equal keys the row in the first of the segments is kept.
 
-    segments  in ascending order of digest
+    segments  in order of precedence
     keys      (m,) bytes of length 32, unique, ascending
     segment   (m,) which segment holds the row
     row       (m,) where in that segment
@@ -26,12 +26,18 @@ class RowIndex:
 
     @classmethod
     def build(cls, segments: Sequence[Segment]) -> "RowIndex":
-        ordered = tuple(sorted(segments, key=lambda segment: segment.digest))
+        """Of segments in order of precedence: by ascending digest, say."""
+        ordered = tuple(segments)
         keys = np.concatenate([_as_bytes(s.keys) for s in ordered] or [np.empty(0, dtype="S32")])
         segment = np.repeat(np.arange(len(ordered)), [s.rows for s in ordered])
         row = np.concatenate([np.arange(s.rows) for s in ordered] or [np.empty(0, dtype=np.int64)])
-        unique, first = np.unique(keys, return_index=True)  # the first of equals, hence the lowest digest
+        unique, first = np.unique(keys, return_index=True)  # the first of equals
         return cls(ordered, unique, segment[first], row[first])
+
+    @classmethod
+    def join(cls, parts: Sequence["RowIndex"]) -> "RowIndex":
+        """One index of several; earlier parts win."""
+        return parts[0] if len(parts) == 1 else cls.build([segment for part in parts for segment in part.segments])
 
     def __len__(self) -> int:
         return len(self.keys)

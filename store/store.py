@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Num, UInt8
 
+from store.adopted import Adopted, check_adopted, read_adopted
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
+from store.labels import LabelTable
 from store.layout import FORMAT, read_space
 from store.publish import publish_file, publish_folder
 from store.rows import RowIndex
@@ -111,9 +113,13 @@ class Store:
                 self._segments[space.key, digest] = Segment.open(folder / digest, space)
         return [self._segments[space.key, digest] for digest in digests]
 
+    def readable(self, space: FeatureSpace) -> list[Segment]:
+        """The segments that a read of a space looks into, in order of precedence: its own, then those it adopted."""
+        return [segment for each in (space, *self.older(space)) for segment in self.segments(each)]
+
     def backbones(self, space: FeatureSpace) -> list[str]:
         """The names under which the rows of a space were extracted: provenance, so there may be several, or none."""
-        origins = [origin for segment in self.segments(space) for origin in segment.origins]
+        origins = [origin for segment in self.readable(space) for origin in segment.origins]
         return sorted({str(origin["backbone"]) for origin in origins if "backbone" in origin})
 
     def put_segment(
@@ -132,8 +138,8 @@ class Store:
         return digest
 
     def rows(self, space: FeatureSpace) -> RowIndex:
-        """The index of all rows published so far."""
-        return RowIndex.build(self.segments(space))
+        """The index of all rows published so far. The space's own win over adopted ones, of those the lowest key's."""
+        return RowIndex.join([RowIndex.build(self.segments(each)) for each in (space, *self.older(space))])
 
     def has(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> Bool[np.ndarray, " n"]:
         """Which image digests the space has features of."""
@@ -161,6 +167,48 @@ class Store:
                 absent,
             )
         return rows.gather(position, space.array)
+
+    # Older spaces of other code, whose rows serve too
+
+    def put_adopted(self, adopted: Adopted, space: FeatureSpace) -> None:
+        """Publishes the record that rows of an older space serve in `space`. Raises BBError where it can't be so."""
+        check_adopted(adopted, space, self.space(adopted.older))
+        self.put_space(space)
+        publish_file(self.root, adopted.raw, self.root / "spaces" / space.key / "adopted" / f"{adopted.digest}.json")
+
+    def adopted(self, space: FeatureSpace) -> list[Adopted]:
+        """The records of a space that are believed and whose older space is here, in order of digest.
+
+        `bb store verify` names the others.
+        """
+        believed = []
+        for path in sorted((self.root / "spaces" / space.key / "adopted").glob("*.json")):
+            try:
+                record = read_adopted(path)
+                older = self.root / "spaces" / record.older / "zarr.json"
+                if older.exists():
+                    check_adopted(record, space, read_space(older))
+                    believed.append(record)
+            except BBError:
+                continue
+        return believed
+
+    def older(self, space: FeatureSpace) -> list[FeatureSpace]:
+        """The spaces whose rows serve in `space`, adopted by it or by one of them, in order of key."""
+        found, ahead = {space.key: space}, [space]
+        while ahead:
+            for record in self.adopted(ahead.pop()):
+                if record.older not in found:
+                    found[record.older] = self.space(record.older)
+                    ahead.append(found[record.older])
+        return [found[key] for key in sorted(found.keys() - {space.key})]
+
+    def lenders(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
+        """Keys of the older spaces out of which a read of these images takes rows, sorted."""
+        rows = self.rows(space)
+        position = rows.find(digests)
+        segments = np.unique(rows.segment[position[position >= 0]])
+        return sorted({str(rows.segments[int(i)].manifest["space"]) for i in segments} - {space.key})
 
     # Collections
 
@@ -207,6 +255,28 @@ class Store:
                 f"Choose one with --data {name}@DIGEST."
             )
         return whole[0]
+
+    # Labels
+
+    def put_labels(self, tasks: str, table: "pl.DataFrame", *, collection: str, licence: str) -> LabelTable:
+        """Publishes a task family's table on a collection; where the same is there already, returns that one.
+
+        Raises BBError where the licence does not allow it. See `LabelTable` for the columns.
+        """
+        made = LabelTable.from_table(tasks, table, collection=collection, licence=licence)
+        for version in self.labels(tasks):
+            if (version.collection, version.licence) == (collection, made.licence) and version.same_labels(made):
+                return version
+        publish_file(self.root, made.parquet, self.root / "labels" / tasks / f"{made.digest}.parquet")
+        return made
+
+    def labels(self, tasks: str) -> list[LabelTable]:
+        """All label tables of a task family, in order of digest. Raises BBError where one is damaged."""
+        check_name(tasks)
+        return [LabelTable.from_file(path) for path in sorted((self.root / "labels" / tasks).glob("*.parquet"))]
+
+    def label_families(self) -> list[str]:
+        return sorted({path.parent.name for path in (self.root / "labels").glob("*/*.parquet")})
 
     # Runs
 
