@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from extract.collection import Scan
 from extract.device import Numerics
 from extract.extractor import Extractor
 from extract.name import BackboneName, shared_name
@@ -107,6 +108,15 @@ def recompute(
         except BBError as error:
             result.faults.append(f"can't be compared: {error}")
         yield result
+
+
+def changed(store: Store, collection: str, scan: Scan) -> list[str]:
+    """IDs of images at hand that every version of the collection in the store gives to another image."""
+    listed: dict[str, set[bytes]] = {}
+    for version in store.collections(collection):
+        for image_id, digest in version.table.select("image_id", "image_sha256").iter_rows():
+            listed.setdefault(image_id, set()).add(digest)
+    return [e.image_id for e in scan.entries if e.image_sha256 not in listed.get(e.image_id, {e.image_sha256})]
 
 
 def _loadable(backbones: Sequence[str], given: Mapping[str, BackboneName]) -> BackboneName:

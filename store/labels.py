@@ -10,7 +10,6 @@ from store.canonical import sha256_hex
 from store.collection import check_name
 from store.errors import BBError
 from store.layout import Malformed, read_plain
-from store.space import short
 from store.table import read_table
 
 if TYPE_CHECKING:
@@ -94,8 +93,9 @@ class LabelTable:
         return self.table.equals(other.table)
 
     def words(self) -> str:
-        """For people: which version this is."""
-        return f"{short(self.digest)} ({self.collection}, {self.table.height} rows, {self.licence})"
+        """What tells versions apart, in a line."""
+        n_tasks = self.table["task"].n_unique()
+        return f"{self.tasks} on {self.collection}, {n_tasks} tasks, {self.table.height} rows, {self.licence}"
 
 
 def shareable(licence: str) -> str | None:
