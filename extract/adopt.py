@@ -45,13 +45,12 @@ class Trial:
         alone = f"space {short(self.older.key)} differs from {short(self.newer.key)} in the code alone"
         if self.compared == 0:
             return f"not adopted: {alone}, but no image could be embedded again to compare them"
-        found = (
-            f"{self.differ or 'none'} of {self.compared} images embedded again came out otherwise, "
-            f"by up to {self.greatest:.2g} ({self.tolerance:g} is allowed)"
-        )
+        allowed = f"{self.greatest:.2g} at most, {self.tolerance:g} is allowed"
         if self.adopted:
-            return f"adopted: {alone}; {found}, so its rows serve for {self.fills} images"
-        return f"not adopted: {alone}; {found}, so what is missing is computed"
+            equal = f"{self.compared} images embedded again differ by {allowed}"
+            return f"adopted: {alone}; {equal}, so its rows serve for {self.fills} images"
+        otherwise = f"{self.differ} of {self.compared} images embedded again come out otherwise, by {allowed}"
+        return f"not adopted: {alone}; {otherwise}, so what is missing is computed"
 
 
 def candidates(store: Store, space: FeatureSpace, images: Images) -> list[tuple[FeatureSpace, int]]:
