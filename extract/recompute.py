@@ -14,8 +14,10 @@ from extract.sample import Images, Sampler, shuffled
 from store import BBError, FeatureSpace, Store, UsageError
 from store.collection import some
 from store.space import short
-from store.tolerance import cosine_distance, cosine_tolerance_of, relative_distance, tolerance_of
+from store.tolerance import cosine_distance, cosine_tolerance_of, nearer_to_another, relative_distance, tolerance_of
 from store.why import compare
+
+MIXED_AMONG = 64  # rows, each held against all of the others
 
 
 @dataclass
@@ -159,3 +161,8 @@ def _compare(store: Store, sampler: Sampler, result: Recomputed, order: list[byt
     if far:
         worst = [sampler.images.entries[pairs.keys[i]].image_id for i in np.argsort(-relative)[:far]]
         result.faults.append(f"{far} of {len(relative)} rows are not what is made here; the worst: {some(worst)}")
+    mixed = nearer_to_another(pairs.made[:MIXED_AMONG], pairs.stored[:MIXED_AMONG])
+    if mixed.mean() > 0.5:
+        result.faults.append(
+            f"{mixed.sum()} of {len(mixed)} rows are nearer to those of other images: they are mixed up"
+        )

@@ -52,6 +52,17 @@ def cosine_distance(a: Num[np.ndarray, "n ..."], b: Num[np.ndarray, "n ..."]) ->
     return np.where(one_is_zero, 1.0, np.where(np.isfinite(distance), distance, 2.0))
 
 
+def nearer_to_another(made: Num[np.ndarray, "n ..."], stored: Num[np.ndarray, "n ..."]) -> Bool[np.ndarray, " n"]:
+    """Which rows made are nearer to another image's stored row than to their own.
+
+    Where images differ by less than a coarse precision allows, this tells that rows were mixed up, and the distance
+    does not: of features as they should be, only those of near copies are ever nearer to another's.
+    """
+    flat_made, flat_stored = _flat(made), _flat(stored)
+    distances = [np.linalg.norm(flat_stored - row, axis=1) for row in flat_made]
+    return np.array([distance.min() < distance[i] for i, distance in enumerate(distances)], dtype=bool)
+
+
 def _flat(x: Num[np.ndarray, "n ..."]) -> Float[np.ndarray, "n d"]:
     return x.reshape(len(x), int(np.prod(x.shape[1:]))).astype(np.float64)
 
