@@ -21,6 +21,15 @@ call, newt, own_place = command_line.call, command_line.newt, command_line.own_p
 VIT = "timm:test_vit/untrained"
 
 
+WITHOUT_TORCH = """
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
 @pytest.fixture
 def store(tmp_path):
     return Store.create(tmp_path / "s.bb")
@@ -69,9 +78,7 @@ def test_only_licences_that_allow_sharing(store, table):
     for licence in SHAREABLE:
         assert shareable(licence.lower()) == licence
     assert shareable("CC-BY-ND-4.0") is None and shareable("proprietary") is None
-    with pytest.raises(
-        BBError, match="labels of newt can't be put into a store: the licence secret is not on bb's list"
-    ):
+    with pytest.raises(BBError, match="labels of newt can't be put into a store: the licence secret is not on"):
         store.put_labels("newt", table, collection="newt", licence="secret")
     with pytest.raises(BBError, match="can't name a collection"):
         store.put_labels("../newt", table, collection="newt", licence="MIT")
@@ -137,9 +144,7 @@ def test_what_is_not_shared_is_said_with_the_reason(store, table):
     mine, theirs, yours = said
     assert mine.startswith(f"labels of mine are not in {store.root}, so others need a file of their own to probe: ")
     assert mine.endswith("the licence CC-BY-ND-4.0 is not on bb's list of those that allow it (docs/store.md)")
-    assert (
-        "no licence is known; if theirs allows sharing, write it below [data.theirs] in bb.toml: licence = " in theirs
-    )
+    assert "no licence is known; if theirs allows sharing, write it below [data.theirs] in bb.toml" in theirs
     assert "`bb extract --data yours=DIR` puts them there" in yours
     assert unshared(store, ["newt"]) == []
 
@@ -183,8 +188,7 @@ def test_a_machine_without_images_torch_or_labels_gets_the_same_scores(call, new
     there = tmp_path / "laptop"
     shutil.copytree("features.bb", there / "features.bb", ignore=shutil.ignore_patterns("runs", "local", "tmp"))
     newt.rename(tmp_path / "gone")
-    absent = "dict.fromkeys(('torch', 'torchvision', 'timm', 'open_clip', 'PIL', 'safetensors'))"
-    script = f"import sys; sys.modules.update({absent}); import bb; sys.argv[0] = 'bb'; bb.main()"
+    script = f"import sys\n{WITHOUT_TORCH}\nimport bb\nsys.argv[0] = 'bb'\nbb.main()"
     command = [sys.executable, "-c", script, "probe", "newt", "--n-train", "4,10", "--json"]
     done = subprocess.run(command, cwd=there, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -193,11 +197,9 @@ def test_a_machine_without_images_torch_or_labels_gets_the_same_scores(call, new
     assert all(run["fresh"] for run in theirs)
     assert [run["run_id"] for run in theirs] == [run["run_id"] for run in ours]
     assert [run["scores"] for run in theirs] == [run["scores"] for run in ours]
-    for mine, other in (
-        (a, b) for a in Store.open("features.bb").runs() for b in Store.open(there / "features.bb").runs()
-    ):
-        if mine.run_id == other.run_id:
-            assert mine.predictions().equals(other.predictions())
+    stores = [Store.open("features.bb"), Store.open(there / "features.bb")]
+    for here, elsewhere in zip(*(store.runs() for store in stores), strict=True):
+        assert here.predictions().equals(elsewhere.predictions())
 
 
 def test_several_labels_of_a_collection_are_listed_and_chosen(call, newt, own_place):
