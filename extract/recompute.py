@@ -163,6 +163,5 @@ def _compare(store: Store, sampler: Sampler, result: Recomputed, order: list[byt
         result.faults.append(f"{far} of {len(relative)} rows are not what is made here; the worst: {some(worst)}")
     mixed = nearer_to_another(pairs.made[:MIXED_AMONG], pairs.stored[:MIXED_AMONG])
     if mixed.mean() > 0.5:
-        result.faults.append(
-            f"{mixed.sum()} of {len(mixed)} rows are nearer to those of other images: they are mixed up"
-        )
+        share = f"{mixed.sum()} of {len(mixed)} rows"
+        result.faults.append(f"{share} are nearer to those of other images than to their own: they are mixed up")
