@@ -16,7 +16,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from probe.report import Board
     from probe.run import Inputs, Spec
     from store import FeatureSpace, Store
+    from store.paths import Part
     from store.runs import Run
 
 OWN_PACKAGES = ("extract", "probe", "store")
@@ -212,7 +213,7 @@ def _root(
     ctx.default_map = {
         **{verb: options for verb in ("extract", "report", "doctor")},
         **{"probe": {"newt": options}, "data": {"list": options}},
-        "store": {verb: options for verb in ("ls", "info", "verify", "gc", "compact", "du", "why")},
+        "store": {verb: options for verb in ("ls", "info", "verify", "gc", "compact", "du", "why", "sign", "revoke")},
     }
 
 
@@ -334,20 +335,34 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 CkptOption = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
 ]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
 DEFAULT_STORE = Path("features.bb")
 NEWT_LABELS = "newt2021_labels.csv"
 
 
 def open_store(path: Path, *, create: bool = False) -> "Store":
     from store import Store
+    from store.filesystem import caution
+    from store.trust import Trust
 
-    if not create:
-        return Store.open(path)
-    new = not (path / "zarr.json").exists()
-    store = Store.create(path)
+    trusted = Trust.load(trust_file()).keys
+    new = create and not (path / "zarr.json").exists()
+    store = Store.create(path) if create else Store.open(path)
+    if create and (said := caution(path)):
+        warn(f"note: {path} lies on {said}")
     if new:
         warn(f"made a new store at {path}")
-    return store
+    return replace(store, trusted=trusted)
+
+
+def trust_file() -> Path:
+    """The public keys that this user trusts."""
+    return Path(typer.get_app_dir("bb")) / "trust.json"
+
+
+def key_file() -> Path:
+    """This user's private key, where no other is named."""
+    return Path(typer.get_app_dir("bb")) / "key.pem"
 
 
 def parse_data(given: Sequence[str] | None, settings: Settings) -> dict[str, Path | None]:
@@ -552,9 +567,8 @@ def show_forecasts(
 
     from extract.device import Numerics
     from extract.forecast import forecast
-    from store import Store
 
-    store = Store.open(path) if path.exists() else None
+    store = open_store(path) if path.exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     scans = {name: hash_files(name, files, options.limit, read_only=True) for name, files in found.items()}
     adopting = options.adopt == "auto" and options.limit is None
@@ -1072,6 +1086,7 @@ def store_ls_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False)
             say(f"collection {name}@{short(version.digest)}: {len(version)} images")
     for tasks in opened.label_families():
         say(*(f"labels {tasks}@{short(table.digest)}: {table.words()}" for table in opened.labels(tasks)))
+    say(*(f"{part.kind} {part.digest}: {why}" for part, why in _revoked_texts(opened).items()))
 
 
 @store_app.command("info")
@@ -1115,6 +1130,7 @@ def store_info_verb(
             )
         if local:
             say(f"  made here by {local['user']} on {local['host']}: {shlex.join(local['argv'])}")
+    say(*(f"segment {digest}: {why}" for digest, why in record["revoked"].items()))
 
 
 @store_app.command("verify")
@@ -1142,6 +1158,7 @@ def store_verify_verb(
     from dataclasses import asdict
 
     from store import UsageError
+    from store.signing import coverage
     from store.verify import repair as set_bad_aside
     from store.verify import verify
 
@@ -1162,11 +1179,15 @@ def store_verify_verb(
         record = {
             **asdict(found),
             "faults": [{**asdict(f), "bad": str(f.bad) if f.bad else None} for f in found.faults],
+            "signed": asdict(coverage(opened)) if found.signatures else None,
+            "revoked": {part.digest: why for part, why in _revoked_texts(opened).items()},
         }
         if images is not None:
             record |= {"seed": seed, "recompute": [each.record() for each in compared]}
         show_json(record)
     else:
+        if found.signatures:
+            say(*_signed_texts(opened))
         for fault in found.faults:
             say(fault.what)
             if str(fault.bad) in found.moved:
@@ -1258,7 +1279,7 @@ def store_gc_verb(
     from store.gc import find_garbage, remove_garbage
 
     opened = open_store(store)
-    found = find_garbage(opened, unreferenced=unreferenced)
+    found = find_garbage(opened, unreferenced=unreferenced, note=lambda text: warn(f"note: {text}"))
     if yes:
         for garbage in found:
             remove_garbage(opened, garbage)
@@ -1362,8 +1383,9 @@ def _adopted_lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
-    segments = opened.segments(space)
-    rows = opened.rows(space)
+    from store.trust import revoked_text
+
+    segments, revoked, rows = opened.segments(space), opened.revoked(), opened.rows(space)
     return {
         "key": space.key,
         "backbones": opened.backbones(space),
@@ -1386,7 +1408,165 @@ def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
         "adopted_rows": int((rows.segment >= len(segments)).sum()),  # the index has its own segments first
         "segments": len(segments),
         "bytes": sum(segment.n_bytes for segment in segments),
+        "revoked": {
+            path.name: revoked_text(revoked[path.name], opened.trusted)
+            for path in sorted((opened.root / "spaces" / space.key / "segments").iterdir() if revoked else [])
+            if path.name in revoked
+        },
     }
+
+
+def _revoked_texts(opened: "Store") -> "dict[Part, str]":
+    """What lies here and is not read any more: who revoked it, when and why."""
+    from store.signing import lying_here
+    from store.trust import revoked_text
+
+    return {part: revoked_text(r, opened.trusted) for part, r in lying_here(opened, opened.revoked()).items()}
+
+
+def _signed_texts(opened: "Store") -> Iterator[str]:
+    """Who vouches for how much of a store, for what nobody does, and what is revoked, by whom, with what effect."""
+    from store.collection import some
+    from store.signing import coverage, lying_here
+    from store.trust import revoked_text, signer_text
+
+    found = coverage(opened)
+    names = {signature.public_key: signature.signer for signature in opened.statements().signatures}
+    for key, count in found.by_key.items():
+        known = "whom you trust" if key in opened.trusted else f"whom you don't trust (bb store trust {key})"
+        who = signer_text(key, names[key], opened.trusted)
+        yield f"{count} of {found.objects} objects are signed by {who}, {known}"
+    if found.unsigned:
+        yield f"{len(found.unsigned)} of {found.objects} objects are signed by nobody: {some(found.unsigned)}"
+    yield from (f"{part.kind} {part.digest}: {why}" for part, why in _revoked_texts(opened).items())
+    for part, revocation in lying_here(opened, opened.judged().unheeded).items():
+        yield (
+            f"{part.kind} {part.digest}: {revoked_text(revocation, opened.trusted)}; not heeded, since you don't "
+            f"trust the key, and it is not the object's only signer: `bb store trust {revocation.public_key}` heeds it"
+        )
+
+
+@store_app.command("keygen")
+def store_keygen_verb(
+    to: Annotated[Path | None, typer.Option("--to", help="The new file; else key.pem beside your bb.toml.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The name to sign with: a lab's, say; else none.")] = None,
+) -> None:
+    """Make a key to sign stores with, and trust it yourself."""
+    from store.key import make_key, public_file
+    from store.trust import Trust
+
+    path, trust = to or key_file(), Trust.load(trust_file())
+    key = make_key(path, name)
+    trust.with_key(key.public, name or "").save(trust_file())
+    say(key.public)
+    warn(
+        f"The private key is {path} (mode 600): give it to nobody, and keep a copy where it can't be lost.",
+        f"The public key is above and in {public_file(path)}. You trust it already; others do by either of:",
+        f"  bb store trust {key.public}" + (f" --name {shlex.quote(name)}" if name else ""),
+        f"  bb store trust {shlex.quote(public_file(path).name)}",
+        "Tell it them on a way of its own (a web page of yours, say), not in the store that it signs.",
+    )
+
+
+@store_app.command("sign")
+def store_sign_verb(
+    key: KeyOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="Only this space's rows and runs.")] = None,
+    ckpt: Annotated[list[str] | None, typer.Option("--ckpt", help="Only this backbone's rows and runs.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Verify the store, and vouch with your key for what is in it."""
+    from collections import Counter
+
+    from store import UsageError
+    from store.key import read_key
+    from store.signing import sign
+
+    opened, signer = open_store(store), read_key(key or key_file())
+    spaces = None
+    if space or ckpt:
+        names = [str(found) for found in parse_names(ckpt)]
+        by_name = {name: [s for s in opened.spaces() if name in opened.backbones(s)] for name in names}
+        if lacking := [name for name, found in by_name.items() if not found]:
+            raise UsageError(f"{opened.root} has no features of {', '.join(lacking)}: see `bb store ls`.")
+        spaces = [*map(opened.space, space or []), *(s for found in by_name.values() for s in found)]
+    total = sum(1 for _ in (opened.root / "spaces").glob("*/segments/*/zarr.json"))
+    with Meter("verifying", total, "segments") as meter:
+        files, parts = sign(opened, signer, spaces, progress=meter)
+    counts = dict(Counter(part.kind for part in parts))
+    if json_:
+        show_json({"public_key": signer.public, "files": [path.name for path in files], "signed": counts})
+    elif not files:
+        say(f"nothing new: all of it is signed by {signer.public}")
+    else:
+        said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        say(f"signed by {signer.public}: {said}", *(f"  {path}" for path in files))
+
+
+@store_app.command("revoke")
+def store_revoke_verb(
+    digest: Annotated[
+        list[str], typer.Argument(help="Segments, collections, labels, runs, heads: digests, or their beginnings.")
+    ],
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, in a line that all readers see.")] = None,
+    key: KeyOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Take back, for good, what is wrong; read, pull and merge leave it out from then on."""
+    from store.key import read_key
+    from store.signing import resolve, revoke
+
+    opened, signer = open_store(store), read_key(key or key_file())
+    path, fresh = revoke(opened, signer, resolve(opened, digest), reason)
+    unheeded = sorted(set(fresh) - opened.revoked().keys())
+    if json_:
+        show_json(
+            {"public_key": signer.public, "file": path.name if path else None, "revoked": fresh, "unheeded": unheeded}
+        )
+    elif path is None:
+        say(f"nothing new: {signer.public} has revoked that already")
+    else:
+        say(*(f"revoked {found}" for found in fresh), f"  {path}")
+    if unheeded:
+        warn(
+            f"note: {len(unheeded)} of them are still read here, since you don't trust the key: "
+            f"bb store trust {signer.public}"
+        )
+
+
+@store_app.command("trust")
+def store_trust_verb(
+    key: Annotated[str | None, typer.Argument(help="A public key or a .pub file; without one, all are listed.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What you call its owner.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Trust it no longer.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """List the public keys that you trust, add one, or remove one."""
+    from store import UsageError
+    from store.key import check_public, check_signer, read_public
+    from store.trust import Trust
+
+    path = trust_file()
+    trust = Trust.load(path)
+    if key is None:
+        if remove or name:
+            raise UsageError(f"{'--remove' if remove else '--name'} of which key? bb store trust KEY …")
+    elif remove:
+        trust = trust.without(key)
+        trust.save(path)
+    else:
+        is_file = key.endswith(".pub") or Path(key).is_file()
+        public, own_name = read_public(Path(key)) if is_file else (check_public(key), None)
+        trust = trust.with_key(public, check_signer(name) if name else own_name or trust.keys.get(public, ""))
+        trust.save(path)
+    if json_:
+        show_json(dict(trust.keys))
+    elif not trust.keys:
+        say("no key is trusted; `bb store trust KEY` trusts one, `bb store keygen` makes one")
+    else:
+        say(*(f"{public}  {known}".rstrip() for public, known in sorted(trust.keys.items())))
 
 
 # doctor
@@ -1398,6 +1578,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     import platform
 
     from probe.cuml import missing as cuml_missing
+    from store.filesystem import filesystem_of
     from store.versions import installed
 
     facts: dict[str, str] = {"python": f"{platform.python_version()} on {platform.platform()}"}
@@ -1425,6 +1606,8 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     facts["--backend cuml"] = cuml_missing() or "can be used"
     there = (store / "zarr.json").exists()
     facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(store))} free"
+    kind = filesystem_of(store)
+    facts["file system of the store"] = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
     facts["hashes of files"] = str(_cache_folder() / "hashes.sqlite")
     facts["settings"] = ", ".join(map(str, _settings_files())) or "no bb.toml"
     for name in ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE", "BB_STORE", "BB_DATA"):

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from store.gc import size_of
+from store.signing import lying_here
 from store.store import Store
 
-PARTS = ("collections", "labels", "runs", "local", "aside", "tmp")
+PARTS = ("collections", "labels", "runs", "signatures", "local", "index", "aside", "tmp")
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,6 @@ def usage(store: Store) -> list[Usage]:
 
 
 def other_bytes(store: Store) -> dict[str, int]:
-    """Bytes of what is no feature: collections, labels, runs, local records, what was set aside, remains."""
-    return {part: size_of(store.root / part) for part in PARTS}
+    """Bytes of what is no feature (collections, labels, runs, local records, …), and of revoked segments."""
+    revoked = [store.root / part.folder for part in lying_here(store, store.revoked()) if part.kind == "segment"]
+    return {part: size_of(store.root / part) for part in PARTS} | {"revoked": sum(map(size_of, revoked))}

@@ -1,7 +1,7 @@
 """Runs on disk: one folder each of immutable files, so that hundreds of jobs can write at once."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,14 +87,19 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame"
 
 
 def read_runs(
-    root: Path, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None
+    root: Path,
+    run_id: str | None = None,
+    on_damage: Callable[[BBError], None] | None = None,
+    revoked: Container[str] = (),
 ) -> Iterator[Run]:
-    """All published runs, or those of one ID, in order of ID and digest.
+    """All published runs, or those of one ID, in order of ID and digest, without those of a revoked digest.
 
     A damaged one raises BBError, or is told to `on_damage` and left out.
     """
     pattern = f"{run_id or '*'}/*/run.json"
     for path in sorted((root / "runs").glob(pattern)):
+        if path.parent.name in revoked:
+            continue
         try:
             yield read_run(path.parent)
         except BBError as error:

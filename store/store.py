@@ -2,11 +2,13 @@
 
 import getpass
 import json
+import os
 import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,14 @@ from store.adopted import Adopted, check_adopted, read_adopted
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
 from store.labels import LabelTable
-from store.layout import FORMAT, read_space
-from store.publish import publish_file, publish_folder
-from store.rows import RowIndex
+from store.layout import FORMAT, is_digest, read_space
+from store.publish import publish_file, publish_sealed
+from store.revoked import Revoked, Statements, read_folder
+from store.row_index import index_of
+from store.rows import RowIndex, StaleIndex
 from store.runs import Run, local_json, read_runs, write_run
-from store.segment import Segment, encode_segment, group_json
+from store.segment import Segment, encode_rows, group_json, seal_segment
+from store.signature import Revocation, Statement
 from store.space import FeatureSpace, short
 
 if TYPE_CHECKING:
@@ -40,11 +45,18 @@ class MissingRows(BBError):
 class Store:
     """A store in a local folder.
 
-    Its state is the folder's; an instance only remembers what can't change: the segments it has read.
+    Its state is the folder's; an instance only remembers what can't change: the segments and signatures it has read,
+    and which rows sets of segments hold.
+
+    trusted  public keys whose revocations are heeded, each with a name (see store/revoked.py for the others)
     """
 
     root: Path
+    trusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     _segments: dict[tuple[str, str], Segment] = field(default_factory=dict, repr=False, compare=False)
+    _rows: dict[str, RowIndex] = field(default_factory=dict, repr=False, compare=False)
+    _statements: dict[str, Statement | str] = field(default_factory=dict, repr=False, compare=False)
+    _judged: dict[tuple[str, ...], Revoked] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: str | Path) -> "Store":
@@ -104,14 +116,25 @@ class Store:
         attributes = {"bb": {"format": FORMAT, "space": space.record()}}
         publish_file(self.root, group_json(attributes), folder / "zarr.json")
 
-    def segments(self, space: FeatureSpace) -> list[Segment]:
-        """Published segments of a feature space, in order of digest."""
+    def segment_digests(self, space: FeatureSpace) -> list[str]:
+        """Names of the published segments of a feature space that are not revoked, ascending; they are not opened."""
         folder = self.root / "spaces" / space.key / "segments"
-        digests = sorted(path.parent.name for path in folder.glob("*/zarr.json"))
-        for digest in digests:
-            if (space.key, digest) not in self._segments:
-                self._segments[space.key, digest] = Segment.open(folder / digest, space)
-        return [self._segments[space.key, digest] for digest in digests]
+        try:
+            names = sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        revoked = self.revoked()
+        return [name for name in names if name not in revoked and os.path.exists(f"{folder}/{name}/zarr.json")]
+
+    def segments(self, space: FeatureSpace) -> list[Segment]:
+        """Published segments of a feature space that are not revoked, in order of digest."""
+        return [self._segment(space, digest) for digest in self.segment_digests(space)]
+
+    def _segment(self, space: FeatureSpace, digest: str) -> Segment:
+        if (space.key, digest) not in self._segments:
+            folder = self.root / "spaces" / space.key / "segments" / digest
+            self._segments[space.key, digest] = Segment.open(folder, space)
+        return self._segments[space.key, digest]
 
     def readable(self, space: FeatureSpace) -> list[Segment]:
         """The segments that a read of a space looks into, in order of precedence: its own, then those it adopted."""
@@ -130,16 +153,33 @@ class Store:
         features: Num[np.ndarray, "n ..."],
         provenance: Mapping[str, Any],
     ) -> str:
-        """Publishes rows as one segment (see `encode_segment` for the shapes) and returns its digest."""
-        digest, objects = encode_segment(space, image_sha256, image_ids, features, provenance)
+        """Publishes rows as one segment (see `encode_rows` for the shapes) and returns its digest."""
+        objects = encode_rows(space, image_sha256, image_ids, features)
         self.put_space(space)
-        self._put_local(digest)
-        publish_folder(self.root, objects, self.root / "spaces" / space.key / "segments" / digest)
-        return digest
 
-    def rows(self, space: FeatureSpace) -> RowIndex:
-        """The index of all rows published so far. The space's own win over adopted ones, of those the lowest key's."""
-        return RowIndex.join([RowIndex.build(self.segments(each)) for each in (space, *self.older(space))])
+        def seal(digests: dict[str, str]) -> tuple[Path, bytes]:
+            digest, manifest = seal_segment(space, len(image_ids), objects, digests, provenance)
+            self._refuse_revoked("segment", digest)
+            return self.root / "spaces" / space.key / "segments" / digest, manifest
+
+        return publish_sealed(self.root, objects, seal, before=lambda target: self._put_local(target.name)).name
+
+    def rows(self, space: FeatureSpace, *, afresh: bool = False) -> RowIndex:
+        """The index of all rows published so far; `afresh` reads it of all segments, whatever is remembered.
+
+        The space's own rows win over adopted ones, of those the lowest key's.
+        """
+        own, *adopted = [self._own_rows(each, afresh=afresh) for each in (space, *self.older(space))]
+        return RowIndex.join([own, *adopted]) if adopted else own
+
+    def _own_rows(self, space: FeatureSpace, *, afresh: bool) -> RowIndex:
+        digests = self.segment_digests(space)
+        if strangers := [name for name in digests if not is_digest(name)]:
+            self._segment(space, strangers[0])  # which says what is wrong with it
+        known = self._rows.get(space.key)
+        index = index_of(self.root, space.key, digests, partial(self._segment, space), known, afresh=afresh)
+        self._rows[space.key] = index
+        return index
 
     def has(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> Bool[np.ndarray, " n"]:
         """Which image digests the space has features of."""
@@ -153,8 +193,24 @@ class Store:
         """
         if not image_ids:
             return np.empty((0, *space.row_shape), dtype=space.dtype)
+        wanted = collection.digests(image_ids)
         rows = self.rows(space)
-        position = rows.find(collection.digests(image_ids))
+        try:
+            return self._gather(rows, space, collection, image_ids, wanted)
+        except (StaleIndex, MissingRows):
+            if rows.checked:
+                raise
+            return self._gather(self.rows(space, afresh=True), space, collection, image_ids, wanted)
+
+    def _gather(
+        self,
+        rows: RowIndex,
+        space: FeatureSpace,
+        collection: Collection,
+        image_ids: Sequence[str],
+        wanted: UInt8[np.ndarray, "n 32"],
+    ) -> Num[np.ndarray, "n ..."]:
+        position = rows.find(wanted)
         if (position < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
             names = self.backbones(space)
@@ -173,16 +229,22 @@ class Store:
     def put_adopted(self, adopted: Adopted, space: FeatureSpace) -> None:
         """Publishes the record that rows of an older space serve in `space`. Raises BBError where it can't be so."""
         check_adopted(adopted, space, self.space(adopted.older))
+        self._refuse_revoked("adopted record", adopted.digest)
         self.put_space(space)
+        self._put_local(adopted.digest)
         publish_file(self.root, adopted.raw, self.root / "spaces" / space.key / "adopted" / f"{adopted.digest}.json")
 
     def adopted(self, space: FeatureSpace) -> list[Adopted]:
-        """The records of a space that are believed and whose older space is here, in order of digest.
+        """The records of a space that are believed, not revoked, and whose older space is here, in order of digest.
 
         `bb store verify` names the others.
         """
         believed = []
-        for path in sorted((self.root / "spaces" / space.key / "adopted").glob("*.json")):
+        paths = sorted((self.root / "spaces" / space.key / "adopted").glob("*.json"))
+        revoked = self.revoked() if paths else {}
+        for path in paths:
+            if path.stem in revoked:
+                continue
             try:
                 record = read_adopted(path)
                 older = self.root / "spaces" / record.older / "zarr.json"
@@ -217,14 +279,17 @@ class Store:
         for version in self.collections(collection.name):
             if version.same_images(collection):
                 return version
+        self._refuse_revoked(f"collection {collection.name}@", collection.digest)
         target = self.root / "collections" / collection.name / f"{collection.digest}.parquet"
+        self._put_local(collection.digest)
         publish_file(self.root, collection.parquet, target)
         return collection
 
     def collections(self, name: str) -> list[Collection]:
-        """All versions of a collection, in order of digest."""
+        """All versions of a collection that are not revoked, in order of digest."""
         check_name(name)
-        files = sorted((self.root / "collections" / name).glob("*.parquet"))
+        revoked = self.revoked()
+        files = sorted(f for f in (self.root / "collections" / name).glob("*.parquet") if f.stem not in revoked)
         return [Collection.from_parquet(name, file.stem, file.read_bytes()) for file in files]
 
     def collection_names(self) -> list[str]:
@@ -241,8 +306,9 @@ class Store:
         if not versions:
             known = ", ".join(self.collection_names()) or "none"
             asked = f"{name}@{digest}" if digest else name
+            gone = (self.root / "collections" / name).is_dir() and bool(self.revoked())
             raise UsageError(
-                f"{self.root} has no collection {asked} (there: {known}). "
+                f"{self.root} has no collection {asked}{' that is not revoked' if gone else ''} (there: {known}). "
                 f"To make it: bb extract --ckpt CKPT --data {name}=DIR"
             )
         whole = [v for v in versions if (v.find(image_ids) >= 0).all()]
@@ -267,13 +333,17 @@ class Store:
         for version in self.labels(tasks):
             if (version.collection, version.licence) == (collection, made.licence) and version.same_labels(made):
                 return version
+        self._refuse_revoked(f"labels {tasks}@", made.digest)
+        self._put_local(made.digest)
         publish_file(self.root, made.parquet, self.root / "labels" / tasks / f"{made.digest}.parquet")
         return made
 
     def labels(self, tasks: str) -> list[LabelTable]:
-        """All label tables of a task family, in order of digest. Raises BBError where one is damaged."""
+        """All label tables of a task family that are not revoked, in order of digest. BBError where one is damaged."""
         check_name(tasks)
-        return [LabelTable.from_file(path) for path in sorted((self.root / "labels" / tasks).glob("*.parquet"))]
+        revoked = self.revoked()
+        files = sorted(f for f in (self.root / "labels" / tasks).glob("*.parquet") if f.stem not in revoked)
+        return [LabelTable.from_file(file) for file in files]
 
     def label_families(self) -> list[str]:
         return sorted({path.parent.name for path in (self.root / "labels").glob("*/*.parquet")})
@@ -287,8 +357,36 @@ class Store:
         return run
 
     def runs(self, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None) -> Iterator[Run]:
-        """Published runs, all or of one ID. A damaged one raises, or is told to `on_damage` and left out."""
-        return read_runs(self.root, run_id, on_damage)
+        """Published runs that are not revoked, all or of one ID. A damaged one raises, or is told to `on_damage`."""
+        return read_runs(self.root, run_id, on_damage, self.revoked())
+
+    # Signatures and revocations
+
+    def statements(self) -> Statements:
+        """What stands in `signatures/`: valid statements, and what is wrong with the other files."""
+        return read_folder(self.root, self._statements)
+
+    def judged(self) -> Revoked:
+        """What is revoked here, and which revocations are not heeded. Without signatures, it costs one look."""
+        found = self.statements()
+        names = tuple(found.valid)
+        if names not in self._judged:
+            self._judged[names] = found.revoked(self.trusted, self.made_here)
+        return self._judged[names]
+
+    def revoked(self) -> Mapping[str, Revocation]:
+        """Digests of what is taken back, which nobody is to read, each with the statement that says so."""
+        return self.judged().heeded
+
+    def made_here(self, digest: str) -> bool:
+        """Whether a segment, collection or run was made in this store."""
+        return (self.root / "local" / f"{digest}.json").is_file()
+
+    def _refuse_revoked(self, what: str, digest: str) -> None:
+        if digest in self.revoked():
+            raise BBError(
+                f"{what} {short(digest)} is revoked and would not be read: `bb store verify` says by whom and why."
+            )
 
     # What never leaves the machine
 

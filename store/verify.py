@@ -1,6 +1,7 @@
 """Is a store what it says? Objects are held against digests, arrays against their space, all against each other."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from store.aside import set_aside
 from store.collection import Collection, check_name, some
 from store.errors import BBError
 from store.labels import LabelTable
-from store.layout import is_digest, read_space
+from store.layout import Malformed, is_digest, plain_size, read_space
 from store.rows import RowIndex
 from store.runs import read_run
 from store.segment import Segment
@@ -50,6 +51,7 @@ class Findings:
     runs: int = 0
     labels: int = 0
     adopted: list[str] = field(default_factory=list)
+    signatures: int = 0
     faults: list[Fault] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
 
@@ -66,10 +68,12 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
             found.faults.append(Fault(str(error)))
             continue
         found.spaces += 1
-        _check_space(folder, space, listed, found, progress)
+        _check_space(folder, space, listed, store.revoked(), found, progress)
         _check_adopted(folder, space, found)
     _check_runs(store, found)
     _check_labels(store, found)
+    _check_heads(store, found)
+    _check_signatures(store, found)
     return found
 
 
@@ -80,7 +84,12 @@ def repair(store: Store, found: Findings) -> None:
 
 
 def _check_space(
-    folder: Path, space: FeatureSpace, listed: "_Listed", found: Findings, progress: Callable[[int], None]
+    folder: Path,
+    space: FeatureSpace,
+    listed: "_Listed",
+    revoked: Container[str],
+    found: Findings,
+    progress: Callable[[int], None],
 ) -> None:
     good: list[Segment] = []
     bad: list[tuple[Path, str]] = []
@@ -101,7 +110,7 @@ def _check_space(
     for place, what in bad:
         remedy = f"bb extract --ckpt {names[0] if names else 'CKPT'} --data NAME=DIR"
         found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))
-    _check_replicates(good, space, found)
+    _check_replicates([segment for segment in good if segment.digest not in revoked], space, found)
 
 
 def _check_adopted(folder: Path, space: FeatureSpace, found: Findings) -> None:
@@ -223,6 +232,27 @@ def _check_labels(store: Store, found: Findings) -> None:
             LabelTable.from_file(path)
         except BBError as error:
             found.faults.append(Fault(str(error), path, "bb extract, or bb probe with --labels"))
+
+
+def _check_heads(store: Store, found: Findings) -> None:
+    """Each is named by the digest of its bytes."""
+    for path in sorted(store.root.glob("heads/*.safetensors")):
+        try:
+            plain_size(path.parent, path.name)
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
+                    raise Malformed("it does not have the digest in its name")
+        except Malformed as fact:
+            found.faults.append(Fault(f"{path} is damaged: {fact}.", path, "copy it from another store"))
+
+
+def _check_signatures(store: Store, found: Findings) -> None:
+    statements = store.statements()
+    found.signatures = len(statements.valid) + len(statements.faults)
+    for name, fact in statements.faults.items():
+        path = store.root / "signatures" / f"{name}.json"
+        what = f"signature {path} is damaged or forged, and counts for nothing: {fact}."
+        found.faults.append(Fault(what, path, "copy it from another store"))
 
 
 def _folders(top: Path, marker: str) -> list[Path]:
