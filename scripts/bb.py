@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from probe.run import Inputs, Spec
     from store import FeatureSpace, Store
     from store.paths import Part
+    from store.plan import Plan
     from store.runs import Run
+    from store.transfer import Outcome
 
 OWN_PACKAGES = ("extract", "probe", "store")
 NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
@@ -213,7 +215,10 @@ def _root(
     ctx.default_map = {
         **{verb: options for verb in ("extract", "report", "doctor")},
         **{"probe": {"newt": options}, "data": {"list": options}},
-        "store": {verb: options for verb in ("ls", "info", "verify", "gc", "compact", "du", "why", "sign", "revoke")},
+        "store": {
+            **{verb: options for verb in ("ls", "info", "verify", "gc", "compact", "du", "why", "sign", "revoke")},
+            **{verb: {k: v for k, v in options.items() if k == "store"} for verb in ("push", "pull")},
+        },
     }
 
 
@@ -263,7 +268,10 @@ def size_text(n_bytes: float) -> str:
 
 
 class Meter:
-    """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere."""
+    """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere.
+
+    The unit "B" means bytes, shown as 12.3 MB.
+    """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self.what, self.total, self.unit = printable(what), total, unit
@@ -271,10 +279,18 @@ class Meter:
         self.first: tuple[float, int] | None = None
         self.bar: Any = None
         if sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )  # fmt: skip
 
             columns = (
-                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.description}", markup=False), BarColumn(),
+                DownloadColumn() if unit == "B" else MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
             )  # fmt: skip
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -299,23 +315,27 @@ class Meter:
             self.first = (now, done)
         since, before = self.first
         rate = (done - before) / (now - since) if now > since else 0.0
-        shown = f"{rate:.1f} {self.unit}/s" if rate else ""
+        in_bytes = self.unit == "B"
+        shown = "" if not rate else f"{size_text(rate)}/s" if in_bytes else f"{rate:.1f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=done, total=self.total, rate=shown)
         elif rate and now - self.said >= 10:
             self.said = now
-            warn(f"{self.what}: {done}/{self.total} {self.unit}, {shown}, {(self.total - done) / rate:.0f} s left")
+            parts = f"{size_text(done)} of {size_text(self.total)}" if in_bytes else f"{done}/{self.total} {self.unit}"
+            warn(f"{self.what}: {parts}, {shown}, {(self.total - done) / rate:.0f} s left")
 
 
 @contextmanager
-def gentle_stop() -> Iterator[threading.Event]:
+def gentle_stop(
+    words: str = "stopping after this batch; what is embedded will be kept",
+) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or SIGTERM, as Slurm sends it) sets; the second Ctrl-C quits."""
     stop = threading.Event()
 
     def first(number: int, frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        warn("stopping after this batch; what is embedded will be kept (Ctrl-C again quits at once)")
+        warn(f"{words} (Ctrl-C again quits at once)")
 
     before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -1380,6 +1400,166 @@ def _adopted_lines(record: dict[str, Any]) -> Iterator[str]:
         yield adopted["words"] + (
             f"; {record['adopted_rows']} rows of {record['rows']} are adopted" if number == 0 else ""
         )
+
+
+GlobOption = Annotated[
+    list[str] | None, typer.Option("--ckpt", help="A backbone's name, with * and ?; may be given several times.")
+]
+SpacesOption = Annotated[
+    list[str] | None,
+    typer.Option("--space", help="A feature space's key, or its beginning; several times for several."),
+]
+CollectionsOption = Annotated[
+    list[str] | None, typer.Option("--data", help="A collection, NAME or NAME@DIGEST: with its rows, labels and runs.")
+]
+RunsOption = Annotated[bool, typer.Option("--runs", help="Runs only.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
+TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many transfers at once.")]
+
+
+@store_app.command("push")
+def store_push_verb(
+    url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, hf://datasets/…")],
+    ckpt: GlobOption = None,
+    space: SpacesOption = None,
+    data: CollectionsOption = None,
+    runs: RunsOption = False,
+    dry_run: DryRunOption = False,
+    jobs: TransfersOption = 8,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Copy to another place what it lacks."""
+    from store.index import write_index
+    from store.plan import plan_push
+    from store.selection import Selection
+    from store.transfer import push
+    from store.url import open_place
+
+    target, opened = open_place(url), open_store(store)
+    selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
+    plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)
+    transfer(plan, None if dry_run else push, jobs, json_, then=lambda: write_index(target))
+
+
+@store_app.command("pull")
+def store_pull_verb(
+    url: Annotated[str, typer.Argument(help="Where from: a folder, s3://…, hf://datasets/…, https://…")],
+    ckpt: GlobOption = None,
+    space: SpacesOption = None,
+    data: CollectionsOption = None,
+    runs: RunsOption = False,
+    for_: Annotated[
+        str | None, typer.Option("--for", help="Just what one probe needs: newt; --data names another collection.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="With --for: labels of yours, where the store has none.")
+    ] = None,
+    replicates: Annotated[bool, typer.Option("--replicates", help="Segments all of whose rows are here, too.")] = False,
+    require_signed: Annotated[
+        bool, typer.Option("--require-signed", help="Only what a key that you trust has signed.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    jobs: TransfersOption = 8,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Copy from another place what is lacking here, all of it checked."""
+    from probe.newt import read_labels
+    from store import UsageError
+    from store.plan import plan_pull
+    from store.selection import Selection
+    from store.transfer import pull
+    from store.trust import Trust
+    from store.url import open_place
+
+    if for_ not in (None, "newt"):
+        raise UsageError(f"--for {for_}: there is no such probe, the task families are newt.")
+    if for_ and runs:
+        raise UsageError("--for newt brings rows, --runs brings runs: give one of them.")
+    if labels and not for_:
+        raise UsageError("--labels says which images a probe needs: give --for newt with it.")
+    selection = Selection(
+        backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs, for_,
+        tuple(read_labels(labels).image_ids) if labels else (),
+    )  # fmt: skip
+    trusted = Trust.load(trust_file()).keys
+    if require_signed and not trusted:
+        raise UsageError(
+            "--require-signed takes what keys have signed that you trust, and you trust none: bb store trust"
+        )
+    plan = plan_pull(
+        open_place(url),
+        store,
+        selection,
+        replicates=replicates,
+        trusted=trusted,
+        require_signed=require_signed,
+        jobs=jobs,
+    )
+    transfer(plan, None if dry_run else pull, jobs, json_)
+
+
+def transfer(
+    plan: "Plan", work: "Callable[..., Outcome] | None", jobs: int, json_: bool, then: Callable[[], None] | None = None
+) -> None:
+    """Says what is planned, does the work if there is one, then what follows it, and says what came of it."""
+    from store.collection import some
+    from store.plan import summary
+    from store.transfer import Outcome
+
+    source, target = plan.source.place.url, plan.target.place.url
+    warn(*(f"note: {note}" for note in plan.notes))
+    outcome = Outcome()
+    if work:
+        with gentle_stop("stopping; what has come is kept") as stop, Meter("copying", plan.n_bytes, "B") as meter:
+            outcome = work(plan, jobs=jobs, stop=stop, tick=meter)
+        if then and not outcome.stopped:
+            then()
+    faults = plan.faults + outcome.faults
+    kinds = summary(plan.items if work is None else outcome.copied)
+    if json_:
+        show_json(
+            {
+                **{"from": source, "to": target, "dry_run": work is None, "stopped": outcome.stopped},
+                **{"parts": kinds, "bytes": sum(kind["bytes"] for kind in kinds), "there": plan.there},
+                "passed_over": [{"path": left.part.path, "why": left.why} for left in plan.passed_over],
+                "faults": [{"path": left.part.path, "why": left.why} for left in faults],
+                "notes": plan.notes,
+            }
+        )
+    else:
+        if work is None and kinds:
+            show_table(
+                ["what", "space", "backbone", "parts", "rows", "size"],
+                [[k["kind"], k["space"][:12], ", ".join(k["backbones"]), k["parts"], k["rows"] or "",
+                  size_text(k["bytes"])] for k in kinds],
+                right=["parts", "rows", "size"],
+            )  # fmt: skip
+        for why in dict.fromkeys(left.why for left in plan.passed_over):
+            paths = [left.part.path for left in plan.passed_over if left.why == why]
+            say(f"passed over, {why}: {len(paths)} parts ({some(paths)})")
+        say(*(f"left out: {left.part.path}: {left.why}" for left in faults))
+        n_parts, n_bytes = sum(k["parts"] for k in kinds), size_text(sum(k["bytes"] for k in kinds))
+        done = "to copy" if work is None else "copied"
+        say(f"{n_parts} parts {done}, {n_bytes}; {plan.there} were there, {len(faults)} left out: {source} to {target}")
+    if outcome.stopped:
+        warn("stopped: the same command goes on from there")
+    if faults or outcome.stopped:
+        raise typer.Exit(1)
+
+
+def backbone_globs(ckpts: Sequence[str] | None) -> tuple[str, ...]:
+    """Patterns of canonical names: a bare one is open_clip's, or any library's where it begins with a star."""
+    globs = []
+    for text in ckpts or ():
+        org, colon, model = text.partition(":")
+        if colon and org == "timm-vit":
+            text = f"timm:{model}"
+        elif (not colon or org == "hf-hub") and not text.startswith("*"):
+            text = f"open_clip:{text}"
+        globs.append(text)
+    return tuple(globs)
 
 
 def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:

@@ -74,8 +74,12 @@ def size_of(path: Path) -> int:
 
 
 def _remains(root: Path, note: Callable[[str], None]) -> Iterator[Garbage]:
-    """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some."""
-    left = sorted((root / "tmp").glob("*"))
+    """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some.
+
+    What a pull left of a part lies in `tmp/pull/`, each by itself, since the next pull may go on with one of them.
+    """
+    pulled = root / "tmp" / "pull"
+    left = sorted([*(path for path in (root / "tmp").glob("*") if path != pulled), *pulled.glob("*")])
     now = _disk_time(root) if left else 0.0
     for path in left:
         try:

@@ -240,8 +240,10 @@ def s3_server() -> Iterator[str]:
 def compare_moves(folder: Path, parts: set[str], rounds: int) -> dict[str, float]:
     """Push and pull against putting and getting the same files from as many threads, to and from one server."""
     from obstore.store import S3Store
+
+    from store.plan import JOBS, plan_pull, plan_push
     from store.selection import Selection
-    from store.transfer import JOBS, plan_pull, plan_push, pull, push
+    from store.transfer import pull, push
     from store.url import open_place
 
     root, collection = folder / "moved.bb", make_collection(MOVED_ROWS)
