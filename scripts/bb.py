@@ -1419,6 +1419,7 @@ TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How
 
 @store_app.command("push")
 def store_push_verb(
+    ctx: typer.Context,
     url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, hf://datasets/…")],
     ckpt: GlobOption = None,
     space: SpacesOption = None,
@@ -1431,6 +1432,7 @@ def store_push_verb(
 ) -> None:
     """Copy to another place what it lacks."""
     from store.index import write_index
+    from store.labels import unshared
     from store.plan import plan_push
     from store.selection import Selection
     from store.transfer import push
@@ -1438,6 +1440,9 @@ def store_push_verb(
 
     target, opened = open_place(url), open_store(store)
     selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
+    if not runs:
+        names = [text.partition("@")[0] for text in data or opened.collection_names()]
+        warn(*(f"note: {said}" for said in unshared(opened, names, ctx.obj.licences)))
     plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)
     transfer(plan, None if dry_run else push, jobs, json_, then=lambda: write_index(target))
 

@@ -401,6 +401,19 @@ def test_adopting_is_said_everywhere(call, newt, code):
     assert done.returncode == 0 and ": 0 of " in done.stdout, done.stderr
 
 
+def test_pulling_a_space_brings_what_it_adopted(call, newt, code):
+    data = ["--data", f"newt={newt}"]
+    for digest in (OLD, NEW):
+        code(digest)
+        call("extract", "--ckpt", VIT, *data)
+    store = Store.open("features.bb")
+    (newer,) = [each for each in store.spaces() if each.code == NEW]
+    assert call("store", "push", "there.bb")[0] == 0
+    assert call("store", "pull", "there.bb", "--space", newer.key, "--store", "mine.bb")[0] == 0
+    assert len(Store.open("mine.bb").rows(newer)) == 64
+    assert len(Store.open("mine.bb").older(newer)) == 1
+
+
 def test_adopting_can_be_turned_off_and_no_try_adopts(call, newt, code):
     data = ["--data", f"newt={newt}"]
     code(OLD)

@@ -247,3 +247,18 @@ def test_a_licence_needs_no_folder(call, own_place):
     assert status == 2 and "where are the labels of newt? Give --data newt=DIR" in err
     status, _, err = call("extract", "--ckpt", VIT)
     assert status == 2 and "which images? No collection is given." in err
+
+
+def test_pushing_says_which_labels_stay_and_pulling_for_a_probe_brings_the_others(call, newt, own_place):
+    call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
+    status, _, err = call("store", "push", "there.bb")
+    assert status == 0 and "note: labels of newt are not in features.bb, so others need a file of their own" in err
+    settings(own_place, newt)
+    ours = json.loads(call("probe", "newt", "--n-train", "2", "--json")[1])
+    status, _, err = call("store", "push", "there.bb")
+    assert status == 0 and "labels of newt are not" not in err
+    os.remove("bb.toml")
+    assert call("store", "pull", "there.bb", "--for", "newt", "--ckpt", VIT, "--store", "mine.bb")[0] == 0
+    theirs = json.loads(call("probe", "newt", "--n-train", "2", "--store", "mine.bb", "--json")[1])
+    assert [run["fresh"] for run in theirs] == [True]
+    assert [(run["run_id"], run["scores"]) for run in theirs] == [(run["run_id"], run["scores"]) for run in ours]
