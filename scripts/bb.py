@@ -500,7 +500,7 @@ def extract_verb(
     opened = open_store(store, create=True)
     if limit is None:
         for collection, root in collections.items():
-            _share_labels_of(opened, collection, root, ctx.obj)
+            _share_labels(opened, collection, (root or Path()) / NEWT_LABELS, ctx.obj)
     summaries = extract_all(opened, names, found, options)
     if json_:
         show_json(summaries)
@@ -876,29 +876,21 @@ def read_probe_labels(
         )
     labels = read_labels(file)
     if (store / "zarr.json").exists():
-        _share_labels(open_store(store), plain, labels, settings)
+        _share_labels(open_store(store), plain, file, settings)
     return labels
 
 
-def _share_labels(store: "Store", name: str, labels: "ProbeLabels", settings: Settings) -> None:
-    """Puts the labels of a collection into the store, where their licence lets them be passed on."""
+def _share_labels(store: "Store", name: str, file: Path, settings: Settings) -> None:
+    """Puts a file of labels into the store, where their licence lets them be passed on; bad ones stop nothing else."""
+    from probe.newt import read_labels
+    from store import BBError
     from store.labels import shareable
 
     licence = settings.licences.get(name)
-    if licence and shareable(licence):
-        store.put_labels("newt", labels.table, collection=name, licence=licence)
-
-
-def _share_labels_of(store: "Store", name: str, root: Path | None, settings: Settings) -> None:
-    """The same for the labels' file in the collection's folder, if there is one; a bad one is no bar to embedding."""
-    from store import BBError
-
-    if name not in settings.licences or root is None or not (root / NEWT_LABELS).exists():
+    if licence is None or not shareable(licence) or not file.exists():
         return
-    from probe.newt import read_labels
-
     try:
-        _share_labels(store, name, read_labels(root / NEWT_LABELS), settings)
+        store.put_labels("newt", read_labels(file).table, collection=name, licence=licence)
     except BBError as error:
         warn(f"the labels of {name} are not put into the store: {error}")
 

@@ -181,6 +181,18 @@ def test_labels_that_are_bad_do_not_stop_the_embedding(call, newt, own_place):
     assert "the labels of newt are not put into the store: " in err and "lacks the columns" in err
 
 
+def test_a_damaged_table_is_no_bar_where_there_is_a_file(call, newt, own_place):
+    settings(own_place, newt)
+    call("extract", "--ckpt", VIT)
+    (path,) = Store.open("features.bb").root.glob("labels/newt/*")
+    path.write_bytes(b"")
+    status, _, err = call("probe", "newt", "--n-train", "2")
+    assert status == 0 and "the labels of newt are not put into the store: labels newt@" in err
+    (newt / "newt2021_labels.csv").unlink()
+    status, _, err = call("probe", "newt", "--n-train", "2")
+    assert status == 1 and "are damaged: its file does not have the digest in its name. Move" in err
+
+
 def test_a_machine_without_images_torch_or_labels_gets_the_same_scores(call, newt, own_place, tmp_path):
     settings(own_place, newt)
     call("extract", "--ckpt", VIT)
