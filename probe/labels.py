@@ -13,7 +13,7 @@ def find_labels(store: Store, tasks: str, collection: str) -> LabelTable | None:
     """
     found = [table for table in store.labels(tasks) if table.collection == collection]
     if any(not table.same_labels(found[0]) for table in found[1:]):
-        raise UsageError(f"{store.root} has several labels of {collection}; {_choice(found)}")
+        raise UsageError(f"{store.name} has several labels of {collection}; {_choice(found)}")
     return found[0] if found else None
 
 
@@ -25,7 +25,7 @@ def find_labels_by_digest(store: Store, tasks: str, digest: str) -> LabelTable:
         return found[0]
     what = f"begins {len(found)} label tables" if found else "names no label table"
     there = _choice(found or tables) if tables else "there are none."
-    raise UsageError(f"--labels @{digest} {what} of {store.root}; {there}")
+    raise UsageError(f"--labels @{digest} {what} of {store.name}; {there}")
 
 
 def labels_of(table: LabelTable) -> Labels:

@@ -57,6 +57,7 @@ SETTINGS = (
     "n_train",
     "seed",
     "jobs",
+    "cache_size",
 )
 
 app = typer.Typer(
@@ -156,7 +157,10 @@ class Settings:
         if "store" in content:
             if not isinstance(content["store"], str):
                 raise UsageError(f'{path} sets store = {content["store"]!r}: write a folder, store = "features.bb".')
-            content["store"] = os.path.normpath(path.parent / Path(content["store"]).expanduser())
+            from store.url import is_url
+
+            if not is_url(content["store"]):
+                content["store"] = os.path.normpath(path.parent / Path(content["store"]).expanduser())
         for option in ("n_train", "seed"):
             if option in content and not isinstance(content[option], list):
                 content[option] = [content[option]]
@@ -216,7 +220,10 @@ def _root(
         **{verb: options for verb in ("extract", "report", "doctor")},
         **{"probe": {"newt": options}, "data": {"list": options}},
         "store": {
-            **{verb: options for verb in ("ls", "info", "verify", "gc", "compact", "du", "why", "sign", "revoke")},
+            **{
+                verb: options
+                for verb in ("ls", "info", "verify", "index", "gc", "compact", "du", "why", "sign", "revoke")
+            },
             **{verb: {k: v for k, v in options.items() if k == "store"} for verb in ("push", "pull")},
         },
     }
@@ -347,7 +354,13 @@ def gentle_stop(
 
 # Options that several verbs share
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar="BB_STORE", help="The feature store's folder.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="BB_STORE", help="The feature store: a folder or, to read it in place, a URL.")
+]
+CacheOption = Annotated[
+    str | None,
+    typer.Option("--cache-size", envvar="BB_CACHE_SIZE", help="Room for what is read of URLs; 10GB if not said."),
+]
 DataOption = Annotated[
     list[str] | None, typer.Option("--data", help="A collection: NAME=DIR, or a NAME from bb.toml or BB_DATA.")
 ]
@@ -356,23 +369,40 @@ CkptOption = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
 ]
 KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
-DEFAULT_STORE = Path("features.bb")
+DEFAULT_STORE = "features.bb"
 NEWT_LABELS = "newt2021_labels.csv"
 
 
-def open_store(path: Path, *, create: bool = False) -> "Store":
+def open_store(place: str, *, create: bool = False, write: bool = False, cache_size: str | None = None) -> "Store":
+    """The store at a path or, where it is only read, at a URL. `create` makes it where there is none."""
     from store import Store
     from store.filesystem import caution
+    from store.mirror import parse_size
     from store.trust import Trust
 
+    if create or write:
+        local_folder(place)
     trusted = Trust.load(trust_file()).keys
-    new = create and not (path / "zarr.json").exists()
-    store = Store.create(path) if create else Store.open(path)
-    if create and (said := caution(path)):
-        warn(f"note: {path} lies on {said}")
+    new = create and not (Path(place) / "zarr.json").exists()
+    size = parse_size(cache_size) if cache_size else None
+    store = Store.create(place) if create else Store.open(place, cache_size=size)
+    if create and (said := caution(Path(place))):
+        warn(f"note: {place} lies on {said}")
     if new:
-        warn(f"made a new store at {path}")
+        warn(f"made a new store at {place}")
     return replace(store, trusted=trusted)
+
+
+def local_folder(place: str) -> Path:
+    """The folder of a store that is to be written. Raises UsageError for a URL."""
+    from store import UsageError
+    from store.url import is_url
+
+    if is_url(place):
+        raise UsageError(
+            f"{place} is read only in place: work on a local store (`bb store pull {shlex.quote(place)}`), and push."
+        )
+    return Path(place)
 
 
 def trust_file() -> Path:
@@ -575,7 +605,7 @@ def hash_files(name: str, files: dict[str, Path], limit: int | None = None, *, r
 
 
 def show_forecasts(
-    path: Path,
+    place: str,
     names: "list[BackboneName]",
     found: dict[str, dict[str, Path]],
     options: ExtractOptions,
@@ -588,7 +618,7 @@ def show_forecasts(
     from extract.device import Numerics
     from extract.forecast import forecast
 
-    store = open_store(path) if path.exists() else None
+    store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     scans = {name: hash_files(name, files, options.limit, read_only=True) for name, files in found.items()}
     adopting = options.adopt == "auto" and options.limit is None
@@ -732,8 +762,9 @@ def free_bytes(path: Path) -> int:
 
 
 def _cache_folder() -> Path:
-    own = os.environ.get("BB_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bb"
+    from store.mirror import cache_folder
+
+    return cache_folder()
 
 
 # probe
@@ -768,7 +799,11 @@ def probe_newt_verb(
         int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        Path | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Score stored features on NeWT's two-class tasks."""
@@ -782,10 +817,10 @@ def probe_newt_verb(
     shots = [parse_n_train(part) for text in n_train or ["all"] for part in text.split(",")]
     backbones = [shared_name(name) for name in parse_names(ckpt)]
     ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
-    found_labels = read_probe_labels(store, name, root, labels, ctx.obj)
+    opened, runs_store = _open_to_probe(store, runs_to, cache_size)
+    found_labels = read_probe_labels(opened, name, root, labels, ctx.obj)
     if found_labels.note:
         warn(found_labels.note)
-    opened = open_store(store)
     collection = opened.collection(name, found_labels.image_ids)
     spaces = choose_spaces(opened, collection, found_labels.image_ids, backbones=backbones, keys=space or [])
     chosen = parse_protocol(protocol)
@@ -807,7 +842,7 @@ def probe_newt_verb(
     )
     fresh_runs = sum(fresh for _, fresh in results)
     say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
-    say(f"  bb report newt --store {shlex.quote(str(store))}")
+    say(f"  bb report newt --store {shlex.quote(runs_store)}")
 
 
 def probe_all(
@@ -838,6 +873,21 @@ def probe_all(
     return results
 
 
+def _open_to_probe(place: str, runs_to: Path | None, cache_size: str | None) -> "tuple[Store, str]":
+    """The store that features are read from, and the name of that into which runs go: itself where it is local."""
+    from store import UsageError
+    from store.url import is_url
+
+    if not is_url(place):
+        if runs_to:
+            raise UsageError(f"--runs-to is for a --store that is a URL; the runs of {place} go into it.")
+        return open_store(place), place
+    opened, local = open_store(place, cache_size=cache_size), str(runs_to or DEFAULT_STORE)
+    beside = open_store(local, create=True)
+    warn(f"{place} is only read: runs go to {local}")
+    return replace(opened, runs_to=beside), local
+
+
 def _run_line(run: "Run", fresh: bool) -> list[object]:
     from store.space import short
 
@@ -850,7 +900,7 @@ def _run_line(run: "Run", fresh: bool) -> list[object]:
 
 
 def read_probe_labels(
-    store: Path, name: str, root: Path | None, given: Path | None, settings: Settings
+    store: "Store", name: str, root: Path | None, given: Path | None, settings: Settings
 ) -> "ProbeLabels":
     """The labels of a collection: of the file given, of that in its folder, or of the store.
 
@@ -862,10 +912,10 @@ def read_probe_labels(
 
     plain = name.partition("@")[0]
     if given is not None and str(given).startswith("@"):
-        return labels_of(find_labels_by_digest(open_store(store), "newt", str(given)[1:]))
+        return labels_of(find_labels_by_digest(store, "newt", str(given)[1:]))
     file = given or (root / NEWT_LABELS if root else None)
-    if given is None and (file is None or not file.exists()) and (store / "zarr.json").exists():
-        found = find_labels(open_store(store), "newt", plain)
+    if given is None and (file is None or not file.exists()):
+        found = find_labels(store, "newt", plain)
         if found:
             warn(f"labels from the store: {found.words()}")
             return labels_of(found)
@@ -875,8 +925,8 @@ def read_probe_labels(
             f"NeWT's come with: bb data download newt --to DIR"
         )
     labels = read_labels(file)
-    if (store / "zarr.json").exists():
-        _share_labels(open_store(store), plain, file, settings)
+    if not store.source:
+        _share_labels(store, plain, file, settings)
     return labels
 
 
@@ -903,6 +953,7 @@ def report_verb(
     tasks: Annotated[str, typer.Argument(help="The task family.")] = "newt",
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs behind each cell.")] = False,
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Compare runs: backbones by shot count, mean with a 95% bootstrap interval over distinct test images."""
@@ -912,7 +963,7 @@ def report_verb(
 
     if tasks != "newt":
         raise UsageError(f"there is no report on {tasks!r}: the task families are newt.")
-    runs = list(open_store(store).runs(on_damage=lambda error: warn(f"note: left out: {error}")))
+    runs = list(open_store(store, cache_size=cache_size).runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, tasks)
     for protocol in sorted({str(run.record["protocol"]) for run in runs} - PROTOCOLS.keys()):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
@@ -976,9 +1027,9 @@ def models_verb(
 @data_app.command("list")
 def data_list_verb(ctx: typer.Context, store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
     """List collections: folders from bb.toml, and versions in the store."""
-    from store import Store
+    from store.url import is_url
 
-    opened = Store.open(store) if (store / "zarr.json").exists() else None
+    opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
     names = sorted({*ctx.obj.data, *(opened.collection_names() if opened else [])})
     rows = []
     for name in names:
@@ -1074,11 +1125,13 @@ def data_check_verb(
 
 
 @store_app.command("ls")
-def store_ls_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+def store_ls_verb(
+    store: StoreOption = DEFAULT_STORE, cache_size: CacheOption = None, json_: JsonOption = False
+) -> None:
     """List feature spaces: backbone, rows, bytes."""
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, cache_size=cache_size)
     rows = [_space_record(opened, space) for space in opened.spaces()]
     if json_:
         show_json(rows)
@@ -1105,12 +1158,13 @@ def store_ls_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False)
 def store_info_verb(
     space: Annotated[str, typer.Argument(help="A feature space's key, or its beginning.")],
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Show a feature space whole, and where its rows come from."""
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, cache_size=cache_size)
     found = opened.space(space)
     segments: list[dict[str, Any]] = [
         {
@@ -1149,6 +1203,7 @@ def store_info_verb(
 def store_verify_verb(
     ctx: typer.Context,
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Move what is bad to STORE/aside/; nothing is deleted.")
     ] = False,
@@ -1176,9 +1231,9 @@ def store_verify_verb(
 
     if recompute is None and (data or ckpt or space or sample_seed is not None):
         raise UsageError("--data, --ckpt, --space and --seed say what --recompute N compares: give that, too.")
-    opened = open_store(store)
+    opened = open_store(store, write=repair, cache_size=cache_size)
     images = _images_to_recompute(opened, data, ctx.obj) if recompute is not None else None
-    total = sum(1 for _ in (opened.root / "spaces").glob("*/segments/*/zarr.json"))
+    total = opened.count_segments()
     with Meter("verifying", total, "segments") as meter:
         found = verify(opened, progress=meter)
     if repair:
@@ -1272,10 +1327,32 @@ def recompute_all(
     compared = list(found)
     if not compared:
         raise BBError(
-            f"none of the {len(images.entries)} images at hand has a row in the feature spaces of {opened.root} that "
+            f"none of the {len(images.entries)} images at hand has a row in the feature spaces of {opened.name} that "
             f"are asked for: are they the images of this collection?"
         )
     return compared
+
+
+@store_app.command("index")
+def store_index_verb(
+    url: Annotated[str | None, typer.Argument(help="Where the store lies: a URL or a folder; else --store.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write the index.json by which a store on a plain web server is read; anew whenever the store has changed."""
+    from store import BBError, UsageError
+    from store.index import INDEX, read_index, write_index
+    from store.layout import MAX_JSON_BYTES
+    from store.url import open_place
+
+    place = open_place(url or store)
+    if not place.writable:
+        raise UsageError(f"{place.url} can only be read: run `bb store index` where the store's files lie.")
+    try:
+        place.read("zarr.json", MAX_JSON_BYTES)
+    except FileNotFoundError:
+        raise BBError(f"there is no store at {place.url}: give its URL or folder.") from None
+    write_index(place)
+    say(f"{place.url}/{INDEX}: {sum(1 for _ in read_index(place))} files")
 
 
 @store_app.command("gc")
@@ -1290,7 +1367,7 @@ def store_gc_verb(
     """Show, and with --yes remove, remains older than a day and what was set aside."""
     from store.gc import find_garbage, remove_garbage
 
-    opened = open_store(store)
+    opened = open_store(store, write=True)
     found = find_garbage(opened, unreferenced=unreferenced, note=lambda text: warn(f"note: {text}"))
     if yes:
         for garbage in found:
@@ -1316,7 +1393,7 @@ def store_compact_verb(
     from store.compact import compact
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, write=True)
     done = [compact(opened, found) for found in ([opened.space(space)] if space else opened.spaces())]
     if json_:
         show_json([{"space": c.space.key, "merged": list(c.merged), "made": list(c.made)} for c in done])
@@ -1331,12 +1408,14 @@ def store_compact_verb(
 
 
 @store_app.command("du")
-def store_du_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+def store_du_verb(
+    store: StoreOption = DEFAULT_STORE, cache_size: CacheOption = None, json_: JsonOption = False
+) -> None:
     """Show bytes by backbone and collection."""
     from store.du import other_bytes, usage
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, cache_size=cache_size)
     rows, others = usage(opened), other_bytes(opened)
     if json_:
         features = [
@@ -1360,13 +1439,14 @@ def store_why_verb(
         list[str], typer.Argument(help="Two keys of feature spaces (or their beginnings), or one backbone.")
     ],
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Say in what two feature spaces differ, field by field."""
     from store.space import short
     from store.why import compare, find_pairs
 
-    opened = open_store(store)
+    opened = open_store(store, cache_size=cache_size)
     found = [compare(a, b) for a, b in find_pairs(opened, spaces)]
     adopted = [
         [record.words() for one, other in ((c.a, c.b), (c.b, c.a)) for record in opened.adopted(one)
@@ -1430,7 +1510,7 @@ def store_push_verb(
     from store.transfer import push
     from store.url import open_place
 
-    target, opened = open_place(url), open_store(store)
+    target, opened = open_place(url), open_store(store, write=True)
     selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
     if not runs:
         names = [text.partition("@")[0] for text in data or opened.collection_names()]
@@ -1487,7 +1567,7 @@ def store_pull_verb(
         )
     plan = plan_pull(
         open_place(url),
-        store,
+        local_folder(store),
         selection,
         replicates=replicates,
         trusted=trusted,
@@ -1660,7 +1740,7 @@ def store_sign_verb(
     from store.key import read_key
     from store.signing import sign
 
-    opened, signer = open_store(store), read_key(key or key_file())
+    opened, signer = open_store(store, write=True), read_key(key or key_file())
     spaces = None
     if space or ckpt:
         names = [str(found) for found in parse_names(ckpt)]
@@ -1668,7 +1748,7 @@ def store_sign_verb(
         if lacking := [name for name, found in by_name.items() if not found]:
             raise UsageError(f"{opened.root} has no features of {', '.join(lacking)}: see `bb store ls`.")
         spaces = [*map(opened.space, space or []), *(s for found in by_name.values() for s in found)]
-    total = sum(1 for _ in (opened.root / "spaces").glob("*/segments/*/zarr.json"))
+    total = opened.count_segments()
     with Meter("verifying", total, "segments") as meter:
         files, parts = sign(opened, signer, spaces, progress=meter)
     counts = dict(Counter(part.kind for part in parts))
@@ -1695,7 +1775,7 @@ def store_revoke_verb(
     from store.key import read_key
     from store.signing import resolve, revoke
 
-    opened, signer = open_store(store), read_key(key or key_file())
+    opened, signer = open_store(store, write=True), read_key(key or key_file())
     path, fresh = revoke(opened, signer, resolve(opened, digest), reason)
     unheeded = sorted(set(fresh) - opened.revoked().keys())
     if json_:
@@ -1756,6 +1836,7 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
 
     from probe.cuml import missing as cuml_missing
     from store.filesystem import filesystem_of
+    from store.url import is_url
     from store.versions import installed
 
     facts: dict[str, str] = {"python": f"{platform.python_version()} on {platform.platform()}"}
@@ -1781,10 +1862,14 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
         facts["bb extract"] = f"would use {Numerics.resolve().device_name()}"
         facts["weights"] = f"{cache_folder()}, {size_text(free_bytes(cache_folder()))} free"
     facts["--backend cuml"] = cuml_missing() or "can be used"
-    there = (store / "zarr.json").exists()
-    facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(store))} free"
-    kind = filesystem_of(store)
-    facts["file system of the store"] = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
+    if is_url(store):
+        facts["store"] = f"{store}, read in place through {_cache_folder() / 'stores'}"
+    else:
+        there = (Path(store) / "zarr.json").exists()
+        facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(Path(store)))} free"
+        kind = filesystem_of(Path(store))
+        said = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
+        facts["file system of the store"] = said
     facts["hashes of files"] = str(_cache_folder() / "hashes.sqlite")
     facts["settings"] = ", ".join(map(str, _settings_files())) or "no bb.toml"
     for name in ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE", "BB_STORE", "BB_DATA"):
@@ -1815,7 +1900,7 @@ def demo_verb(
     from probe.run import Inputs, Spec
     from store import BBError
 
-    root, store = to / "digits", open_store(to / "features.bb", create=True)
+    root, store = to / "digits", open_store(str(to / "features.bb"), create=True)
     _write_digits(root)
     (to / "bb.toml").write_text('store = "features.bb"\n\n[data.digits]\nroot = "digits"\n', encoding="utf-8")
     warn(f"1. extract: {' and '.join(DEMO_BACKBONES)}")

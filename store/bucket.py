@@ -117,11 +117,9 @@ def _connect(scheme: str, bucket: str, prefix: str, patience: Patience, *, writi
     endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "") if scheme == "s3" else ""
     parts = urlsplit(endpoint)
     if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise UsageError(
-            f"the environment's endpoint {endpoint!r} is no URL: set AWS_ENDPOINT_URL to https://HOST, say."
-        )
+        raise UsageError(f"AWS_ENDPOINT_URL is {endpoint!r}, which is no URL: set it to https://HOST, or unset it.")
     options: Any = client_options(patience, endpoint, writing=writing)
-    retries: Any = retry_config()
+    retries: Any = retry_config(patience)
     try:
         if scheme == "s3":
             return S3Store(bucket, prefix=prefix or None, client_options=options, retry_config=retries)

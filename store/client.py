@@ -20,6 +20,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 UNTRUSTED = re.compile(r"InvalidCertificate|UnknownIssuer|CertificateError|InvalidMessage|AlertReceived|HandshakeFail")
 BROKEN = re.compile(r"kind: (Timeout|Request|Interrupted|Decode|Body)|TimedOut|IncompleteMessage|IncompleteBody")
+METADATA = re.compile(r"169\.254\.169\.254|/latest/api/token|metadata\.google\.internal|/metadata/identity")
 BAD_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed"}
 LATER = "Run the same command again later; what has come is kept."
@@ -43,12 +44,13 @@ def require_obstore(scheme: str) -> None:
 def client_options(patience: Patience, endpoint: str = "", *, writing: bool = False) -> dict[str, Any]:
     """For obstore: no limit on a whole transfer but on silence, plain HTTP on loopback alone, SSL_CERT_FILE's roots.
 
-    While a body is sent nobody answers, so writing has no limit on silence.
+    While a body is sent nobody answers, so a part of an upload gets ten times as long.
     """
     parts = urlsplit(endpoint)
-    options: dict[str, Any] = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1)}
-    if not writing:
-        options["read_timeout"] = timedelta(seconds=patience.silence)
+    silence = timedelta(seconds=patience.silence * (10 if writing else 1))
+    options: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1), "read_timeout": silence
+    }  # fmt: skip
     if parts.scheme == "http" and parts.hostname in LOOPBACK:
         options["allow_http"] = True
     if file := os.environ.get("SSL_CERT_FILE"):
@@ -59,9 +61,9 @@ def client_options(patience: Patience, endpoint: str = "", *, writing: bool = Fa
     return options
 
 
-def retry_config() -> dict[str, Any]:
+def retry_config(patience: Patience) -> dict[str, Any]:
     """For obstore: two quick attempts more at a page of a listing or a part of an upload; `Patience` has the rest."""
-    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2}
+    backoff = {"init_backoff": timedelta(seconds=patience.wait / 5), "max_backoff": timedelta(seconds=1), "base": 2}
     return {"max_retries": 2, "backoff": backoff, "retry_timeout": timedelta(minutes=3)}
 
 
@@ -104,12 +106,12 @@ class Client:
         skip = 0
         try:
             result = obstore.get(self.store, path, options={"range": {"offset": start}} if start else None)
-        except NotSupportedError:  # a web server without ranges sends all of it
-            result, skip = obstore.get(self.store, path), start
         except Exception as error:
             if start and _status(error) == 416:  # there is nothing behind the last byte
                 return
-            raise
+            if not isinstance(error, NotSupportedError) and "NotPartial" not in str(error):
+                raise
+            result, skip = obstore.get(self.store, path), start  # the server knows no ranges, and sends all of it
         for piece in result.stream(PIECE):
             if skip < len(piece):
                 yield bytes(piece[skip:]) if skip else bytes(piece)
@@ -125,7 +127,7 @@ class Client:
         keys, prefix = CREDENTIALS.get(scheme, ("", ""))
         if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "ContainerNotFound"):
             raise FileNotFoundError(2, "no such file", place) from None
-        if keys and ("169.254.169.254" in whole or ("metadata" in whole and status is None)):
+        if keys and METADATA.search(whole):
             return Verdict(
                 f"{self.url}: no credentials are found. Set {keys}, or {prefix}_SKIP_SIGNATURE=true "
                 f"where anybody may read."

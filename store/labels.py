@@ -116,7 +116,7 @@ def unshared(store: "Store", names: Iterable[str], licences: Mapping[str, str] |
             why = f"`bb extract --data {name}=DIR` puts them there, from the labels' file in DIR"
         else:
             why = _not_allowed(name, licence)
-        said.append(f"labels of {name} are not in {store.root}, so others need a file of their own to probe: {why}")
+        said.append(f"labels of {name} are not in {store.name}, so others need a file of their own to probe: {why}")
     return said
 
 

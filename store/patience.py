@@ -13,10 +13,7 @@ PROGRESS = 2**20  # bytes after which a connection that breaks counts as a first
 
 
 class Verdict(NamedTuple):
-    """What an error means: a message for a person, and how many failures in a row it takes until it is said.
-
-    BBError and FileNotFoundError are no verdicts' matter: they are raised as they are.
-    """
+    """What an error means: a message for a person, and how many failures in a row it takes until it is said."""
 
     message: str
     most: int = 1
@@ -52,7 +49,7 @@ def persist(work: Callable[[], T], judge: Judge, patience: Patience) -> T:
     while True:
         try:
             return work()
-        except (BBError, FileNotFoundError):
+        except BBError:
             raise
         except Exception as error:
             failures = _failed(error, judge(error), failures, patience)
@@ -67,7 +64,7 @@ def resume(begin: Callable[[int], Iterator[bytes]], start: int, judge: Judge, pa
                 start += len(piece)
                 yield piece
             return
-        except (BBError, FileNotFoundError):
+        except BBError:
             raise
         except Exception as error:
             # By the byte, and not by the attempt: who sends a byte at a time could keep us here for ever.

@@ -62,6 +62,11 @@ def index_of(
     return index
 
 
+def is_remembered(root: Path, key: str, digests: Sequence[str]) -> bool:
+    """Whether a file is there that claims to be the index of just these segments."""
+    return bool(digests) and (root / "index" / "rows" / key / name_of(digests)).is_file()
+
+
 def name_of(digests: Sequence[str]) -> str:
     return sha256_hex(b"".join(map(bytes.fromhex, digests))) + ".rows"
 

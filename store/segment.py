@@ -6,8 +6,8 @@ segment's name, vouches for all of it (as an OCI manifest or a git commit does).
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,16 @@ class Segment:
     folder: Path
     manifest: dict[str, Any]
     arrays: dict[str, ArrayLayout]
+    fetch: "Callable[[Segment, str], None] | None" = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: Path, space: FeatureSpace) -> "Segment":
+    def open(
+        cls, folder: Path, space: FeatureSpace, fetch: "Callable[[Segment, str], None] | None" = None
+    ) -> "Segment":
         """Reads a segment's metadata and checks it against its name and the space it lies in.
 
-        Raises BBError where the name is not the digest of `zarr.json`, the segment is another space's, or its
+        `fetch` brings an array's objects to the folder where they lie elsewhere, before each reading. Raises BBError
+        where the name is not the digest of `zarr.json`, the segment is another space's, or its
         manifest is not one of format 1.
         """
         try:
@@ -124,7 +128,7 @@ class Segment:
                     f"segment {short(folder.name)} belongs to feature space {short(manifest['space'])}, "
                     f"but lies under {short(space.key)}. Move {folder} out of the store."
                 )
-            return cls(folder, manifest, check_objects(manifest, space))
+            return cls(folder, manifest, check_objects(manifest, space), fetch)
         except Malformed as fact:
             raise _damaged(folder, fact) from None
 
@@ -162,6 +166,8 @@ class Segment:
         Raises BBError where its objects do not have the sizes that the manifest gives, or hold another array.
         """
         layout = self.arrays[name]
+        if self.fetch:
+            self.fetch(self, name)
         try:
             meta, chunk = (self.folder / path for path in layout.paths)
             for path in layout.paths:
@@ -182,6 +188,8 @@ class Segment:
         listed = self.manifest["objects"]
         try:
             for path, (_, digest) in listed.items():
+                if self.fetch:
+                    self.fetch(self, path.partition("/")[0])
                 self._check_size(path)
                 with open(self.folder / path, "rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:

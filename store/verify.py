@@ -13,6 +13,7 @@ from store.collection import Collection, check_name, some
 from store.errors import BBError
 from store.labels import LabelTable
 from store.layout import Malformed, is_digest, plain_size, read_space
+from store.mirror import ALL
 from store.rows import RowIndex
 from store.runs import read_run
 from store.segment import Segment
@@ -59,6 +60,8 @@ class Findings:
 def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: None) -> Findings:
     """Reads all of a store. `progress` is told how many segments are done. Changes nothing; see `repair`."""
     found = Findings()
+    if store.source:
+        found.faults += [Fault(str(error)) for error in store.source.need_sound(ALL)]
     collections = list(_collections(store, found))
     listed = _Listed.of(collections)
     for folder in _folders(store.root / "spaces", "*/zarr.json"):
@@ -68,7 +71,8 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
             found.faults.append(Fault(str(error)))
             continue
         found.spaces += 1
-        _check_space(folder, space, listed, store.revoked(), found, progress)
+        fetch = store.source.array if store.source else None
+        _check_space(folder, space, listed, store.revoked(), found, progress, fetch)
         _check_adopted(folder, space, found)
     _check_runs(store, found)
     _check_labels(store, found)
@@ -90,12 +94,13 @@ def _check_space(
     revoked: Container[str],
     found: Findings,
     progress: Callable[[int], None],
+    fetch: Callable[[Segment, str], None] | None,
 ) -> None:
     good: list[Segment] = []
     bad: list[tuple[Path, str]] = []
     for place in _folders(folder / "segments", "*/zarr.json"):
         try:
-            segment = Segment.open(place, space)
+            segment = Segment.open(place, space, fetch)
             segment.check_digests()
             _check_rows(segment, space)
             found.faults += _check_ids(segment, listed)

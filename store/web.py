@@ -29,7 +29,7 @@ class Web:
 
         options: Any = client_options(patience, url)
         options["allow_http"] = urlsplit(url).scheme == "http"  # it says so itself
-        retries: Any = retry_config()
+        retries: Any = retry_config(patience)
         return cls(url, Client(url, HTTPStore(f"{url}/", client_options=options, retry_config=retries), patience))
 
     def list(self, prefix: str = "") -> Iterator[Object]:

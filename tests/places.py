@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from store.errors import BBError, UsageError
+from store.folder import Folder
 from store.index import INDEX, build, read_index, write_index
 from store.paths import Part, locate, published
 from store.place import Parcel
@@ -151,3 +152,14 @@ class ReadOnlyPlace:
             place.publish([collection()])
         with pytest.raises(UsageError, match="can only be read"):
             place.replace(INDEX, b"{}")
+
+
+def copy(root, place):
+    """Lays all that a local store has published into a place, as plainly as can be."""
+    folder = Folder(root)
+    parcels = [
+        Parcel(part, {file: root / part.at(file) for file in files})
+        for part, files in published(item.path for item in folder.list()).items()
+    ]
+    for start in range(0, len(parcels), place.at_once):
+        place.publish(parcels[start : start + place.at_once])

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -85,7 +86,7 @@ class Proxy:
         with self._lock:
             number = len(self.asked)
             self.asked.append(request)
-        body = _body(handler)
+        body = body_of(handler)
         fault = self.rule(request, number) or Fault()
         time.sleep(fault.stall)
         if fault.refuse:
@@ -134,7 +135,7 @@ class Proxy:
             connection.close()
 
 
-def _body(handler: BaseHTTPRequestHandler) -> bytes:
+def body_of(handler: BaseHTTPRequestHandler) -> bytes:
     if handler.headers["Expect"] == "100-continue":
         handler.send_response_only(100)
         handler.end_headers()
@@ -159,7 +160,7 @@ def _hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 
 @contextmanager
-def serving(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def serving(handle: Callable[[BaseHTTPRequestHandler], None], context: ssl.SSLContext | None = None) -> Iterator[str]:
     """Runs an HTTP/1.1 server in a thread, `handle` called for requests of every method; yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -185,10 +186,12 @@ def serving(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
@@ -212,7 +215,7 @@ def static(folder: Path, *, ranges: bool = True) -> Callable[[BaseHTTPRequestHan
             handler.send_response(404 if handler.command in ("GET", "HEAD") else 405)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
-            _body(handler)
+            body_of(handler)
             return
         size, asked = file.stat().st_size, handler.headers["Range"]
         start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked and ranges else 0
@@ -301,7 +304,7 @@ def rclone(folder: Path) -> Iterator[str]:
     port = free_port()
     command = [find_rclone() or "rclone", "serve", "s3", f":local:{folder}", "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", os.devnull, "--vfs-cache-mode", "off"]
-    command += ["--dir-cache-time", "0s", "--cache-dir", str(folder.parent / "rclone-cache")]
+    command += ["--cache-dir", str(folder.parent / "rclone-cache")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         for _ in range(600):
@@ -313,7 +316,7 @@ def rclone(folder: Path) -> Iterator[str]:
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.kill()  # asked politely, it takes five seconds
         process.wait(10)
         process.stderr.close()
 

@@ -255,6 +255,7 @@ def test_bad_licences_are_named(call, own_place, content, message):
 
 def test_a_licence_needs_no_folder(call, own_place):
     settings(own_place)
+    Store.create("features.bb")
     status, _, err = call("probe", "newt")
     assert status == 2 and "where are the labels of newt? Give --data newt=DIR" in err
     status, _, err = call("extract", "--ckpt", VIT)
