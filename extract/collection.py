@@ -70,12 +70,16 @@ class HashMemory:
     database: sqlite3.Connection
 
     @classmethod
-    def open(cls, path: Path | None) -> "HashMemory":
-        """Opens or makes the memory; None, or a place that can't be written, gives one that forgets."""
+    def open(cls, path: Path | None, *, read_only: bool = False) -> "HashMemory":
+        """Opens or makes the memory; None, or a place that can't be written, gives one that forgets.
+
+        read_only  takes what is remembered and adds nothing, not even the file
+        """
         try:
-            if path:
+            if path and not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(path or ":memory:", timeout=30, check_same_thread=False)
+            where = f"{path.absolute().as_uri()}?mode=ro" if path and read_only else str(path or ":memory:")
+            database = sqlite3.connect(where, timeout=30, check_same_thread=False, uri=read_only)
             database.execute("CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stat TEXT, entry TEXT)")
         except (OSError, sqlite3.Error):
             database = sqlite3.connect(":memory:", check_same_thread=False)

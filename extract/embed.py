@@ -18,7 +18,7 @@ from store import BBError, Entry, FeatureSpace, SegmentWriter, Store
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store lacks of a collection.
+    """What a store lacks of a collection; all of it, where there is no store yet.
 
     wanted   one entry per image (by bytes) that at least one of the spaces lacks
     present  how many entries are there already
@@ -28,12 +28,12 @@ class Plan:
     present: int
 
     @classmethod
-    def make(cls, store: Store, spaces: Spaces, entries: Iterable[Entry]) -> "Plan":
+    def make(cls, store: Store | None, spaces: Spaces, entries: Iterable[Entry]) -> "Plan":
         entries = list(entries)
         absent = np.zeros(len(entries), dtype=bool)
-        keys = _keys(entries)
+        keys = keys_of(entries)
         for space in spaces:
-            absent |= ~store.has(space, keys)
+            absent |= True if store is None else ~store.has(space, keys)
         lacking = [entry for entry, gone in zip(entries, absent, strict=True) if gone]
         wanted = {entry.image_sha256: entry for entry in reversed(lacking)}  # of copies, the first ID
         return cls(list(reversed(wanted.values())), len(entries) - len(lacking))
@@ -77,7 +77,7 @@ def embed(
     transform = extractor.backbone.make_img_transform()
     loaded = load_images(lacking, scan.files, transform, ahead=2 * encoder.size + 8)
     try:
-        for batch in _batches(loaded, encoder):
+        for batch in batches(loaded, encoder):
             good = [image for image in batch if image.pixels is not None]
             outcome.failed |= {image.entry.image_id: image.reason for image in batch if image.pixels is None}
             if good:
@@ -114,7 +114,7 @@ class _Lacking:
         self.refresh()
 
     def refresh(self) -> None:
-        keys = _keys(self.wanted)
+        keys = keys_of(self.wanted)
         for space in self.spaces:
             there = self.store.has(space, keys)
             self.absent[space.key] = {
@@ -128,7 +128,7 @@ class _Lacking:
                 yield entry
 
 
-def _batches(loaded: Iterable[Loaded], encoder: Encoder) -> Iterator[list[Loaded]]:
+def batches(loaded: Iterable[Loaded], encoder: Encoder) -> Iterator[list[Loaded]]:
     batch: list[Loaded] = []
     for image in loaded:
         batch.append(image)
@@ -153,7 +153,7 @@ def _write(
     for writer, rows in zip(writers, features, strict=False):
         if rows is None:
             raise BBError(f"the network gave no {writer.space.kind} features for a batch of {len(entries)} images.")
-        stored.append(_cast(rows, writer.space))
+        stored.append(to_stored(rows, writer.space))
         for i, reason in _faults(rows, stored[-1], writer.space.numerics["compute"]).items():
             usable[i] = False
             outcome.failed[entries[i].image_id] = reason
@@ -162,7 +162,7 @@ def _write(
         take = [i for i in np.flatnonzero(usable) if entries[i].image_sha256 in absent]
         closed = len(writer.published)
         writer.add(
-            _keys([entries[i] for i in take]),
+            keys_of([entries[i] for i in take]),
             [f"{collection}/{entries[i].image_id}" for i in take],
             rows[take],
         )
@@ -171,7 +171,8 @@ def _write(
     outcome.computed += int(usable.sum())
 
 
-def _cast(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> np.ndarray:
+def to_stored(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> Float[np.ndarray, "n ..."]:
+    """Rows in the dtype that a space stores; infinite where it can't hold them."""
     with np.errstate(over="ignore"):
         return rows.astype(space.dtype)
 
@@ -189,6 +190,6 @@ def _faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str
     return faults
 
 
-def _keys(entries: list[Entry]) -> np.ndarray:
+def keys_of(entries: list[Entry]) -> np.ndarray:
     """(n, 32) uint8 of the image digests."""
     return np.frombuffer(b"".join(entry.image_sha256 for entry in entries), dtype=np.uint8).reshape(-1, 32)

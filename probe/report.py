@@ -95,6 +95,7 @@ def boards(runs: Iterable[Run], tasks: str) -> list[Board]:
 
 def _board(tasks: str, collection: str, protocol: str, test_set: str, runs: list[Run]) -> Board:
     chosen, notes = _one_each(runs)
+    notes += _adopted_notes(chosen)
     cells: dict[tuple[str, str], dict[NTrain, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in chosen:
         cells[run.record["space"], _variant(run)][run.record["n_train"]].append(run)
@@ -137,6 +138,20 @@ def _one_each(runs: list[Run]) -> tuple[list[Run], list[str]]:
                 f"disagree; the newest, {short(same[-1].run_id)}, is shown"
             )
     return chosen, notes
+
+
+def _adopted_notes(runs: list[Run]) -> list[str]:
+    """Which backbones were scored on rows that another version of the code made."""
+    adopted: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run in runs:
+        older = run.record.get("adopted")
+        adopted[_name(run), str(run.record["space"])] |= set(map(str, older)) if isinstance(older, list) else set()
+    return [
+        f"{name}: rows of space {', '.join(map(short, sorted(older)))}, of other code, serve in {short(space)}, which "
+        f"adopted them (`bb store info {short(space)}`)"
+        for (name, space), older in sorted(adopted.items())
+        if older
+    ]
 
 
 def _cells(groups: dict[tuple[Any, ...], tuple[Run, ...]]) -> dict[tuple[Any, ...], Cell]:

@@ -145,6 +145,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "test_set": digest_of(_test_set(inputs.labels)),
         "candidates": candidates_of(spec.classifier),
         "space": inputs.space.key,
+        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.labels.image_ids)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
@@ -232,7 +233,7 @@ def _seed(spec: Spec) -> int | None:
 def _extraction(inputs: Inputs) -> list[dict[str, Any]]:
     """Library versions and devices of the segments, each distinct set once."""
     distinct: list[dict[str, Any]] = []
-    origins = [origin for segment in inputs.store.segments(inputs.space) for origin in segment.origins]
+    origins = [origin for segment in inputs.store.readable(inputs.space) for origin in segment.origins]
     for origin in origins:
         facts = {key: value for key, value in sorted(origin.items()) if key != "made"}
         if facts not in distinct:

@@ -31,7 +31,7 @@ def choose_spaces(
         found = [space for space in spaces if backbone in names[space.key]]
         if any(backbone in names[space.key] for space in chosen):  # --space has decided which of its spaces
             continue
-        whole = [space for space in found if space.key in complete]
+        whole = _newest_code(store, [space for space in found if space.key in complete])
         if not found:
             raise UsageError(
                 f"{store.name} has no features of {backbone}. "
@@ -45,13 +45,24 @@ def choose_spaces(
             )
         chosen.append((whole or found)[0])
     if not backbones and not keys:
-        chosen = [space for space in spaces if space.key in complete and names[space.key]]
+        chosen = _newest_code(store, [space for space in spaces if space.key in complete and names[space.key]])
         if not chosen:
             raise UsageError(
                 f"no feature space of {store.name} has all {len(image_ids)} images of {collection.name}. "
                 f"See `bb store ls`; to fill one: bb extract --ckpt CKPT --data {collection.name}=DIR"
             )
     return list({space.key: space for space in chosen}.values())
+
+
+def _newest_code(store: Store, spaces: list[FeatureSpace]) -> list[FeatureSpace]:
+    """Without those that another one adopted, whose rows are read there; of a circle the lowest key stays."""
+    older = {space.key: {each.key for each in store.older(space)} for space in spaces}
+
+    def replaced(space: FeatureSpace) -> bool:
+        by = [key for key, adopted in older.items() if space.key in adopted]
+        return any(key not in older[space.key] or key < space.key for key in by)
+
+    return [space for space in spaces if not replaced(space)]
 
 
 def describe(space: FeatureSpace) -> str:

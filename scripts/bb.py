@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it, so that `bb --help` answers at
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -27,7 +28,11 @@ from rich.text import Text
 if TYPE_CHECKING:
     from extract.collection import Scan
     from extract.extractor import Extractor
+    from extract.forecast import Forecast
     from extract.name import BackboneName
+    from extract.recompute import Recomputed
+    from extract.sample import Images
+    from probe.newt import Labels as ProbeLabels
     from probe.report import Board
     from probe.run import Inputs, Spec
     from store import FeatureSpace, Store
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
 OWN_PACKAGES = ("extract", "probe", "store")
 NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
+SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 HERE = Path(__file__).resolve().parent
 SETTINGS = (
@@ -114,19 +120,23 @@ def _hidden_package() -> str | None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What bb.toml says: values for options by name, and the roots of collections."""
+    """What bb.toml says: values for options by name, the roots of collections, and the licences of their labels."""
 
     options: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Path] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls) -> "Settings":
         settings = cls()
         for path in _settings_files():
             nearer = cls._read(path)
-            settings = cls(settings.options | nearer.options, settings.data | nearer.data)
+            settings = cls(
+                settings.options | nearer.options, settings.data | nearer.data, settings.licences | nearer.licences
+            )
         pairs = [text.partition("=") for text in os.environ.get("BB_DATA", "").split(os.pathsep) if text]
-        return cls(settings.options, settings.data | {name: Path(root).expanduser() for name, _, root in pairs})
+        data = settings.data | {name: Path(root).expanduser() for name, _, root in pairs}
+        return cls(settings.options, data, settings.licences)
 
     @classmethod
     def _read(cls, path: Path) -> "Settings":
@@ -157,12 +167,21 @@ class Settings:
         for option, value in content.items():
             if not all(isinstance(part, str | int) for part in (value if isinstance(value, list) else [value])):
                 raise UsageError(f"{path} sets {option} = {value!r}, which is neither text nor a whole number.")
-        roots = {}
+        roots, licences = {}, {}
         for name, entry in data.items():
-            if not isinstance(entry, dict) or not isinstance(entry.get("root"), str):
+            root, licence = (entry.get("root"), entry.get("licence")) if isinstance(entry, dict) else (None, None)
+            if not isinstance(root, str) and (root is not None or licence is None):
                 raise UsageError(f'{path}: [data.{name}] needs a line root = "/folder/of/images".')
-            roots[name] = path.parent / Path(entry["root"]).expanduser()
-        return cls(content, roots)
+            if licence is not None and not (isinstance(licence, str) and SPDX.fullmatch(licence)):
+                raise UsageError(
+                    f"{path}: [data.{name}] sets licence = {licence!r}, which is no SPDX identifier: "
+                    f'write licence = "CC-BY-4.0", say (https://spdx.org/licenses).'
+                )
+            if root is not None:
+                roots[name] = path.parent / Path(root).expanduser()
+            if licence is not None:
+                licences[name] = licence
+        return cls(content, roots, licences)
 
 
 def _settings_files() -> list[Path]:
@@ -440,6 +459,7 @@ class ExtractOptions:
     patch: bool = False
     limit: int | None = None
     strict: bool = False
+    adopt: str = "auto"
 
 
 @app.command("extract")
@@ -462,10 +482,18 @@ def extract_verb(
     patch: Annotated[bool, typer.Option("--patch", help="Store patch features too, in a space of their own.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed only the first N images, for a try.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that can't be embedded.")] = False,
+    adopt: Annotated[
+        str,
+        typer.Option(help="auto: take over rows of a space that differs in the code alone, if a sample agrees; never."),
+    ] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Embed the images that the store lacks."""
     from store import UsageError
+
+    if adopt not in ("auto", "never"):
+        raise UsageError(f"--adopt {adopt} is unknown: choose auto or never.")
 
     collections = parse_data(data, ctx.obj)
     nowhere = [name for name, root in collections.items() if root is None]
@@ -495,8 +523,15 @@ def extract_verb(
         found[collection] = find_images(root or Path())
     for backbone in names:
         check_known(backbone)
-    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict)
-    summaries = extract_all(open_store(store, create=True), names, found, options)
+    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt)
+    if dry_run:
+        show_forecasts(store, names, found, options, json_=json_)
+        return
+    opened = open_store(store, create=True)
+    if limit is None:
+        for collection, root in collections.items():
+            _share_labels(opened, collection, (root or Path()) / NEWT_LABELS, ctx.obj)
+    summaries = extract_all(opened, names, found, options)
     if json_:
         show_json(summaries)
     else:
@@ -510,19 +545,25 @@ def extract_all(
     store: "Store", names: "list[BackboneName]", found: dict[str, dict[str, Path]], options: ExtractOptions
 ) -> list[dict[str, Any]]:
     """Embeds collections (image ID → file) with backbones, one after the other; a summary of each pair."""
+    from extract.adopt import adopt
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.extractor import Extractor
+    from extract.sample import Images
 
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     batch_size = parse_batch_size(options.batch_size)
     scans = {name: _scan(store, name, files, options.limit) for name, files in found.items()}
+    images = Images.of(scans)
     for name in names:
         _announce_download(name)
     summaries: list[dict[str, Any]] = []
     for name in names:
         warn(f"loading {name}")
         extractor = Extractor.load(name, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile)
+        if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
+            for trial in adopt(store, extractor, images):
+                warn(f"{name}: {trial.words()}")
         for collection, scan in scans.items():
             with gentle_stop() as stop:
                 summary = _extract_one(store, extractor, collection, scan, options.strict, stop)
@@ -537,24 +578,91 @@ def extract_all(
 
 def _scan(store: "Store", name: str, files: dict[str, Path], limit: int | None) -> "Scan":
     """Hashes a collection, and publishes the version unless only a part is looked at."""
+    from store import Collection
+
+    found = hash_files(name, files, limit)
+    if limit is None:
+        store.put_collection(Collection.from_entries(name, found.entries))
+    else:
+        warn(f"{name}: the first {len(found.files)} images only, so no version of the collection is recorded")
+    return found
+
+
+def hash_files(name: str, files: dict[str, Path], limit: int | None = None, *, read_only: bool = False) -> "Scan":
+    """What the files of a collection hash to; with `read_only`, nothing of it is remembered."""
     from itertools import islice
 
     from joblib import cpu_count
 
     from extract.collection import HashMemory, scan
-    from store import Collection
 
     files = dict(islice(files.items(), limit))
     with (
-        HashMemory.open(_cache_folder() / "hashes.sqlite") as memory,
+        HashMemory.open(_cache_folder() / "hashes.sqlite", read_only=read_only) as memory,
         Meter(f"hashing {name}", len(files), "images") as meter,
     ):
-        found = scan(files, memory, threads=cpu_count(), progress=meter)
-    if limit is None:
-        store.put_collection(Collection.from_entries(name, found.entries))
-    else:
-        warn(f"{name}: the first {len(files)} images only, so no version of the collection is recorded")
-    return found
+        return scan(files, memory, threads=cpu_count(), progress=meter)
+
+
+def show_forecasts(
+    place: str,
+    names: "list[BackboneName]",
+    found: dict[str, dict[str, Path]],
+    options: ExtractOptions,
+    *,
+    json_: bool,
+) -> None:
+    """`bb extract --dry-run`."""
+    from dataclasses import asdict
+
+    from extract.device import Numerics
+    from extract.forecast import forecast
+
+    store = open_store(place) if local_folder(place).exists() else None
+    numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    scans = {name: hash_files(name, files, options.limit, read_only=True) for name, files in found.items()}
+    adopting = options.adopt == "auto" and options.limit is None
+    told: list[Forecast] = []
+    for name in names:
+        warn(f"looking at {name}")
+        told += forecast(store, name, numerics, scans, patch=options.patch, adopt=adopting)
+    if json_:
+        show_json([asdict(each) for each in told])
+        return
+    for each in told:
+        say(*_forecast_lines(each))
+    say("this was a dry run: nothing was written")
+
+
+def _forecast_lines(told: "Forecast") -> Iterator[str]:
+    from store.space import short
+
+    what = f"{told.backbone} on {told.collection}"
+    if told.missing is None:
+        size = "weights of unknown size" if told.download is None else f"{size_text(told.download)} of weights"
+        yield f"{what}: {size} to download; they decide the feature space, so what is there is known only then"
+        for known in told.known:
+            yield (
+                f"  of this name the store has space {short(known['space'])} ({known['kind']}, {known['compute']} "
+                f"stored as {known['stored']}) with {known['images']} of {told.images} images"
+            )
+        return
+    yield (
+        f"{what}: {told.present} of {told.images} images are there, {told.missing} to compute, "
+        f"{size_text(told.store_bytes or 0)} to store, nothing to download; space {', '.join(map(short, told.spaces))}"
+    )
+    for miss in told.nearest:
+        if miss["nearest"] is None:
+            yield f"  the store lacks space {short(miss['space'])}, and has no space of {miss['kind']} features"
+            continue
+        name = f"{short(miss['nearest'])} ({', '.join(miss['backbones']) or 'no rows'})"
+        yield f"  the store lacks space {short(miss['space'])}; the nearest is {name}, which differs in"
+        yield from (f"    {part}: {said}" for part, said in miss["differs"].items())
+    for trial in told.adopting:
+        yield (
+            f"  space {short(trial['older'])} differs from {short(trial['space'])} in the code alone: "
+            f"{trial['sample']} images would be embedded again, to see whether its rows serve for {trial['fills']}"
+        )
 
 
 def _announce_download(name: "BackboneName") -> None:
@@ -619,6 +727,7 @@ def _extract_one(
         "backbone": str(extractor.name),
         "collection": collection,
         "spaces": [space.key for space in extractor.spaces],
+        "adopted": sorted({older.key for space in extractor.spaces for older in store.older(space)}),
         "images": len(scan.files),
         "present": plan.present,
         "computed": outcome.computed,
@@ -641,6 +750,7 @@ def _extract_line(summary: dict[str, Any]) -> str:
         f"{summary['backbone']} on {summary['collection']}: {summary['present']} were there, "
         f"{summary['computed']} computed{rate}, {len(summary['failed'])} failed{stopped}; "
         f"space {', '.join(short(key) for key in summary['spaces'])} in {summary['store']}"
+        + (f"; rows adopted from space {', '.join(map(short, summary['adopted']))}" if summary["adopted"] else "")
     )
 
 
@@ -677,7 +787,10 @@ def probe_newt_verb(
         typer.Option("--data", help="The collection: NAME, NAME=DIR or NAME@DIGEST; newt if it is not said."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Labels in NeWT's columns; else DIR/newt2021_labels.csv.")
+        Path | None,
+        typer.Option(
+            "--labels", help="Labels in NeWT's columns; else DIR/newt2021_labels.csv, else the store's (@DIGEST)."
+        ),
     ] = None,
     protocol: Annotated[str, typer.Option(envvar="BB_PROTOCOL", help="biobench or newt2021.")] = "biobench",
     svm: Annotated[str, typer.Option(help="auto, linear or search.")] = "auto",
@@ -696,7 +809,6 @@ def probe_newt_verb(
     """Score stored features on NeWT's two-class tasks."""
     from extract.name import shared_name
     from probe.engine import choose
-    from probe.newt import read_labels
     from probe.protocol import parse_protocol
     from probe.run import Inputs, Spec
     from probe.sampling import parse_n_train
@@ -705,10 +817,10 @@ def probe_newt_verb(
     shots = [parse_n_train(part) for text in n_train or ["all"] for part in text.split(",")]
     backbones = [shared_name(name) for name in parse_names(ckpt)]
     ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
-    found_labels = read_labels(labels or _labels_file(name, root))
+    opened, runs_store = _open_to_probe(store, runs_to, cache_size)
+    found_labels = read_probe_labels(opened, name, root, labels, ctx.obj)
     if found_labels.note:
         warn(found_labels.note)
-    opened, runs_store = _open_to_probe(store, runs_to, cache_size)
     collection = opened.collection(name, found_labels.image_ids)
     spaces = choose_spaces(opened, collection, found_labels.image_ids, backbones=backbones, keys=space or [])
     chosen = parse_protocol(protocol)
@@ -787,16 +899,50 @@ def _run_line(run: "Run", fresh: bool) -> list[object]:
     ]  # fmt: skip
 
 
-def _labels_file(name: str, root: Path | None) -> Path:
+def read_probe_labels(
+    store: "Store", name: str, root: Path | None, given: Path | None, settings: Settings
+) -> "ProbeLabels":
+    """The labels of a collection: of the file given, of that in its folder, or of the store.
+
+    Those of a file are put into the store, where their licence allows it.
+    """
+    from probe.labels import find_labels, find_labels_by_digest, labels_of
+    from probe.newt import read_labels
     from store import UsageError
 
-    if root is None:
-        plain = name.partition("@")[0]
+    plain = name.partition("@")[0]
+    if given is not None and str(given).startswith("@"):
+        return labels_of(find_labels_by_digest(store, "newt", str(given)[1:]))
+    file = given or (root / NEWT_LABELS if root else None)
+    if given is None and (file is None or not file.exists()):
+        found = find_labels(store, "newt", plain)
+        if found:
+            warn(f"labels from the store: {found.words()}")
+            return labels_of(found)
+    if file is None:
         raise UsageError(
             f"where are the labels of {plain}? Give --data {plain}=DIR that holds {NEWT_LABELS}, or --labels FILE. "
             f"NeWT's come with: bb data download newt --to DIR"
         )
-    return root / NEWT_LABELS
+    labels = read_labels(file)
+    if not store.source:
+        _share_labels(store, plain, file, settings)
+    return labels
+
+
+def _share_labels(store: "Store", name: str, file: Path, settings: Settings) -> None:
+    """Puts a file of labels into the store, where their licence lets them be passed on; bad ones stop nothing else."""
+    from probe.newt import read_labels
+    from store import BBError
+    from store.labels import shareable
+
+    licence = settings.licences.get(name)
+    if licence is None or not shareable(licence) or not file.exists():
+        return
+    try:
+        store.put_labels("newt", read_labels(file).table, collection=name, licence=licence)
+    except BBError as error:
+        warn(f"the labels of {name} are not put into the store: {error}")
 
 
 # report
@@ -999,9 +1145,12 @@ def store_ls_verb(
         ],
         right=["rows", "segments", "size"],
     )  # fmt: skip
+    say(*(words for r in rows for words in _adopted_lines(r)))
     for name in opened.collection_names():
         for version in opened.collections(name):
             say(f"collection {name}@{short(version.digest)}: {len(version)} images")
+    for tasks in opened.label_families():
+        say(*(f"labels {tasks}@{short(table.digest)}: {table.words()}" for table in opened.labels(tasks)))
     say(*(f"{part.kind} {part.digest}: {why}" for part, why in _revoked_texts(opened).items()))
 
 
@@ -1034,6 +1183,7 @@ def store_info_verb(
     say(
         f"space {found.key}", f"  {', '.join(record['backbones'])}: {record['rows']} rows, {size_text(record['bytes'])}"
     )
+    say(*(f"  {words}" for words in _adopted_lines(record)))
     for name, value in found.record().items():
         say(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
     for part in segments:
@@ -1051,35 +1201,57 @@ def store_info_verb(
 
 @store_app.command("verify")
 def store_verify_verb(
+    ctx: typer.Context,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Move what is bad to STORE/aside/; nothing is deleted.")
     ] = False,
+    recompute: Annotated[
+        int | None,
+        typer.Option("--recompute", min=1, help="Embed N images of each space anew, here, and compare; needs --data."),
+    ] = None,
+    data: DataOption = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="With --recompute: only these spaces.")] = None,
+    sample_seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Which sample --recompute draws; a fresh one if it is not said.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --recompute: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="With --recompute: images in a batch.")] = "auto",
     json_: JsonOption = False,
 ) -> None:
     """Read all of the store and say what is wrong with it."""
     from dataclasses import asdict
 
+    from store import UsageError
     from store.signing import coverage
     from store.verify import repair as set_bad_aside
     from store.verify import verify
 
+    if recompute is None and (data or ckpt or space or sample_seed is not None):
+        raise UsageError("--data, --ckpt, --space and --seed say what --recompute N compares: give that, too.")
     opened = open_store(store, write=repair, cache_size=cache_size)
+    images = _images_to_recompute(opened, data, ctx.obj) if recompute is not None else None
     total = opened.count_segments()
     with Meter("verifying", total, "segments") as meter:
         found = verify(opened, progress=meter)
     if repair:
         set_bad_aside(opened, found)
+    compared: list[Recomputed] = []
+    if images is not None and recompute is not None:
+        seed = int.from_bytes(os.urandom(4)) if sample_seed is None else sample_seed
+        compared = recompute_all(opened, images, recompute, seed, ckpt, space, device, batch_size)
     if json_:
-        show_json(
-            {
-                **asdict(found),
-                "faults": [{**asdict(f), "bad": str(f.bad) if f.bad else None} for f in found.faults],
-                "signed": asdict(coverage(opened)) if found.signatures else None,
-                "revoked": {part.digest: why for part, why in _revoked_texts(opened).items()},
-            }
-        )
+        record = {
+            **asdict(found),
+            "faults": [{**asdict(f), "bad": str(f.bad) if f.bad else None} for f in found.faults],
+            "signed": asdict(coverage(opened)) if found.signatures else None,
+            "revoked": {part.digest: why for part, why in _revoked_texts(opened).items()},
+        }
+        if images is not None:
+            record |= {"seed": seed, "recompute": [each.record() for each in compared]}
+        show_json(record)
     else:
         if found.signatures:
             say(*_signed_texts(opened))
@@ -1089,13 +1261,76 @@ def store_verify_verb(
                 say(f"  moved to {found.moved[str(fault.bad)]}; to make it again: {fault.remedy}")
         say(
             f"checked {found.spaces} spaces, {found.segments} segments ({found.rows} rows, {found.replicates} of them "
-            f"replicates, {size_text(found.n_bytes)}), {found.collections} collections, {found.runs} runs: "
-            f"{len(found.faults)} faults"
+            f"replicates, {size_text(found.n_bytes)}), {found.collections} collections, "
+            + (f"{found.labels} label tables, " if found.labels else "")
+            + f"{found.runs} runs: {len(found.faults)} faults"
         )
+        say(*found.adopted)
         if any(fault.bad for fault in found.faults) and not repair:
             say("bb store verify --repair moves what is bad aside and says what to make again")
-    if found.faults:
+        if images is not None:
+            say(f"sample drawn with --seed {seed}")
+        for each in compared:
+            say(each.words(), *(f"  {fault}" for fault in each.faults), *(f"  note: {note}" for note in each.notes))
+    if found.faults or any(each.faults for each in compared):
         raise typer.Exit(1)
+
+
+def _images_to_recompute(opened: "Store", data: Sequence[str] | None, settings: Settings) -> "Images":
+    """The images at hand of the collections asked for; says which are not those that the store's collection lists."""
+    from store import UsageError
+
+    require_extract("bb store verify --recompute")
+    from extract.collection import find_images
+    from extract.recompute import changed
+    from extract.sample import Images
+    from store.collection import check_name, some
+
+    collections = parse_data(data, settings)
+    nowhere = [name for name, root in collections.items() if root is None]
+    if not collections or nowhere:
+        name = nowhere[0] if nowhere else "newt"
+        raise UsageError(f"--recompute embeds images, and where are they? Give --data {name}=DIR.")
+    scans = {}
+    for name, root in collections.items():
+        check_name(name)
+        scans[name] = hash_files(name, find_images(root or Path()))
+        if other := changed(opened, name, scans[name]):
+            warn(f"{len(other)} images at hand are others than the store's collection {name} lists: {some(other)}")
+        if not opened.collections(name):
+            warn(f"the store has no collection {name}: its rows are found by the images' bytes alone")
+    return Images.of(scans)
+
+
+def recompute_all(
+    opened: "Store",
+    images: "Images",
+    n: int,
+    seed: int,
+    ckpt: Sequence[str] | None,
+    keys: Sequence[str] | None,
+    device: str,
+    batch_size: str,
+) -> "list[Recomputed]":
+    """A sample of each space's images embedded anew. Raises BBError where no space has a row of any of them."""
+    from extract.device import Numerics
+    from extract.encoder import parse_batch_size
+    from extract.recompute import recompute
+    from store import BBError
+
+    Numerics.resolve(device)
+    size = parse_batch_size(batch_size)
+    spaces = [opened.space(key) for key in keys] if keys else opened.spaces()
+    found = recompute(
+        opened, images, spaces, n, seed=seed, names=parse_names(ckpt), device=device, batch_size=size, announce=warn
+    )
+    compared = list(found)
+    if not compared:
+        raise BBError(
+            f"none of the {len(images.entries)} images at hand has a row in the feature spaces of {opened.name} that "
+            f"are asked for: are they the images of this collection?"
+        )
+    return compared
 
 
 @store_app.command("index")
@@ -1211,12 +1446,32 @@ def store_why_verb(
     from store.space import short
     from store.why import compare, find_pairs
 
-    found = [compare(a, b) for a, b in find_pairs(open_store(store, cache_size=cache_size), spaces)]
+    opened = open_store(store, cache_size=cache_size)
+    found = [compare(a, b) for a, b in find_pairs(opened, spaces)]
+    adopted = [
+        [record.words() for one, other in ((c.a, c.b), (c.b, c.a)) for record in opened.adopted(one)
+         if record.older == other.key]
+        for c in found
+    ]  # fmt: skip
     if json_:
-        show_json([{"a": c.a.key, "b": c.b.key, "fields": c.fields} for c in found])
+        show_json(
+            [
+                {"a": c.a.key, "b": c.b.key, "fields": c.fields, "adopted": a}
+                for c, a in zip(found, adopted, strict=True)
+            ]
+        )
         return
-    for c in found:
+    for c, words in zip(found, adopted, strict=True):
         say(f"{short(c.a.key)} against {short(c.b.key)}", *(f"  {name}: {said}" for name, said in c.fields.items()))
+        say(*(f"  {said}" for said in words))
+
+
+def _adopted_lines(record: dict[str, Any]) -> Iterator[str]:
+    """What a space, as `_space_record` gives it, adopted, and how many of its rows are such."""
+    for number, adopted in enumerate(record["adopted"]):
+        yield adopted["words"] + (
+            f"; {record['adopted_rows']} rows of {record['rows']} are adopted" if number == 0 else ""
+        )
 
 
 GlobOption = Annotated[
@@ -1236,6 +1491,7 @@ TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How
 
 @store_app.command("push")
 def store_push_verb(
+    ctx: typer.Context,
     url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, hf://datasets/…")],
     ckpt: GlobOption = None,
     space: SpacesOption = None,
@@ -1248,6 +1504,7 @@ def store_push_verb(
 ) -> None:
     """Copy to another place what it lacks."""
     from store.index import write_index
+    from store.labels import unshared
     from store.plan import plan_push
     from store.selection import Selection
     from store.transfer import push
@@ -1255,6 +1512,9 @@ def store_push_verb(
 
     target, opened = open_place(url), open_store(store, write=True)
     selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
+    if not runs:
+        names = [text.partition("@")[0] for text in data or opened.collection_names()]
+        warn(*(f"note: {said}" for said in unshared(opened, names, ctx.obj.licences)))
     plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)
     transfer(plan, None if dry_run else push, jobs, json_, then=lambda: write_index(target))
 
@@ -1382,7 +1642,7 @@ def backbone_globs(ckpts: Sequence[str] | None) -> tuple[str, ...]:
 def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
     from store.trust import revoked_text
 
-    segments, revoked = opened.segments(space), opened.revoked()
+    segments, revoked, rows = opened.segments(space), opened.revoked(), opened.rows(space)
     return {
         "key": space.key,
         "backbones": opened.backbones(space),
@@ -1390,7 +1650,19 @@ def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
         "row_shape": list(space.row_shape),
         "compute": space.numerics["compute"],
         "stored": space.numerics["stored"],
-        "rows": len(opened.rows(space)),
+        "rows": len(rows),
+        "adopted": [
+            {
+                "space": record.older,
+                "words": record.words(),
+                "sample": len(record.sample),
+                "greatest_difference": record.greatest_difference,
+                "tolerance": record.tolerance,
+                "provenance": record.provenance,
+            }
+            for record in opened.adopted(space)
+        ],
+        "adopted_rows": int((rows.segment >= len(segments)).sum()),  # the index has its own segments first
         "segments": len(segments),
         "bytes": sum(segment.n_bytes for segment in segments),
         "revoked": {

@@ -27,14 +27,19 @@ warnings.filterwarnings("ignore", message="The least populated class")
 
 
 def read_features(store, run):
-    """Image ID → feature, through the collection's digests; of replicates the lowest segment's."""
+    """Image ID → feature, through the collection's digests; of replicates the lowest segment's.
+
+    Spaces that the run's space adopted come after its own rows, by key.
+    """
     (collection,) = Path(store).glob(f"collections/*/{run['collection']}.parquet")
     digest_of = dict(pl.read_parquet(collection).select("image_id", "image_sha256").iter_rows())
     by_digest = {}
-    segments = zarr.open_group(store, mode="r")[f"spaces/{run['space']}/segments"]
-    for _, segment in sorted(segments.groups(), reverse=True):
-        keys, features = segment["image_sha256"][:], segment["img_features"][:]
-        by_digest |= {key.tobytes(): feature for key, feature in zip(keys, features, strict=True)}
+    spaces = [run["space"], *run.get("adopted", [])]
+    for space in reversed([space for space in spaces if (Path(store) / "spaces" / space / "segments").is_dir()]):
+        segments = zarr.open_group(store, mode="r")[f"spaces/{space}/segments"]
+        for _, segment in sorted(segments.groups(), reverse=True):
+            keys, features = segment["image_sha256"][:], segment["img_features"][:]
+            by_digest |= {key.tobytes(): feature for key, feature in zip(keys, features, strict=True)}
     return {image_id: by_digest[digest] for image_id, digest in digest_of.items() if digest in by_digest}
 
 

@@ -29,7 +29,8 @@ class Garbage:
 def find_garbage(
     store: Store, *, unreferenced: bool = False, note: Callable[[str], None] = lambda text: None
 ) -> list[Garbage]:
-    """What may go. With `unreferenced` also feature spaces that no run in the store was made of.
+    """What may go. With `unreferenced` also feature spaces that no run in the store was made of,
+    nor of one that adopted them.
 
     `note` is told what is kept though its age can't be known. Raises BBError where a run can't be read: what it names
     would then be taken for unreferenced.
@@ -43,6 +44,7 @@ def find_garbage(
             found.append(Garbage(path, size_of(path), "index of a space that is gone"))
     if unreferenced:
         named = {run.record["space"] for run in store.runs()}
+        named |= {older.key for space in store.spaces() if space.key in named for older in store.older(space)}
         for space in store.spaces():
             if space.key not in named:
                 path = store.root / "spaces" / space.key

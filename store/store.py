@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Num, UInt8
 
+from store.adopted import Adopted, check_adopted, read_adopted
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
+from store.labels import LabelTable
 from store.layout import FORMAT, is_digest, read_space
 from store.publish import publish_file, publish_sealed
 from store.revoked import Revoked, Statements, read_folder
@@ -167,6 +169,10 @@ class Store:
             self._segments[space.key, digest] = Segment.open(folder, space, self.source.array if self.source else None)
         return self._segments[space.key, digest]
 
+    def readable(self, space: FeatureSpace) -> list[Segment]:
+        """The segments that a read of a space looks into, in order of precedence: its own, then those it adopted."""
+        return [segment for each in (space, *self.older(space)) for segment in self.segments(each)]
+
     def count_segments(self) -> int:
         """How many there are in all, revoked ones included."""
         if self.source:
@@ -175,7 +181,7 @@ class Store:
 
     def backbones(self, space: FeatureSpace) -> list[str]:
         """The names under which the rows of a space were extracted: provenance, so there may be several, or none."""
-        origins = [origin for segment in self.segments(space) for origin in segment.origins]
+        origins = [origin for segment in self.readable(space) for origin in segment.origins]
         return sorted({str(origin["backbone"]) for origin in origins if "backbone" in origin})
 
     def put_segment(
@@ -198,7 +204,14 @@ class Store:
         return publish_sealed(self.root, objects, seal, before=lambda target: self._put_local(target.name)).name
 
     def rows(self, space: FeatureSpace, *, afresh: bool = False) -> RowIndex:
-        """The index of all rows published so far; `afresh` reads it of all segments, whatever is remembered."""
+        """The index of all rows published so far; `afresh` reads it of all segments, whatever is remembered.
+
+        The space's own rows win over adopted ones, of those the lowest key's.
+        """
+        own, *adopted = [self._own_rows(each, afresh=afresh) for each in (space, *self.older(space))]
+        return RowIndex.join([own, *adopted]) if adopted else own
+
+    def _own_rows(self, space: FeatureSpace, *, afresh: bool) -> RowIndex:
         digests = self.segment_digests(space)
         if strangers := [name for name in digests if not is_digest(name)]:
             self._segment(space, strangers[0])  # which says what is wrong with it
@@ -254,6 +267,54 @@ class Store:
             self.source.arrays([rows.segments[i] for i in np.unique(rows.segment[position])], space.array)
         return rows.gather(position, space.array)
 
+    # Older spaces of other code, whose rows serve too
+
+    def put_adopted(self, adopted: Adopted, space: FeatureSpace) -> None:
+        """Publishes the record that rows of an older space serve in `space`. Raises BBError where it can't be so."""
+        check_adopted(adopted, space, self.space(adopted.older))
+        self._refuse_revoked("adopted record", adopted.digest)
+        self.put_space(space)
+        self._put_local(adopted.digest)
+        publish_file(self.root, adopted.raw, self.root / "spaces" / space.key / "adopted" / f"{adopted.digest}.json")
+
+    def adopted(self, space: FeatureSpace) -> list[Adopted]:
+        """The records of a space that are believed, not revoked, and whose older space is here, in order of digest.
+
+        `bb store verify` names the others.
+        """
+        believed = []
+        paths = sorted((self.root / "spaces" / space.key / "adopted").glob("*.json"))
+        revoked = self.revoked() if paths else {}
+        for path in paths:
+            if path.stem in revoked:
+                continue
+            try:
+                record = read_adopted(path)
+                older = self.root / "spaces" / record.older / "zarr.json"
+                if older.exists():
+                    check_adopted(record, space, read_space(older))
+                    believed.append(record)
+            except BBError:
+                continue
+        return believed
+
+    def older(self, space: FeatureSpace) -> list[FeatureSpace]:
+        """The spaces whose rows serve in `space`, adopted by it or by one of them, in order of key."""
+        found, ahead = {space.key: space}, [space]
+        while ahead:
+            for record in self.adopted(ahead.pop()):
+                if record.older not in found:
+                    found[record.older] = self.space(record.older)
+                    ahead.append(found[record.older])
+        return [found[key] for key in sorted(found.keys() - {space.key})]
+
+    def lenders(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
+        """Keys of the older spaces out of which a read of these images takes rows, sorted."""
+        rows = self.rows(space)
+        position = rows.find(digests)
+        segments = np.unique(rows.segment[position[position >= 0]])
+        return sorted({str(rows.segments[int(i)].manifest["space"]) for i in segments} - {space.key})
+
     # Collections
 
     def put_collection(self, collection: Collection) -> Collection:
@@ -307,6 +368,33 @@ class Store:
                 f"Choose one with --data {name}@DIGEST."
             )
         return whole[0]
+
+    # Labels
+
+    def put_labels(self, tasks: str, table: "pl.DataFrame", *, collection: str, licence: str) -> LabelTable:
+        """Publishes a task family's table on a collection; where the same is there already, returns that one.
+
+        Raises BBError where the licence does not allow it. See `LabelTable` for the columns.
+        """
+        self.require_writable()
+        made = LabelTable.from_table(tasks, table, collection=collection, licence=licence)
+        for version in self.labels(tasks):
+            if (version.collection, version.licence) == (collection, made.licence) and version.same_labels(made):
+                return version
+        self._refuse_revoked(f"labels {tasks}@", made.digest)
+        self._put_local(made.digest)
+        publish_file(self.root, made.parquet, self.root / "labels" / tasks / f"{made.digest}.parquet")
+        return made
+
+    def labels(self, tasks: str) -> list[LabelTable]:
+        """All label tables of a task family that are not revoked, in order of digest. BBError where one is damaged."""
+        check_name(tasks)
+        revoked = self.revoked()
+        files = sorted(f for f in (self.root / "labels" / tasks).glob("*.parquet") if f.stem not in revoked)
+        return [LabelTable.from_file(file) for file in files]
+
+    def label_families(self) -> list[str]:
+        return sorted({path.parent.name for path in (self.root / "labels").glob("*/*.parquet")})
 
     # Runs
 

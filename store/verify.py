@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
 
+from store.adopted import check_adopted, read_adopted
 from store.aside import set_aside
 from store.collection import Collection, check_name, some
 from store.errors import BBError
+from store.labels import LabelTable
 from store.layout import Malformed, is_digest, plain_size, read_space
 from store.mirror import ALL
 from store.rows import RowIndex
@@ -18,17 +19,8 @@ from store.runs import read_run
 from store.segment import Segment
 from store.space import FeatureSpace, short
 from store.store import Store
+from store.tolerance import relative_distance, tolerance_of
 
-# Largest relative distance |a - b| / max(|a|, |b|) of two rows of one image, by compute and stored dtype. Kernels of
-# other devices and library versions add in another order; storing float16 alone rounds by up to 2^-11.
-TOLERANCE = {
-    ("fp32", "float32"): 1e-3,
-    ("fp32", "float16"): 2e-3,
-    ("fp16", "float32"): 1e-2,
-    ("fp16", "float16"): 1e-2,
-    ("bf16", "float32"): 5e-2,
-    ("bf16", "float16"): 5e-2,
-}
 BLOCK_BYTES = 32 * 2**20
 
 
@@ -37,7 +29,8 @@ class Fault:
     """Something wrong.
 
     what    which thing, and what is wrong with it
-    bad     the segment, collection or run that is to be set aside; None where none is known to be the wrong one
+    bad     the segment, collection, run, label table or adopted record that is to be set aside; None where none is
+            known to be the wrong one
     remedy  what brings back what is lost with it
     """
 
@@ -57,6 +50,8 @@ class Findings:
     n_bytes: int = 0
     collections: int = 0
     runs: int = 0
+    labels: int = 0
+    adopted: list[str] = field(default_factory=list)
     signatures: int = 0
     faults: list[Fault] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
@@ -78,14 +73,16 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
         found.spaces += 1
         fetch = store.source.array if store.source else None
         _check_space(folder, space, listed, store.revoked(), found, progress, fetch)
+        _check_adopted(folder, space, found)
     _check_runs(store, found)
-    _check_singles(store, found)
+    _check_labels(store, found)
+    _check_heads(store, found)
     _check_signatures(store, found)
     return found
 
 
 def repair(store: Store, found: Findings) -> None:
-    """Sets aside every segment, collection and run that was found bad; `found.moved` says from where to where."""
+    """Sets aside what was found bad, whole; `found.moved` says from where to where."""
     for bad in {fault.bad: None for fault in found.faults if fault.bad is not None}:
         found.moved[str(bad)] = str(set_aside(store.root, bad))
 
@@ -119,6 +116,20 @@ def _check_space(
         remedy = f"bb extract --ckpt {names[0] if names else 'CKPT'} --data NAME=DIR"
         found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))
     _check_replicates([segment for segment in good if segment.digest not in revoked], space, found)
+
+
+def _check_adopted(folder: Path, space: FeatureSpace, found: Findings) -> None:
+    """Records that older rows serve here. One whose older space is elsewhere serves nothing, and harms nothing."""
+    for path in sorted((folder / "adopted").glob("*.json")):
+        try:
+            adopted = read_adopted(path)
+            older = folder.parent / adopted.older / "zarr.json"
+            if older.exists():
+                check_adopted(adopted, space, read_space(older))
+            found.adopted.append(adopted.words() + ("" if older.exists() else "; the older one is not here"))
+        except BBError as error:
+            remedy = "bb extract with the code that the space names"
+            found.faults.append(Fault(f"space {short(space.key)}: {error}", path, remedy))
 
 
 def _check_rows(segment: Segment, space: FeatureSpace) -> None:
@@ -170,7 +181,7 @@ def _check_ids(segment: Segment, listed: _Listed) -> Iterator[Fault]:
 def _check_replicates(segments: list[Segment], space: FeatureSpace, found: Findings) -> None:
     """Rows of one image in several segments, held against the one that is read."""
     index = RowIndex.build(segments)
-    tolerance = TOLERANCE.get((str(space.numerics["compute"]), space.numerics["stored"]), 1e-3)
+    tolerance = tolerance_of(space)
     for which, segment in enumerate(index.segments):
         position = index.find(np.asarray(segment.keys))
         elsewhere = np.flatnonzero(index.segment[position] != which)
@@ -190,14 +201,6 @@ def _check_replicates(segments: list[Segment], space: FeatureSpace, found: Findi
                         f"extracting into an empty store will show."
                     )
                 )
-
-
-def relative_distance(a: Num[np.ndarray, "n ..."], b: Num[np.ndarray, "n ..."]) -> Float[np.ndarray, " n"]:
-    """|a - b| / max(|a|, |b|) of each pair of rows, in float64; 0 where both are 0."""
-    flat_a, flat_b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
-    largest = np.maximum(np.linalg.norm(flat_a, axis=1), np.linalg.norm(flat_b, axis=1))
-    apart: Bool[np.ndarray, " n"] = largest > 0
-    return np.linalg.norm(flat_a - flat_b, axis=1) / np.where(apart, largest, 1.0)
 
 
 def _collections(store: Store, found: Findings) -> Iterator[Collection]:
@@ -226,17 +229,26 @@ def _check_runs(store: Store, found: Findings) -> None:
             found.faults.append(Fault(str(error), folder, "the `bb probe` that made it, with --force"))
 
 
-def _check_singles(store: Store, found: Findings) -> None:
-    """Label tables, heads and adopted records: each is named by the digest of its bytes."""
-    for pattern in ("labels/*/*.parquet", "heads/*.safetensors", "spaces/*/adopted/*.json"):
-        for path in sorted(store.root.glob(pattern)):
-            try:
-                plain_size(path.parent, path.name)
-                with open(path, "rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
-                        raise Malformed("it does not have the digest in its name")
-            except Malformed as fact:
-                found.faults.append(Fault(f"{path} is damaged: {fact}.", path, "copy it from another store"))
+def _check_labels(store: Store, found: Findings) -> None:
+    for path in sorted((store.root / "labels").glob("*/*.parquet")):
+        found.labels += 1
+        try:
+            check_name(path.parent.name)
+            LabelTable.from_file(path)
+        except BBError as error:
+            found.faults.append(Fault(str(error), path, "bb extract, or bb probe with --labels"))
+
+
+def _check_heads(store: Store, found: Findings) -> None:
+    """Each is named by the digest of its bytes."""
+    for path in sorted(store.root.glob("heads/*.safetensors")):
+        try:
+            plain_size(path.parent, path.name)
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
+                    raise Malformed("it does not have the digest in its name")
+        except Malformed as fact:
+            found.faults.append(Fault(f"{path} is damaged: {fact}.", path, "copy it from another store"))
 
 
 def _check_signatures(store: Store, found: Findings) -> None:

@@ -1,6 +1,6 @@
 """Why two feature spaces are two: every field that differs, in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -20,6 +20,11 @@ class Comparison:
     a: FeatureSpace
     b: FeatureSpace
     fields: dict[str, str]
+
+    @property
+    def differing(self) -> dict[str, str]:
+        """The fields that are not the same."""
+        return {name: said for name, said in self.fields.items() if said != "same"}
 
 
 def find_pairs(store: Store, words: list[str]) -> list[tuple[FeatureSpace, FeatureSpace]]:
@@ -49,6 +54,12 @@ def compare(a: FeatureSpace, b: FeatureSpace) -> Comparison:
         else:
             fields[name] = ", ".join(_differences(ours, theirs[name]))
     return Comparison(a, b, fields)
+
+
+def nearest(space: FeatureSpace, others: Iterable[FeatureSpace]) -> Comparison | None:
+    """The space of the same kind that differs in the fewest fields, those of the same weights before all others."""
+    found = [compare(space, other) for other in others if other.kind == space.kind]
+    return min(found, key=lambda c: (c.fields["weights"] != "same", len(c.differing), c.b.key), default=None)
 
 
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:

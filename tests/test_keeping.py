@@ -19,7 +19,8 @@ from store.canonical import sha256_hex
 from store.compact import compact
 from store.gc import find_garbage, remove_garbage
 from store.segment import encode_segment
-from store.verify import relative_distance, repair, verify
+from store.tolerance import relative_distance
+from store.verify import repair, verify
 from store.why import compare, find_pairs
 from tests.test_store import features, fill, images, run_record, space
 

@@ -17,6 +17,7 @@ FORBIDDEN = {
 HOMES = {"timm": {"extract"}, "open_clip": {"extract"}, "cuml": {"probe"}}
 TORCHLESS = (
     "import store, probe, store.fetch, store.writer, store.verify, store.compact, store.du, store.why, "
+    "store.adopted, store.labels, store.tolerance, probe.labels, "
     "store.filesystem, store.row_index, "
     "store.signing, store.trust, store.plan, store.transfer, store.url, store.index, "
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "

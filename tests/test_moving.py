@@ -19,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from store import BBError, Collection, Entry, Store, UsageError
+from store.adopted import Adopted
 from store.canonical import canonical_json, sha256_hex
 from store.compact import compact
 from store.folder import Folder
@@ -85,10 +86,8 @@ def template(tmp_path_factory):
     spread(made, A, newt, features(A, 12, seed=1), 2, "timm:tiny/untrained")
     spread(made, B, pics, features(B, 20, seed=2), 2, "open_clip:ViT-S/x")
     spread(made, OLD, newt, features(OLD, 12, seed=3), 1, "timm:old")
-    lay_named(made.root, f"spaces/{A.key}/adopted", canonical_json({"space": OLD.key}), ".json")
-    lay_named(
-        made.root, "labels/newt", parquet(labels_table(NEWT.table["image_id"].to_list()), folder / "l"), ".parquet"
-    )
+    made.put_adopted(Adopted(OLD.key, A.key, (OLD.code, A.code), ("a" * 64,), 0.0, 1e-3, {}), A)
+    made.put_labels("newt", labels_table(NEWT.table["image_id"].to_list()), collection="newt", licence="MIT")
     lay_named(made.root, "heads", b"a head", ".safetensors")
     lay_named(made.root, "signatures", sign_items(KEY, [Item("head", "", sha256_hex(b"a head"))]), ".json")
     table = pl.DataFrame({"task": ["t"], "image_id": ["a"], "y": [1]})

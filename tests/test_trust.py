@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import BBError, Store, UsageError
+from store.adopted import Adopted
 from store.aside import set_aside
 from store.canonical import canonical_json, sha256_hex
 from store.compact import compact
@@ -45,6 +46,7 @@ from store.trust import Trust, acceptance
 from store.verify import verify
 from tests.test_hostile import NASTY, paths_in, replaced
 from tests.test_keeping import put, read, segments, spread
+from tests.test_run import labels as newt_labels
 from tests.test_store import features, images, run_record, space
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -305,12 +307,13 @@ def test_a_damaged_list_of_trusted_keys_is_refused(tmp_path, content):
 def test_a_signature_lists_all_that_lies_in_the_store_and_nothing_else(store, tmp_path):
     (store.root / "tmp").mkdir(exist_ok=True)
     (store.root / "tmp" / "x.json").write_text("{}")
-    for top in ("heads", "labels/newt", f"spaces/{space().key}/adopted"):
+    for top in ("heads", f"spaces/{space().key}/adopted"):
         (store.root / top).mkdir(parents=True)
-    head, labels, adopted = b"head", b"labels", b"{}"
+    head, labels = b"head", store.put_labels("newt", newt_labels().table, collection="pics", licence="MIT")
     (store.root / "heads" / f"{sha256_hex(head)}.safetensors").write_bytes(head)
-    (store.root / "labels" / "newt" / f"{sha256_hex(labels)}.parquet").write_bytes(labels)
-    (store.root / "spaces" / space().key / "adopted" / f"{sha256_hex(adopted)}.json").write_bytes(adopted)
+    older = space(code="9" * 40)
+    adopted = Adopted(older.key, space().key, (older.code, space().code), ("a" * 64,), 0.0, 1e-3, {})
+    (store.root / "spaces" / space().key / "adopted" / f"{adopted.digest}.json").write_bytes(adopted.raw)
     set_aside(store.root, segments(store)[0])
     (path,), parts = sign(store, A)
     assert path.stem == sha256_hex(path.read_bytes())
@@ -323,9 +326,9 @@ def test_a_signature_lists_all_that_lies_in_the_store_and_nothing_else(store, tm
         "signer": "Lab A",
         "public_key": A.public,
         "segments": {space().key: digests(store)},
-        "adopted": {space().key: [sha256_hex(adopted)]},
+        "adopted": {space().key: [adopted.digest]},
         "collections": {"pics": [images(20).digest]},
-        "labels": {"newt": [sha256_hex(labels)]},
+        "labels": {"newt": [labels.digest]},
         "runs": {run.run_id: [run.digest]},
         "heads": [sha256_hex(head)],
     }
@@ -369,6 +372,19 @@ def test_a_damaged_store_is_not_signed(call, store):
     assert not (store.root / "signatures").exists()
 
 
+def test_revoked_labels_and_adopted_records_are_not_read(store):
+    newer = space(code="9" * 40)
+    labels = store.put_labels("newt", newt_labels().table, collection="pics", licence="MIT")
+    adopted = Adopted(space().key, newer.key, (space().code, newer.code), ("a" * 64,), 0.0, 1e-3, {})
+    store.put_adopted(adopted, newer)
+    mine = replace(store, trusted={A.public: "A"})
+    assert len(mine.labels("newt")) == len(mine.older(newer)) == 1
+    revoke(mine, A, [labels.digest, adopted.digest])
+    assert mine.labels("newt") == mine.older(newer) == []
+    with pytest.raises(BBError, match="is revoked and would not be read"):
+        mine.put_adopted(adopted, newer)
+
+
 def test_label_tables_heads_and_adopted_records_are_verified(store):
     for path in (
         f"heads/{'1' * 64}.safetensors",
@@ -379,7 +395,7 @@ def test_label_tables_heads_and_adopted_records_are_verified(store):
         (store.root / path).write_bytes(b"x")
     found = verify(store)
     assert len(found.faults) == 3
-    assert all("is damaged: it does not have the digest in its name" in fault.what for fault in found.faults)
+    assert all("does not have the digest in its name" in fault.what for fault in found.faults)
 
 
 def test_what_verify_does_not_reach_is_not_signed(store):

@@ -1,0 +1,102 @@
+"""What an extraction would do, told without doing it: nothing is written, downloaded or computed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from extract.adopt import SAMPLE, candidates
+from extract.collection import Scan
+from extract.device import Numerics
+from extract.embed import Plan
+from extract.extractor import Extractor
+from extract.hub import download_bytes
+from extract.name import BackboneName, shared_name
+from extract.sample import Images
+from store import FeatureSpace, Store
+from store.why import nearest
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One backbone on one collection.
+
+    download  bytes of weights to fetch, 0 where none, None where their number can't be told
+    spaces    keys of the feature spaces; none while the weights, which decide them, are not here
+    present, missing, store_bytes     None likewise
+    nearest   for each space that the store lacks, the key of the nearest one it has ("nearest", null where there is
+              none of its kind), and the fields in which that differs from it, in words ("differs")
+    adopting  older spaces of other code that would be tried: how many missing images each fills, how many are compared
+    known     while the weights are not here: the store's spaces of this name, with the images that each holds
+    """
+
+    backbone: str
+    collection: str
+    images: int
+    download: int | None
+    spaces: list[str] = field(default_factory=list)
+    present: int | None = None
+    missing: int | None = None
+    store_bytes: int | None = None
+    nearest: list[dict[str, Any]] = field(default_factory=list)
+    adopting: list[dict[str, Any]] = field(default_factory=list)
+    known: list[dict[str, Any]] = field(default_factory=list)
+
+
+def forecast(
+    store: Store | None, name: BackboneName, numerics: Numerics, scans: Mapping[str, Scan], *, patch: bool, adopt: bool
+) -> Iterator[Forecast]:
+    """Of one backbone, for each collection. `store` is None where there is none yet.
+
+    Weights that are here are loaded, since they are part of what a feature space is.
+    """
+    download = download_bytes(name)
+    if download != 0:
+        for collection, scan in scans.items():
+            known = _known(store, name, Images.of({collection: scan}))
+            yield Forecast(str(name), collection, len(scan.files), download, known=known)
+        return
+    spaces = Extractor.load(name, numerics, patch=patch, batch_size=None, compile=False).spaces
+    everything = Images.of(scans)
+    there = {space.key for space in store.spaces()} if store else set()
+    adopting = [trial for space in spaces for trial in _adopting(store, space, everything)] if store and adopt else []
+    for collection, scan in scans.items():
+        plan = Plan.make(store, spaces, scan.entries)
+        yield Forecast(
+            str(name),
+            collection,
+            len(scan.files),
+            download,
+            [space.key for space in spaces],
+            plan.present,
+            len(plan.wanted),
+            plan.store_bytes(spaces),
+            [_nearest(store, space) for space in spaces if space.key not in there],
+            adopting,
+        )
+
+
+def _nearest(store: Store | None, space: FeatureSpace) -> dict[str, Any]:
+    found = nearest(space, store.spaces() if store else [])
+    return {
+        "space": space.key,
+        "kind": space.kind,
+        "nearest": found.b.key if found else None,
+        "backbones": store.backbones(found.b) if store and found else [],
+        "differs": found.differing if found else {},
+    }
+
+
+def _adopting(store: Store, space: FeatureSpace, images: Images) -> Iterator[dict[str, Any]]:
+    for older, fills in candidates(store, space, images):
+        sample = min(SAMPLE, len(images.held(store, older)))
+        yield {"space": space.key, "older": older.key, "fills": fills, "sample": sample}
+
+
+def _known(store: Store | None, name: BackboneName, images: Images) -> list[dict[str, Any]]:
+    if store is None:
+        return []
+    return [
+        {"space": space.key, "kind": space.kind, **space.numerics, "images": len(images.held(store, space))}
+        for space in store.spaces()
+        if shared_name(name) in store.backbones(space)
+    ]
