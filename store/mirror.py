@@ -21,19 +21,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store.canonical import digest_of, sha256_hex
+from store.canonical import sha256_hex
 from store.errors import BBError, UsageError
-from store.layout import MAX_JSON_BYTES, Malformed, read_json
-from store.paths import Kind, Part, locate, published
+from store.holdings import MAX_RUN_BYTES, Holdings
+from store.layout import MAX_JSON_BYTES, Malformed, parse_space
+from store.paths import Kind, Part, locate
 from store.place import Place
+from store.runs import TABLES, parse_run
 from store.segment import Segment
 
 DEFAULT_SIZE = 10 * 10**9
-MAX_TABLE_BYTES = 2**30
+MAX_TABLE_BYTES = 2**30  # which is taken into memory
 THREADS = 16
 DAY = 86400.0  # seconds
 TAMPERED = "so it is damaged or was tampered with, and is not used. Its owner finds all such with `bb store verify`."
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_CHUNK = re.compile(r"/c/0(?:/0)*$")  # of an array, of which alone the cache may be short
 # What every reader may want and what is small; the other kinds come when they are asked for.
 SMALL: tuple[Kind, ...] = ("space", "adopted", "labels", "signature")
 ALL: tuple[Kind, ...] = (*SMALL, "segment", "collection", "run", "head")
@@ -89,9 +92,9 @@ class Mirror:
             raise BBError(
                 f"there is no store at {place.url}: `bb store push` lays one there, --store names another."
             ) from None
-        sizes = {item.path: item.size for item in place.list() if locate(item.path)}
+        listed = Holdings.of(place)
         mirror.parts = {
-            part: {file: sizes[part.at(file)] for file in files} for part, files in published(sizes).items()
+            part: {file: listed.sizes[part.at(file)] for file in files} for part, files in listed.parts.items()
         }
         with mirror._on_disk():
             mirror._lay("zarr.json", marker, anew=True)
@@ -168,19 +171,20 @@ class Mirror:
 
     def _bring(self, part: Part) -> None:
         """The small files of a part, its marker last."""
-        beside = [] if part.kind == "segment" else [file for file in self.parts[part] if file != part.marker]
         if (self.root / part.path).is_file():
             return
-        marker = self._read(part, part.marker)
-        laid = {file: self._read(part, file) for file in beside} | {part.marker: marker}
-        if (wrong := _wrong(part, laid)) is not None:
-            raise Unsound(f"{self.url}/{part.at(wrong)} does not have the digest that it should have, {TAMPERED}")
+        beside = TABLES if part.kind == "run" else ()
+        files = {file: self._read(part, file) for file in (*beside, part.marker)}
+        try:
+            _check(part, files)
+        except Malformed as fact:
+            raise Unsound(f"{self.url}/{part.path}: {fact}, {TAMPERED}") from None
         with self._on_disk():
-            for file, data in laid.items():
+            for file, data in files.items():
                 self._lay(part.at(file), data)
 
     def _read(self, part: Part, file: str) -> bytes:
-        most = MAX_JSON_BYTES if file.endswith(".json") else MAX_TABLE_BYTES
+        most = MAX_RUN_BYTES if file == "run.json" else MAX_JSON_BYTES if file.endswith(".json") else MAX_TABLE_BYTES
         try:
             return self.place.read(part.at(file), most)
         except FileNotFoundError:
@@ -270,7 +274,7 @@ class Mirror:
                 # Down to nine tenths, so that not every array that comes makes all files be looked at again.
                 if self._held + coming <= self.most * 9 // 10:
                     break
-                if "/c/" in path.as_posix():
+                if _CHUNK.search(path.as_posix()):
                     path.unlink(missing_ok=True)
                     self._held -= size
 
@@ -286,19 +290,17 @@ class Mirror:
             raise
 
 
-def _wrong(part: Part, files: dict[str, bytes]) -> str | None:
-    """The file of a part whose bytes are not those that its name, or the marker, gives the digest of."""
+def _check(part: Part, files: dict[str, bytes]) -> None:
+    """Raises Malformed where a part's bytes are not those that its name, or its marker, gives the digest of."""
     marker = files[part.marker]
-    try:
-        if part.kind == "space":  # named by the digest of the feature space in it, and not of its bytes
-            found = digest_of(read_json(marker)["attributes"]["bb"]["space"])
-        else:
-            found = sha256_hex(marker)
-        listed = read_json(marker)["digests"] if part.kind == "run" and found == part.digest else {}
-        beside = [file for file, digest in listed.items() if file in files and sha256_hex(files[file]) != digest]
-    except (Malformed, KeyError, TypeError, AttributeError, ValueError, RecursionError):
-        return part.marker
-    return part.marker if found != part.digest else (beside or [None])[0]
+    if part.kind == "space":
+        parse_space(part.digest, marker)
+    elif part.kind == "run":
+        digests = parse_run(marker, part.owner, part.digest)["digests"]
+        if wrong := [table for table in TABLES if sha256_hex(files[table]) != digests[table]]:
+            raise Malformed(f"its {wrong[0]} does not have the digest in its run.json")
+    elif sha256_hex(marker) != part.digest:
+        raise Malformed("it does not have the digest in its name")
 
 
 def _files(folder: Path) -> Iterator[Path]:

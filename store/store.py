@@ -129,6 +129,7 @@ class Store:
 
     def spaces(self) -> list[FeatureSpace]:
         """All feature spaces, in order of key."""
+        self._need("space")
         return [read_space(path) for path in sorted((self.root / "spaces").glob("*/zarr.json"))]
 
     def space(self, key: str) -> FeatureSpace:

@@ -19,6 +19,7 @@ from tests.test_store import features, fill, images, run_record, space
 
 SPACES = [space(), space(weights="5" * 64), space("patch")]
 PICS = images(20)
+SPACE = f"spaces/{SPACES[0].key}/zarr.json"
 IDS = PICS.table["image_id"].to_list()
 
 
@@ -38,6 +39,7 @@ def local(tmp_path):
             writer.add(PICS.all_digests()[half], [f"pics/{i}" for i in IDS[half]], x[half])
             writer.close()
     store.put_collection(PICS)
+    store.put_run(run_record(), PICS.table, PICS.table)
     return store
 
 
@@ -103,7 +105,9 @@ def test_a_byte_flipped_in_the_bucket_is_caught_by_name(url, faults):
     assert remote.read(SPACES[0], PICS, IDS).shape == (20, 6)  # nothing wrong was kept
 
 
-@pytest.mark.parametrize("what", ["segments/", "collections/", "img_features/c", "image_id/c"])
+@pytest.mark.parametrize(
+    "what", ["segments/", "collections/", "img_features/c", "image_id/c", "train.parquet", "run.json", SPACE]
+)
 def test_verify_of_a_url_names_what_is_wrong(url, faults, what):
     found = verify(Store.open(url))
     assert (found.faults, found.segments, found.rows, found.collections) == ([], 6, 60, 1)
@@ -123,7 +127,11 @@ def test_verify_of_a_url_names_what_is_wrong(url, faults, what):
     faults.rule = rule
     found = verify(Store.open(url))
     assert len(found.faults) == 1
-    assert flipped[0].partition("a.bb/")[2] in found.faults[0].what
+    named = flipped[0].partition("a.bb/")[2].removesuffix("train.parquet")
+    assert f"{url}/{named}" in found.faults[0].what
+    if what == SPACE:
+        with pytest.raises(BBError, match=f"{SPACE}: its .*, so it is damaged or was tampered with, and is not used"):
+            Store.open(url).spaces()
 
 
 def test_a_connection_that_breaks_and_a_server_that_stumbles_do_not_matter(local, url, faults, monkeypatch):
@@ -215,7 +223,7 @@ def test_a_hostile_index_lays_nothing_outside(local, tmp_path):
     before = {path for path in tmp_path.rglob("*")}
     with serving(static(tmp_path)) as base:
         remote = Store.open(f"{base}/served")
-        assert len(remote.source.parts) == 4 + 6 + 1
+        assert len(remote.source.parts) == 4 + 6 + 2
         remote.read(SPACES[0], PICS, IDS)
     assert all(path.is_relative_to(tmp_path / "cache") for path in set(tmp_path.rglob("*")) - before)
 
