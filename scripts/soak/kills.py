@@ -4,7 +4,7 @@
 
 Each verb in turn is started, sent SIGKILL after a random time, and what it worked on is looked at: `bb store verify`
 must find nothing wrong, and nothing that was published before may be gone. Then, at the end, each command is run once
-more without a kill, and the features must be those of the undisturbed run to the last bit. Push and pull go over HTTP to
+more without a kill, and the features must be those of the undisturbed run to the last bit. Push and pull go over HTTP
 to moto's S3 server on loopback. A line per kill goes to standard output; the exit status is 1 where something failed.
 """
 
