@@ -5,12 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from probe.bootstrap import interval
+from probe.bootstrap import resample
 from probe.protocol import PROTOCOLS, kind_of, parse_protocol
 from probe.sampling import NTrain
-from probe.scores import mean_over_seeds
+from probe.table import read_table
 from store.runs import Run
 from store.space import short
 
@@ -143,11 +141,9 @@ def _one_each(runs: list[Run]) -> tuple[list[Run], list[str]]:
 
 def _cells(groups: dict[tuple[Any, ...], tuple[Run, ...]]) -> dict[tuple[Any, ...], Cell]:
     """Means and intervals. All were tested on the same rows, so they share each resample."""
-    tables = {key: mean_over_seeds([run.predictions() for run in runs]) for key, runs in groups.items()}
-    rows = next(iter(tables.values()))
-    scores_NM = np.column_stack([table["score"].to_numpy() for table in tables.values()])
-    found = interval(rows["image_id"].to_list(), scores_NM)
-    bounds = zip(tables, found.estimate, found.low, found.high, strict=True)
+    table = read_table({str(place): runs for place, runs in enumerate(groups.values())})
+    found = resample(table).interval()
+    bounds = zip(groups, found.estimate, found.low, found.high, strict=True)
     return {key: Cell(float(mean), float(low), float(high), groups[key]) for key, mean, low, high in bounds}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Num, Shaped
 
+from probe.commit import commit
 from probe.engine import Engine, Outcome, Problem, Size, Split, check_classes, choose, is_small
 from probe.newt import Labels
 from probe.protocol import Classifier, Protocol, candidates_of, kind_of
@@ -153,6 +154,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "provenance": {
             "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
             "seconds": round(seconds, 3),
+            "commit": commit(),
             "versions": versions(VERSIONS),
             "extraction": _extraction(inputs),
         },

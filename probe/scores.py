@@ -1,6 +1,5 @@
 """From predictions to the numbers of a run."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -50,21 +49,6 @@ def score(predictions: pl.DataFrame) -> dict[str, Any]:
         "subclusters": _by_name(subclusters.sort("subcluster")),
         "tasks": _by_name(tasks),
     }
-
-
-def mean_over_seeds(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Several seeds of one cell as one table: task, image_id and the mean score over the seeds.
-
-    An interval made from it (probe/bootstrap.py) is that of the average over these very seeds: it tells how
-    the test images vary, not how further draws of training images would. Rows are sorted by task and image
-    ID.
-    Errors: BBError where the seeds were not tested on the same images.
-    """
-    keys = [run.select("task", "image_id").sort("task", "image_id") for run in runs]
-    if any(not key.equals(keys[0]) for key in keys):
-        raise BBError("these runs were tested on different images, so their seeds can't be averaged.")
-    rows = pl.concat([run.select("task", "image_id", pl.col("score").cast(pl.Float64)) for run in runs])
-    return rows.group_by("task", "image_id").agg(pl.col("score").sort().mean()).sort("task", "image_id")
 
 
 def _by_name(table: pl.DataFrame) -> dict[str, dict[str, Any]]:

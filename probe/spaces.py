@@ -34,7 +34,7 @@ def choose_spaces(
         whole = [space for space in found if space.key in complete]
         if not found:
             raise UsageError(
-                f"{store.root} has no features of {backbone}. "
+                f"{store.name} has no features of {backbone}. "
                 f"To make them: bb extract --ckpt {backbone} --data {collection.name}=DIR"
             )
         if len(whole) > 1 or (not whole and len(found) > 1):
@@ -48,7 +48,7 @@ def choose_spaces(
         chosen = [space for space in spaces if space.key in complete and names[space.key]]
         if not chosen:
             raise UsageError(
-                f"no feature space of {store.root} has all {len(image_ids)} images of {collection.name}. "
+                f"no feature space of {store.name} has all {len(image_ids)} images of {collection.name}. "
                 f"See `bb store ls`; to fill one: bb extract --ckpt CKPT --data {collection.name}=DIR"
             )
     return list({space.key: space for space in chosen}.values())

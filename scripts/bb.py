@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from probe.report import Board
     from probe.run import Inputs, Spec
     from store import FeatureSpace, Store
+    from store.paths import Part
+    from store.plan import Plan
     from store.runs import Run
+    from store.transfer import Outcome
 
 OWN_PACKAGES = ("extract", "probe", "store")
 NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
@@ -48,6 +51,7 @@ SETTINGS = (
     "n_train",
     "seed",
     "jobs",
+    "cache_size",
 )
 
 app = typer.Typer(
@@ -143,7 +147,10 @@ class Settings:
         if "store" in content:
             if not isinstance(content["store"], str):
                 raise UsageError(f'{path} sets store = {content["store"]!r}: write a folder, store = "features.bb".')
-            content["store"] = os.path.normpath(path.parent / Path(content["store"]).expanduser())
+            from store.url import is_url
+
+            if not is_url(content["store"]):
+                content["store"] = os.path.normpath(path.parent / Path(content["store"]).expanduser())
         for option in ("n_train", "seed"):
             if option in content and not isinstance(content[option], list):
                 content[option] = [content[option]]
@@ -193,7 +200,13 @@ def _root(
     ctx.default_map = {
         **{verb: options for verb in ("extract", "report", "doctor")},
         **{"probe": {"newt": options}, "data": {"list": options}},
-        "store": {verb: options for verb in ("ls", "info", "verify", "gc", "compact", "du", "why")},
+        "store": {
+            **{
+                verb: options
+                for verb in ("ls", "info", "verify", "index", "gc", "compact", "du", "why", "sign", "revoke")
+            },
+            **{verb: {k: v for k, v in options.items() if k == "store"} for verb in ("push", "pull")},
+        },
     }
 
 
@@ -243,7 +256,10 @@ def size_text(n_bytes: float) -> str:
 
 
 class Meter:
-    """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere."""
+    """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere.
+
+    The unit "B" means bytes, shown as 12.3 MB.
+    """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self.what, self.total, self.unit = printable(what), total, unit
@@ -251,10 +267,18 @@ class Meter:
         self.first: tuple[float, int] | None = None
         self.bar: Any = None
         if sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )  # fmt: skip
 
             columns = (
-                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.description}", markup=False), BarColumn(),
+                DownloadColumn() if unit == "B" else MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
             )  # fmt: skip
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -279,23 +303,27 @@ class Meter:
             self.first = (now, done)
         since, before = self.first
         rate = (done - before) / (now - since) if now > since else 0.0
-        shown = f"{rate:.1f} {self.unit}/s" if rate else ""
+        in_bytes = self.unit == "B"
+        shown = "" if not rate else f"{size_text(rate)}/s" if in_bytes else f"{rate:.1f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=done, total=self.total, rate=shown)
         elif rate and now - self.said >= 10:
             self.said = now
-            warn(f"{self.what}: {done}/{self.total} {self.unit}, {shown}, {(self.total - done) / rate:.0f} s left")
+            parts = f"{size_text(done)} of {size_text(self.total)}" if in_bytes else f"{done}/{self.total} {self.unit}"
+            warn(f"{self.what}: {parts}, {shown}, {(self.total - done) / rate:.0f} s left")
 
 
 @contextmanager
-def gentle_stop() -> Iterator[threading.Event]:
+def gentle_stop(
+    words: str = "stopping after this batch; what is embedded will be kept",
+) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or SIGTERM, as Slurm sends it) sets; the second Ctrl-C quits."""
     stop = threading.Event()
 
     def first(number: int, frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        warn("stopping after this batch; what is embedded will be kept (Ctrl-C again quits at once)")
+        warn(f"{words} (Ctrl-C again quits at once)")
 
     before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -307,7 +335,13 @@ def gentle_stop() -> Iterator[threading.Event]:
 
 # Options that several verbs share
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar="BB_STORE", help="The feature store's folder.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="BB_STORE", help="The feature store: a folder or, to read it in place, a URL.")
+]
+CacheOption = Annotated[
+    str | None,
+    typer.Option("--cache-size", envvar="BB_CACHE_SIZE", help="Room for what is read of URLs; 10GB if not said."),
+]
 DataOption = Annotated[
     list[str] | None, typer.Option("--data", help="A collection: NAME=DIR, or a NAME from bb.toml or BB_DATA.")
 ]
@@ -315,20 +349,51 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 CkptOption = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
 ]
-DEFAULT_STORE = Path("features.bb")
+KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
+DEFAULT_STORE = "features.bb"
 NEWT_LABELS = "newt2021_labels.csv"
 
 
-def open_store(path: Path, *, create: bool = False) -> "Store":
+def open_store(place: str, *, create: bool = False, write: bool = False, cache_size: str | None = None) -> "Store":
+    """The store at a path or, where it is only read, at a URL. `create` makes it where there is none."""
     from store import Store
+    from store.filesystem import caution
+    from store.mirror import parse_size
+    from store.trust import Trust
 
-    if not create:
-        return Store.open(path)
-    new = not (path / "zarr.json").exists()
-    store = Store.create(path)
+    if create or write:
+        local_folder(place)
+    trusted = Trust.load(trust_file()).keys
+    new = create and not (Path(place) / "zarr.json").exists()
+    size = parse_size(cache_size) if cache_size else None
+    store = Store.create(place) if create else Store.open(place, cache_size=size)
+    if create and (said := caution(Path(place))):
+        warn(f"note: {place} lies on {said}")
     if new:
-        warn(f"made a new store at {path}")
-    return store
+        warn(f"made a new store at {place}")
+    return replace(store, trusted=trusted)
+
+
+def local_folder(place: str) -> Path:
+    """The folder of a store that is to be written. Raises UsageError for a URL."""
+    from store import UsageError
+    from store.url import is_url
+
+    if is_url(place):
+        raise UsageError(
+            f"{place} is read only in place: work on a local store (`bb store pull {shlex.quote(place)}`), and push."
+        )
+    return Path(place)
+
+
+def trust_file() -> Path:
+    """The public keys that this user trusts."""
+    return Path(typer.get_app_dir("bb")) / "trust.json"
+
+
+def key_file() -> Path:
+    """This user's private key, where no other is named."""
+    return Path(typer.get_app_dir("bb")) / "key.pem"
 
 
 def parse_data(given: Sequence[str] | None, settings: Settings) -> dict[str, Path | None]:
@@ -587,8 +652,9 @@ def free_bytes(path: Path) -> int:
 
 
 def _cache_folder() -> Path:
-    own = os.environ.get("BB_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bb"
+    from store.mirror import cache_folder
+
+    return cache_folder()
 
 
 # probe
@@ -620,7 +686,11 @@ def probe_newt_verb(
         int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        Path | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Score stored features on NeWT's two-class tasks."""
@@ -638,7 +708,7 @@ def probe_newt_verb(
     found_labels = read_labels(labels or _labels_file(name, root))
     if found_labels.note:
         warn(found_labels.note)
-    opened = open_store(store)
+    opened, runs_store = _open_to_probe(store, runs_to, cache_size)
     collection = opened.collection(name, found_labels.image_ids)
     spaces = choose_spaces(opened, collection, found_labels.image_ids, backbones=backbones, keys=space or [])
     chosen = parse_protocol(protocol)
@@ -660,7 +730,7 @@ def probe_newt_verb(
     )
     fresh_runs = sum(fresh for _, fresh in results)
     say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
-    say(f"  bb report newt --store {shlex.quote(str(store))}")
+    say(f"  bb report newt --store {shlex.quote(runs_store)}")
 
 
 def probe_all(
@@ -689,6 +759,21 @@ def probe_all(
             warn(f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept, see `bb report -v`")
         results.append((run, True))
     return results
+
+
+def _open_to_probe(place: str, runs_to: Path | None, cache_size: str | None) -> "tuple[Store, str]":
+    """The store that features are read from, and the name of that into which runs go: itself where it is local."""
+    from store import UsageError
+    from store.url import is_url
+
+    if not is_url(place):
+        if runs_to:
+            raise UsageError(f"--runs-to is for a --store that is a URL; the runs of {place} go into it.")
+        return open_store(place), place
+    opened, local = open_store(place, cache_size=cache_size), str(runs_to or DEFAULT_STORE)
+    beside = open_store(local, create=True)
+    warn(f"{place} is only read: runs go to {local}")
+    return replace(opened, runs_to=beside), local
 
 
 def _run_line(run: "Run", fresh: bool) -> list[object]:
@@ -722,6 +807,7 @@ def report_verb(
     tasks: Annotated[str, typer.Argument(help="The task family.")] = "newt",
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs behind each cell.")] = False,
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Compare runs: backbones by shot count, mean with a 95% bootstrap interval over distinct test images."""
@@ -731,7 +817,7 @@ def report_verb(
 
     if tasks != "newt":
         raise UsageError(f"there is no report on {tasks!r}: the task families are newt.")
-    runs = list(open_store(store).runs(on_damage=lambda error: warn(f"note: left out: {error}")))
+    runs = list(open_store(store, cache_size=cache_size).runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, tasks)
     for protocol in sorted({str(run.record["protocol"]) for run in runs} - PROTOCOLS.keys()):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
@@ -795,9 +881,9 @@ def models_verb(
 @data_app.command("list")
 def data_list_verb(ctx: typer.Context, store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
     """List collections: folders from bb.toml, and versions in the store."""
-    from store import Store
+    from store.url import is_url
 
-    opened = Store.open(store) if (store / "zarr.json").exists() else None
+    opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
     names = sorted({*ctx.obj.data, *(opened.collection_names() if opened else [])})
     rows = []
     for name in names:
@@ -893,11 +979,13 @@ def data_check_verb(
 
 
 @store_app.command("ls")
-def store_ls_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+def store_ls_verb(
+    store: StoreOption = DEFAULT_STORE, cache_size: CacheOption = None, json_: JsonOption = False
+) -> None:
     """List feature spaces: backbone, rows, bytes."""
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, cache_size=cache_size)
     rows = [_space_record(opened, space) for space in opened.spaces()]
     if json_:
         show_json(rows)
@@ -914,18 +1002,20 @@ def store_ls_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False)
     for name in opened.collection_names():
         for version in opened.collections(name):
             say(f"collection {name}@{short(version.digest)}: {len(version)} images")
+    say(*(f"{part.kind} {part.digest}: {why}" for part, why in _revoked_texts(opened).items()))
 
 
 @store_app.command("info")
 def store_info_verb(
     space: Annotated[str, typer.Argument(help="A feature space's key, or its beginning.")],
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Show a feature space whole, and where its rows come from."""
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, cache_size=cache_size)
     found = opened.space(space)
     segments: list[dict[str, Any]] = [
         {
@@ -956,11 +1046,13 @@ def store_info_verb(
             )
         if local:
             say(f"  made here by {local['user']} on {local['host']}: {shlex.join(local['argv'])}")
+    say(*(f"segment {digest}: {why}" for digest, why in record["revoked"].items()))
 
 
 @store_app.command("verify")
 def store_verify_verb(
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Move what is bad to STORE/aside/; nothing is deleted.")
     ] = False,
@@ -969,20 +1061,28 @@ def store_verify_verb(
     """Read all of the store and say what is wrong with it."""
     from dataclasses import asdict
 
+    from store.signing import coverage
     from store.verify import repair as set_bad_aside
     from store.verify import verify
 
-    opened = open_store(store)
-    total = sum(1 for _ in (opened.root / "spaces").glob("*/segments/*/zarr.json"))
+    opened = open_store(store, write=repair, cache_size=cache_size)
+    total = opened.count_segments()
     with Meter("verifying", total, "segments") as meter:
         found = verify(opened, progress=meter)
     if repair:
         set_bad_aside(opened, found)
     if json_:
         show_json(
-            {**asdict(found), "faults": [{**asdict(f), "bad": str(f.bad) if f.bad else None} for f in found.faults]}
+            {
+                **asdict(found),
+                "faults": [{**asdict(f), "bad": str(f.bad) if f.bad else None} for f in found.faults],
+                "signed": asdict(coverage(opened)) if found.signatures else None,
+                "revoked": {part.digest: why for part, why in _revoked_texts(opened).items()},
+            }
         )
     else:
+        if found.signatures:
+            say(*_signed_texts(opened))
         for fault in found.faults:
             say(fault.what)
             if str(fault.bad) in found.moved:
@@ -998,6 +1098,28 @@ def store_verify_verb(
         raise typer.Exit(1)
 
 
+@store_app.command("index")
+def store_index_verb(
+    url: Annotated[str | None, typer.Argument(help="Where the store lies: a URL or a folder; else --store.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write the index.json by which a store on a plain web server is read; anew whenever the store has changed."""
+    from store import BBError, UsageError
+    from store.index import INDEX, read_index, write_index
+    from store.layout import MAX_JSON_BYTES
+    from store.url import open_place
+
+    place = open_place(url or store)
+    if not place.writable:
+        raise UsageError(f"{place.url} can only be read: run `bb store index` where the store's files lie.")
+    try:
+        place.read("zarr.json", MAX_JSON_BYTES)
+    except FileNotFoundError:
+        raise BBError(f"there is no store at {place.url}: give its URL or folder.") from None
+    write_index(place)
+    say(f"{place.url}/{INDEX}: {sum(1 for _ in read_index(place))} files")
+
+
 @store_app.command("gc")
 def store_gc_verb(
     store: StoreOption = DEFAULT_STORE,
@@ -1010,8 +1132,8 @@ def store_gc_verb(
     """Show, and with --yes remove, remains older than a day and what was set aside."""
     from store.gc import find_garbage, remove_garbage
 
-    opened = open_store(store)
-    found = find_garbage(opened, unreferenced=unreferenced)
+    opened = open_store(store, write=True)
+    found = find_garbage(opened, unreferenced=unreferenced, note=lambda text: warn(f"note: {text}"))
     if yes:
         for garbage in found:
             remove_garbage(opened, garbage)
@@ -1036,7 +1158,7 @@ def store_compact_verb(
     from store.compact import compact
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, write=True)
     done = [compact(opened, found) for found in ([opened.space(space)] if space else opened.spaces())]
     if json_:
         show_json([{"space": c.space.key, "merged": list(c.merged), "made": list(c.made)} for c in done])
@@ -1051,12 +1173,14 @@ def store_compact_verb(
 
 
 @store_app.command("du")
-def store_du_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+def store_du_verb(
+    store: StoreOption = DEFAULT_STORE, cache_size: CacheOption = None, json_: JsonOption = False
+) -> None:
     """Show bytes by backbone and collection."""
     from store.du import other_bytes, usage
     from store.space import short
 
-    opened = open_store(store)
+    opened = open_store(store, cache_size=cache_size)
     rows, others = usage(opened), other_bytes(opened)
     if json_:
         features = [
@@ -1080,13 +1204,14 @@ def store_why_verb(
         list[str], typer.Argument(help="Two keys of feature spaces (or their beginnings), or one backbone.")
     ],
     store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Say in what two feature spaces differ, field by field."""
     from store.space import short
     from store.why import compare, find_pairs
 
-    found = [compare(a, b) for a, b in find_pairs(open_store(store), spaces)]
+    found = [compare(a, b) for a, b in find_pairs(open_store(store, cache_size=cache_size), spaces)]
     if json_:
         show_json([{"a": c.a.key, "b": c.b.key, "fields": c.fields} for c in found])
         return
@@ -1094,8 +1219,170 @@ def store_why_verb(
         say(f"{short(c.a.key)} against {short(c.b.key)}", *(f"  {name}: {said}" for name, said in c.fields.items()))
 
 
+GlobOption = Annotated[
+    list[str] | None, typer.Option("--ckpt", help="A backbone's name, with * and ?; may be given several times.")
+]
+SpacesOption = Annotated[
+    list[str] | None,
+    typer.Option("--space", help="A feature space's key, or its beginning; several times for several."),
+]
+CollectionsOption = Annotated[
+    list[str] | None, typer.Option("--data", help="A collection, NAME or NAME@DIGEST: with its rows, labels and runs.")
+]
+RunsOption = Annotated[bool, typer.Option("--runs", help="Runs only.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
+TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many transfers at once.")]
+
+
+@store_app.command("push")
+def store_push_verb(
+    url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, hf://datasets/…")],
+    ckpt: GlobOption = None,
+    space: SpacesOption = None,
+    data: CollectionsOption = None,
+    runs: RunsOption = False,
+    dry_run: DryRunOption = False,
+    jobs: TransfersOption = 8,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Copy to another place what it lacks."""
+    from store.index import write_index
+    from store.plan import plan_push
+    from store.selection import Selection
+    from store.transfer import push
+    from store.url import open_place
+
+    target, opened = open_place(url), open_store(store, write=True)
+    selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
+    plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)
+    transfer(plan, None if dry_run else push, jobs, json_, then=lambda: write_index(target))
+
+
+@store_app.command("pull")
+def store_pull_verb(
+    url: Annotated[str, typer.Argument(help="Where from: a folder, s3://…, hf://datasets/…, https://…")],
+    ckpt: GlobOption = None,
+    space: SpacesOption = None,
+    data: CollectionsOption = None,
+    runs: RunsOption = False,
+    for_: Annotated[
+        str | None, typer.Option("--for", help="Just what one probe needs: newt; --data names another collection.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="With --for: labels of yours, where the store has none.")
+    ] = None,
+    replicates: Annotated[bool, typer.Option("--replicates", help="Segments all of whose rows are here, too.")] = False,
+    require_signed: Annotated[
+        bool, typer.Option("--require-signed", help="Only what a key that you trust has signed.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    jobs: TransfersOption = 8,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Copy from another place what is lacking here, all of it checked."""
+    from probe.newt import read_labels
+    from store import UsageError
+    from store.plan import plan_pull
+    from store.selection import Selection
+    from store.transfer import pull
+    from store.trust import Trust
+    from store.url import open_place
+
+    if for_ not in (None, "newt"):
+        raise UsageError(f"--for {for_}: there is no such probe, the task families are newt.")
+    if for_ and runs:
+        raise UsageError("--for newt brings rows, --runs brings runs: give one of them.")
+    if labels and not for_:
+        raise UsageError("--labels says which images a probe needs: give --for newt with it.")
+    selection = Selection(
+        backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs, for_,
+        tuple(read_labels(labels).image_ids) if labels else (),
+    )  # fmt: skip
+    trusted = Trust.load(trust_file()).keys
+    if require_signed and not trusted:
+        raise UsageError(
+            "--require-signed takes what keys have signed that you trust, and you trust none: bb store trust"
+        )
+    plan = plan_pull(
+        open_place(url),
+        local_folder(store),
+        selection,
+        replicates=replicates,
+        trusted=trusted,
+        require_signed=require_signed,
+        jobs=jobs,
+    )
+    transfer(plan, None if dry_run else pull, jobs, json_)
+
+
+def transfer(
+    plan: "Plan", work: "Callable[..., Outcome] | None", jobs: int, json_: bool, then: Callable[[], None] | None = None
+) -> None:
+    """Says what is planned, does the work if there is one, then what follows it, and says what came of it."""
+    from store.collection import some
+    from store.plan import summary
+    from store.transfer import Outcome
+
+    source, target = plan.source.place.url, plan.target.place.url
+    warn(*(f"note: {note}" for note in plan.notes))
+    outcome = Outcome()
+    if work:
+        with gentle_stop("stopping; what has come is kept") as stop, Meter("copying", plan.n_bytes, "B") as meter:
+            outcome = work(plan, jobs=jobs, stop=stop, tick=meter)
+        if then and not outcome.stopped:
+            then()
+    faults = plan.faults + outcome.faults
+    kinds = summary(plan.items if work is None else outcome.copied)
+    if json_:
+        show_json(
+            {
+                **{"from": source, "to": target, "dry_run": work is None, "stopped": outcome.stopped},
+                **{"parts": kinds, "bytes": sum(kind["bytes"] for kind in kinds), "there": plan.there},
+                "passed_over": [{"path": left.part.path, "why": left.why} for left in plan.passed_over],
+                "faults": [{"path": left.part.path, "why": left.why} for left in faults],
+                "notes": plan.notes,
+            }
+        )
+    else:
+        if work is None and kinds:
+            show_table(
+                ["what", "space", "backbone", "parts", "rows", "size"],
+                [[k["kind"], k["space"][:12], ", ".join(k["backbones"]), k["parts"], k["rows"] or "",
+                  size_text(k["bytes"])] for k in kinds],
+                right=["parts", "rows", "size"],
+            )  # fmt: skip
+        for why in dict.fromkeys(left.why for left in plan.passed_over):
+            paths = [left.part.path for left in plan.passed_over if left.why == why]
+            say(f"passed over, {why}: {len(paths)} parts ({some(paths)})")
+        say(*(f"left out: {left.part.path}: {left.why}" for left in faults))
+        n_parts, n_bytes = sum(k["parts"] for k in kinds), size_text(sum(k["bytes"] for k in kinds))
+        done = "to copy" if work is None else "copied"
+        say(f"{n_parts} parts {done}, {n_bytes}; {plan.there} were there, {len(faults)} left out: {source} to {target}")
+    if outcome.stopped:
+        warn("stopped: the same command goes on from there")
+    if faults or outcome.stopped:
+        raise typer.Exit(1)
+
+
+def backbone_globs(ckpts: Sequence[str] | None) -> tuple[str, ...]:
+    """Patterns of canonical names: a bare one is open_clip's, or any library's where it begins with a star."""
+    globs = []
+    for text in ckpts or ():
+        org, colon, model = text.partition(":")
+        if colon and org == "timm-vit":
+            text = f"timm:{model}"
+        elif (not colon or org == "hf-hub") and not text.startswith("*"):
+            text = f"open_clip:{text}"
+        globs.append(text)
+    return tuple(globs)
+
+
 def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
-    segments = opened.segments(space)
+    from store.trust import revoked_text
+
+    segments, revoked = opened.segments(space), opened.revoked()
     return {
         "key": space.key,
         "backbones": opened.backbones(space),
@@ -1106,7 +1393,165 @@ def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
         "rows": len(opened.rows(space)),
         "segments": len(segments),
         "bytes": sum(segment.n_bytes for segment in segments),
+        "revoked": {
+            path.name: revoked_text(revoked[path.name], opened.trusted)
+            for path in sorted((opened.root / "spaces" / space.key / "segments").iterdir() if revoked else [])
+            if path.name in revoked
+        },
     }
+
+
+def _revoked_texts(opened: "Store") -> "dict[Part, str]":
+    """What lies here and is not read any more: who revoked it, when and why."""
+    from store.signing import lying_here
+    from store.trust import revoked_text
+
+    return {part: revoked_text(r, opened.trusted) for part, r in lying_here(opened, opened.revoked()).items()}
+
+
+def _signed_texts(opened: "Store") -> Iterator[str]:
+    """Who vouches for how much of a store, for what nobody does, and what is revoked, by whom, with what effect."""
+    from store.collection import some
+    from store.signing import coverage, lying_here
+    from store.trust import revoked_text, signer_text
+
+    found = coverage(opened)
+    names = {signature.public_key: signature.signer for signature in opened.statements().signatures}
+    for key, count in found.by_key.items():
+        known = "whom you trust" if key in opened.trusted else f"whom you don't trust (bb store trust {key})"
+        who = signer_text(key, names[key], opened.trusted)
+        yield f"{count} of {found.objects} objects are signed by {who}, {known}"
+    if found.unsigned:
+        yield f"{len(found.unsigned)} of {found.objects} objects are signed by nobody: {some(found.unsigned)}"
+    yield from (f"{part.kind} {part.digest}: {why}" for part, why in _revoked_texts(opened).items())
+    for part, revocation in lying_here(opened, opened.judged().unheeded).items():
+        yield (
+            f"{part.kind} {part.digest}: {revoked_text(revocation, opened.trusted)}; not heeded, since you don't "
+            f"trust the key, and it is not the object's only signer: `bb store trust {revocation.public_key}` heeds it"
+        )
+
+
+@store_app.command("keygen")
+def store_keygen_verb(
+    to: Annotated[Path | None, typer.Option("--to", help="The new file; else key.pem beside your bb.toml.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The name to sign with: a lab's, say; else none.")] = None,
+) -> None:
+    """Make a key to sign stores with, and trust it yourself."""
+    from store.key import make_key, public_file
+    from store.trust import Trust
+
+    path, trust = to or key_file(), Trust.load(trust_file())
+    key = make_key(path, name)
+    trust.with_key(key.public, name or "").save(trust_file())
+    say(key.public)
+    warn(
+        f"The private key is {path} (mode 600): give it to nobody, and keep a copy where it can't be lost.",
+        f"The public key is above and in {public_file(path)}. You trust it already; others do by either of:",
+        f"  bb store trust {key.public}" + (f" --name {shlex.quote(name)}" if name else ""),
+        f"  bb store trust {shlex.quote(public_file(path).name)}",
+        "Tell it them on a way of its own (a web page of yours, say), not in the store that it signs.",
+    )
+
+
+@store_app.command("sign")
+def store_sign_verb(
+    key: KeyOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="Only this space's rows and runs.")] = None,
+    ckpt: Annotated[list[str] | None, typer.Option("--ckpt", help="Only this backbone's rows and runs.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Verify the store, and vouch with your key for what is in it."""
+    from collections import Counter
+
+    from store import UsageError
+    from store.key import read_key
+    from store.signing import sign
+
+    opened, signer = open_store(store, write=True), read_key(key or key_file())
+    spaces = None
+    if space or ckpt:
+        names = [str(found) for found in parse_names(ckpt)]
+        by_name = {name: [s for s in opened.spaces() if name in opened.backbones(s)] for name in names}
+        if lacking := [name for name, found in by_name.items() if not found]:
+            raise UsageError(f"{opened.root} has no features of {', '.join(lacking)}: see `bb store ls`.")
+        spaces = [*map(opened.space, space or []), *(s for found in by_name.values() for s in found)]
+    total = opened.count_segments()
+    with Meter("verifying", total, "segments") as meter:
+        files, parts = sign(opened, signer, spaces, progress=meter)
+    counts = dict(Counter(part.kind for part in parts))
+    if json_:
+        show_json({"public_key": signer.public, "files": [path.name for path in files], "signed": counts})
+    elif not files:
+        say(f"nothing new: all of it is signed by {signer.public}")
+    else:
+        said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        say(f"signed by {signer.public}: {said}", *(f"  {path}" for path in files))
+
+
+@store_app.command("revoke")
+def store_revoke_verb(
+    digest: Annotated[
+        list[str], typer.Argument(help="Segments, collections, labels, runs, heads: digests, or their beginnings.")
+    ],
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, in a line that all readers see.")] = None,
+    key: KeyOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Take back, for good, what is wrong; read, pull and merge leave it out from then on."""
+    from store.key import read_key
+    from store.signing import resolve, revoke
+
+    opened, signer = open_store(store, write=True), read_key(key or key_file())
+    path, fresh = revoke(opened, signer, resolve(opened, digest), reason)
+    unheeded = sorted(set(fresh) - opened.revoked().keys())
+    if json_:
+        show_json(
+            {"public_key": signer.public, "file": path.name if path else None, "revoked": fresh, "unheeded": unheeded}
+        )
+    elif path is None:
+        say(f"nothing new: {signer.public} has revoked that already")
+    else:
+        say(*(f"revoked {found}" for found in fresh), f"  {path}")
+    if unheeded:
+        warn(
+            f"note: {len(unheeded)} of them are still read here, since you don't trust the key: "
+            f"bb store trust {signer.public}"
+        )
+
+
+@store_app.command("trust")
+def store_trust_verb(
+    key: Annotated[str | None, typer.Argument(help="A public key or a .pub file; without one, all are listed.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What you call its owner.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Trust it no longer.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """List the public keys that you trust, add one, or remove one."""
+    from store import UsageError
+    from store.key import check_public, check_signer, read_public
+    from store.trust import Trust
+
+    path = trust_file()
+    trust = Trust.load(path)
+    if key is None:
+        if remove or name:
+            raise UsageError(f"{'--remove' if remove else '--name'} of which key? bb store trust KEY …")
+    elif remove:
+        trust = trust.without(key)
+        trust.save(path)
+    else:
+        is_file = key.endswith(".pub") or Path(key).is_file()
+        public, own_name = read_public(Path(key)) if is_file else (check_public(key), None)
+        trust = trust.with_key(public, check_signer(name) if name else own_name or trust.keys.get(public, ""))
+        trust.save(path)
+    if json_:
+        show_json(dict(trust.keys))
+    elif not trust.keys:
+        say("no key is trusted; `bb store trust KEY` trusts one, `bb store keygen` makes one")
+    else:
+        say(*(f"{public}  {known}".rstrip() for public, known in sorted(trust.keys.items())))
 
 
 # doctor
@@ -1118,6 +1563,8 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     import platform
 
     from probe.cuml import missing as cuml_missing
+    from store.filesystem import filesystem_of
+    from store.url import is_url
     from store.versions import installed
 
     facts: dict[str, str] = {"python": f"{platform.python_version()} on {platform.platform()}"}
@@ -1143,8 +1590,14 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
         facts["bb extract"] = f"would use {Numerics.resolve().device_name()}"
         facts["weights"] = f"{cache_folder()}, {size_text(free_bytes(cache_folder()))} free"
     facts["--backend cuml"] = cuml_missing() or "can be used"
-    there = (store / "zarr.json").exists()
-    facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(store))} free"
+    if is_url(store):
+        facts["store"] = f"{store}, read in place through {_cache_folder() / 'stores'}"
+    else:
+        there = (Path(store) / "zarr.json").exists()
+        facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(Path(store)))} free"
+        kind = filesystem_of(Path(store))
+        said = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
+        facts["file system of the store"] = said
     facts["hashes of files"] = str(_cache_folder() / "hashes.sqlite")
     facts["settings"] = ", ".join(map(str, _settings_files())) or "no bb.toml"
     for name in ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "SSL_CERT_FILE", "BB_STORE", "BB_DATA"):
@@ -1175,7 +1628,7 @@ def demo_verb(
     from probe.run import Inputs, Spec
     from store import BBError
 
-    root, store = to / "digits", open_store(to / "features.bb", create=True)
+    root, store = to / "digits", open_store(str(to / "features.bb"), create=True)
     _write_digits(root)
     (to / "bb.toml").write_text('store = "features.bb"\n\n[data.digits]\nroot = "digits"\n', encoding="utf-8")
     warn(f"1. extract: {' and '.join(DEMO_BACKBONES)}")

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from store.publish import make_folder, sync_folder
 
-# Where in a store, and hence in `aside/`, each segment, collection and run lies.
-PLACES = ("spaces/*/segments/*", "collections/*/*", "runs/*/*")
+# Where in a store, and hence in `aside/`, each thing lies that can be set aside.
+PLACES = (
+    *("spaces/*/segments/*", "spaces/*/adopted/*", "collections/*/*", "labels/*/*"),
+    *("runs/*/*", "heads/*", "signatures/*"),
+)
 
 
 def set_aside(root: Path, path: Path) -> Path:

@@ -21,7 +21,7 @@ def canonical_json(value: Any) -> bytes:
     return text.encode()
 
 
-def sha256_hex(data: bytes | memoryview) -> str:
+def sha256_hex(data: bytes | bytearray | memoryview) -> str:
     """SHA-256 of bytes, 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 

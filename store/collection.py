@@ -91,10 +91,15 @@ class Collection:
         import polars as pl
 
         wanted = pl.DataFrame({"image_id": pl.Series(list(image_ids), dtype=pl.String)})
-        found = wanted.join(
-            self.table.select("image_id").with_row_index("row"), on="image_id", how="left", maintain_order="left"
+        if wanted["image_id"].equals(self.table["image_id"]):
+            return np.arange(len(self))
+        # An inner join hashes the smaller side, which a left join may not choose.
+        pairs = wanted.with_row_index("place").join(
+            self.table.select("image_id").with_row_index("row"), on="image_id", how="inner"
         )
-        return found["row"].cast(pl.Int64).fill_null(-1).to_numpy()
+        found = np.full(len(wanted), -1)
+        found[pairs["place"].to_numpy()] = pairs["row"].to_numpy()
+        return found
 
     def digests(self, image_ids: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:
         """Image digests in the order asked. Raises BBError for IDs that the collection lacks."""
@@ -109,8 +114,10 @@ class Collection:
 
     def all_digests(self) -> UInt8[np.ndarray, "n 32"]:
         """Image digests of the whole collection, in the order of its table."""
-        joined = b"".join(self.table["image_sha256"].to_list())
-        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+        import polars as pl
+
+        width = pl.Array(pl.UInt8, 32)
+        return self.table.select(pl.col("image_sha256").bin.reinterpret(dtype=width)).to_series().to_numpy()
 
 
 def _schema() -> "dict[str, pl.DataType]":

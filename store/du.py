@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from store.gc import size_of
+from store.signing import lying_here
 from store.store import Store
 
-PARTS = ("collections", "runs", "local", "aside", "tmp")
+PARTS = ("collections", "runs", "signatures", "local", "index", "aside", "tmp")
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,11 @@ def usage(store: Store) -> list[Usage]:
 
 
 def other_bytes(store: Store) -> dict[str, int]:
-    """Bytes of what is no feature: collections, runs, local records, what was set aside, remains."""
-    return {part: size_of(store.root / part) for part in PARTS}
+    """Bytes of what is no feature: collections, runs, local records, what was set aside, remains; revoked segments."""
+    revoked = [part for part in lying_here(store, store.revoked()) if part.kind == "segment"]
+    if store.source:
+        below, sizes = store.source.bytes_below(), store.source.parts
+        withdrawn = sum(size for part in revoked for size in sizes[part].values())
+        return {**{part: below[part] for part in ("collections", "runs")}, "revoked": withdrawn}
+    withdrawn = sum(size_of(store.root / part.folder) for part in revoked)
+    return {part: size_of(store.root / part) for part in PARTS} | {"revoked": withdrawn}

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,15 +26,21 @@ class Garbage:
     why: str
 
 
-def find_garbage(store: Store, *, unreferenced: bool = False, clock: Callable[[], float] = time.time) -> list[Garbage]:
+def find_garbage(
+    store: Store, *, unreferenced: bool = False, note: Callable[[str], None] = lambda text: None
+) -> list[Garbage]:
     """What may go. With `unreferenced` also feature spaces that no run in the store was made of.
 
-    Raises BBError where a run can't be read: what it names would then be taken for unreferenced.
+    `note` is told what is kept though its age can't be known. Raises BBError where a run can't be read: what it names
+    would then be taken for unreferenced.
     """
-    found = list(_remains(store.root, clock()))
+    found = list(_remains(store.root, note))
     for pattern in PLACES:
         for path in sorted((store.root / "aside").glob(pattern)):
             found.append(Garbage(path, size_of(path), "set aside"))
+    for path in sorted((store.root / "index" / "rows").glob("*")):
+        if not (store.root / "spaces" / path.name).exists():
+            found.append(Garbage(path, size_of(path), "index of a space that is gone"))
     if unreferenced:
         named = {run.record["space"] for run in store.runs()}
         for space in store.spaces():
@@ -64,12 +71,37 @@ def size_of(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.is_file() and not file.is_symlink())
 
 
-def _remains(root: Path, now: float) -> Iterator[Garbage]:
-    """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some."""
-    for path in sorted((root / "tmp").glob("*")):
-        touched = max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
-        if now - touched > MIN_AGE:
-            yield Garbage(path, size_of(path), f"left {(now - touched) / 86400:.0f} days ago by a process that died")
+def _remains(root: Path, note: Callable[[str], None]) -> Iterator[Garbage]:
+    """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some.
+
+    What a pull left of a part lies in `tmp/pull/`, each by itself, since the next pull may go on with one of them.
+    """
+    pulled = root / "tmp" / "pull"
+    left = sorted([*(path for path in (root / "tmp").glob("*") if path != pulled), *pulled.glob("*")])
+    now = _disk_time(root) if left else 0.0
+    for path in left:
+        try:
+            age = now - max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
+        except FileNotFoundError:  # it has just been published
+            continue
+        if age > MIN_AGE:
+            yield Garbage(path, size_of(path), f"left {age / 86400:.0f} days ago by a process that died")
+        elif age < -MIN_AGE:
+            name = path.relative_to(root)
+            note(f"{name} is dated {-age / 86400:.0f} days ahead of the disk's clock and is kept: remove it by hand.")
+
+
+def _disk_time(root: Path) -> float:
+    """The time that the file system gives a file made now: a server's clock may not be this machine's."""
+    probe = root / "tmp" / secrets.token_hex(16)
+    try:
+        with open(probe, "xb") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # a store that can't be written; then nothing can be removed either
+        return time.time()
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _prune(folder: Path, top: Path) -> None:

@@ -268,22 +268,29 @@ def clip(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
+def parse_space(key: str, raw: bytes) -> FeatureSpace:
+    """The feature space of the bytes of its group's `zarr.json`. Raises Malformed where they are not this key's."""
+    attributes = read_json(raw).get("attributes")
+    bb = attributes.get("bb") if isinstance(attributes, dict) else None
+    if not isinstance(bb, dict) or not isinstance(bb.get("space"), dict):
+        raise Malformed("its zarr.json names no space")
+    try:
+        space = FeatureSpace.from_record(bb["space"])
+        found = space.key
+    except (BBError, ValueError, RecursionError) as fact:
+        raise Malformed(str(fact)) from None
+    if found != key:
+        raise Malformed(f"its fields have the key {found}")
+    return space
+
+
 def read_space(path: Path) -> FeatureSpace:
     """The feature space of a group's `zarr.json`. Raises BBError where it is damaged."""
     key = path.parent.name
     try:
-        meta = read_json(read_plain(path.parent, path.name))
-        attributes = meta.get("attributes")
-        bb = attributes.get("bb") if isinstance(attributes, dict) else None
-        if not isinstance(bb, dict) or not isinstance(bb.get("space"), dict):
-            raise Malformed("its zarr.json names no space")
-        space = FeatureSpace.from_record(bb["space"])
-        found = space.key
-    except (Malformed, BBError, ValueError, RecursionError) as fact:
+        return parse_space(key, read_plain(path.parent, path.name))
+    except Malformed as fact:
         raise BBError(f"feature space {key} is damaged: {fact}. {SPACE_REMEDY}") from None
-    if found != key:
-        raise BBError(f"feature space {key} is damaged: its fields have the key {found}. {SPACE_REMEDY}")
-    return space
 
 
 def _same(found: object, expected: object) -> bool:

@@ -7,7 +7,7 @@ server, `store/hf.py` a data set on the Hugging Face Hub. Each passes the suite 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from store.paths import Part
 
@@ -27,6 +27,7 @@ class Parcel:
     files: Mapping[str, Path | bytes]
 
 
+@runtime_checkable
 class Place(Protocol):
     """Every method raises BBError, naming the place and the remedy, for what a person can mend (no such bucket, no
     permission, no network). Passing faults (a cut connection, 429, 500, 503, a time-out) are tried again with back-off
@@ -37,9 +38,14 @@ class Place(Protocol):
     at_once    how many parcels one call of `publish` had best get
     """
 
-    url: str
-    writable: bool
-    at_once: int
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def writable(self) -> bool: ...
+
+    @property
+    def at_once(self) -> int: ...
 
     def list(self, prefix: str = "") -> Iterator[Object]:
         """All files below a folder of the store ("" for all of it, "runs", "spaces/KEY"), in no particular order.

@@ -8,10 +8,15 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from store.canonical import sha256_hex
+
 Bytes = bytes | bytearray | memoryview
+AT_ONCE = 8  # threads; they wait for the disk, or hash, which lets the interpreter lock go
 
 
 def publish_file(root: Path, data: Bytes, target: Path) -> None:
@@ -33,25 +38,65 @@ def publish_folder(root: Path, files: Mapping[str, Bytes], target: Path) -> None
 
     A folder already there under the same name, which is made of its content's digest, stays as it is.
     """
+    with _folder_aside(root) as aside, ThreadPoolExecutor(AT_ONCE) as pool:
+        _finish(_lay(aside, files, pool))
+        _put_in_place(aside, target, root)
+
+
+def publish_sealed(
+    root: Path,
+    files: Mapping[str, Bytes],
+    seal: Callable[[dict[str, str]], tuple[Path, bytes]],
+    before: Callable[[Path], None] = lambda target: None,
+) -> Path:
+    """Puts a folder in place whose `zarr.json` lists the SHA-256 of its other files, which are hashed while written.
+
+    `seal` gets the digests by path, and gives the target and the content of `zarr.json`; `before` has run when the
+    target can be seen. Returns the target.
+    """
+    with _folder_aside(root) as aside, ThreadPoolExecutor(AT_ONCE) as pool:
+        hashed = {path: pool.submit(sha256_hex, data) for path, data in files.items()}
+        laid = _lay(aside, files, pool)
+        target, manifest = seal({path: digest.result() for path, digest in hashed.items()})
+        _finish([*laid, pool.submit(before, target), *_lay(aside, {"zarr.json": manifest}, pool)])
+        _put_in_place(aside, target, root)
+    return target
+
+
+@contextmanager
+def _folder_aside(root: Path) -> Iterator[Path]:
     aside = _aside(root)
+    aside.mkdir()
     try:
-        aside.mkdir()
-        for path, data in files.items():
-            file = aside / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _write(file, data)
-        folders = {aside, *(aside / above for path in files for above in PurePosixPath(path).parents)}
-        for folder in folders:
-            sync_folder(folder)
-        make_folder(target.parent, root)
-        try:
-            os.rename(aside, target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        sync_folder(target.parent)
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _lay(folder: Path, files: Mapping[str, Bytes], pool: Executor) -> list["Future[None]"]:
+    """Writes and syncs files and all folders on the way to them, at once: one wait for the disk instead of many."""
+    folders = {folder / above for path in files for above in PurePosixPath(path).parents}
+    for path in sorted(folders):
+        path.mkdir(exist_ok=True)
+    for name in files:
+        (folder / name).touch(exist_ok=False)  # before its folder is synced
+    written = [pool.submit(_write, folder / name, data) for name, data in files.items()]
+    return written + [pool.submit(sync_folder, path) for path in folders]
+
+
+def _finish(tasks: Sequence["Future[None]"]) -> None:
+    for task in tasks:
+        task.result()
+
+
+def _put_in_place(aside: Path, target: Path, root: Path) -> None:
+    make_folder(target.parent, root)
+    try:
+        os.rename(aside, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    sync_folder(target.parent)
 
 
 def _aside(root: Path) -> Path:
@@ -61,7 +106,7 @@ def _aside(root: Path) -> Path:
 
 
 def _write(path: Path, data: Bytes) -> None:
-    with open(path, "xb") as file:
+    with open(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

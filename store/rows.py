@@ -1,66 +1,184 @@
-"""Which segment and row holds the features of an image: a derived index, built from the segments' keys on opening."""
+"""Which segment and row holds the features of an image: derived from the segments' keys, in memory or from a file.
 
-from collections.abc import Sequence
+A key's 32 bytes are held as four big-endian words, since whole words sort and compare far faster than strings do.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer, UInt8, UInt64
 
 from store.segment import Segment
+
+THREADED_BYTES = 8 * 2**20  # below, starting threads costs more than it saves
+
+
+class StaleIndex(Exception):
+    """An index that was read from a file does not fit the segments: it is to be built from them again."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments in order of precedence, opened when they are asked for."""
+
+    digests: tuple[str, ...]
+    open: Callable[[str], Segment]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def __getitem__(self, which: int | np.integer) -> Segment:
+        return self.open(self.digests[which])
+
+    def __iter__(self) -> Iterator[Segment]:
+        return map(self.open, self.digests)
 
 
 @dataclass(frozen=True)
 class RowIndex:
-    """All rows of a feature space, sorted by key. Of equal keys the row in the segment of lowest digest is kept.
+    """All rows of a feature space, sorted by key. Of equal keys the row in the first of the segments is kept.
 
-    segments  in ascending order of digest
-    keys      (m,) bytes of length 32, unique, ascending
-    segment   (m,) which segment holds the row
-    row       (m,) where in that segment
+    words    (4, m) the keys' words, unique, ascending
+    segment  (m,) which segment holds the row
+    row      (m,) where in that segment
+    checked  whether all of it was made of the segments themselves just now; if not, `gather` holds it against them
     """
 
-    segments: tuple[Segment, ...]
-    keys: np.ndarray
-    segment: Int[np.ndarray, " m"]
-    row: Int[np.ndarray, " m"]
+    segments: Segments
+    words: UInt64[np.ndarray, "4 m"]
+    segment: Integer[np.ndarray, " m"]
+    row: Integer[np.ndarray, " m"]
+    checked: bool = True
 
     @classmethod
     def build(cls, segments: Sequence[Segment]) -> "RowIndex":
-        ordered = tuple(sorted(segments, key=lambda segment: segment.digest))
-        keys = np.concatenate([_as_bytes(s.keys) for s in ordered] or [np.empty(0, dtype="S32")])
-        segment = np.repeat(np.arange(len(ordered)), [s.rows for s in ordered])
-        row = np.concatenate([np.arange(s.rows) for s in ordered] or [np.empty(0, dtype=np.int64)])
-        unique, first = np.unique(keys, return_index=True)  # the first of equals, hence the lowest digest
-        return cls(ordered, unique, segment[first], row[first])
+        """Of segments in order of precedence: by ascending digest, say."""
+        lazy = Segments(tuple(s.digest for s in segments), {s.digest: s for s in segments}.__getitem__)
+        words = np.concatenate([words_of(s.keys) for s in segments] or [np.empty((4, 0), np.uint64)], axis=1)
+        segment = np.repeat(np.arange(len(segments), dtype=np.int32), [s.rows for s in segments])
+        row = np.concatenate([np.arange(s.rows, dtype=np.int32) for s in segments] or [np.empty(0, np.int32)])
+        return cls(lazy, *_unique(words, segment, row, np.argsort(words[0])))
+
+    @classmethod
+    def join(cls, parts: Sequence["RowIndex"], order: Sequence[str] | None = None) -> "RowIndex":
+        """One index of several. `order` holds all digests in order of precedence; without it, earlier parts win."""
+        origin = {digest: part.segments.open for part in parts for digest in part.segments.digests}
+        digests = tuple(order or origin)
+        place = {digest: i for i, digest in enumerate(digests)}
+        lazy = Segments(digests, lambda digest: origin[digest](digest))
+        words = np.concatenate([part.words for part in parts], axis=1)
+        segment = np.concatenate(
+            [np.array([place[d] for d in part.segments.digests], dtype=np.int32)[part.segment] for part in parts]
+        )
+        row = np.concatenate([part.row for part in parts])
+        runs = np.argsort(words[0], kind="stable")  # which merges what is sorted in parts already
+        return cls(lazy, *_unique(words, segment, row, runs), checked=all(part.checked for part in parts))
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self.words.shape[1]
 
     def find(self, digests: UInt8[np.ndarray, "n 32"]) -> Int[np.ndarray, " n"]:
         """Position of each image digest in the index, -1 where the space has no such row."""
-        if len(self.keys) == 0:
+        if len(self) == 0 or len(digests) == 0:
             return np.full(len(digests), -1)
-        wanted = _as_bytes(digests)
-        position = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return np.where(self.keys[position] == wanted, position, -1)
+        wanted = words_of(digests)
+        order = np.argsort(wanted[0])  # so that each search starts where the one before it ended
+        wanted = np.take(wanted, order, axis=1)
+        position = np.minimum(np.searchsorted(self.words[0], wanted[0]), len(self) - 1)
+        there = np.take(self.words, position, axis=1)
+        same = (there == wanted).all(axis=0)
+        # Keys that agree in their first word alone: chance will not make any, somebody could.
+        for i in np.flatnonzero(~same & (there[0] == wanted[0])):
+            position[i] = self._search(wanted[:, i], int(position[i]))
+            same[i] = position[i] >= 0
+        found = np.empty_like(position)
+        found[order] = np.where(same, position, -1)
+        return found
+
+    def _search(self, wanted: UInt64[np.ndarray, " 4"], start: int) -> int:
+        stop = int(np.searchsorted(self.words[0], wanted[0], side="right"))
+        place = bisect_left(
+            range(len(self)), tuple(wanted.tolist()), start, stop, key=lambda i: tuple(self.words[:, i].tolist())
+        )
+        return place if place < stop and (self.words[:, place] == wanted).all() else -1
 
     def gather(self, position: Int[np.ndarray, " n"], array: str) -> np.ndarray:
-        """Rows of an array in the order of the positions; each row is copied once, a whole run of one segment never."""
-        segment, row = self.segment[position], self.row[position]
-        held_by = np.unique(segment)
-        if len(held_by) == 1:
-            source = self.segments[held_by[0]].array(array)
-            if np.array_equal(row, np.arange(row[0], row[0] + len(row))):
-                return source[row[0] : row[0] + len(row)]
-            return source[row]
-        first = self.segments[held_by[0]].array(array)
+        """Rows of an array in the order of the positions; each row is copied once, a whole run of one segment never.
+
+        Raises StaleIndex where the segments do not hold the rows that an index read from a file says.
+        """
+        shares = list(self._shares(position))
+        if not self.checked:
+            for which, places, rows in shares:
+                self._check(which, rows, position[places])
+        if len(shares) == 1:
+            which, _, rows = shares[0]
+            source = self.segments[which].array(array)
+            return source[rows[0] : rows[-1] + 1] if _is_run(rows) else source[rows]
+        first = self.segments[shares[0][0]].array(array)
         out = np.empty((len(position), *first.shape[1:]), dtype=first.dtype)
-        for which in held_by:
-            places = np.flatnonzero(segment == which)
-            out[places] = self.segments[which].array(array)[row[places]]
+
+        def fill(share: tuple[int, np.ndarray | slice, np.ndarray]) -> None:
+            which, places, rows = share
+            source = self.segments[which].array(array)
+            out[places] = source[rows[0] : rows[-1] + 1] if _is_run(rows) else source[rows]
+
+        if out.nbytes < THREADED_BYTES or out.dtype.hasobject:
+            for share in shares:
+                fill(share)
+        else:
+            with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+                list(pool.map(fill, shares))
         return out
 
+    def _shares(
+        self, position: Int[np.ndarray, " n"]
+    ) -> Iterator[tuple[int, Int[np.ndarray, " k"] | slice, Integer[np.ndarray, " k"]]]:
+        """For each segment that holds some: which of the positions, as a slice where they stand together, and rows."""
+        segment, row = self.segment[position], self.row[position]
+        if segment.size and (segment.min() < 0 or segment.max() >= len(self.segments)):
+            raise StaleIndex
+        cuts = np.flatnonzero(segment[1:] != segment[:-1]) + 1
+        if len(np.unique(segment[np.r_[0, cuts]])) == len(cuts) + 1:
+            for start, stop in zip([0, *cuts], [*cuts, len(segment)], strict=True):
+                yield int(segment[start]), slice(int(start), int(stop)), row[start:stop]
+            return
+        order = np.argsort(segment, kind="stable")
+        cuts = np.flatnonzero(np.diff(segment[order])) + 1
+        for places in np.split(order, cuts):
+            yield int(segment[places[0]]), places, row[places]
 
-def _as_bytes(digests: UInt8[np.ndarray, "n 32"]) -> np.ndarray:
-    """(n, 32) uint8 as (n,) strings of 32 bytes, which numpy sorts and compares like memcmp does."""
-    return np.ascontiguousarray(digests).view("S32").reshape(-1)
+    def _check(self, which: int, rows: Integer[np.ndarray, " k"], position: Int[np.ndarray, " k"]) -> None:
+        segment = self.segments[which]
+        if rows.min() < 0 or rows.max() >= segment.rows:
+            raise StaleIndex
+        if not np.array_equal(words_of(segment.array("image_sha256")[rows]), self.words[:, position]):
+            raise StaleIndex
+
+
+def words_of(keys: UInt8[np.ndarray, "n 32"]) -> UInt64[np.ndarray, "4 n"]:
+    """Keys as four words each, which compare like the bytes do."""
+    return np.ascontiguousarray(np.ascontiguousarray(keys).view(">u8").T, dtype=np.uint64)
+
+
+def _unique(
+    words: UInt64[np.ndarray, "4 n"],
+    segment: Integer[np.ndarray, " n"],
+    row: Integer[np.ndarray, " n"],
+    order: Int[np.ndarray, " n"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted by key, one row of each. `order` sorts the first words, which does where no two are equal."""
+    first = words[0][order]
+    if (first[1:] == first[:-1]).any():
+        order = np.lexsort((row, segment, *words[::-1]))
+        new = (words[:, order[1:]] != words[:, order[:-1]]).any(axis=0)
+        order = order[np.concatenate([[True], new])]
+    return np.take(words, order, axis=1), segment[order], row[order]
+
+
+def _is_run(rows: Integer[np.ndarray, " k"]) -> bool:
+    return bool(rows[-1] - rows[0] == len(rows) - 1 and (rows[1:] - rows[:-1] == 1).all())

@@ -1,13 +1,14 @@
 """Runs on disk: one folder each of immutable files, so that hundreds of jobs can write at once."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store.canonical import canonical_json, sha256_hex
 from store.errors import BBError
+from store.layout import Malformed
 from store.publish import publish_folder
 from store.space import short
 from store.table import read_table
@@ -31,6 +32,7 @@ REQUIRED = (
     ),
     *("collection_name", "backbones", "identical_to_sklearn", "test_set"),
 )
+TABLES = ("predictions.parquet", "train.parquet")
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,19 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame"
 
 
 def read_runs(
-    root: Path, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None
+    root: Path,
+    run_id: str | None = None,
+    on_damage: Callable[[BBError], None] | None = None,
+    revoked: Container[str] = (),
 ) -> Iterator[Run]:
-    """All published runs, or those of one ID, in order of ID and digest.
+    """All published runs, or those of one ID, in order of ID and digest, without those of a revoked digest.
 
     A damaged one raises BBError, or is told to `on_damage` and left out.
     """
     pattern = f"{run_id or '*'}/*/run.json"
     for path in sorted((root / "runs").glob(pattern)):
+        if path.parent.name in revoked:
+            continue
         try:
             yield read_run(path.parent)
         except BBError as error:
@@ -103,24 +110,31 @@ def read_runs(
             on_damage(error)
 
 
-def read_run(folder: Path) -> Run:
-    """A published run. Raises BBError where its digest, its ID or what it should say of itself is not as it must be."""
-    raw = (folder / "run.json").read_bytes()
-    if sha256_hex(raw) != folder.name:
-        raise _damaged(folder, "its run.json does not have the digest in its folder's name")
+def parse_run(raw: bytes, run_id: str, digest: str) -> dict[str, Any]:
+    """The record of run.json's bytes. Raises Malformed unless they are what the run's ID and digest say."""
+    if sha256_hex(raw) != digest:
+        raise Malformed("its run.json does not have the digest in its folder's name")
     try:
         record = json.loads(raw)
     except (ValueError, RecursionError):
         record = None
     digests = record.get("digests") if isinstance(record, dict) else None
     absent = [key for key in REQUIRED if key not in record] if isinstance(record, dict) else list(REQUIRED)
-    if absent or not isinstance(digests, dict) or not {"predictions.parquet", "train.parquet"} <= digests.keys():
-        raise _damaged(folder, f"its run.json lacks {', '.join(absent) or 'digests'}")
+    if absent or not isinstance(digests, dict) or not digests.keys() >= set(TABLES):
+        raise Malformed(f"its run.json lacks {', '.join(absent) or 'digests'}")
     if not isinstance(record["space"], str | None):
-        raise _damaged(folder, f"its run.json has the space {str(record['space'])[:80]}")
-    if record["run_id"] != folder.parent.name:
-        raise _damaged(folder, f"its run.json has the ID {str(record['run_id'])[:80]}")
-    return Run(folder, record)
+        raise Malformed(f"its run.json has the space {str(record['space'])[:80]}")
+    if record["run_id"] != run_id:
+        raise Malformed(f"its run.json has the ID {str(record['run_id'])[:80]}")
+    return record
+
+
+def read_run(folder: Path) -> Run:
+    """A published run. Raises BBError where its digest, its ID or what it should say of itself is not as it must be."""
+    try:
+        return Run(folder, parse_run((folder / "run.json").read_bytes(), folder.parent.name, folder.name))
+    except Malformed as fact:
+        raise _damaged(folder, str(fact)) from None
 
 
 def _damaged(run: object, fact: str) -> BBError:

@@ -6,9 +6,8 @@ segment's name, vouches for all of it (as an OCI manifest or a git commit does).
 
 import hashlib
 import os
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ from jaxtyping import Num, UInt8
 
 from store.canonical import canonical_json, sha256_hex
 from store.collection import some
+from store.encode import encode_numbers, encode_strings
 from store.errors import BBError
-from store.layout import FORMAT, ArrayLayout, Malformed, check_objects, parse_manifest, plain_size, read_plain
+from store.layout import FORMAT, ArrayLayout, Malformed, check_objects, layouts, parse_manifest, plain_size, read_plain
+from store.publish import Bytes
 from store.space import FeatureSpace, short
 
 
@@ -31,16 +32,33 @@ def encode_segment(
     provenance: Mapping[str, Any],
     *,
     zstd: bool = False,
-) -> tuple[str, dict[str, bytes | memoryview]]:
-    """Lays out a segment of N rows.
+) -> tuple[str, dict[str, Bytes]]:
+    """Lays out a segment of N rows: its name, and its objects with its `zarr.json`, relative path: bytes.
+
+    See `encode_rows` for the arguments and errors.
+    """
+    objects = encode_rows(space, image_sha256, image_ids, features, zstd=zstd)
+    digests = {path: sha256_hex(data) for path, data in objects.items()}
+    digest, manifest = seal_segment(space, len(image_ids), objects, digests, provenance)
+    return digest, {**objects, "zarr.json": manifest}
+
+
+def encode_rows(
+    space: FeatureSpace,
+    image_sha256: UInt8[np.ndarray, "n 32"],
+    image_ids: Sequence[str],
+    features: Num[np.ndarray, "n ..."],
+    *,
+    zstd: bool = False,
+) -> dict[str, Bytes]:
+    """The objects of a segment of N rows, relative path: bytes; all but its own `zarr.json`.
 
     image_sha256  (N, 32) uint8, the rows' keys
     image_ids     N strings, collection/ID, for people and plain readers
     features      (N, *space.row_shape), cast to the space's stored dtype by the caller
     zstd          compress the features with zstd; otherwise chunks are raw, and a local read is a memory map
 
-    Returns the segment's name and its objects, relative path: bytes. Raises ValueError where shapes or dtype do not
-    fit the space.
+    Raises ValueError where shapes or dtype do not fit the space.
     """
     n = len(image_ids)
     if n == 0 or image_sha256.shape != (n, 32) or features.shape != (n, *space.row_shape):
@@ -49,48 +67,36 @@ def encode_segment(
         )
     if features.dtype != space.dtype:
         raise ValueError(f"features are {features.dtype}, the space stores {space.dtype}")
-    objects = {
-        **_encode_array("image_sha256", image_sha256, zstd=False),
-        **_encode_array("image_id", np.array(image_ids, dtype=np.dtypes.StringDType()), zstd=False),
-        **_encode_array(space.array, features, zstd=zstd),
+    arrays = layouts(space, n)
+    return {
+        **encode_numbers(arrays["image_sha256"], image_sha256),
+        **encode_strings(arrays["image_id"], image_ids),
+        **encode_numbers(arrays[space.array], features, zstd=zstd),
     }
+
+
+def seal_segment(
+    space: FeatureSpace,
+    rows: int,
+    objects: Mapping[str, Bytes],
+    digests: Mapping[str, str],
+    provenance: Mapping[str, Any],
+) -> tuple[str, bytes]:
+    """The name of a segment and its `zarr.json`, which lists its objects' sizes and SHA-256."""
     attributes = {
         "format": FORMAT,
         "space": space.key,
-        "rows": n,
-        "objects": {path: [len(data), sha256_hex(data)] for path, data in objects.items()},
+        "rows": rows,
+        "objects": {path: [len(data), digests[path]] for path, data in objects.items()},
         "provenance": dict(provenance),
     }
     manifest = group_json({"bb": attributes})
-    return sha256_hex(manifest), {**objects, "zarr.json": manifest}
+    return sha256_hex(manifest), manifest
 
 
 def group_json(attributes: Mapping[str, Any]) -> bytes:
     """The `zarr.json` of a Zarr v3 group with these attributes."""
     return canonical_json({"zarr_format": 3, "node_type": "group", "attributes": attributes}) + b"\n"
-
-
-def _encode_array(name: str, array: np.ndarray, *, zstd: bool) -> dict[str, bytes | memoryview]:
-    import zarr
-    from zarr.codecs import ZstdCodec
-
-    objects: dict[str, Any] = {}
-    with warnings.catch_warnings():
-        # Zarr warns that its string type may still change; format 1 means it as zarr 3.1 writes it (vlen-utf8).
-        warnings.simplefilter("ignore")
-        target = zarr.create_array(
-            zarr.storage.MemoryStore(objects),
-            name=name,
-            shape=array.shape,
-            chunks=array.shape,
-            dtype=array.dtype if array.dtype.kind != "T" else "string",
-            compressors=[ZstdCodec(level=3)] if zstd else None,
-            fill_value="" if array.dtype.kind == "T" else 0,
-            config={"write_empty_chunks": True},
-        )
-        target[...] = array
-    # The memory store also makes the group that the array would lie in; a segment's own zarr.json takes its place.
-    return {path: buffer.as_buffer_like() for path, buffer in objects.items() if path.startswith(f"{name}/")}
 
 
 @dataclass(frozen=True)
@@ -100,12 +106,16 @@ class Segment:
     folder: Path
     manifest: dict[str, Any]
     arrays: dict[str, ArrayLayout]
+    fetch: "Callable[[Segment, str], None] | None" = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: Path, space: FeatureSpace) -> "Segment":
+    def open(
+        cls, folder: Path, space: FeatureSpace, fetch: "Callable[[Segment, str], None] | None" = None
+    ) -> "Segment":
         """Reads a segment's metadata and checks it against its name and the space it lies in.
 
-        Raises BBError where the name is not the digest of `zarr.json`, the segment is another space's, or its
+        `fetch` brings an array's objects to the folder where they lie elsewhere, before each reading. Raises BBError
+        where the name is not the digest of `zarr.json`, the segment is another space's, or its
         manifest is not one of format 1.
         """
         try:
@@ -118,7 +128,7 @@ class Segment:
                     f"segment {short(folder.name)} belongs to feature space {short(manifest['space'])}, "
                     f"but lies under {short(space.key)}. Move {folder} out of the store."
                 )
-            return cls(folder, manifest, check_objects(manifest, space))
+            return cls(folder, manifest, check_objects(manifest, space), fetch)
         except Malformed as fact:
             raise _damaged(folder, fact) from None
 
@@ -156,6 +166,8 @@ class Segment:
         Raises BBError where its objects do not have the sizes that the manifest gives, or hold another array.
         """
         layout = self.arrays[name]
+        if self.fetch:
+            self.fetch(self, name)
         try:
             meta, chunk = (self.folder / path for path in layout.paths)
             for path in layout.paths:
@@ -176,6 +188,8 @@ class Segment:
         listed = self.manifest["objects"]
         try:
             for path, (_, digest) in listed.items():
+                if self.fetch:
+                    self.fetch(self, path.partition("/")[0])
                 self._check_size(path)
                 with open(self.folder / path, "rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:

@@ -2,11 +2,13 @@
 
 import getpass
 import json
+import os
 import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +17,22 @@ from jaxtyping import Bool, Num, UInt8
 
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
-from store.layout import FORMAT, read_space
-from store.publish import publish_file, publish_folder
-from store.rows import RowIndex
+from store.layout import FORMAT, is_digest, read_space
+from store.publish import publish_file, publish_sealed
+from store.revoked import Revoked, Statements, read_folder
+from store.row_index import index_of, is_remembered
+from store.rows import RowIndex, StaleIndex
 from store.runs import Run, local_json, read_runs, write_run
-from store.segment import Segment, encode_segment, group_json
+from store.segment import Segment, encode_rows, group_json, seal_segment
+from store.signature import Revocation, Statement
 from store.space import FeatureSpace, short
+from store.url import is_url, open_place
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from store.mirror import Mirror
+    from store.paths import Kind
 
 
 class MissingRows(BBError):
@@ -38,15 +47,32 @@ class MissingRows(BBError):
 class Store:
     """A store in a local folder.
 
-    Its state is the folder's; an instance only remembers what can't change: the segments it has read.
+    Its state is the folder's; an instance only remembers what can't change: the segments and signatures it has read,
+    and which rows sets of segments hold.
+
+    trusted  public keys whose revocations are heeded, each with a name (see store/revoked.py for the others)
     """
 
     root: Path
+    trusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     _segments: dict[tuple[str, str], Segment] = field(default_factory=dict, repr=False, compare=False)
+    source: "Mirror | None" = field(default=None, repr=False, compare=False)
+    runs_to: "Store | None" = field(default=None, repr=False, compare=False)
+    _rows: dict[str, RowIndex] = field(default_factory=dict, repr=False, compare=False)
+    _statements: dict[str, Statement | str] = field(default_factory=dict, repr=False, compare=False)
+    _judged: dict[tuple[str, ...], Revoked] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def open(cls, root: str | Path) -> "Store":
-        """Opens an existing store. Raises BBError where there is none, or one of a later format."""
+    def open(cls, root: str | Path, *, cache_size: int | None = None) -> "Store":
+        """Opens an existing store, of a URL in place and read only. Raises BBError where there is none.
+
+        cache_size  of a URL: bytes that the caches of all places may take, `store.mirror.DEFAULT_SIZE` if None
+        """
+        if is_url(root):
+            from store.mirror import DEFAULT_SIZE, Mirror
+
+            source = Mirror.open(open_place(root), DEFAULT_SIZE if cache_size is None else cache_size)
+            return replace(cls.open(source.root), source=source)
         root = Path(root)
         try:
             meta = json.loads((root / "zarr.json").read_bytes())
@@ -80,6 +106,23 @@ class Store:
             raise BBError(f"can't make a store at {root}: {error.strerror}. --store names another place.") from None
         return cls(root)
 
+    @property
+    def name(self) -> str:
+        """Its path or URL, as messages and commands have it."""
+        return self.source.url if self.source else str(self.root)
+
+    def require_writable(self) -> None:
+        """Raises UsageError where the store is used in place."""
+        if self.source:
+            raise UsageError(
+                f"{self.name} is read only in place: pull it first with `bb store pull {shlex.quote(self.name)}`, "
+                f"work on the local store, and push."
+            )
+
+    def _need(self, kind: "Kind", owner: str | None = None) -> None:
+        if self.source:
+            self.source.need(kind, owner)
+
     # Feature spaces and their segments
 
     def spaces(self) -> list[FeatureSpace]:
@@ -92,24 +135,43 @@ class Store:
         found = sorted(k for k in keys if k.startswith(key))
         if len(found) != 1 or not key:
             what = f"begins {len(found)} feature spaces" if found else "names no feature space"
-            raise UsageError(f"{key!r} {what} of {self.root}: see `bb store ls`.")
+            raise UsageError(f"{key!r} {what} of {self.name}: see `bb store ls`.")
         return read_space(self.root / "spaces" / found[0] / "zarr.json")
 
     def put_space(self, space: FeatureSpace) -> None:
         """Makes the groups of a feature space; nothing where they are there."""
+        self.require_writable()
         folder = self.root / "spaces" / space.key
         publish_file(self.root, group_json({}), folder / "segments" / "zarr.json")
         attributes = {"bb": {"format": FORMAT, "space": space.record()}}
         publish_file(self.root, group_json(attributes), folder / "zarr.json")
 
-    def segments(self, space: FeatureSpace) -> list[Segment]:
-        """Published segments of a feature space, in order of digest."""
+    def segment_digests(self, space: FeatureSpace) -> list[str]:
+        """Names of the published segments of a feature space that are not revoked, ascending; they are not opened."""
+        self._need("segment", space.key)
         folder = self.root / "spaces" / space.key / "segments"
-        digests = sorted(path.parent.name for path in folder.glob("*/zarr.json"))
-        for digest in digests:
-            if (space.key, digest) not in self._segments:
-                self._segments[space.key, digest] = Segment.open(folder / digest, space)
-        return [self._segments[space.key, digest] for digest in digests]
+        try:
+            names = sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        revoked = self.revoked()
+        return [name for name in names if name not in revoked and os.path.exists(f"{folder}/{name}/zarr.json")]
+
+    def segments(self, space: FeatureSpace) -> list[Segment]:
+        """Published segments of a feature space that are not revoked, in order of digest."""
+        return [self._segment(space, digest) for digest in self.segment_digests(space)]
+
+    def _segment(self, space: FeatureSpace, digest: str) -> Segment:
+        if (space.key, digest) not in self._segments:
+            folder = self.root / "spaces" / space.key / "segments" / digest
+            self._segments[space.key, digest] = Segment.open(folder, space, self.source.array if self.source else None)
+        return self._segments[space.key, digest]
+
+    def count_segments(self) -> int:
+        """How many there are in all, revoked ones included."""
+        if self.source:
+            return sum(part.kind == "segment" for part in self.source.parts)
+        return sum(1 for _ in (self.root / "spaces").glob("*/segments/*/zarr.json"))
 
     def backbones(self, space: FeatureSpace) -> list[str]:
         """The names under which the rows of a space were extracted: provenance, so there may be several, or none."""
@@ -124,16 +186,28 @@ class Store:
         features: Num[np.ndarray, "n ..."],
         provenance: Mapping[str, Any],
     ) -> str:
-        """Publishes rows as one segment (see `encode_segment` for the shapes) and returns its digest."""
-        digest, objects = encode_segment(space, image_sha256, image_ids, features, provenance)
+        """Publishes rows as one segment (see `encode_rows` for the shapes) and returns its digest."""
+        objects = encode_rows(space, image_sha256, image_ids, features)
         self.put_space(space)
-        self._put_local(digest)
-        publish_folder(self.root, objects, self.root / "spaces" / space.key / "segments" / digest)
-        return digest
 
-    def rows(self, space: FeatureSpace) -> RowIndex:
-        """The index of all rows published so far."""
-        return RowIndex.build(self.segments(space))
+        def seal(digests: dict[str, str]) -> tuple[Path, bytes]:
+            digest, manifest = seal_segment(space, len(image_ids), objects, digests, provenance)
+            self._refuse_revoked("segment", digest)
+            return self.root / "spaces" / space.key / "segments" / digest, manifest
+
+        return publish_sealed(self.root, objects, seal, before=lambda target: self._put_local(target.name)).name
+
+    def rows(self, space: FeatureSpace, *, afresh: bool = False) -> RowIndex:
+        """The index of all rows published so far; `afresh` reads it of all segments, whatever is remembered."""
+        digests = self.segment_digests(space)
+        if strangers := [name for name in digests if not is_digest(name)]:
+            self._segment(space, strangers[0])  # which says what is wrong with it
+        known = self._rows.get(space.key)
+        if self.source and known is None and not is_remembered(self.root, space.key, digests):
+            self.source.arrays([self._segment(space, digest) for digest in digests], "image_sha256")
+        index = index_of(self.root, space.key, digests, partial(self._segment, space), known, afresh=afresh)
+        self._rows[space.key] = index
+        return index
 
     def has(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> Bool[np.ndarray, " n"]:
         """Which image digests the space has features of."""
@@ -147,8 +221,24 @@ class Store:
         """
         if not image_ids:
             return np.empty((0, *space.row_shape), dtype=space.dtype)
+        wanted = collection.digests(image_ids)
         rows = self.rows(space)
-        position = rows.find(collection.digests(image_ids))
+        try:
+            return self._gather(rows, space, collection, image_ids, wanted)
+        except (StaleIndex, MissingRows):
+            if rows.checked:
+                raise
+            return self._gather(self.rows(space, afresh=True), space, collection, image_ids, wanted)
+
+    def _gather(
+        self,
+        rows: RowIndex,
+        space: FeatureSpace,
+        collection: Collection,
+        image_ids: Sequence[str],
+        wanted: UInt8[np.ndarray, "n 32"],
+    ) -> Num[np.ndarray, "n ..."]:
+        position = rows.find(wanted)
         if (position < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
             names = self.backbones(space)
@@ -156,30 +246,39 @@ class Store:
                 f"{len(absent)} of {len(image_ids)} images of {collection.name} have no features in space "
                 f"{short(space.key)}: {some(absent)}. To fill them: "
                 f"bb extract --ckpt {shlex.quote(names[0] if names else 'CKPT')} --data {collection.name}=DIR "
-                f"--store {shlex.quote(str(self.root))} --precision {space.numerics['compute']} "
+                f"--store {shlex.quote(self.name)} --precision {space.numerics['compute']} "
                 f"--store-dtype {space.numerics['stored']}" + (" --patch" if space.kind == "patch" else ""),
                 absent,
             )
+        if self.source:
+            self.source.arrays([rows.segments[i] for i in np.unique(rows.segment[position])], space.array)
         return rows.gather(position, space.array)
 
     # Collections
 
     def put_collection(self, collection: Collection) -> Collection:
         """Publishes a version; where one with the same images is there already, returns that one."""
+        self.require_writable()
         for version in self.collections(collection.name):
             if version.same_images(collection):
                 return version
+        self._refuse_revoked(f"collection {collection.name}@", collection.digest)
         target = self.root / "collections" / collection.name / f"{collection.digest}.parquet"
+        self._put_local(collection.digest)
         publish_file(self.root, collection.parquet, target)
         return collection
 
     def collections(self, name: str) -> list[Collection]:
-        """All versions of a collection, in order of digest."""
+        """All versions of a collection that are not revoked, in order of digest."""
         check_name(name)
-        files = sorted((self.root / "collections" / name).glob("*.parquet"))
+        self._need("collection", name)
+        revoked = self.revoked()
+        files = sorted(f for f in (self.root / "collections" / name).glob("*.parquet") if f.stem not in revoked)
         return [Collection.from_parquet(name, file.stem, file.read_bytes()) for file in files]
 
     def collection_names(self) -> list[str]:
+        if self.source:
+            return sorted({part.owner for part in self.source.parts if part.kind == "collection"})
         return sorted({path.parent.name for path in (self.root / "collections").glob("*/*.parquet")})
 
     def collection(self, name: str, image_ids: Sequence[str]) -> Collection:
@@ -193,8 +292,9 @@ class Store:
         if not versions:
             known = ", ".join(self.collection_names()) or "none"
             asked = f"{name}@{digest}" if digest else name
+            gone = (self.root / "collections" / name).is_dir() and bool(self.revoked())
             raise UsageError(
-                f"{self.root} has no collection {asked} (there: {known}). "
+                f"{self.name} has no collection {asked}{' that is not revoked' if gone else ''} (there: {known}). "
                 f"To make it: bb extract --ckpt CKPT --data {name}=DIR"
             )
         whole = [v for v in versions if (v.find(image_ids) >= 0).all()]
@@ -211,14 +311,51 @@ class Store:
     # Runs
 
     def put_run(self, record: Mapping[str, Any], predictions: "pl.DataFrame", train: "pl.DataFrame") -> Run:
-        """Publishes a run; a run of the same ID that is there already stays, as its sibling."""
+        """Publishes a run, in `runs_to` where there is one; one of the same ID stays, as its sibling."""
+        if self.runs_to:
+            return self.runs_to.put_run(record, predictions, train)
+        self.require_writable()
         run = write_run(self.root, record, predictions, train)
         self._put_local(run.digest)
         return run
 
     def runs(self, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None) -> Iterator[Run]:
-        """Published runs, all or of one ID. A damaged one raises, or is told to `on_damage` and left out."""
-        return read_runs(self.root, run_id, on_damage)
+        """Published runs that are not revoked, all or of one ID. A damaged one raises, or is told to `on_damage`."""
+        if self.runs_to:
+            yield from self.runs_to.runs(run_id, on_damage)
+        for error in self.source.need_sound(("run",), run_id) if self.source else ():
+            if on_damage is None:
+                raise error
+            on_damage(error)
+        yield from read_runs(self.root, run_id, on_damage, self.revoked())
+
+    # Signatures and revocations
+
+    def statements(self) -> Statements:
+        """What stands in `signatures/`: valid statements, and what is wrong with the other files."""
+        return read_folder(self.root, self._statements)
+
+    def judged(self) -> Revoked:
+        """What is revoked here, and which revocations are not heeded. Without signatures, it costs one look."""
+        found = self.statements()
+        names = tuple(found.valid)
+        if names not in self._judged:
+            self._judged[names] = found.revoked(self.trusted, self.made_here)
+        return self._judged[names]
+
+    def revoked(self) -> Mapping[str, Revocation]:
+        """Digests of what is taken back, which nobody is to read, each with the statement that says so."""
+        return self.judged().heeded
+
+    def made_here(self, digest: str) -> bool:
+        """Whether a segment, collection or run was made in this store."""
+        return (self.root / "local" / f"{digest}.json").is_file()
+
+    def _refuse_revoked(self, what: str, digest: str) -> None:
+        if digest in self.revoked():
+            raise BBError(
+                f"{what} {short(digest)} is revoked and would not be read: `bb store verify` says by whom and why."
+            )
 
     # What never leaves the machine
 

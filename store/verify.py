@@ -1,6 +1,7 @@
 """Is a store what it says? Objects are held against digests, arrays against their space, all against each other."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from jaxtyping import Bool, Float, Num
 from store.aside import set_aside
 from store.collection import Collection, check_name, some
 from store.errors import BBError
-from store.layout import is_digest, read_space
+from store.layout import Malformed, is_digest, plain_size, read_space
+from store.mirror import ALL
 from store.rows import RowIndex
 from store.runs import read_run
 from store.segment import Segment
@@ -55,6 +57,7 @@ class Findings:
     n_bytes: int = 0
     collections: int = 0
     runs: int = 0
+    signatures: int = 0
     faults: list[Fault] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
 
@@ -62,6 +65,8 @@ class Findings:
 def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: None) -> Findings:
     """Reads all of a store. `progress` is told how many segments are done. Changes nothing; see `repair`."""
     found = Findings()
+    if store.source:
+        found.faults += [Fault(str(error)) for error in store.source.need_sound(ALL)]
     collections = list(_collections(store, found))
     listed = _Listed.of(collections)
     for folder in _folders(store.root / "spaces", "*/zarr.json"):
@@ -71,8 +76,11 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
             found.faults.append(Fault(str(error)))
             continue
         found.spaces += 1
-        _check_space(folder, space, listed, found, progress)
+        fetch = store.source.array if store.source else None
+        _check_space(folder, space, listed, store.revoked(), found, progress, fetch)
     _check_runs(store, found)
+    _check_singles(store, found)
+    _check_signatures(store, found)
     return found
 
 
@@ -83,13 +91,19 @@ def repair(store: Store, found: Findings) -> None:
 
 
 def _check_space(
-    folder: Path, space: FeatureSpace, listed: "_Listed", found: Findings, progress: Callable[[int], None]
+    folder: Path,
+    space: FeatureSpace,
+    listed: "_Listed",
+    revoked: Container[str],
+    found: Findings,
+    progress: Callable[[int], None],
+    fetch: Callable[[Segment, str], None] | None,
 ) -> None:
     good: list[Segment] = []
     bad: list[tuple[Path, str]] = []
     for place in _folders(folder / "segments", "*/zarr.json"):
         try:
-            segment = Segment.open(place, space)
+            segment = Segment.open(place, space, fetch)
             segment.check_digests()
             _check_rows(segment, space)
             found.faults += _check_ids(segment, listed)
@@ -104,7 +118,7 @@ def _check_space(
     for place, what in bad:
         remedy = f"bb extract --ckpt {names[0] if names else 'CKPT'} --data NAME=DIR"
         found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))
-    _check_replicates(good, space, found)
+    _check_replicates([segment for segment in good if segment.digest not in revoked], space, found)
 
 
 def _check_rows(segment: Segment, space: FeatureSpace) -> None:
@@ -210,6 +224,28 @@ def _check_runs(store: Store, found: Findings) -> None:
             run.train()
         except BBError as error:
             found.faults.append(Fault(str(error), folder, "the `bb probe` that made it, with --force"))
+
+
+def _check_singles(store: Store, found: Findings) -> None:
+    """Label tables, heads and adopted records: each is named by the digest of its bytes."""
+    for pattern in ("labels/*/*.parquet", "heads/*.safetensors", "spaces/*/adopted/*.json"):
+        for path in sorted(store.root.glob(pattern)):
+            try:
+                plain_size(path.parent, path.name)
+                with open(path, "rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
+                        raise Malformed("it does not have the digest in its name")
+            except Malformed as fact:
+                found.faults.append(Fault(f"{path} is damaged: {fact}.", path, "copy it from another store"))
+
+
+def _check_signatures(store: Store, found: Findings) -> None:
+    statements = store.statements()
+    found.signatures = len(statements.valid) + len(statements.faults)
+    for name, fact in statements.faults.items():
+        path = store.root / "signatures" / f"{name}.json"
+        what = f"signature {path} is damaged or forged, and counts for nothing: {fact}."
+        found.faults.append(Fault(what, path, "copy it from another store"))
 
 
 def _folders(top: Path, marker: str) -> list[Path]:

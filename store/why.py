@@ -32,7 +32,7 @@ def find_pairs(store: Store, words: list[str]) -> list[tuple[FeatureSpace, Featu
     named = [space for space in store.spaces() if words[0] in store.backbones(space)]
     if len(named) < 2:
         raise UsageError(
-            f"{words[0]} has {len(named)} feature spaces in {store.root}, two are needed to compare: see `bb store ls`."
+            f"{words[0]} has {len(named)} feature spaces in {store.name}, two are needed to compare: see `bb store ls`."
         )
     return list(combinations(named, 2))
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,14 +16,16 @@ from store.store import Store
 MAX_ROWS = 8192
 MAX_BYTES = 64 * 2**20
 MAX_SECONDS = 60.0
+AT_ONCE = 3  # segments published at a time
 
 
 @dataclass
 class SegmentWriter:
     """A segment closes at 8,192 rows, at about 64 MiB of features or after 60 seconds, whichever comes first.
 
-    What is added but not yet closed is what a crash can lose. `provenance` stands in every segment, with the time of
-    publishing as `made` (UTC).
+    Three at most are published in the background, since hashing and waiting for the disk leave time to fill the next.
+    What is added but not in `published` is what a crash can lose. `provenance` stands in every segment, with the time
+    of closing as `made` (UTC).
     """
 
     store: Store
@@ -34,6 +37,8 @@ class SegmentWriter:
     _ids: list[str] = field(default_factory=list)
     _features: list[np.ndarray] = field(default_factory=list)
     _opened: float = 0.0
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AT_ONCE), repr=False)
+    _under_way: list["Future[str]"] = field(default_factory=list)
 
     @property
     def max_rows(self) -> int:
@@ -46,7 +51,11 @@ class SegmentWriter:
         image_ids: Sequence[str],
         features: Num[np.ndarray, "b ..."],
     ) -> None:
-        """Adds rows in the space's stored dtype and publishes what is full or old enough."""
+        """Adds rows in the space's stored dtype and begins to publish what is full or old enough.
+
+        What goes wrong in the background is raised by the next call.
+        """
+        self._settle(AT_ONCE)
         start = 0
         while start < len(image_ids):
             if not self._ids:
@@ -57,19 +66,34 @@ class SegmentWriter:
             self._features.append(features[start:stop])
             start = stop
             if len(self._ids) >= self.max_rows or self.clock() - self._opened >= MAX_SECONDS:
-                self.close()
+                self._close_segment()
 
     def close(self) -> None:
-        """Publishes the open segment, if it has rows."""
+        """Publishes the open segment, if it has rows, and waits until all is published."""
+        self._close_segment()
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits until every segment that was closed is published."""
+        self._settle(0)
+
+    def _close_segment(self) -> None:
         if not self._ids:
             return
+        self._settle(AT_ONCE - 1)
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        digest = self.store.put_segment(
+        segment = self._pool.submit(
+            self.store.put_segment,
             self.space,
             np.concatenate(self._keys),
             self._ids,
-            np.concatenate(self._features),
+            self._features[0] if len(self._features) == 1 else np.concatenate(self._features),
             {**self.provenance, "made": made},
         )
-        self.published.append(digest)
+        self._under_way.append(segment)
         self._keys, self._ids, self._features = [], [], []
+
+    def _settle(self, most: int) -> None:
+        """Waits until no more than so many segments are under way."""
+        while self._under_way and (len(self._under_way) > most or self._under_way[0].done()):
+            self.published.append(self._under_way.pop(0).result())

@@ -269,10 +269,10 @@ def test_a_disk_too_small_is_found_out_before_the_work(call, newt, monkeypatch):
 
 
 def test_a_full_disk_is_said_without_a_traceback(call, newt, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device", "features.bb/tmp/x")
 
-    monkeypatch.setattr("store.store.publish_folder", full)
+    monkeypatch.setattr("store.store.publish_sealed", full)
     status, _, err = call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
     assert status == 1 and "No space left on device. Mend that and run the same command again" in err
 

@@ -41,10 +41,11 @@ def test_every_documented_option_exists():
     options = {option for command in VERBS.values() for parameter in command.params for option in parameter.opts}
     known = options | {"--help", "--version", "--install-completion", "--show-completion"}
     for name, text in {**PAGES, "README.md": README}.items():
+        others = ("uv ", "pip ", "git ", "hf ", "eval ")
         shown = "\n".join(
             line
             for line in text.splitlines()
-            if not line.lstrip().startswith(("uv ", "pip ", "git ")) and "rsync" not in line and "--exclude" not in line
+            if not line.lstrip().startswith(others) and "rsync" not in line and "--exclude" not in line
         )
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown)) <= known, name
 

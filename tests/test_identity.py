@@ -1,11 +1,18 @@
 """Golden keys: should one of these change, every store in the world loses its features."""
 
 import json
+import warnings
 
+import numpy as np
 import pytest
+import zarr
 
 from store import BBError, FeatureSpace
 from store.canonical import canonical_json
+from store.encode import encode_numbers, encode_strings
+from store.layout import ArrayLayout
+from store.segment import encode_segment
+from tests.test_store import images, space
 
 SPACE = {
     "org": "open_clip",
@@ -53,3 +60,56 @@ def test_a_space_read_back_has_its_key():
         FeatureSpace.from_record({**SPACE, "surprise": 1})
     with pytest.raises(BBError, match="not a feature space of format 1: output"):
         FeatureSpace.from_record({**SPACE, "output": {"kind": "audio"}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "zstd", "digest"),
+    [
+        ("img", "float16", False, "587c34628042b136289672b9dce21fd50ccd51ab034641896dbd7557ba359adf"),
+        ("img", "float32", True, "c3c713b66bc346ad4306e7b8cef200280faddb43a5f15948704124e58602a3bf"),
+        ("patch", "float16", False, "150b9418c0858374e247ab501f4783e6090e439247b8020da0af92decae9d67b"),
+    ],
+)
+def test_golden_segments(kind, stored, zstd, digest):
+    """As zarr 3.1.6 laid out their arrays."""
+    where = space(kind, stored)
+    x = np.arange(4 * int(np.prod(where.row_shape))).reshape(4, *where.row_shape).astype(where.dtype)
+    ids = ["pics/ä", "b", "", "ccc"]
+    provenance = {"backbone": "timm:tiny/untrained"}
+    assert encode_segment(where, images(4).all_digests(), ids, x, provenance, zstd=zstd)[0] == digest
+
+
+@pytest.mark.parametrize("zstd", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "string"])
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (1, 2, 2)])
+def test_arrays_are_laid_out_as_zarr_does(dtype, shape, zstd):
+    if dtype == "string" and (len(shape) > 1 or zstd):
+        pytest.skip("strings are one raw axis")
+    layout = ArrayLayout("a", shape, dtype)
+    if dtype == "string":
+        array = np.array(["pics/ä", "", "x" * 300], dtype=np.dtypes.StringDType())
+        ours = encode_strings(layout, array.tolist())
+    else:
+        array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+        ours = encode_numbers(layout, array, zstd=zstd)
+    objects = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        target = zarr.create_array(
+            zarr.storage.MemoryStore(objects),
+            name="a",
+            shape=shape,
+            chunks=shape,
+            dtype=dtype,
+            compressors=[zarr.codecs.ZstdCodec(level=3)] if zstd else None,
+            config={"write_empty_chunks": True},
+        )
+        target[...] = array
+    theirs = {path: buffer.to_bytes() for path, buffer in objects.items() if path.startswith("a/")}
+    assert {path: bytes(data) for path, data in ours.items()} == theirs
+
+
+def test_features_are_handed_on_without_a_copy():
+    x = np.ones((3, 6), np.float16)
+    chunk = encode_numbers(ArrayLayout("a", (3, 6), "float16"), x)["a/c/0/0"]
+    assert np.shares_memory(np.frombuffer(chunk, np.uint8), x)

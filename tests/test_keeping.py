@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 
 import bb
@@ -269,6 +270,43 @@ def test_gc_shows_first_and_removes_with_yes(store, call):
     assert len(store.segments(space())) == 3
 
 
+def aged(path, seconds):
+    """Sets the time of a file or folder so far back, or forward."""
+    moment = time.time() - seconds
+    for part in (*path.rglob("*"), path):
+        os.utime(part, (moment, moment))
+
+
+@pytest.mark.parametrize("wrong", [-400 * 86400, -3600, 400 * 86400])
+def test_gc_asks_the_file_system_for_the_time(store, monkeypatch, wrong):
+    """A machine whose clock is wrong, or a server's, neither loses what is young nor keeps what is old."""
+    for name, age in (("old", 3 * 86400), ("young", 3600)):
+        (store.root / "tmp" / name).mkdir(parents=True)
+        (store.root / "tmp" / name / "part").write_bytes(b"x")
+        aged(store.root / "tmp" / name, age)
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + wrong)
+    assert [garbage.path.name for garbage in find_garbage(store)] == ["old"]
+    assert sorted(path.name for path in (store.root / "tmp").iterdir()) == ["old", "young"]
+
+
+def test_gc_keeps_remains_from_the_future_and_says_so(store, call):
+    (store.root / "tmp" / "ahead").mkdir(parents=True)
+    aged(store.root / "tmp" / "ahead", -40 * 86400)
+    status, out, err = call("gc", "--yes")
+    assert (status, out) == (0, "nothing to remove\n")
+    assert "tmp/ahead is dated 40 days ahead of the disk's clock and is kept" in err
+    assert (store.root / "tmp" / "ahead").exists()
+
+
+def test_gc_takes_the_indexes_of_spaces_that_are_gone(store):
+    for key in (space().key, "f" * 64):
+        (store.root / "index" / "rows" / key).mkdir(parents=True)
+        (store.root / "index" / "rows" / key / "x.rows").write_bytes(b"12")
+    (garbage,) = find_garbage(store)
+    assert (garbage.path.name, garbage.n_bytes, garbage.why) == ("f" * 64, 2, "index of a space that is gone")
+
+
 def test_gc_takes_spaces_that_no_run_names_when_asked(store, call):
     other = space(code="2" * 40)
     fill(store, other, images(2), features(other, 2))
@@ -391,12 +429,13 @@ def test_compact_killed_at_any_step_loses_nothing(tmp_path, monkeypatch):
     store.put_collection(images(20))
     spread(store, space(), images(20), features(space(), 20), 3)
     fill(store, space(), images(4), features(space(), 4, seed=1), {"lab": "b"})
-    before, left = read(store), []
+    before, left, one_at_a_time = read(store), [], threading.Lock()
 
     def counted(name):
         def call(*args, **kwargs):
-            left.append(shutil.copytree(store.root, tmp_path / str(len(left))))
-            return getattr(os, name)(*args, **kwargs)
+            with one_at_a_time:
+                left.append(shutil.copytree(store.root, tmp_path / str(len(left))))
+                return getattr(os, name)(*args, **kwargs)
 
         return call
 

@@ -17,8 +17,10 @@ FORBIDDEN = {
 HOMES = {"timm": {"extract"}, "open_clip": {"extract"}, "cuml": {"probe"}}
 TORCHLESS = (
     "import store, probe, store.fetch, store.writer, store.verify, store.compact, store.du, store.why, "
+    "store.filesystem, store.row_index, "
+    "store.signing, store.trust, store.plan, store.transfer, store.url, store.index, "
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
-    "probe.cuml, probe.digits, bb"
+    "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, bb"
 )
 
 

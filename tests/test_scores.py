@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from probe.scores import mean_over_seeds, score
+from probe.scores import score
 from store.errors import BBError
 
 PREDICTIONS = pl.DataFrame(
@@ -52,14 +52,3 @@ def test_nothing_and_twice_are_refused():
         score(PREDICTIONS.clear())
     with pytest.raises(BBError, match="task 'two' has more than one prediction for image 'z'; it needs exactly one"):
         score(pl.concat([PREDICTIONS, PREDICTIONS[4:5]]))
-
-
-def test_seeds_are_averaged_row_by_row():
-    other = PREDICTIONS.with_columns(score=1 - pl.col("score")).reverse()
-    third = PREDICTIONS.with_columns(score=pl.lit(0.0))
-    averaged = mean_over_seeds([PREDICTIONS, other, third])
-    assert averaged.columns == ["task", "image_id", "score"]
-    assert averaged["score"].to_list() == pytest.approx([1 / 3] * 6)
-    assert mean_over_seeds([PREDICTIONS])["image_id"].to_list() == ["x", "y", "w", "x", "y", "z"]
-    with pytest.raises(BBError, match="tested on different images, so their seeds can't be averaged"):
-        mean_over_seeds([PREDICTIONS, PREDICTIONS[1:]])

@@ -310,14 +310,38 @@ def test_a_segment_closes_by_rows_bytes_or_time(tmp_path):
     assert writer.published == []
     now[0] = 60.0
     writer.add(pics.all_digests()[5:6], ["i"], x[5:6])
+    writer.wait()
     assert [s.rows for s in store.segments(space())] == [6]
     wide = space(output={"kind": "img", "pooling": "cls", "dim": 2**24})
     assert SegmentWriter(store, wide, {}).max_rows == 2
     many = np.zeros((8200, 32), np.uint8)
     writer.add(many, ["i"] * 8200, np.zeros((8200, 6), np.float16))
+    writer.wait()
     assert sorted(s.rows for s in store.segments(space())) == [6, 8192]
     writer.close()
     assert sorted(s.rows for s in store.segments(space())) == [6, 8, 8192]
+
+
+def test_what_fails_in_the_background_is_raised_and_the_rest_is_published(tmp_path, monkeypatch):
+    store, pics = Store.create(tmp_path / "s.bb"), images(30)
+    x, real, calls = features(space(), 30), Store.put_segment, []
+
+    def once(self, where, keys, *rest):
+        calls.append(len(keys))
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        return real(self, where, keys, *rest)
+
+    monkeypatch.setattr("store.writer.MAX_ROWS", 10)
+    monkeypatch.setattr(Store, "put_segment", once)
+    writer = SegmentWriter(store, space(), {})
+    with pytest.raises(OSError, match="No space left"):
+        for row in range(30):
+            writer.add(pics.all_digests()[row : row + 1], ["i"], x[row : row + 1])
+        writer.close()
+    writer.close()
+    assert len(writer.published) == len(calls) - 1
+    assert sorted(writer.published) == store.segment_digests(space())
 
 
 def test_a_write_that_fails_leaves_nothing_visible(tmp_path, monkeypatch):

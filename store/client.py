@@ -1,0 +1,179 @@
+"""obstore's clients: made from the environment, read with patience, and their errors in words for a person."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from store.errors import BBError, UsageError
+from store.patience import PATIENCE, Patience, Verdict, persist, resume
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+PIECE = 2**20
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+UNTRUSTED = re.compile(r"InvalidCertificate|UnknownIssuer|CertificateError|InvalidMessage|AlertReceived|HandshakeFail")
+BROKEN = re.compile(r"kind: (Timeout|Request|Interrupted|Decode|Body)|TimedOut|IncompleteMessage|IncompleteBody")
+METADATA = re.compile(r"169\.254\.169\.254|/latest/api/token|metadata\.google\.internal|/metadata/identity")
+BAD_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
+ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed"}
+LATER = "Run the same command again later; what has come is kept."
+
+# What to set, by scheme: (who one is, an open place's).
+CREDENTIALS = {
+    "s3": ("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where there is one)", "AWS"),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE"),
+    "az": ("AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", "AZURE"),
+}
+
+
+def require_obstore(scheme: str) -> None:
+    """Raises UsageError, naming the extra, where obstore is not installed."""
+    try:
+        import obstore  # noqa: F401
+    except ImportError:
+        raise UsageError(f"{scheme}:// needs obstore: pip install 'backbone-bench[{scheme}]'") from None
+
+
+def client_options(patience: Patience, endpoint: str = "", *, writing: bool = False) -> dict[str, Any]:
+    """For obstore: no limit on a whole transfer but on silence, plain HTTP on loopback alone, SSL_CERT_FILE's roots.
+
+    While a body is sent nobody answers, so a part of an upload gets ten times as long.
+    """
+    parts = urlsplit(endpoint)
+    silence = timedelta(seconds=patience.silence * (10 if writing else 1))
+    options: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=10), "timeout": timedelta(days=1), "read_timeout": silence
+    }  # fmt: skip
+    if parts.scheme == "http" and parts.hostname in LOOPBACK:
+        options["allow_http"] = True
+    if file := os.environ.get("SSL_CERT_FILE"):
+        try:
+            options["root_certificate"] = Path(file).read_bytes()
+        except OSError as error:
+            raise UsageError(f"SSL_CERT_FILE names {file}, which can't be read ({error.strerror}).") from None
+    return options
+
+
+def retry_config(patience: Patience) -> dict[str, Any]:
+    """For obstore: two quick attempts more at a page of a listing or a part of an upload; `Patience` has the rest."""
+    backoff = {"init_backoff": timedelta(seconds=patience.wait / 5), "max_backoff": timedelta(seconds=1), "base": 2}
+    return {"max_retries": 2, "backoff": backoff, "retry_timeout": timedelta(minutes=3)}
+
+
+@dataclass(frozen=True)
+class Client:
+    """Reads from one place through obstore; `judge` turns its errors into words."""
+
+    url: str
+    store: "ObjectStore" = field(repr=False)
+    patience: Patience = PATIENCE
+
+    def read(self, path: str, most: int) -> bytes:
+        """See `store.place.Place.read`."""
+        return persist(lambda: self._read(path, most), lambda error: self.judge(error, path), self.patience)
+
+    def _read(self, path: str, most: int) -> bytes:
+        import obstore
+
+        result = obstore.get(self.store, path)
+        whole = bytearray()
+        if result.meta["size"] <= most:
+            for piece in result.stream(min(PIECE, most + 1)):
+                whole += piece
+                if len(whole) > most:
+                    break
+            else:
+                return bytes(whole)
+        raise BBError(f"{self.url}/{path} is larger than the {most} bytes that it can be.")
+
+    def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
+        """See `store.place.Place.stream`."""
+        return resume(
+            lambda begin: self._stream(path, begin), start, lambda error: self.judge(error, path), self.patience
+        )
+
+    def _stream(self, path: str, start: int) -> Iterator[bytes]:
+        import obstore
+        from obstore.exceptions import NotSupportedError
+
+        skip = 0
+        try:
+            result = obstore.get(self.store, path, options={"range": {"offset": start}} if start else None)
+        except Exception as error:
+            if start and _status(error) == 416:  # there is nothing behind the last byte
+                return
+            if not isinstance(error, NotSupportedError) and "NotPartial" not in str(error):
+                raise
+            result, skip = obstore.get(self.store, path), start  # the server knows no ranges, and sends all of it
+        for piece in result.stream(PIECE):
+            if skip < len(piece):
+                yield bytes(piece[skip:]) if skip else bytes(piece)
+            skip = max(0, skip - len(piece))
+
+    def judge(self, error: Exception, path: str = "") -> Verdict:
+        """What an error of obstore's means. The server's own words are not repeated, only its error code."""
+        whole = str(error)
+        status, found = _status(error), re.search(r"<Code>(\w{1,60})</Code>", whole)
+        code, place = found[1] if found else "", f"{self.url}/{path}" if path else self.url
+        said = f" ({code})" if code else ""
+        scheme = urlsplit(self.url).scheme
+        keys, prefix = CREDENTIALS.get(scheme, ("", ""))
+        if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "ContainerNotFound"):
+            raise FileNotFoundError(2, "no such file", place) from None
+        if keys and METADATA.search(whole):
+            return Verdict(
+                f"{self.url}: no credentials are found. Set {keys}, or {prefix}_SKIP_SIGNATURE=true "
+                f"where anybody may read."
+            )
+        if code == "RequestTimeTooSkewed":
+            return Verdict(f"{self.url}: this machine's clock is wrong, says the server. Set the clock and run again.")
+        if code in ("NoSuchBucket", "ContainerNotFound"):
+            return Verdict(
+                f"{self.url}: there is no such bucket. Make it, or mend its name"
+                + (" or AWS_ENDPOINT_URL." if scheme == "s3" else ".")
+            )
+        if code in BAD_KEY or status == 401:
+            remedy = f"Mend {keys}." if keys else "Places that ask for a password can't be read over plain http(s)."
+            return Verdict(f"{self.url}: the server does not accept the credentials ({code or status}). {remedy}")
+        if status == 403:
+            return Verdict(f"{place}: access is denied{said}. Ask its owner for the right to it.")
+        if "redirect without LOCATION" in whole or code in ELSEWHERE:
+            return Verdict(f"{self.url}: the bucket is in another region. Set AWS_REGION to it.")
+        if status in PASSING:
+            return Verdict(f"{place}: the server answers {status}{{times}}. {LATER}", self.patience.failures)
+        if status is not None:
+            return Verdict(f"{place}: the server answers {status}{said}.")
+        if "BadScheme" in whole:
+            return Verdict(
+                f"{self.url}: its endpoint is plain http. Give an https one, or set {prefix or 'AWS'}_ALLOW_HTTP=true "
+                f"where you trust every machine between."
+            )
+        if UNTRUSTED.search(whole):
+            return Verdict(
+                f"{self.url}: no trusted TLS connection. If a proxy re-signs connections, or the server has a "
+                f"certificate of its own, set SSL_CERT_FILE to a PEM file with its root certificate."
+            )
+        if "kind: Connect" in whole or "dns error" in whole:
+            why = "no address is found for it" if "dns error" in whole else "nobody answers there"
+            return Verdict(
+                f"{self.url}: {why}{{times}}. See that this machine is online and the address right; behind a proxy, "
+                f"set HTTPS_PROXY."
+                + (" AWS_ENDPOINT_URL names a server other than Amazon's." if scheme == "s3" else ""),
+                self.patience.connecting,
+            )
+        if BROKEN.search(whole):
+            return Verdict(f"{place}: the connection broke{{times}}. {LATER}", self.patience.failures)
+        fact = whole.partition("\n")[0].rpartition(" - ")[2]
+        return Verdict(f"{place}: {fact[:200]}.")
+
+
+def _status(error: Exception) -> int | None:
+    found = re.search(r"status code: (\d{3})", str(error))
+    return int(found[1]) if found else None

@@ -1,0 +1,228 @@
+"""A data set on the Hugging Face Hub as a place for a store: a git repository of files, written by commits.
+
+Tokens come from `hf auth login` or HF_TOKEN, as huggingface_hub reads them; what is read is not kept in its cache.
+https://huggingface.co/docs/huggingface_hub
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from store.errors import BBError, UsageError
+from store.patience import PATIENCE, Patience, Verdict, persist, resume
+from store.place import Object, Parcel
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+PIECE = 2**20
+PASSING = {408, 409, 412, 425, 429, 500, 502, 503, 504}  # 409 and 412: another commit came first
+LATER = "Run the same command again later; what has come is kept."
+
+
+class _Refused(Exception):
+    """A status that is no success, with the Hub's own word for it."""
+
+    def __init__(self, status: int, word: str) -> None:
+        super().__init__(f"{status} {word}")
+        self.status, self.word = status, word
+
+
+@dataclass(frozen=True)
+class Hub:
+    """See `store.place.Place`. One call of `publish` is one commit, so that all of it becomes visible at once."""
+
+    repo: str
+    revision: str
+    folder: str
+    api: "HfApi" = field(repr=False)
+    patience: Patience = PATIENCE
+    writable: bool = True
+    at_once: int = 50
+
+    @classmethod
+    def open(cls, repo: str, revision: str, folder: str, patience: Patience = PATIENCE) -> "Hub":
+        """A folder ("" for all) of the data set OWNER/NAME at a branch, tag or commit. Asks nobody yet."""
+        try:
+            from huggingface_hub import HfApi
+            from huggingface_hub.utils import disable_progress_bars
+        except ImportError:
+            raise UsageError("hf:// needs huggingface_hub: pip install 'backbone-bench[hf]'") from None
+        disable_progress_bars()
+        return cls(repo, revision, folder, HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None), patience)
+
+    @property
+    def url(self) -> str:
+        revision = "" if self.revision == "main" else f"@{quote(self.revision, safe='')}"
+        return f"hf://datasets/{self.repo}{revision}" + (f"/{self.folder}" if self.folder else "")
+
+    def list(self, prefix: str = "") -> Iterator[Object]:
+        from huggingface_hub import RepoFile
+        from huggingface_hub.errors import EntryNotFoundError
+
+        top = self._at(prefix).rstrip("/")
+        seen = 0
+
+        def tree() -> Iterator[Any]:
+            listed = self.api.list_repo_tree(
+                self.repo, top or None, recursive=True, revision=self.revision, repo_type="dataset"
+            )
+            return islice(iter(listed), seen, None)
+
+        found = tree()
+
+        def entries() -> "list[Any]":
+            nonlocal found
+            try:
+                return list(islice(found, 1000))
+            except EntryNotFoundError:
+                return []
+            except Exception:  # a listing that broke off is over: another begins behind what came
+                found = tree()
+                raise
+
+        skip = len(self.folder) + 1 if self.folder else 0
+        while page := persist(entries, self._judge_call, self.patience):
+            seen += len(page)
+            yield from (Object(entry.path[skip:], entry.size) for entry in page if isinstance(entry, RepoFile))
+
+    def read(self, path: str, most: int) -> bytes:
+        whole = bytearray()
+        for piece in self.stream(path):
+            whole += piece
+            if len(whole) > most:
+                raise BBError(f"{self.url}/{path} is larger than the {most} bytes that it can be.")
+        return bytes(whole)
+
+    def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
+        return resume(lambda at: self._stream(path, at), start, lambda e: self._judge(e, path), self.patience)
+
+    def _stream(self, path: str, start: int) -> Iterator[bytes]:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, get_session
+
+        url = hf_hub_url(
+            self.repo, self._at(path), repo_type="dataset", revision=self.revision, endpoint=self.api.endpoint
+        )
+        # Unpacked by nobody: what is compressed on the way could be anything's size.
+        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        session = get_session()
+        with session.stream(
+            "GET", url, headers=headers, follow_redirects=True, timeout=self.patience.silence
+        ) as answer:
+            if answer.status_code == 416 and start:  # there is nothing behind the last byte
+                return
+            if answer.status_code not in (200, 206):
+                raise _Refused(answer.status_code, answer.headers.get("X-Error-Code", ""))
+            skip = start if answer.status_code == 200 else 0
+            for piece in answer.iter_raw(PIECE):
+                if skip < len(piece):
+                    yield piece[skip:]
+                skip = max(0, skip - len(piece))
+
+    def publish(self, parcels: Sequence[Parcel]) -> None:
+        there = self._there([parcel.part.path for parcel in parcels])
+        files = {
+            parcel.part.at(file): data
+            for parcel in parcels
+            if parcel.part.path not in there
+            for file, data in parcel.files.items()
+        }
+        if files:
+            self._commit(files, f"Publish {len(parcels) - len(there)} parts of a bb store")
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._commit({path: data}, f"Write {path}")
+
+    def _there(self, paths: Sequence[str]) -> set[str]:
+        found = persist(
+            lambda: self.api.get_paths_info(
+                self.repo, [self._at(path) for path in paths], revision=self.revision, repo_type="dataset"
+            ),
+            self._judge_call,
+            self.patience,
+        )
+        present = {entry.path for entry in found}
+        return {path for path in paths if self._at(path) in present}
+
+    def _commit(self, files: dict[str, Path | bytes], message: str) -> None:
+        from huggingface_hub import CommitOperationAdd
+
+        def commit() -> None:
+            self.api.create_commit(
+                self.repo,
+                # Made anew for each attempt, since one that was sent can't be sent again.
+                [CommitOperationAdd(self._at(path), data) for path, data in files.items()],
+                commit_message=message,
+                revision=self.revision,
+                repo_type="dataset",
+                num_threads=4,
+            )
+
+        persist(commit, self._judge_call, self.patience)
+
+    def _at(self, path: str) -> str:
+        return f"{self.folder}/{path}" if self.folder else path
+
+    def _judge_call(self, error: Exception) -> Verdict:
+        """Of the library's own calls, which it tries five times before it says anything."""
+        message, most = self._judge(error)
+        return Verdict(message, min(most, 2))
+
+    def _judge(self, error: Exception, path: str = "") -> Verdict:
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        place = f"{self.url}/{path}" if path else self.url
+        response = getattr(error, "response", None)
+        status = error.status if isinstance(error, _Refused) else getattr(response, "status_code", None)
+        word = error.word if isinstance(error, _Refused) else getattr(response, "headers", {}).get("X-Error-Code", "")
+        if isinstance(error, OfflineModeIsEnabled):
+            return Verdict(f"{self.url}: HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it.")
+        if word == "EntryNotFound":
+            raise FileNotFoundError(2, "no such file", place) from None
+        if word == "GatedRepo":
+            return Verdict(f"{self.url}: its owner wants terms accepted. Do so on its page, and `hf auth login`.")
+        if word == "RevisionNotFound":
+            return Verdict(f"{self.url}: there is no revision {self.revision!r}. Mend what stands behind the @.")
+        if word == "RepoNotFound" or status == 404:
+            return Verdict(
+                f"{self.url}: there is no such data set, or none that you may see. Make it with `hf repo create "
+                f"{self.repo} --repo-type dataset`, or log in with `hf auth login`."
+            )
+        if status in (401, 403):
+            return Verdict(
+                f"{place}: the Hub denies access ({status}). Log in with `hf auth login`, or set HF_TOKEN to a token "
+                f"that may read this data set, and write it where you push."
+            )
+        if status in PASSING:
+            return Verdict(f"{place}: the Hub answers {status}{{times}}. {LATER}", self.patience.failures)
+        if status is not None:
+            return Verdict(f"{place}: the Hub answers {status}.")
+        return self._judge_connection(error, place)
+
+    def _judge_connection(self, error: Exception, place: str) -> Verdict:
+        import httpx2
+
+        fact = str(error)
+        if "CERTIFICATE_VERIFY_FAILED" in fact or "SSL" in fact:
+            return Verdict(
+                f"{self.url}: no trusted TLS connection. If a proxy re-signs connections, set SSL_CERT_FILE to a PEM "
+                f"file with its root certificate."
+            )
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
+            return Verdict(
+                f"{self.url}: the Hub can't be reached{{times}}. See that this machine is online; behind a proxy, set "
+                f"HTTPS_PROXY.",
+                self.patience.connecting,
+            )
+        if isinstance(error, httpx2.TransportError):
+            return Verdict(f"{place}: the connection broke{{times}}. {LATER}", self.patience.failures)
+        if isinstance(error, OSError) and error.filename:
+            raise error
+        return Verdict(f"{place}: {type(error).__name__}: {fact[:200]}.")

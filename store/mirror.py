@@ -1,0 +1,306 @@
+"""A store used where it lies, read only: what is needed of it is mirrored into a local cache, laid out as a store.
+
+So all that reads a local store reads this one. The place is listed once; of what it lists, small files (groups,
+manifests, tables) come when something first asks for their kind, arrays when a segment first reads them. Names are
+checked by `locate`, and bytes against the digests that name them, before anything is laid. What is no longer listed
+is dropped. Arrays are dropped too, the longest unused first, where the caches of all places outgrow their bound.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from store.canonical import digest_of, sha256_hex
+from store.errors import BBError, UsageError
+from store.layout import MAX_JSON_BYTES, Malformed, read_json
+from store.paths import Kind, Part, locate, published
+from store.place import Place
+from store.segment import Segment
+
+DEFAULT_SIZE = 10 * 10**9
+MAX_TABLE_BYTES = 2**30
+THREADS = 16
+DAY = 86400.0  # seconds
+TAMPERED = "so it is damaged or was tampered with, and is not used. Its owner finds all such with `bb store verify`."
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+# What every reader may want and what is small; the other kinds come when they are asked for.
+SMALL: tuple[Kind, ...] = ("space", "adopted", "labels", "signature")
+ALL: tuple[Kind, ...] = (*SMALL, "segment", "collection", "run", "head")
+
+
+def cache_folder() -> Path:
+    """Where bb keeps what can be fetched or computed again: BB_CACHE, or `bb` in the user's cache folder."""
+    own = os.environ.get("BB_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bb"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "500MB", "20GB" or a plain number. Raises UsageError for anything else."""
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?B?)\s*", text.upper())
+    if not found or found[2] not in UNITS:
+        raise UsageError(f"a cache size of {text!r} is none: write 500MB, 20GB or a number of bytes.")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+class Unsound(BBError):
+    """What a place has is not what its names or manifests say."""
+
+
+@dataclass
+class Mirror:
+    """The cache of one place. Used from several threads and processes at once.
+
+    place  where the store lies
+    root   the cache's folder for it
+    most   bytes of all caches below the same folder, beyond which arrays are dropped
+    parts  what is published there, with the sizes of its files
+    """
+
+    place: Place
+    root: Path
+    most: int = DEFAULT_SIZE
+    parts: dict[Part, dict[str, int]] = field(default_factory=dict, repr=False)
+    _asked: set[tuple[Kind, str | None]] = field(default_factory=set, repr=False)
+    _held: int | None = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def open(cls, place: Place, most: int = DEFAULT_SIZE, folder: Path | None = None) -> "Mirror":
+        """Lists the place, drops what it no longer has, and brings the small files that every reader may want.
+
+        Raises BBError where no store lies there, or it can't be read.
+        """
+        root = (folder or cache_folder() / "stores") / sha256_hex(place.url.encode())[:32]
+        mirror = cls(place, root, most)
+        try:
+            marker = place.read("zarr.json", MAX_JSON_BYTES)
+        except FileNotFoundError:
+            raise BBError(
+                f"there is no store at {place.url}: `bb store push` lays one there, --store names another."
+            ) from None
+        sizes = {item.path: item.size for item in place.list() if locate(item.path)}
+        mirror.parts = {
+            part: {file: sizes[part.at(file)] for file in files} for part, files in published(sizes).items()
+        }
+        with mirror._on_disk():
+            mirror._lay("zarr.json", marker, anew=True)
+            mirror._drop_strangers()
+        mirror.need_sound(SMALL)  # as in a local store, a damaged signature counts for nothing and stops nobody
+        return mirror
+
+    @property
+    def url(self) -> str:
+        return self.place.url
+
+    def need(self, kind: Kind, owner: str | None = None) -> None:
+        """Brings the parts of a kind, or those of one owner (see `Part.owner`): of segments, the manifest alone.
+
+        Raises BBError naming the first that is not what its name says.
+        """
+        if (kind, owner) in self._asked or (kind, None) in self._asked:
+            return
+        self._each(self._wanted(kind, owner), self._bring)
+        self._asked.add((kind, owner))
+
+    def need_sound(self, kinds: Sequence[Kind], owner: str | None = None) -> list[Unsound]:
+        """As `need`, but brings what is sound, and returns what is wrong with each of the others."""
+        faults: list[Unsound] = []
+
+        def attempt(part: Part) -> None:
+            try:
+                self._bring(part)
+            except Unsound as error:
+                faults.append(error)
+
+        for kind in kinds:
+            self._each(self._wanted(kind, owner), attempt)
+        return sorted(faults, key=str)
+
+    def arrays(self, segments: Sequence[Segment], name: str) -> None:
+        """Brings an array of several segments at once, where all of it has room in half the cache."""
+        sizes = [segment.manifest["objects"][path][0] for segment in segments for path in segment.arrays[name].paths]
+        if sum(sizes) * 2 <= self.most:
+            self._each(segments, lambda segment: self.array(segment, name))
+
+    def array(self, segment: Segment, name: str) -> None:
+        """Brings an array of a segment, checked against its manifest; nothing where it is here already."""
+        for path in segment.arrays[name].paths:
+            size, digest = segment.manifest["objects"][path]
+            target = segment.folder / path
+            if target.is_file() and target.stat().st_size == size:
+                if path.endswith("zarr.json"):
+                    continue
+                os.utime(target)  # used just now
+            else:
+                self._bring_array(segment, path, size, digest)
+
+    def bytes_below(self) -> Counter[str]:
+        """Bytes of what is published there, by top folder."""
+        found: Counter[str] = Counter()
+        for part, files in self.parts.items():
+            found[part.folder.partition("/")[0]] += sum(files.values())
+        return found
+
+    def _wanted(self, kind: Kind, owner: str | None) -> list[Part]:
+        return [part for part in self.parts if part.kind == kind and owner in (None, part.owner)]
+
+    def _each(self, items: Sequence[object], work: Callable[..., None]) -> None:
+        if len(items) < 2:
+            for item in items:
+                work(item)
+            return
+        pool = ThreadPoolExecutor(min(THREADS, len(items)))
+        try:
+            list(pool.map(work, items))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _bring(self, part: Part) -> None:
+        """The small files of a part, its marker last."""
+        beside = [] if part.kind == "segment" else [file for file in self.parts[part] if file != part.marker]
+        if (self.root / part.path).is_file():
+            return
+        marker = self._read(part, part.marker)
+        laid = {file: self._read(part, file) for file in beside} | {part.marker: marker}
+        if (wrong := _wrong(part, laid)) is not None:
+            raise Unsound(f"{self.url}/{part.at(wrong)} does not have the digest that it should have, {TAMPERED}")
+        with self._on_disk():
+            for file, data in laid.items():
+                self._lay(part.at(file), data)
+
+    def _read(self, part: Part, file: str) -> bytes:
+        most = MAX_JSON_BYTES if file.endswith(".json") else MAX_TABLE_BYTES
+        try:
+            return self.place.read(part.at(file), most)
+        except FileNotFoundError:
+            raise self._stale(part.at(file)) from None
+
+    def _stale(self, path: str) -> Unsound:
+        return Unsound(
+            f"{self.url}/{path} was listed, but is not there. Where an index.json is what lists it, that is stale: its "
+            f"owner writes it anew with `bb store index`."
+        )
+
+    def _bring_array(self, segment: Segment, path: str, size: int, digest: str) -> None:
+        place = segment.folder.relative_to(self.root).as_posix() + f"/{path}"
+        self._make_room(size)
+        aside = self.root / "tmp" / secrets.token_hex(16)
+        done, found = 0, hashlib.sha256()
+        try:
+            with self._on_disk():
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                with open(aside, "xb") as file:
+                    for piece in self.place.stream(place):
+                        done += len(piece)
+                        if done > size:
+                            break
+                        found.update(piece)
+                        file.write(piece)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if done != size or found.hexdigest() != digest:
+                    what = (
+                        f"has {done if done < size else f'more than {size}'} bytes, its segment says {size}"
+                        if done != size
+                        else "does not have the digest in its segment's manifest"
+                    )
+                    raise Unsound(f"{self.url}/{place} {what}, {TAMPERED}")
+                (self.root / place).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(aside, self.root / place)
+        except FileNotFoundError as error:
+            if error.filename and str(error.filename).startswith(str(self.root)):
+                raise
+            raise self._stale(place) from None
+        finally:
+            aside.unlink(missing_ok=True)
+        with self._lock:
+            self._held = (self._held or 0) + size
+
+    def _lay(self, path: str, data: bytes, *, anew: bool = False) -> None:
+        target = self.root / path
+        if anew or not target.exists():
+            aside = self.root / "tmp" / secrets.token_hex(16)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(data)
+            os.replace(aside, target)
+
+    def _drop_strangers(self) -> None:
+        """Removes what the place no longer lists, so that nothing withdrawn is read on from here."""
+        skip = len(str(self.root)) + 1
+        here = (str(path)[skip:] for path in _files(self.root))
+        gone = {found[0] for path in here if (found := locate(path)) and found[0] not in self.parts}
+        for part in gone:
+            if part.kind == "root":
+                continue
+            (self.root / part.path).unlink(missing_ok=True)
+            if part.kind in ("segment", "run", "space"):
+                shutil.rmtree(self.root / part.folder, ignore_errors=True)
+        for path in (self.root / "tmp").glob("*"):
+            if time.time() - path.stat().st_mtime > DAY:  # of a process that died
+                path.unlink(missing_ok=True)
+
+    def _make_room(self, coming: int) -> None:
+        """Drops the arrays of all caches that were not used for the longest time until `coming` bytes have room."""
+        with self._lock:
+            if self._held is not None and self._held + coming <= self.most:
+                return
+            files = []
+            for path in _files(self.root.parent):
+                try:
+                    found = path.stat()
+                except OSError:  # another process dropped it
+                    continue
+                files.append((found.st_mtime_ns, found.st_size, path))
+            self._held = sum(size for _, size, _ in files)
+            if self._held + coming <= self.most:
+                return
+            for _, size, path in sorted(files):
+                # Down to nine tenths, so that not every array that comes makes all files be looked at again.
+                if self._held + coming <= self.most * 9 // 10:
+                    break
+                if "/c/" in path.as_posix():
+                    path.unlink(missing_ok=True)
+                    self._held -= size
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise BBError(
+                    f"{self.root}: the disk is full. Give a smaller --cache-size, or set BB_CACHE to another folder."
+                ) from None
+            raise
+
+
+def _wrong(part: Part, files: dict[str, bytes]) -> str | None:
+    """The file of a part whose bytes are not those that its name, or the marker, gives the digest of."""
+    marker = files[part.marker]
+    try:
+        if part.kind == "space":  # named by the digest of the feature space in it, and not of its bytes
+            found = digest_of(read_json(marker)["attributes"]["bb"]["space"])
+        else:
+            found = sha256_hex(marker)
+        listed = read_json(marker)["digests"] if part.kind == "run" and found == part.digest else {}
+        beside = [file for file, digest in listed.items() if file in files and sha256_hex(files[file]) != digest]
+    except (Malformed, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return part.marker
+    return part.marker if found != part.digest else (beside or [None])[0]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for above, _, names in os.walk(folder):
+        yield from (Path(above) / name for name in names)

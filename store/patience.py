@@ -1,0 +1,83 @@
+"""Trying again: passing faults of a network are waited out with back-off, the others are said at once."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from store.errors import BBError
+
+T = TypeVar("T")
+PROGRESS = 2**20  # bytes after which a connection that breaks counts as a first failure again
+
+
+class Verdict(NamedTuple):
+    """What an error means: a message for a person, and how many failures in a row it takes until it is said."""
+
+    message: str
+    most: int = 1
+
+
+Judge = Callable[[Exception], Verdict]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a place is waited for.
+
+    failures  in a row until a passing fault is said, and `connecting` until an unreachable server is
+    wait      seconds before the second attempt; doubled each time up to 30, with jitter
+    silence   seconds without a byte until a connection counts as broken
+    """
+
+    failures: int = 6
+    connecting: int = 3
+    wait: float = 0.5
+    silence: float = 60.0
+
+    def pause(self, failures: int) -> None:
+        time.sleep(min(30.0, self.wait * 2 ** (failures - 1)) * random.uniform(0.5, 1.0))
+
+
+PATIENCE = Patience()
+
+
+def persist(work: Callable[[], T], judge: Judge, patience: Patience) -> T:
+    """The result of `work`, tried again where `judge` finds that the fault may pass. Raises BBError in the end."""
+    failures = 0
+    while True:
+        try:
+            return work()
+        except BBError:
+            raise
+        except Exception as error:
+            failures = _failed(error, judge(error), failures, patience)
+
+
+def resume(begin: Callable[[int], Iterator[bytes]], start: int, judge: Judge, patience: Patience) -> Iterator[bytes]:
+    """The pieces that `begin(start)` gives; where they break off, begun again behind the last byte that came."""
+    failures, failed_at = 0, start
+    while True:
+        try:
+            for piece in begin(start):
+                start += len(piece)
+                yield piece
+            return
+        except BBError:
+            raise
+        except Exception as error:
+            # By the byte, and not by the attempt: who sends a byte at a time could keep us here for ever.
+            if start - failed_at >= PROGRESS:
+                failures = 0
+            failed_at = start if failures == 0 else failed_at
+            failures = _failed(error, judge(error), failures, patience)
+
+
+def _failed(error: Exception, verdict: Verdict, failures: int, patience: Patience) -> int:
+    failures += 1
+    if failures >= verdict.most:
+        times = f", {failures} times in a row" if failures > 1 else ""
+        raise BBError(verdict.message.replace("{times}", times)) from error
+    patience.pause(failures)
+    return failures

@@ -1,0 +1,114 @@
+"""Where a store lies, as a person writes it, parsed once into a place."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from store.errors import UsageError
+from store.folder import Folder
+from store.place import Place
+
+FORMS = {
+    "s3": "s3://BUCKET[/FOLDER]",
+    "gs": "gs://BUCKET[/FOLDER]",
+    "az": "az://CONTAINER[/FOLDER]",
+    "http": "http://HOST/FOLDER",
+    "https": "https://HOST/FOLDER",
+    "hf": "hf://datasets/OWNER/NAME[@REVISION][/FOLDER]",
+    "file": "file:///FOLDER",
+}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}")
+_STEP = re.compile(r"(?!\.\.?$)[A-Za-z0-9._=+@ -]{1,255}")
+
+
+def is_url(text: str | os.PathLike[str]) -> bool:
+    """Whether it names a scheme, so that it is no plain path; `file://` counts as a plain path."""
+    found = _SCHEME.match(str(text))
+    return found is not None and found[1].lower() != "file"
+
+
+def open_place(text: str | os.PathLike[str]) -> Place:
+    """The place that a URL or a path names. Asks nobody yet, save that a scheme's package must be installed.
+
+    Raises UsageError for what is no such URL, for one with a password in it, and where the extra is missing.
+    """
+    text = str(text)
+    found = _SCHEME.match(text)
+    if not found:
+        return Folder(Path(text).expanduser())
+    scheme, rest = found[1].lower(), text[found.end() :]
+    if scheme not in FORMS:
+        raise UsageError(f"no store can be at {scheme}://: give a folder, or {', '.join(FORMS.values())}.")
+    if scheme != "hf" and "@" in rest.partition("/")[0]:
+        raise UsageError(
+            f"a {scheme}:// URL with a user or password in it is not taken, since URLs are shown and logged: "
+            f"credentials come from the environment, see docs/sharing.md."
+        )
+    if "?" in rest or "#" in rest:
+        raise UsageError(f"a {scheme}:// URL of a store has neither ? nor #: {FORMS[scheme]}.")
+    return _OPEN[scheme](scheme, rest)
+
+
+def _file(scheme: str, rest: str) -> Place:
+    if not rest.startswith("/"):
+        raise UsageError(f"{scheme}://{rest} names a host: write {FORMS['file']}, or a plain path.")
+    return Folder(Path(unquote(rest)))
+
+
+def _bucket(scheme: str, rest: str) -> Place:
+    from store.bucket import Bucket
+
+    name, _, folder = rest.partition("/")
+    if not _BUCKET.fullmatch(name):
+        raise UsageError(f"{scheme}://{rest} names no bucket: {FORMS[scheme]}.")
+    return Bucket.open(scheme, name, _steps(scheme, rest, folder))
+
+
+def _web(scheme: str, rest: str) -> Place:
+    from store.web import Web
+
+    host, _, folder = rest.partition("/")
+    parts = urlsplit(f"{scheme}://{host}")
+    try:
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"{scheme}://{rest} names no host: {FORMS[scheme]}.")
+    return Web.open(f"{scheme}://{host}/{folder}".rstrip("/"))
+
+
+def _hub(scheme: str, rest: str) -> Place:
+    from store.hf import Hub
+
+    steps = rest.strip("/").split("/")
+    if len(steps) < 3 or steps[0] != "datasets":
+        raise UsageError(f"hf://{rest} names no data set: {FORMS['hf']}.")
+    name, _, revision = steps[2].partition("@")
+    # A branch may have slashes in its name; the Hub's own URLs write them as %2F.
+    owner, revision = steps[1], unquote(revision)
+    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", word) for word in (owner, name)):
+        raise UsageError(f"hf://{rest} names no data set: {FORMS['hf']}.")
+    return Hub.open(f"{owner}/{name}", revision or "main", _steps(scheme, rest, "/".join(steps[3:])))
+
+
+def _steps(scheme: str, rest: str, folder: str) -> str:
+    """The folder without slashes around it. Raises UsageError where a step could lead elsewhere."""
+    steps = folder.strip("/").split("/") if folder.strip("/") else []
+    for step in steps:
+        if not _STEP.fullmatch(step):
+            raise UsageError(
+                f"{scheme}://{rest} has the folder {step!r}: use letters, digits, spaces and . _ - = + @ in its name."
+            )
+    return "/".join(steps)
+
+
+_OPEN: dict[str, Callable[[str, str], Place]] = {
+    **dict.fromkeys(("s3", "gs", "az"), _bucket),
+    **dict.fromkeys(("http", "https"), _web),
+    "hf": _hub,
+    "file": _file,
+}
