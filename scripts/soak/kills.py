@@ -11,6 +11,7 @@ to moto's S3 server on loopback. A line per kill goes to standard output; the ex
 import argparse
 import os
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -25,21 +26,23 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 from PIL import Image
-from store.url import open_place
 
 from store import Collection, Entry, FeatureSpace, Store, paths
+from store.url import open_place
 
 BACKBONE = "timm:test_vit/untrained"
 IMAGES = 300
 SEGMENTS, ROWS, DIM = 48, 1024, 512  # 1 MB each
 BB = (sys.executable, "-m", "bb")
+# Segments of 16 rows, so that extraction publishes many, and kills come between them.
+SMALL_SEGMENTS = (sys.executable, "-c", "import store.writer; store.writer.MAX_ROWS = 16; import bb; bb.main()")
 
 
 @dataclass
 class Scene:
     """One verb at work: how to start it, what must hold after a kill, and what it has brought forth when it is done.
 
-    command     the command line
+    command     the command line, from the program on
     published   names of all that is published where it works
     check       raises AssertionError where what is there is damaged
     start_over  called when the command finished before it was killed
@@ -89,7 +92,7 @@ def main() -> int:
 def rehearse(scene: Scene) -> None:
     """Runs a command once undisturbed, to know how long it takes, and starts over."""
     started = time.monotonic()
-    bb(*scene.command)
+    run(*scene.command)
     scene.seconds = time.monotonic() - started
     scene.check()
     scene.start_over()
@@ -98,8 +101,8 @@ def rehearse(scene: Scene) -> None:
 def kill_once(name: str, scene: Scene, rng: random.Random) -> None:
     """One kill at a random moment of the time that the command takes; none where it was done before that."""
     scene.before = scene.published()
-    wait = rng.uniform(0.1, 1.0) * scene.seconds
-    process = subprocess.Popen([*BB, *scene.command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait = rng.uniform(0.2, 1.0) * scene.seconds
+    process = subprocess.Popen(scene.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         status = process.wait(timeout=wait)
         assert status == 0, f"{name} failed with status {status}: {' '.join(scene.command)}"
@@ -118,7 +121,7 @@ def kill_once(name: str, scene: Scene, rng: random.Random) -> None:
 
 
 def finish(name: str, scene: Scene) -> None:
-    bb(*scene.command)
+    run(*scene.command)
     scene.check()
     print(f"{name}: finished by the same command, {len(scene.published())} published")
 
@@ -143,24 +146,26 @@ def extract_scene(work: Path) -> Scene:
         found = features_of(root)
         assert found.keys() <= expected.keys() and all(found[key] == expected[key] for key in found)
 
-    return Scene([*arguments, "--store", str(root)], lambda: segments_of(root), check, lambda: remove(root))
+    return Scene(
+        [*SMALL_SEGMENTS, *arguments, "--store", str(root)], lambda: segments_of(root), check, lambda: remove(root)
+    )
 
 
 def push_scene(work: Path, bucket: str) -> Scene:
     source = made_store(work / "push.bb", SEGMENTS)
-    turn = [0]
+    url = [""]
     scene = Scene([], lambda: set(), lambda: None, lambda: None)
 
     def start_over() -> None:
-        turn[0] += 1
-        scene.command = ["store", "push", f"{bucket}/push-{turn[0]}", "--store", str(source)]
+        url[0] = f"{bucket}/push-{secrets.token_hex(4)}"
+        scene.command = [*BB, "store", "push", url[0], "--store", str(source)]
 
     def published() -> set[str]:
-        return {part.path for part in paths.published(o.path for o in open_place(scene.command[2]).list())}
+        return {part.path for part in paths.published(o.path for o in open_place(url[0]).list())}
 
     def check() -> None:
         if any(path.startswith("spaces/") for path in published()):
-            bb("store", "verify", "--store", scene.command[2])
+            bb("store", "verify", "--store", url[0])
 
     start_over()
     scene.published, scene.check, scene.start_over = published, check, start_over
@@ -180,7 +185,9 @@ def pull_scene(work: Path, bucket: str) -> Scene:
         found = features_of(root)
         assert found.keys() <= expected.keys() and all(found[key] == expected[key] for key in found)
 
-    return Scene(["store", "pull", url, "--store", str(root)], lambda: segments_of(root), check, lambda: remove(root))
+    return Scene(
+        [*BB, "store", "pull", url, "--store", str(root)], lambda: segments_of(root), check, lambda: remove(root)
+    )
 
 
 def compact_scene(work: Path) -> Scene:
@@ -196,7 +203,7 @@ def compact_scene(work: Path) -> Scene:
         assert features_of(root) == expected, "compact changed what is read"
 
     start_over()
-    return Scene(["store", "compact", "--store", str(root)], lambda: segments_of(root), check, start_over)
+    return Scene([*BB, "store", "compact", "--store", str(root)], lambda: segments_of(root), check, start_over)
 
 
 # Stores
@@ -254,8 +261,12 @@ def remove(root: Path) -> None:
 
 
 def bb(*arguments: str) -> None:
-    done = subprocess.run([*BB, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, f"bb {' '.join(arguments)}: {done.stdout[-500:]}{done.stderr[-500:]}"
+    run(*BB, *arguments)
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-500:]}{done.stderr[-500:]}"
 
 
 @contextmanager
