@@ -12,7 +12,7 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.servers import body_of
+from tests.servers import Proxy, body_of
 
 LARGE = 1000  # bytes, from which a file goes by the way of large ones
 
@@ -26,6 +26,7 @@ class FakeHub:
     large: dict[str, bytes] = field(default_factory=dict)
     commits: list[list[str]] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    proxy: Proxy | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:

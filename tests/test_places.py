@@ -1,20 +1,26 @@
 """The places where a store may lie: a folder, buckets on servers of two makers, a static web server."""
 
+import os
+
 import pytest
 
+from store.errors import BBError
 from store.folder import Folder
+from store.hf import Hub
 from store.index import write_index
+from store.patience import Patience
 from store.url import open_place
 from tests.hub import FakeHub
 from tests.places import ReadingPlace, ReadOnlyPlace, WritingPlace, collection, files_of, groups, segment
-from tests.servers import serving, static
+from tests.servers import Fault, free_port, proxy_to, serving, static
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
+    """A fake Hub behind a proxy that makes faults, `hub.proxy`."""
     fake = FakeHub()
-    with serving(fake.handle) as endpoint:
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with serving(fake.handle) as endpoint, proxy_to(endpoint) as fake.proxy:
+        monkeypatch.setenv("HF_ENDPOINT", fake.proxy.url)
         monkeypatch.setenv("HF_TOKEN", "hf_testing")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the fake one has plain LFS
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
@@ -98,3 +104,71 @@ class TestHub(ReadingPlace, WritingPlace):
         for path, data in laid.items():
             place.read(path, len(data))
         assert not [path for path in (tmp_path / "hf").rglob("*") if path.is_file()]
+
+
+QUICK = Patience(failures=3, connecting=2, wait=0.001, silence=2.0)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Neither bb nor huggingface_hub waits between attempts."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (Fault(status=401), r"the Hub denies access \(401\). Log in with `hf auth login`, or set HF_TOKEN to a token"),
+        (Fault(status=403), r"the Hub denies access \(403\). Log in"),
+        (Fault(status=404, headers=(("X-Error-Code", "RepoNotFound"),)), "no such data set, or none that you may see"),
+        (Fault(status=403, headers=(("X-Error-Code", "GatedRepo"),)), "its owner wants terms accepted"),
+        (Fault(status=404, headers=(("X-Error-Code", "RevisionNotFound"),)), "there is no revision 'main'"),
+        (Fault(status=503), "the Hub answers 503, [23] times in a row. Run the same command again later"),
+        (Fault(status=429), "the Hub answers 429, [23] times in a row"),
+        (Fault(refuse=True), "the connection broke, [23] times in a row"),
+        (Fault(status=418), "the Hub answers 418."),
+    ],
+)
+def test_what_the_hub_refuses_is_said(hub, quick, fault, message):
+    place = Hub.open(hub.repo, "main", "", QUICK)
+    hub.proxy.rule = lambda request, number: fault
+    for way in (lambda: list(place.list()), lambda: place.read("zarr.json", 9), lambda: place.publish([collection()])):
+        with pytest.raises(BBError, match=message) as caught:
+            way()
+        assert str(caught.value).startswith("hf://datasets/lab/features") and "hf_testing" not in str(caught.value)
+
+
+def test_a_token_that_may_not_write(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_another")
+    with pytest.raises(BBError, match=r"the Hub denies access \(403\).*write it where you push"):
+        open_place(f"hf://datasets/{hub.repo}").publish([collection()])
+
+
+def test_the_hub_stumbles_and_cuts(hub, quick):
+    data = os.urandom(3 * 2**20)
+    hub.files["big"] = data
+    hub.proxy.now_and_then(Fault(status=503), Fault(cut=2**20), Fault(status=500), Fault(refuse=True), every=5)
+    place = Hub.open(hub.repo, "main", "", QUICK)
+    assert b"".join(place.stream("big")) == data
+    place.publish([collection()])
+    assert len(hub.files) == 2
+
+
+def test_a_hub_that_nobody_runs(hub, quick, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    place = Hub.open("lab/features", "main", "", QUICK)
+    with pytest.raises(BBError, match="hf://datasets/lab/features: the Hub can't be reached, 2 times in a row"):
+        place.read("zarr.json", 9)
+
+
+def test_offline_is_offline(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    from huggingface_hub.utils import close_session
+
+    close_session()  # which remembers
+    try:
+        with pytest.raises(BBError, match="HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it."):
+            list(open_place("hf://datasets/lab/features").list())
+    finally:
+        monkeypatch.undo()
+        close_session()
