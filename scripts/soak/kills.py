@@ -1,11 +1,12 @@
 """Kill extract, push, pull and compact at random moments, and see what is left.
 
-    python scripts/soak/kills.py [--kills 50] [--seed 0] [--work DIR]          (about 10 s a kill on two cores)
+    python scripts/soak/kills.py [--kills 50] [--seed 0] [--work DIR]          (about 8 s a kill on two cores)
 
-Each verb in turn is started, sent SIGKILL after a random time, and what it worked on is looked at: `bb store verify`
-must find nothing wrong, and nothing that was published before may be gone. Then, at the end, each command is run once
-more without a kill, and the features must be those of the undisturbed run to the last bit. Push and pull go over HTTP
-to moto's S3 server on loopback. A line per kill goes to standard output; the exit status is 1 where something failed.
+Each verb in turn is started, sent SIGKILL when a random share of its work is published and a moment later, and what it
+worked on is looked at: `bb store verify` must find nothing wrong, and nothing that was published before may be gone.
+The same command goes on from there, is killed again, and so on; at the end each runs through, and the features must be
+those of an undisturbed run to the last bit. Push and pull go over HTTP to moto's S3 server on loopback. A line per kill
+goes to standard output; the exit status is 1 where something failed.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -28,7 +29,9 @@ import numpy as np
 from PIL import Image
 
 from store import Collection, Entry, FeatureSpace, Store, paths
+from store.folder import Folder
 from store.url import open_place
+from store.writer import MAX_ROWS
 
 BACKBONE = "timm:test_vit/untrained"
 IMAGES = 300
@@ -40,21 +43,21 @@ SMALL_SEGMENTS = (sys.executable, "-c", "import store.writer; store.writer.MAX_R
 
 @dataclass
 class Scene:
-    """One verb at work: how to start it, what must hold after a kill, and what it has brought forth when it is done.
+    """One verb at work.
 
     command     the command line, from the program on
     published   names of all that is published where it works
+    whole       how many names that are when all is done
     check       raises AssertionError where what is there is damaged
-    start_over  called when the command finished before it was killed
+    start_over  makes an empty place for it
     """
 
     command: list[str]
     published: Callable[[], set[str]]
+    whole: int
     check: Callable[[], None]
     start_over: Callable[[], None]
-    seconds: float = 0.0
     kills: int = 0
-    before: set[str] = field(default_factory=set)
 
 
 def main() -> int:
@@ -74,8 +77,6 @@ def main() -> int:
                 "pull": pull_scene(work, bucket),
                 "compact": compact_scene(work),
             }
-            for scene in scenes.values():
-                rehearse(scene)
             names = list(scenes)
             while sum(scene.kills for scene in scenes.values()) < options.kills:
                 name = min(names, key=lambda name: scenes[name].kills)
@@ -89,41 +90,35 @@ def main() -> int:
     return 0
 
 
-def rehearse(scene: Scene) -> None:
-    """Runs a command once undisturbed, to know how long it takes, and starts over."""
-    started = time.monotonic()
-    run(*scene.command)
-    scene.seconds = time.monotonic() - started
-    scene.check()
-    scene.start_over()
-
-
 def kill_once(name: str, scene: Scene, rng: random.Random) -> None:
-    """One kill at a random moment of the time that the command takes; none where it was done before that."""
-    scene.before = scene.published()
-    wait = rng.uniform(0.2, 1.0) * scene.seconds
-    process = subprocess.Popen(scene.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        status = process.wait(timeout=wait)
-        assert status == 0, f"{name} failed with status {status}: {' '.join(scene.command)}"
-        scene.check()
+    """One kill; none where the command was done before it."""
+    before = scene.published()
+    if len(before) >= scene.whole:
         scene.start_over()
+        before = scene.published()
+    goal, moment = rng.randint(len(before), scene.whole), rng.uniform(0, 0.1)
+    process = subprocess.Popen(scene.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(scene.published()) < goal:
+        time.sleep(0.005)
+    time.sleep(moment)
+    if process.poll() is not None:
+        assert process.returncode == 0, f"{name} failed with status {process.returncode}: {' '.join(scene.command)}"
+        scene.check()
         return
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    process.kill()
+    process.wait()
     scene.kills += 1
     after = scene.published()
     scene.check()
-    lost = scene.before - after
-    assert name == "compact" or not lost, f"{name} lost {sorted(lost)[:3]}"
-    print(f"{name}: killed after {wait:.2f} s with {len(after)} published, {len(after - scene.before)} of them new")
+    assert before <= after, f"{name} lost {sorted(before - after)[:3]}"
+    print(f"{name}: killed with {len(after)} of {scene.whole} published, {len(after - before)} of them new", flush=True)
 
 
 def finish(name: str, scene: Scene) -> None:
     run(*scene.command)
     scene.check()
-    print(f"{name}: finished by the same command, {len(scene.published())} published")
+    assert len(scene.published()) == scene.whole, f"{name} brought forth {len(scene.published())} of {scene.whole}"
+    print(f"{name}: finished by the same command")
 
 
 # The four scenes
@@ -135,59 +130,39 @@ def extract_scene(work: Path) -> Scene:
     rng = np.random.default_rng(0)
     for i in range(IMAGES):
         Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(images / f"{i:03d}.png")
-    arguments = ["extract", "--ckpt", BACKBONE, "--data", f"noise={images}"]
-    bb(*arguments, "--store", str(whole))
-    expected = features_of(whole)
-
-    def check() -> None:
-        if not (root / "zarr.json").exists():
-            return
-        assert_clean(root)
-        found = features_of(root)
-        assert found.keys() <= expected.keys() and all(found[key] == expected[key] for key in found)
-
+    arguments = [*SMALL_SEGMENTS, "extract", "--ckpt", BACKBONE, "--data", f"noise={images}"]
+    run(*arguments, "--store", str(whole))
+    command = [*arguments, "--store", str(root)]
     return Scene(
-        [*SMALL_SEGMENTS, *arguments, "--store", str(root)], lambda: segments_of(root), check, lambda: remove(root)
+        command, lambda: segments_of(root), len(segments_of(whole)), part_of(whole, root), lambda: remove(root)
     )
 
 
 def push_scene(work: Path, bucket: str) -> Scene:
     source = made_store(work / "push.bb", SEGMENTS)
-    url = [""]
-    scene = Scene([], lambda: set(), lambda: None, lambda: None)
+    command = [*BB, "store", "push", "", "--store", str(source)]
 
     def start_over() -> None:
-        url[0] = f"{bucket}/push-{secrets.token_hex(4)}"
-        scene.command = [*BB, "store", "push", url[0], "--store", str(source)]
+        command[-3] = f"{bucket}/push-{secrets.token_hex(4)}"
 
     def published() -> set[str]:
-        return {part.path for part in paths.published(o.path for o in open_place(url[0]).list())}
+        return {part.path for part in paths.published(o.path for o in open_place(command[-3]).list())}
 
     def check() -> None:
         if any(path.startswith("spaces/") for path in published()):
-            bb("store", "verify", "--store", url[0])
+            bb("store", "verify", "--store", command[-3])
 
     start_over()
-    scene.published, scene.check, scene.start_over = published, check, start_over
-    return scene
+    whole = len(paths.published(found.path for found in Folder(source).list()))
+    return Scene(command, published, whole, check, start_over)
 
 
 def pull_scene(work: Path, bucket: str) -> Scene:
     source, root = made_store(work / "pull-source.bb", SEGMENTS), work / "pulled.bb"
     url = f"{bucket}/pull"
     bb("store", "push", url, "--store", str(source))
-    expected = features_of(source)
-
-    def check() -> None:
-        if not (root / "zarr.json").exists():
-            return
-        assert_clean(root)
-        found = features_of(root)
-        assert found.keys() <= expected.keys() and all(found[key] == expected[key] for key in found)
-
-    return Scene(
-        [*BB, "store", "pull", url, "--store", str(root)], lambda: segments_of(root), check, lambda: remove(root)
-    )
+    command = [*BB, "store", "pull", url, "--store", str(root)]
+    return Scene(command, lambda: segments_of(root), SEGMENTS, part_of(source, root), lambda: remove(root))
 
 
 def compact_scene(work: Path) -> Scene:
@@ -198,12 +173,31 @@ def compact_scene(work: Path) -> Scene:
         remove(root)
         shutil.copytree(original, root)
 
+    def published() -> set[str]:
+        """Merged segments, and what is set aside: either only grows."""
+        aside = {path.parent.name for path in root.glob("aside/spaces/*/segments/*/zarr.json")}
+        return (segments_of(root) - segments_of(original)) | aside
+
     def check() -> None:
-        assert_clean(root)
+        bb("store", "verify", "--store", str(root))
         assert features_of(root) == expected, "compact changed what is read"
 
     start_over()
-    return Scene([*BB, "store", "compact", "--store", str(root)], lambda: segments_of(root), check, start_over)
+    whole = SEGMENTS + -(-SEGMENTS * ROWS // MAX_ROWS)
+    return Scene([*BB, "store", "compact", "--store", str(root)], published, whole, check, start_over)
+
+
+def part_of(whole: Path, root: Path) -> Callable[[], None]:
+    """A check that a store, if there is one yet, is clean, and holds features of another one to the last bit."""
+    expected = features_of(whole)
+
+    def check() -> None:
+        if (root / "zarr.json").exists():
+            bb("store", "verify", "--store", str(root))
+            found = features_of(root)
+            assert all(expected.get(key) == feature for key, feature in found.items()), "features differ"
+
+    return check
 
 
 # Stores
@@ -246,10 +240,6 @@ def features_of(root: Path) -> dict[bytes, bytes]:
             features = rows.gather(rows.find(keys), space.array)
             found |= {key.tobytes(): row.tobytes() for key, row in zip(keys, features, strict=True)}
     return found
-
-
-def assert_clean(root: Path) -> None:
-    bb("store", "verify", "--store", str(root))
 
 
 def remove(root: Path) -> None:
