@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from store.publish import make_folder, sync_folder
+from store.publish import make_folder, sync
 
 # Where in a store, and hence in `aside/`, each thing lies that can be set aside.
 PLACES = (
@@ -20,6 +20,6 @@ def set_aside(root: Path, path: Path) -> Path:
         target = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
     make_folder(target.parent, root)
     os.rename(path, target)
-    sync_folder(target.parent)
-    sync_folder(path.parent)
+    sync(target.parent)
+    sync(path.parent)
     return target

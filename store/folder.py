@@ -11,7 +11,7 @@ from pathlib import Path
 
 from store.errors import BBError
 from store.place import Object, Parcel
-from store.publish import make_folder, publish_file, sync_folder
+from store.publish import make_folder, publish_file, sync, sync_tree
 
 PIECE = 2**20
 
@@ -72,7 +72,7 @@ class Folder:
         target = self.root / path
         make_folder(target.parent, self.root)
         os.replace(aside, target)
-        sync_folder(target.parent)
+        sync(target.parent)
 
     def _publish_folder(self, parcel: Parcel) -> None:
         if (self.root / parcel.part.path).exists():
@@ -88,8 +88,6 @@ class Folder:
                             shutil.copyfileobj(source, out, PIECE)
                     else:
                         out.write(data)
-                    out.flush()
-                    os.fsync(out.fileno())
             put_in_place(self.root, aside, self.root / parcel.part.folder, parcel.part.marker)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -120,8 +118,7 @@ def put_in_place(root: Path, aside: Path, target: Path, marker: str) -> None:
 
     A folder without its marker, as an interrupted rsync leaves it, makes room.
     """
-    for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
-        sync_folder(folder)
+    sync_tree(aside)
     make_folder(target.parent, root)
     try:
         os.rename(aside, target)
@@ -134,7 +131,7 @@ def put_in_place(root: Path, aside: Path, target: Path, marker: str) -> None:
         os.rename(target, doomed)
         os.rename(aside, target)
         shutil.rmtree(doomed, ignore_errors=True)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 def _raise_unless_gone(error: OSError) -> None:

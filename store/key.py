@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from store.canonical import canonical_json
 from store.errors import BBError, UsageError
 from store.layout import is_digest
-from store.publish import sync_folder
+from store.publish import sync
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -96,7 +96,7 @@ def make_key(path: Path, name: str | None = None) -> Key:
     except BaseException:
         path.unlink()
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
     return key
 
 

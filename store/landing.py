@@ -11,7 +11,7 @@ from pathlib import Path
 
 from store.layout import Malformed
 from store.place import Place
-from store.publish import make_folder, sync_folder
+from store.publish import make_folder, sync
 
 PIECE = 2**20
 
@@ -72,8 +72,6 @@ def fetch(
                     hasher.update(piece)
                     counted += len(piece)
                     told(len(piece))
-            out.flush()
-            os.fsync(out.fileno())
         if hasher.hexdigest() == digest and (size is None or done == size):
             return
         told(-counted)
@@ -87,20 +85,18 @@ def fetch(
 
 
 def write_file(file: Path, data: bytes) -> None:
-    """Writes and syncs a file, whatever an earlier attempt left of it."""
+    """Writes a file, whatever an earlier attempt left of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
+    file.write_bytes(data)
 
 
 def put_file_in_place(root: Path, file: Path, target: Path) -> None:
-    """Renames a synced file to where it belongs; one that is there already has the same content, and stays."""
+    """Renames a written file to where it belongs, synced; one that is there has the same content, and stays."""
     if not target.exists():
+        sync(file)
         make_folder(target.parent, root)
         os.replace(file, target)
-        sync_folder(target.parent)
+        sync(target.parent)
 
 
 def _lock(folder: Path) -> int | None:

@@ -209,17 +209,19 @@ def decode_strings(data: bytes, count: int) -> list[str]:
     claimed = int.from_bytes(data[:4], "little") if len(data) >= 4 else None
     if claimed != count:
         raise Malformed(f"its image_id claims {claimed} strings, its segment {count} rows")
-    strings, place = [], 4
-    for _ in range(count):
-        start = place + 4
-        place = start + int.from_bytes(data[place:start], "little")
-        if place > len(data) or start > len(data) or place - start > MAX_ID_BYTES:
-            raise Malformed("its image_id has a string that is cut off or too long")
-        try:
-            strings.append(data[start:place].decode())
-        except UnicodeDecodeError:
-            raise Malformed("its image_id has a string that is not UTF-8") from None
-    if place != len(data):
+    from numcodecs.vlen import VLenUTF8
+
+    cut_or_long = Malformed("its image_id has a string that is cut off or too long")
+    codec = VLenUTF8()
+    try:
+        strings: list[str] = codec.decode(data).tolist()
+    except UnicodeDecodeError:
+        raise Malformed("its image_id has a string that is not UTF-8") from None
+    except ValueError:
+        raise cut_or_long from None
+    if any(4 * len(string) > MAX_ID_BYTES and len(string.encode()) > MAX_ID_BYTES for string in strings):
+        raise cut_or_long
+    if codec.encode(np.array(strings, dtype=object)) != data:
         raise Malformed("its image_id has bytes after its last string")
     return strings
 

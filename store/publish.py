@@ -28,7 +28,7 @@ def publish_file(root: Path, data: Bytes, target: Path) -> None:
         _write(aside, data)
         make_folder(target.parent, root)
         os.replace(aside, target)
-        sync_folder(target.parent)
+        sync(target.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -81,7 +81,7 @@ def _lay(folder: Path, files: Mapping[str, Bytes], pool: Executor) -> list["Futu
     for name in files:
         (folder / name).touch(exist_ok=False)  # before its folder is synced
     written = [pool.submit(_write, folder / name, data) for name, data in files.items()]
-    return written + [pool.submit(sync_folder, path) for path in folders]
+    return written + [pool.submit(sync, path) for path in folders]
 
 
 def _finish(tasks: Sequence["Future[None]"]) -> None:
@@ -96,7 +96,7 @@ def _put_in_place(aside: Path, target: Path, root: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 def _aside(root: Path) -> Path:
@@ -120,13 +120,19 @@ def make_folder(folder: Path, root: Path) -> None:
         folder = folder.parent
     for step in reversed(missing):
         step.mkdir(exist_ok=True)
-        sync_folder(step.parent)
+        sync(step.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes what was renamed into or out of a folder outlive a crash."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes the content of a file, or what was renamed into or out of a folder, outlive a crash."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes a folder with all that is in it outlive a crash; all at once, so that the disk is waited for once."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(sync, [folder, *folder.rglob("*")]))

@@ -19,7 +19,7 @@ import numpy as np
 
 from store.canonical import sha256_hex
 from store.layout import Malformed, plain_size
-from store.publish import make_folder, sync_folder
+from store.publish import make_folder, sync
 from store.rows import RowIndex, Segments
 from store.segment import Segment
 
@@ -124,7 +124,7 @@ def _lay(root: Path, folder: Path, index: RowIndex) -> None:
             os.fsync(file.fileno())
         make_folder(folder, root)
         os.replace(aside, folder / name_of(digests))
-        sync_folder(folder)
+        sync(folder)
     finally:
         aside.unlink(missing_ok=True)
     _remove(folder, keep=name_of(digests))

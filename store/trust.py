@@ -13,7 +13,7 @@ from store.errors import BBError, UsageError
 from store.key import MAX_NAME, is_line, is_point
 from store.layout import is_digest
 from store.paths import Part
-from store.publish import sync_folder
+from store.publish import sync
 from store.revoked import read_statements
 from store.signature import FIELDS, Item, Revocation
 from store.space import short
@@ -66,7 +66,7 @@ class Trust:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
-            sync_folder(path.parent)
+            sync(path.parent)
         finally:
             aside.unlink(missing_ok=True)
 

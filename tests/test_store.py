@@ -265,7 +265,7 @@ def test_opening_what_is_no_store(tmp_path):
 def test_every_folder_on_the_way_to_a_file_is_synced(tmp_path, monkeypatch):
     """Else a power cut could leave a published marker whose chunk can't be reached."""
     synced = []
-    monkeypatch.setattr("store.publish.sync_folder", lambda folder: synced.append(folder.name))
+    monkeypatch.setattr("store.publish.sync", lambda folder: synced.append(folder.name))
     store, where, pics = Store.create(tmp_path / "s.bb"), space(), images(3)
     synced.clear()
     fill(store, where, pics, features(where, 3))
