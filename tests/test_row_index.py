@@ -39,9 +39,12 @@ def root(laid, tmp_path):
 def opened(monkeypatch):
     """Digests of the segments that were opened."""
     seen, real = [], Segment.open.__func__
-    monkeypatch.setattr(
-        Segment, "open", classmethod(lambda cls, folder, where: (seen.append(folder.name), real(cls, folder, where))[1])
-    )
+
+    def noted(cls, folder, *more):
+        seen.append(folder.name)
+        return real(cls, folder, *more)
+
+    monkeypatch.setattr(Segment, "open", classmethod(noted))
     return seen
 
 
