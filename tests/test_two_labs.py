@@ -17,12 +17,19 @@ from store import Store
 from tests.photographs import PHOTOS, ROOT, needs_photographs
 
 BACKBONE = "timm:test_vit/untrained"
-# What lab B has not installed: importing any of these fails.
-WITHOUT_TORCH = (
-    "import sys; "
-    "sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'timm', 'open_clip', 'PIL', 'safetensors'))); "
-    "import bb; bb.main()"
-)
+# What lab B has not installed: nobody finds any of these.
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent)
+import bb
+bb.main()
+"""
 
 
 class Lab:
