@@ -39,12 +39,9 @@ def root(laid, tmp_path):
 def opened(monkeypatch):
     """Digests of the segments that were opened."""
     seen, real = [], Segment.open.__func__
-
-    def noted(cls, folder, *more):
-        seen.append(folder.name)
-        return real(cls, folder, *more)
-
-    monkeypatch.setattr(Segment, "open", classmethod(noted))
+    monkeypatch.setattr(
+        Segment, "open", classmethod(lambda cls, folder, *rest: (seen.append(folder.name), real(cls, folder, *rest))[1])
+    )
     return seen
 
 
