@@ -40,7 +40,7 @@ def opened(monkeypatch):
     """Digests of the segments that were opened."""
     seen, real = [], Segment.open.__func__
     monkeypatch.setattr(
-        Segment, "open", classmethod(lambda cls, folder, *rest: (seen.append(folder.name), real(cls, folder, *rest))[1])
+        Segment, "open", classmethod(lambda cls, folder, where: (seen.append(folder.name), real(cls, folder, where))[1])
     )
     return seen
 
