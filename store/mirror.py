@@ -89,9 +89,8 @@ class Mirror:
         try:
             marker = place.read("zarr.json", MAX_JSON_BYTES)
         except FileNotFoundError:
-            raise BBError(
-                f"there is no store at {place.url}: `bb store push` lays one there, --store names another."
-            ) from None
+            lays = "" if place.url.startswith("http") else "`bb store push` lays one there, "
+            raise BBError(f"there is no store at {place.url}: {lays}--store names another.") from None
         listed = Holdings.of(place)
         mirror.parts = {
             part: {file: listed.sizes[part.at(file)] for file in files} for part, files in listed.parts.items()

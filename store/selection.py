@@ -209,10 +209,11 @@ class _Choosing:
         ]
         words += [f"--data {name}" for name in self.selection.data]
         names = sorted({name for item in self.choice.items.values() for name in item.backbones})
+        there = some(names, 8) or some([f"space {short(key)}" for key in sorted(self.choice.spaces)], 8) or "none"
         refused = [f"{len(self.choice.refused)} segments are refused: {why}" for why in self.choice.refused.values()][
             :1
         ]
-        return "; ".join([" ".join(words) or "no filter", f"there: {some(names, 8) or 'no backbone'}", *refused])
+        return "; ".join([" ".join(words) or "no filter", f"there: {there}", *refused])
 
     def families(self) -> dict[str, list[str]]:
         """The chosen spaces by key, each with the older ones that serve for it; the segments of both are read.
@@ -274,7 +275,8 @@ class _Choosing:
         for text in asked:
             name, _, digest = text.partition("@")
             if not any(part.owner == name and part.digest.startswith(digest) for part in parts):
-                known = some(sorted({part.owner for part in parts}), 8) or "none"
+                versions_of = [f"{name}@{short(part.digest)}" for part in parts if part.owner == name]
+                known = some(sorted(versions_of or {part.owner for part in parts}), 8) or "none"
                 raise UsageError(f"{self.url} has no collection {text} (there: {known}).")
         chosen = [part for part in parts if not asked or _is_of(part.owner, part.digest, asked)]
         versions = []

@@ -80,7 +80,9 @@ class Store:
             meta = json.loads((root / "zarr.json").read_bytes())
             found = meta["attributes"]["bb"]["format"]
         except FileNotFoundError:
-            raise BBError(f"there is no store at {root}: `bb extract` makes one, --store names another.") from None
+            raise BBError(
+                f"there is no store at {root}: `bb extract` or `bb store pull URL` makes one, --store names another."
+            ) from None
         except (KeyError, TypeError, ValueError, NotADirectoryError):
             raise BBError(
                 f"{root} is not a bb store (its zarr.json says nothing of bb): --store names another."

@@ -189,6 +189,11 @@ def test_where_no_store_lies_is_said(s3):
         Store.open(f"{s3.url}/nowhere")
 
 
+def test_where_no_store_lies_on_a_web_server_nothing_is_said_of_push(tmp_path):
+    with serving(static(tmp_path)) as base, pytest.raises(BBError, match=f"at {base}/nowhere: --store names another"):
+        Store.open(f"{base}/nowhere")
+
+
 def test_a_web_server_will_do(local, tmp_path):
     write_index(Folder(local.root))
     with serving(static(tmp_path)) as base:
