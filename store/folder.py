@@ -11,7 +11,7 @@ from pathlib import Path
 
 from store.errors import BBError
 from store.place import Object, Parcel
-from store.publish import make_folder, publish_file, sync_folder
+from store.publish import make_folder, publish_file, put_in_place, sync_folder, sync_tree
 
 PIECE = 2**20
 
@@ -90,6 +90,7 @@ class Folder:
                         out.write(data)
                     out.flush()
                     os.fsync(out.fileno())
+            sync_tree(aside)
             put_in_place(self.root, aside, self.root / parcel.part.folder, parcel.part.marker)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -113,28 +114,6 @@ class Folder:
             if stat.S_ISLNK(mode):
                 return None
         return mode
-
-
-def put_in_place(root: Path, aside: Path, target: Path, marker: str) -> None:
-    """Renames a written folder to where it belongs, synced; one that is whole there already stays.
-
-    A folder without its marker, as an interrupted rsync leaves it, makes room.
-    """
-    for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
-        sync_folder(folder)
-    make_folder(target.parent, root)
-    try:
-        os.rename(aside, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        if (target / marker).exists():
-            return
-        doomed = root / "tmp" / secrets.token_hex(16)
-        os.rename(target, doomed)
-        os.rename(aside, target)
-        shutil.rmtree(doomed, ignore_errors=True)
-    sync_folder(target.parent)
 
 
 def _raise_unless_gone(error: OSError) -> None:
