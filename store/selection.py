@@ -136,19 +136,25 @@ class _Choosing:
         if more:
             raise UsageError(f"--for {task} is of one collection, --data gives {1 + len(more)}: choose one.")
         versions = self.collections(name)
-        labels = [] if self.selection.image_ids else self.take_labels(versions, task)
-        ids = list(self.selection.image_ids) or sorted({image_id for table in labels for image_id in table})
-        if ids:
-            whole = [version for version in versions if (version.find(ids) >= 0).all()]
-            if not whole:
-                versions[0].digests(ids)  # raises, naming the images that are missing
-            versions = whole
+        own = list(self.selection.image_ids)
+        tables = [own] if own else self.take_labels(versions, task)
+        if tables:  # not all of which need be of the same version
+            whole: dict[str, Collection] = {}
+            rows = []
+            for ids in tables:
+                holding = {v.digest: v for v in versions if (v.find(ids) >= 0).all()}
+                if not holding:
+                    versions[0].digests(ids)  # raises, naming the images that are missing
+                rows.append(_digests(holding.values(), ids))
+                whole |= holding
+            versions, wanted = list(whole.values()), np.unique(np.concatenate(rows))
         else:
+            wanted = _digests(versions)
             self.choice.notes.append(
                 f"{self.url} has no labels table for collection {name}: its licence does not allow it, or none was "
                 f"recorded. Get the labels yourself, and give them with --labels FILE, here and to `bb probe {task}`."
             )
-        wanted = self.choice.wanted = _digests(versions, ids or None)
+        self.choice.wanted = wanted
         self.take_collections(versions)
         families = self.families()
         chosen: set[Part] = set()

@@ -24,7 +24,6 @@ from store.canonical import canonical_json, sha256_hex
 from store.compact import compact
 from store.folder import Folder
 from store.gc import find_garbage
-from store.holdings import MAX_TABLE_BYTES
 from store.key import Key
 from store.landing import landing
 from store.layout import MAX_JSON_BYTES
@@ -33,6 +32,7 @@ from store.plan import plan_pull, plan_push
 from store.publish import publish_file
 from store.selection import Selection
 from store.signature import Item, sign_items, sign_revocation
+from store.table import MAX_TABLE_BYTES
 from store.transfer import pull, push
 from store.url import open_place
 from store.verify import verify
@@ -342,6 +342,27 @@ def test_a_filter_that_finds_nothing_says_what_there_is(store, here, selection, 
 def test_labels_of_images_that_the_collection_lacks(store, here):
     with pytest.raises(BBError, match="lacks 1 of 2 images: cat.png"):
         plan_pull(Folder(store.root), here, Selection(task="newt", image_ids=("newt-0", "cat.png")))
+
+
+def test_labels_of_several_versions_of_the_collection_come_all(store, here):
+    """No version has the images of all tables, so each table counts by itself."""
+    ids = NEWT.table["image_id"].to_list()
+    part = [Entry(i, d.tobytes(), 1, 8, 8) for i, d in zip(ids, NEWT.all_digests(), strict=True)][4:]
+    store.put_collection(Collection.from_entries("newt", [*part, Entry("cat", b"c" * 32, 1, 8, 8)]))
+    store.put_labels("newt", labels_table([*ids[4:], "cat"]), collection="newt", licence="MIT")
+    outcome = pulled(store.root, here, Selection(task="newt"))
+    assert kinds(outcome.copied)["labels"] == kinds(outcome.copied)["collection"] == 2
+    local = Store.open(here)
+    np.testing.assert_array_equal(local.read(A, NEWT, ids), store.read(A, NEWT, ids))
+
+
+def test_labels_that_no_probe_could_read_do_not_come(store, here):
+    """One of them would be in the way of all others of the family."""
+    table = labels_table(NEWT.table["image_id"].to_list())
+    lay_named(store.root, "labels/newt", parquet(table, here.parent / "x.parquet"), ".parquet")
+    outcome = pulled(store.root, here)
+    assert [left.part.kind for left in outcome.faults] == ["labels"] and "it has the columns" in outcome.faults[0].why
+    assert len(Store.open(here).labels("newt")) == 1
 
 
 # What need not be copied
