@@ -78,9 +78,7 @@ def test_the_map_of_the_tree_is_true():
             folder = word if word.endswith("/") else ""
         named.add(word if not line.startswith(" ") else folder + word)
     there = {
-        f"{path.parent.name}/{path.name}"
-        for name in ("extract", "probe", "store")
-        for path in (ROOT / name).glob("*.py")
+        str(path.relative_to(ROOT)) for name in ("extract", "probe", "store") for path in (ROOT / name).rglob("*.py")
     }
     there = {path for path in there if not path.endswith("__init__.py")}
     assert {

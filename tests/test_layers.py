@@ -22,7 +22,8 @@ TORCHLESS = (
     "store.signing, store.trust, store.plan, store.transfer, store.url, store.index, "
     "store.bucket, store.web, store.hf, store.mirror, "
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
-    "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, bb"
+    "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, "
+    "probe.retrieval.run, probe.retrieval.streaming, probe.retrieval.approximate, bb"
 )
 
 
