@@ -38,7 +38,8 @@ def test_every_verb_and_option_is_documented(verb):
 
 
 def test_every_documented_option_exists():
-    options = {option for command in VERBS.values() for parameter in command.params for option in parameter.opts}
+    parameters = [parameter for command in VERBS.values() for parameter in command.params]
+    options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
     known = options | {"--help", "--version", "--install-completion", "--show-completion"}
     for name, text in {**PAGES, "README.md": README}.items():
         others = ("uv ", "pip ", "git ", "hf ", "eval ")

@@ -374,7 +374,7 @@ def test_species_are_found_again_on_photographs(own_place, call):
     assert status == 0, err
     for run in json.loads(out):
         chance = np.mean([n / (len(labels) - 1) for n in _others(labels["label"])])
-        assert run["scores"]["overall"]["precision@1"] > 1.3 * chance
+        assert run["scores"]["overall"]["precision@1"] > chance and run["scores"]["overall"]["auroc"] > 0.5
         assert len(run["scores"]["categories"]) == labels["category"].n_unique()
 
 
