@@ -22,7 +22,7 @@ class ArcFace(nn.Module):
         if not 0 <= margin < 90:
             raise UsageError(f"a margin of {margin:g} degrees makes no sense for ArcFace: choose below 90.")
         try:
-            from pytorch_metric_learning.losses import ArcFaceLoss
+            from pytorch_metric_learning.losses import ArcFaceLoss  # type: ignore[import-untyped]
         except ImportError:
             raise UsageError(
                 "--loss arcface needs pytorch-metric-learning: pip install 'backbone-bench[heads]'."
@@ -30,19 +30,21 @@ class ArcFace(nn.Module):
         self.inner = ArcFaceLoss(classes, dim, margin=margin, scale=scale)
         with torch.no_grad():
             self.inner.W.copy_(torch.randn(dim, classes, generator=generator))
-        self._last: dict[str, Tensor] = {}
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def last_logs(self) -> Mapping[str, float]:
         """loss, and accuracy: the share of features whose own label's direction is the nearest."""
-        return {name: float(value) for name, value in self._last.items()}
+        if self._last is None:
+            return {}
+        loss, features, labels = self._last
+        cosine = features @ nn.functional.normalize(self.inner.W.detach(), dim=0)
+        return {"loss": float(loss), "accuracy": float((cosine.argmax(1) == labels).float().mean())}
 
     def forward(
         self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], anchors: int | None = None
     ) -> Float[Tensor, ""]:
         features, labels = features[:anchors], labels[:anchors]
         loss: Tensor = self.inner(features, labels)
-        with torch.no_grad():
-            cosine = nn.functional.normalize(features) @ nn.functional.normalize(self.inner.W, dim=0)
-            self._last = {"loss": loss.detach(), "accuracy": (cosine.argmax(1) == labels).float().mean()}
+        self._last = loss.detach(), features.detach(), labels
         return loss

@@ -79,7 +79,7 @@ class HardCluster:
         with torch.no_grad():
             distance = squared_distances(pool, len(codes))
             between, within = distance[:, : len(codes)], distance[:, len(codes) :]
-            far, positive = within.masked_fill(own[:, None] != place[None], -1).max(1)
+            _, positive = within.masked_fill(own[:, None] != place[None], -1).max(1)
             near, negative = between.masked_fill(own[:, None] == own[None], torch.inf).min(1)
             asked = torch.zeros_like(counts, dtype=torch.bool).index_fill(0, place[:a], True)
             anchor = torch.nonzero(asked & (counts > 1) & near.isfinite())[:, 0]

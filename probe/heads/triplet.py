@@ -7,7 +7,6 @@ log(1 + exp(p - n)) of Hermans, Beyer and Leibe (2017).
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,12 +28,22 @@ class TripletLoss(nn.Module):
         if reduction not in get_args(Reduction):
             raise UsageError(f"there is no reduction {reduction!r}; there are {', '.join(get_args(Reduction))}.")
         self.miner, self.margin, self.reduction = miner, margin, reduction
-        self._last: dict[str, Tensor] = {}
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def last_logs(self) -> Mapping[str, float]:
-        """loss, triplets, active (the share of them that is not told apart by the margin), and mean distances."""
-        return {name: float(value) for name, value in self._last.items()}
+        """loss (the mean), triplets, active (the share of them that is not told apart by the margin), and the mean
+        distances; without triplets the first two alone.
+        """
+        if self._last is None:
+            return {}
+        losses, positive, negative = self._last
+        counted = {"loss": float(losses.mean()) if len(losses) else 0.0, "triplets": float(len(losses))}
+        if not len(losses):
+            return counted
+        active = (positive - negative + (self.margin or 0) > 0).float().mean()
+        means = {"positive_distance": float(positive.mean()), "negative_distance": float(negative.mean())}
+        return {**counted, "active": float(active), **means}
 
     def forward(
         self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], anchors: int | None = None
@@ -44,16 +53,10 @@ class TripletLoss(nn.Module):
         positive, negative = distance[found.anchor, found.positive], distance[found.anchor, found.negative]
         apart = positive - negative
         losses = functional.softplus(apart) if self.margin is None else functional.relu(apart + self.margin)
-        none = features.sum() * 0  # what a mean of nothing is, with gradients of 0
-        loss = losses.mean() if len(found) else none
-        with torch.no_grad():
-            self._last = {
-                "loss": loss.detach(),
-                "triplets": torch.tensor(len(found)),
-                "active": (apart + (self.margin or 0) > 0).float().mean() if len(found) else none.detach(),
-                "positive_distance": positive.mean() if len(found) else none.detach(),
-                "negative_distance": negative.mean() if len(found) else none.detach(),
-            }
+        self._last = losses.detach(), positive.detach(), negative.detach()
         if self.reduction == "none":
             return losses
-        return loss if self.reduction == "mean" else losses.sum() + none
+        none = features.sum() * 0  # what is left of no triplets, with gradients of 0
+        if not len(found):
+            return none
+        return losses.mean() if self.reduction == "mean" else losses.sum()
