@@ -51,13 +51,13 @@ def train(
     checkpoint: Path | None = None,
     every: float = 5.0,
     stop: threading.Event | None = None,
-    progress: Callable[[int, float], None] = lambda epoch, score: None,
+    progress: Callable[[int], None] = lambda epoch: None,
 ) -> Trained:
     """Trains a head for the features of a space whose key is `parent`.
 
     checkpoint  a file from which it goes on where that is there, and in which it leaves its state `every` so many
                 seconds and when it is stopped; whoever calls names it by all that decides the outcome, and removes it
-    progress    is told every epoch and its validation
+    progress    is told every epoch that is done
     Errors: BBError where features are not finite or a loss becomes NaN; those of samplers and losses.
     """
     if not np.isfinite(examples.features).all():
@@ -80,7 +80,7 @@ def train(
         set_stage(head, loss, warming=epoch <= recipe.warmup)
         run_epoch(head, loss, optimiser, recipe, data, examples, epoch)
         state.told(epoch, validate(head))
-        progress(epoch, state.history[-1])
+        progress(epoch)
     return Trained(state.best_head(), state.best_epoch, tuple(state.history), loss.last_logs)
 
 
