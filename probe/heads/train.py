@@ -49,7 +49,7 @@ def train(
     validate: Validate,
     *,
     checkpoint: Path | None = None,
-    every: float = 5.0,
+    every: float = 2.0,
     stop: threading.Event | None = None,
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> Trained:
