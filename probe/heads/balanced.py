@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Integer
@@ -32,7 +33,7 @@ class Balanced:
         if len(np.unique(self.rows)) < 2:
             raise UsageError("batches of several labels need at least two labels; there is one.")
 
-    @property
+    @cached_property
     def batch_labels(self) -> int:
         return min(self.labels, len(np.unique(self.rows)))
 
@@ -41,12 +42,18 @@ class Balanced:
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng(self.seed)
-        of_label = [np.flatnonzero(self.rows == code) for code in np.unique(self.rows)]
-        in_turn = Turns(rng, np.arange(len(of_label)))
-        rows_of = [Turns(rng, rows) for rows in of_label]
+        rows_of = [Turns(rng, rows) for rows in grouped(self.rows).values()]
+        in_turn = Turns(rng, np.arange(len(rows_of)))
         for _ in range(len(self)):
             chosen = in_turn.take(self.batch_labels)
             yield [row for label in chosen for row in rows_of[label].take(self.instances)]
+
+
+def grouped(codes: Integer[np.ndarray, " n"]) -> dict[int, Integer[np.ndarray, " k"]]:
+    """The rows of each code, both ascending."""
+    found, counts = np.unique(codes, return_counts=True)
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
+    return dict(zip(found.tolist(), rows, strict=True))
 
 
 class Turns:
@@ -58,13 +65,17 @@ class Turns:
 
     def take(self, n: int) -> list[int]:
         """The next n; with repetition only where there are fewer than n values at all."""
-        hand: list[int] = []
+        if len(self.ahead) >= n:
+            hand, self.ahead = self.ahead[-n:], self.ahead[:-n]
+            return hand
+        hand = []
         while len(hand) < n:
             if not self.ahead:
                 fresh = self.rng.permutation(self.values).tolist()
                 held = set(hand[len(hand) // len(fresh) * len(fresh) :])  # of this round of the hand
-                # Dealt from the end: what is in the hand already comes last.
-                self.ahead = [v for v in fresh if v in held] + [v for v in fresh if v not in held]
+                if held:  # dealt from the end: what is in the hand already comes last
+                    fresh = [v for v in fresh if v in held] + [v for v in fresh if v not in held]
+                self.ahead = fresh
             hand.append(self.ahead.pop())
         return hand
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Integer
 
-from probe.heads.balanced import Turns, check_sizes
+from probe.heads.balanced import Turns, check_sizes, grouped
 from probe.heads.batches import Seed
 from store.errors import UsageError
 
@@ -47,7 +48,7 @@ class ByCategory:
         if len(np.unique(self.rows)) < pairs.shape[1]:
             raise UsageError("a label stands in two categories: make it two labels, or choose --sampler balanced.")
 
-    @property
+    @cached_property
     def batch_categories(self) -> int:
         return min(self.categories, len(np.unique(self.category)))
 
@@ -59,7 +60,7 @@ class ByCategory:
         codes = np.unique(self.category)
         labels_of = {code: np.unique(self.rows[self.category == code]) for code in codes.tolist()}
         labels = {code: Turns(rng, own) for code, own in labels_of.items()}
-        rows = {code: Turns(rng, np.flatnonzero(self.rows == code)) for code in np.unique(self.rows).tolist()}
+        rows = {code: Turns(rng, own) for code, own in grouped(self.rows).items()}
         in_turn = Turns(rng, codes)
         for _ in range(len(self)):
             n = self.batch_categories

@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.heads.triplets import Miner, squared_distances
+from probe.heads.triplets import Miner, Triplets, squared_distances
 from store.errors import UsageError
 
 REDUCTIONS = ("mean", "sum", "none")
+MANY = 4  # triplets for each feature, above which the distances between all are less work than theirs alone
 TINY = 1e-12  # below which a distance has no direction to change in
 
 
@@ -48,8 +49,7 @@ class TripletLoss(nn.Module):
         self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], anchors: int | None = None
     ) -> Float[Tensor, "..."]:
         found = self.miner(features, labels, anchors)
-        distance = squared_distances(found.pool, found.anchors).clamp_min(TINY).sqrt()
-        positive, negative = distance[found.anchor, found.positive], distance[found.anchor, found.negative]
+        positive, negative = distances(found)
         apart = positive - negative
         losses = functional.softplus(apart) if self.margin is None else functional.relu(apart + self.margin)
         self._last = losses.detach(), positive.detach(), negative.detach()
@@ -59,3 +59,18 @@ class TripletLoss(nn.Module):
         if not len(found):
             return none
         return losses.mean() if self.reduction == "mean" else losses.sum()
+
+
+def distances(found: Triplets) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
+    """From each anchor to its positive, and to its negative."""
+    if len(found) > MANY * len(found.pool):
+        of_all = squared_distances(found.pool, found.anchors).clamp_min(TINY).sqrt()
+        return of_all[found.anchor, found.positive], of_all[found.anchor, found.negative]
+    anchor, positive, negative = (
+        found.pool.index_select(0, rows) for rows in (found.anchor, found.positive, found.negative)
+    )
+    return _length(anchor - positive), _length(anchor - negative)
+
+
+def _length(x: Float[Tensor, "t d"]) -> Float[Tensor, " t"]:
+    return x.square().sum(-1).clamp_min(TINY).sqrt()
