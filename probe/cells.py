@@ -139,7 +139,8 @@ def _compare(parts: Sequence[Part], pairs: list[list[tuple[int, int]]], question
     raw = [np.zeros(0) if one is None else one.p for one in found]
     adjusted = adjust(np.concatenate(raw), question.correction)
     ends = np.cumsum([len(p) for p in raw])[:-1]
-    empty = Interval(*(np.zeros(0) for _ in range(3)), np.zeros(0, bool), np.zeros(0))
+    none = np.zeros(0)
+    empty = Interval(none, none, none, np.zeros(0, bool), none)
     return _Compared(
         pairs,
         [empty if one is None else one.interval for one in found],
