@@ -1,8 +1,8 @@
 """`--html`: boards as one file that works from a disk. No server, no address from elsewhere, no library.
 
 Pictures are drawn and tables are written here, so the page is whole without scripts and in print; page.js sorts,
-filters and chooses. Every string is escaped, and a content security policy names the one style and the one script by their
-hashes: were a string to slip through, it would still not run.
+filters and chooses. Every string is escaped, and a content security policy names the one style and the one script by
+their hashes: were a string to slip through, it would still not run.
 """
 
 import base64
@@ -264,7 +264,7 @@ def _scatter(number: int, board: Board) -> str:
         f'<div class="pick"><label>across <select autocomplete="off">{options(0)}</select></label>'
         f'<label>up <select autocomplete="off">{options(1)}</select></label>'
         f'<label>n_train <select autocomplete="off">{_columns(board)}</select></label></div>'
-        f"{_svg(*figure.scatter(board), 'Scores of two backbones on each task; the table below has the same figures', 'square')}"
+        f"{_svg(*figure.scatter(board), SCATTER, 'square')}"
         "<p><output></output></p><details><summary>As a table</summary>"
         '<div class="wide"><table><caption>Scores of the two backbones.</caption><thead><tr><th scope="col">task</th>'
         '<th scope="col" class="of">across</th><th scope="col" class="of">up</th></tr></thead><tbody></tbody></table>'
@@ -280,9 +280,7 @@ def _variance(board: Board) -> str:
         return ""
     rows = "".join(
         f'<tr data-label="{_text(label)}"><th scope="row">{_text(label)}</th>'
-        + "".join(
-            f'<td class="number">{"unknown" if shares[s] is None else f"{100 * shares[s]:.0f}%"}</td>' for s in sources
-        )
+        + "".join(f'<td class="number">{_percent(shares[source])}</td>' for source in sources)
         + "</tr>"
         for label, shares in found.items()
         if shares
@@ -295,6 +293,10 @@ def _variance(board: Board) -> str:
         f'<table><caption>Sources of variance.</caption><thead><tr><th scope="col">backbone</th>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table>",
     )
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.0f}%"
 
 
 def _task_links(number: int, board: Board) -> str:
