@@ -153,14 +153,22 @@ class Board:
     @property
     def claim(self) -> str:
         """What the scores are and what the intervals claim, in a line."""
-        metric = METRIC_WORDS.get(self.metric, self.metric)
-        mean = f"{metric}, mean over {'test images' if self.average == 'images' else 'tasks'}"
         over = {
             ("images",): f"further {self.units}",
             ("draws", "images"): f"further draws of training images and further {self.units}",
             ("tasks", "images"): "further tasks like these",
         }[self.over]
-        return f"{mean}; 95% intervals for {over}"
+        return f"{self._mean}; 95% intervals for {over}"
+
+    @property
+    def split_claim(self) -> str:
+        """The same of a cluster, subcluster or task."""
+        return f"{self._mean}; 95% intervals for further {self.units}"
+
+    @property
+    def _mean(self) -> str:
+        metric = METRIC_WORDS.get(self.metric, self.metric)
+        return f"{metric}, mean over {'test images' if self.average == 'images' else 'tasks'}"
 
     def record(self) -> dict[str, Any]:
         """The board as a JSON object: what `--json` prints."""

@@ -15,7 +15,7 @@ from probe.sampling import NTrain
 from store.runs import Run
 
 _HEX = re.compile("[0-9a-f]{64}")
-_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
+_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,100}")
 _CKPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _BACKENDS = ("exact", "sklearn", "cuml")
 MAX_SEED = 2**63

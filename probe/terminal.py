@@ -40,7 +40,7 @@ def show_board(board: Board, console: Console, *, by: Kind | None = None, verbos
         console,
         f"{board.title}, {board.n_tasks} tasks, {board.n_images} test images, protocol {board.protocol}, "
         f"test set {short(board.test_set)}",
-        f"{board.claim}{chance}",
+        f"{board.split_claim if by else board.claim}{chance}",
     )
     columns = [f"n_train {n}" for n in board.columns]
     if by is None:
@@ -50,7 +50,11 @@ def show_board(board: Board, console: Console, *, by: Kind | None = None, verbos
         _table(console, ["backbone"], columns, rows, ("seeds", seeds))
         _say(console, LEGEND.format(CORRECTIONS[board.correction]))
     else:
-        _table(console, [by, "backbone"], columns, list(_by(board, by)))
+        rows = list(_by(board, by))
+        if rows:
+            _table(console, [by, "backbone"], columns, rows)
+        else:
+            _say(console, f"no task here is in a {by}")
     if board.baseline is not None and by is None:
         _say(console, "", f"less {board.baseline}, with p-values ({board.test}, {CORRECTIONS[board.correction]})")
         rows = [([row.label], [_delta(row.cells.get(n)) for n in board.columns]) for row in board.rows]
@@ -105,7 +109,7 @@ def _delta(cell: Cell | None) -> Shown:
         return Shown("", "")
     delta = cell.delta
     p = "p<0.001" if delta.p < 0.001 else f"p={delta.p:.3f}"
-    return Shown(f"{delta.difference:+.3f}", f"[{delta.low:+.3f}, {delta.high:+.3f}] {p}", delta.p <= 0.05)
+    return Shown(f"{delta.difference:+.3f} {p}", f"[{delta.low:+.3f}, {delta.high:+.3f}]", delta.p <= 0.05)
 
 
 def _table(
@@ -118,10 +122,13 @@ def _table(
     """One table if it fits, with the bounds below the figures if it must be, cut between columns if not even so."""
     labels = [[printable(word) for word in words] for words, _ in rows]
     tall = console.is_terminal and _width(heads, labels, columns, rows, last, tall=False) > console.width
-    for chosen in _cuts(console, heads, labels, columns, rows, last, tall):
+    last = None if tall else last
+    for cut, chosen in enumerate(_cuts(console, heads, labels, columns, rows, last, tall)):
+        if cut:
+            _say(console, "")
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
         for head in heads:
-            table.add_column(head, overflow="fold")
+            table.add_column(head, overflow="fold", min_width=len(head))
         for place in chosen:
             table.add_column(columns[place], no_wrap=True)
         if last:
@@ -171,8 +178,8 @@ def _cuts(
     for place in range(len(columns)):
         some = [*chosen, place]
         part = [(words, [cells[p] for p in some]) for words, cells in rows]
-        # Long names may fold to half the screen before a table is cut.
-        folded = [[word[: console.width // (2 * len(heads))] for word in words] for words in labels]
+        # Long names fold before a table is cut: where figures have two lines, that costs no room.
+        folded = [[word[: console.width // (3 * len(heads))] for word in words] for words in labels]
         wide = _width(heads, folded, [columns[p] for p in some], part, last, tall=tall)
         if chosen and console.is_terminal and wide - GAP > console.width:
             yield chosen
