@@ -12,6 +12,9 @@ from probe.board import Board, Cell, size
 from probe.escape import printable
 from probe.sampling import NTrain
 
+Number = int | float
+Picture = tuple[str, Number, Number]  # the inside of an SVG, its width and its height
+
 COLOURS = ("#0068a8", "#c4500a", "#00805c", "#a8428a", "#8a6d00", "#5b4bb5", "#b3273f", "#4d5a66")
 NAMED = 24  # rows with a colour and a name of their own in the curves; further ones are grey
 BANDS = 8  # rows whose bands are always seen
@@ -28,7 +31,7 @@ STYLE = "".join(
 )
 
 
-def document(pictures: Sequence[tuple[str, float, float]]) -> str:
+def document(pictures: Sequence[Picture]) -> str:
     """Pictures below each other as one SVG file; each is its inside, width and height."""
     width, height = max(w for _, w, _ in pictures), sum(h for _, _, h in pictures)
     placed, y = [], 0.0
@@ -42,7 +45,7 @@ def document(pictures: Sequence[tuple[str, float, float]]) -> str:
     )
 
 
-def curves(board: Board, *, title: bool = False) -> tuple[str, float, float]:
+def curves(board: Board, *, title: bool = False) -> Picture:
     """Scores over n_train, with bands of their intervals."""
     names = [_cut(row.label, 40) for row in board.rows[:NAMED]]
     left, top, bottom = 48, 34 if title else 12, 42
@@ -103,25 +106,25 @@ def curves(board: Board, *, title: bool = False) -> tuple[str, float, float]:
     return "".join(parts), WIDTH, height
 
 
-def scores(board: Board, *, title: bool = False) -> tuple[str, float, float]:
+def scores(board: Board, *, title: bool = False) -> Picture:
     """A panel for each n_train: every score with its interval."""
 
-    def of(cell: Cell) -> tuple[float, float, float]:
+    def of(cell: Cell) -> tuple[Number, Number, Number]:
         return cell.estimate[:3]
 
     return _panels(board, "leaderboard" if title else "", of, "{:.2f}", chance=board.chance)
 
 
-def ranks(board: Board) -> tuple[str, float, float]:
+def ranks(board: Board) -> Picture:
     """A panel for each n_train: every rank with its interval, the best at the left."""
 
-    def of(cell: Cell) -> tuple[float, float, float]:
+    def of(cell: Cell) -> tuple[Number, Number, Number]:
         return cell.rank[:3]
 
     return _panels(board, "", of, "{:g}")
 
 
-def scatter(board: Board) -> tuple[str, float, float]:
+def scatter(board: Board) -> Picture:
     """A point for each task: the score of the second row over that of the first, at the last n_train.
 
     The page moves the points when others are chosen: `data-low` and `data-high` are the ends of both axes, `data-from`
@@ -132,7 +135,7 @@ def scatter(board: Board) -> tuple[str, float, float]:
     low, high = limits(board)
     end = side - 16
 
-    def at(value: float) -> float:
+    def at(value: Number) -> float:
         return margin + (value - low) / (high - low) * (end - margin)
 
     parts = []
@@ -180,10 +183,10 @@ def words(cell: Cell) -> str:
 def _panels(
     board: Board,
     title: str,
-    of: Callable[[Cell], tuple[float, float, float]],
+    of: Callable[[Cell], tuple[Number, Number, Number]],
     tick_words: str,
     chance: float | None = None,
-) -> tuple[str, float, float]:
+) -> Picture:
     names = [_cut(row.label, 34) for row in board.rows]
     left, top, gap = 12 + LETTER * max(map(len, names)), 48 if title else 28, 18
     width = max(WIDTH, left + 90 * len(board.columns))
@@ -233,7 +236,7 @@ def _heading(board: Board, what: str) -> str:
     return _text(8, 18, f"{board.title}, {board.protocol}: {what}. {board.claim}", "")
 
 
-def _text(x: float, y: float, words: str, classes: str, anchor: str = "start", full: str = "") -> str:
+def _text(x: Number, y: Number, words: str, classes: str, anchor: str = "start", full: str = "") -> str:
     title = f"<title>{_escape(full)}</title>" if full and full != words else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}" text-anchor="{anchor}">{_escape(words)}{title}</text>'
 
@@ -249,7 +252,7 @@ def _colour(place: int) -> str:
     return f"s{place % len(COLOURS)}{('', ' late', ' later')[place // len(COLOURS)]}"
 
 
-def _positions(columns: Sequence[NTrain], left: float, right: float) -> dict[NTrain, float]:
+def _positions(columns: Sequence[NTrain], left: Number, right: Number) -> dict[NTrain, float]:
     """Logarithmic; "all" stands one step beyond the last number."""
     numbers = [math.log2(size(n)) for n in columns if n != "all"]
     beyond = numbers[-1] + (numbers[-1] - numbers[0]) / max(1, len(numbers) - 1) if numbers else 0.0
@@ -262,8 +265,8 @@ def _positions(columns: Sequence[NTrain], left: float, right: float) -> dict[NTr
 
 
 def _scale(
-    values: Sequence[float], start: float, end: float, most: int = 8
-) -> tuple[Callable[[float], float], list[float]]:
+    values: Sequence[Number], start: Number, end: Number, most: int = 8
+) -> tuple[Callable[[Number], float], list[float]]:
     """A linear scale with room at both ends, and its ticks."""
     found = [value for value in values if not math.isnan(value)]
     low, high = min(found), max(found)
@@ -272,7 +275,7 @@ def _scale(
     return lambda value: start + (value - low) / (high - low) * (end - start), _ticks(low, high, most)
 
 
-def _ticks(low: float, high: float, most: int = 8) -> list[float]:
+def _ticks(low: Number, high: Number, most: int = 8) -> list[float]:
     """At 1, 2 or 5 times a power of ten, no more than `most`."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(power * times for times in (1, 2, 5, 10, 20) if (high - low) / (power * times) <= most)
@@ -280,7 +283,7 @@ def _ticks(low: float, high: float, most: int = 8) -> list[float]:
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _apart(wanted: Sequence[float], low: float, high: float) -> list[float]:
+def _apart(wanted: Sequence[Number], low: Number, high: Number) -> list[float]:
     """Places for names, each near the one wanted, a line apart from the next."""
     order = sorted(range(len(wanted)), key=lambda k: wanted[k])
     placed = [0.0] * len(wanted)

@@ -117,7 +117,7 @@ def _card(title: str, words: str, inside: str) -> str:
     return f'<section class="card"><h3>{title}</h3><p>{words}</p><div class="wide">{inside}</div></section>'
 
 
-def _svg(inside: str, width: float, height: float, label: str, classes: str = "") -> str:
+def _svg(inside: str, width: figure.Number, height: figure.Number, label: str, classes: str = "") -> str:
     return (
         f'<svg class="figure {classes}" viewBox="0 0 {width:g} {height:g}" role="group" aria-label="{_text(label)}">'
         f"{inside}</svg>"

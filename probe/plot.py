@@ -13,10 +13,10 @@ FORMATS = (".svg", ".png", ".pdf")
 def check_format(suffix: str) -> None:
     """Errors: UsageError for a file that can't be drawn."""
     if suffix not in FORMATS:
-        raise UsageError(f"--plot draws {', '.join(FORMATS)}, not {suffix or 'a file without a suffix'!r}.")
+        raise UsageError(f"--plot draws {', '.join(FORMATS)}, not {suffix or 'a file without a suffix'}.")
     if suffix != ".svg" and find_spec("vl_convert") is None:
         raise UsageError(
-            f"--plot needs vl-convert for {suffix}: pip install 'backbone-bench[report]'. SVG needs nothing."
+            f"--plot needs vl-convert for {suffix}: pip install 'backbone-bench[report]'. For .svg it needs nothing."
         )
 
 

@@ -15,16 +15,17 @@ def sha(text):
 
 
 def predictions(rng, accuracy, *, tasks, images, clusters=("c", "d")):
-    """Each task has images of its own; hard images come first in order of ID."""
-    names = [f"t{t:02}" if isinstance(tasks, int) else tasks[t] for t in range(tasks if isinstance(tasks, int) else len(tasks))]
+    """Each task has images of its own; `tasks` are names or their number."""
+    names = [f"t{t:02}" for t in range(tasks)] if isinstance(tasks, int) else list(tasks)
     n = len(names) * images
     y = np.tile(np.arange(images) % 2, len(names)).astype(np.uint8)
     right = rng.random(n) < accuracy
+    subclusters = [None if t % 2 else "s" for t in range(len(names)) for _ in range(images)]
     return pl.DataFrame(
         {
             "task": np.repeat(names, images),
             "cluster": np.repeat([clusters[t % len(clusters)] for t in range(len(names))], images),
-            "subcluster": pl.Series([None if t % 2 else "s" for t in range(len(names)) for _ in range(images)], dtype=pl.String),
+            "subcluster": pl.Series(subclusters, dtype=pl.String),
             "image_id": [f"{name}-{i:03}" for name in names for i in range(images)],
             "y_true": y,
             "y_pred": np.where(right, y, 1 - y).astype(np.uint8),
