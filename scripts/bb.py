@@ -2128,7 +2128,7 @@ def demo_verb(
     from store import BBError
 
     root, store = to / "digits", open_store(str(to / "features.bb"), create=True)
-    _write_digits(root)
+    write_digits(root)
     (to / "bb.toml").write_text('store = "features.bb"\n\n[data.digits]\nroot = "digits"\n', encoding="utf-8")
     warn(f"1. extract: {' and '.join(DEMO_BACKBONES)}")
     summaries = extract_all(store, parse_names(DEMO_BACKBONES), {"digits": find_images(root)}, ExtractOptions())
@@ -2161,15 +2161,15 @@ def demo_verb(
     )
 
 
-def _write_digits(root: Path) -> None:
-    """scikit-learn's 1,797 hand-written digits as PNG files, with labels in NeWT's columns."""
+def write_digits(root: Path, every: int = 1) -> None:
+    """scikit-learn's 1,797 hand-written digits (or every so many of them) as PNG files, labels in NeWT's columns."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits
 
     from probe.digits import digits_labels
 
-    pixels, targets = load_digits(return_X_y=True)
+    pixels, targets = (values[::every] for values in load_digits(return_X_y=True))
     ids = [f"digit-{i:04d}" for i in range(len(targets))]
     folder = root / "newt2021_images"
     folder.mkdir(parents=True, exist_ok=True)
