@@ -81,7 +81,11 @@ def main() -> None:
     if hidden:
         warn(f"bb: {hidden}")
         sys.exit(2)
-    from store import BBError
+    try:
+        from store import BBError
+    except KeyboardInterrupt:  # these imports take a good part of a second
+        warn("bb: stopped before anything was done.")
+        sys.exit(1)
 
     try:
         app()
@@ -382,8 +386,11 @@ def open_store(place: str, *, create: bool = False, write: bool = False, cache_s
     from store.filesystem import caution
     from store.mirror import parse_size
     from store.trust import Trust
+    from store.url import is_url
 
-    if create or write:
+    if not is_url(place):
+        place = str(local_folder(place))
+    elif create or write:
         local_folder(place)
     trusted = Trust.load(trust_file()).keys
     new = create and not (Path(place) / "zarr.json").exists()
@@ -397,15 +404,17 @@ def open_store(place: str, *, create: bool = False, write: bool = False, cache_s
 
 
 def local_folder(place: str) -> Path:
-    """The folder of a store that is to be written. Raises UsageError for a URL."""
+    """The folder of a store, of a path or a `file://` URL. Raises UsageError for any other URL."""
     from store import UsageError
-    from store.url import is_url
+    from store.folder import Folder
+    from store.url import is_url, open_place
 
     if is_url(place):
         raise UsageError(
             f"{place} is read only in place: work on a local store (`bb store pull {shlex.quote(place)}`), and push."
         )
-    return Path(place)
+    found = open_place(place)
+    return found.root if isinstance(found, Folder) else Path(place)
 
 
 def trust_file() -> Path:
@@ -803,7 +812,7 @@ def probe_newt_verb(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
     runs_to: Annotated[
-        Path | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
@@ -845,7 +854,12 @@ def probe_newt_verb(
     )
     fresh_runs = sum(fresh for _, fresh in results)
     say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
-    say(f"  bb report newt --store {shlex.quote(runs_store)}")
+    local = opened.runs_to or opened
+    elsewhere = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
+    if elsewhere < len(results):
+        say(f"  bb report newt --store {shlex.quote(runs_store)}")
+    if elsewhere:
+        say(f"  bb report newt --store {shlex.quote(opened.name)}")
 
 
 def probe_all(
@@ -876,7 +890,7 @@ def probe_all(
     return results
 
 
-def _open_to_probe(place: str, runs_to: Path | None, cache_size: str | None) -> "tuple[Store, str]":
+def _open_to_probe(place: str, runs_to: str | None, cache_size: str | None) -> "tuple[Store, str]":
     """The store that features are read from, and the name of that into which runs go: itself where it is local."""
     from store import UsageError
     from store.url import is_url
@@ -885,7 +899,10 @@ def _open_to_probe(place: str, runs_to: Path | None, cache_size: str | None) -> 
         if runs_to:
             raise UsageError(f"--runs-to is for a --store that is a URL; the runs of {place} go into it.")
         return open_store(place), place
-    opened, local = open_store(place, cache_size=cache_size), str(runs_to or DEFAULT_STORE)
+    local = runs_to or DEFAULT_STORE
+    if is_url(local):
+        raise UsageError(f"--runs-to takes a local folder, not {local}: from there, `bb store push` copies the runs.")
+    opened = open_store(place, cache_size=cache_size)
     beside = open_store(local, create=True)
     warn(f"{place} is only read: runs go to {local}")
     return replace(opened, runs_to=beside), local
@@ -949,6 +966,19 @@ def _share_labels(store: "Store", name: str, file: Path, settings: Settings) -> 
 
 
 # report
+
+
+def _withdrawn_notes(opened: "Store", runs: "Sequence[Run]") -> Iterator[str]:
+    """The spaces of these runs of which rows were revoked: a run does not say in which segments its rows lay."""
+    from store.space import short
+
+    lenders = [older for run in runs if isinstance(older := run.record.get("adopted"), list)]
+    read = {str(run.record["space"]) for run in runs} | {str(key) for older in lenders for key in older}
+    for key in sorted(read & {part.owner for part in _revoked_texts(opened) if part.kind == "segment"}):
+        yield (
+            f"note: rows of space {short(key)} were revoked (`bb store info {short(key)}`): runs from before may rest "
+            f"on them. Probe again, and `bb store revoke RUN_ID` takes such a run out."
+        )
 
 
 class _Report(TyperGroup):
@@ -1051,6 +1081,7 @@ def report_newt_verb(
     )
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, "newt", question, on_damage=lambda said: warn(f"note: {said}"))
+    warn(*_withdrawn_notes(opened, runs))
     for protocol in sorted({str(run.record["protocol"]) for run in runs} - PROTOCOLS.keys()):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
     if not found:
@@ -1730,6 +1761,7 @@ def store_push_verb(
     json_: JsonOption = False,
 ) -> None:
     """Copy to another place what it lacks."""
+    from store.collection import check_name
     from store.index import write_index
     from store.labels import unshared
     from store.plan import plan_push
@@ -1738,6 +1770,8 @@ def store_push_verb(
     from store.url import open_place
 
     target, opened = open_place(url), open_store(store, write=True)
+    for text in data or []:
+        check_name(text.partition("@")[0])
     selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
     if not runs:
         names = [text.partition("@")[0] for text in data or opened.collection_names()]
@@ -1790,7 +1824,8 @@ def store_pull_verb(
     trusted = Trust.load(trust_file()).keys
     if require_signed and not trusted:
         raise UsageError(
-            "--require-signed takes what keys have signed that you trust, and you trust none: bb store trust"
+            "--require-signed takes what keys have signed that you trust, and you trust none: `bb store trust KEY` "
+            "with a public key that you have from its owner."
         )
     plan = plan_pull(
         open_place(url),
@@ -1894,7 +1929,7 @@ def _space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
         "bytes": sum(segment.n_bytes for segment in segments),
         "revoked": {
             path.name: revoked_text(revoked[path.name], opened.trusted)
-            for path in sorted((opened.root / "spaces" / space.key / "segments").iterdir() if revoked else [])
+            for path in sorted((opened.root / "spaces" / space.key / "segments").glob("*") if revoked else [])
             if path.name in revoked
         },
     }
@@ -1978,14 +2013,20 @@ def store_sign_verb(
     total = opened.count_segments()
     with Meter("verifying", total, "segments") as meter:
         files, parts = sign(opened, signer, spaces, progress=meter)
-    counts = dict(Counter(part.kind for part in parts))
+    counts = dict(Counter(str(part.kind) for part in parts))
     if json_:
         show_json({"public_key": signer.public, "files": [path.name for path in files], "signed": counts})
     elif not files:
         say(f"nothing new: all of it is signed by {signer.public}")
     else:
-        said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        said = ", ".join(_counted(count, kind) for kind, count in counts.items())
         say(f"signed by {signer.public}: {said}", *(f"  {path}" for path in files))
+
+
+def _counted(count: int, kind: str) -> str:
+    """So many parts of a kind, in words."""
+    name = {"labels": "label table", "adopted": "adopted record"}.get(kind, kind)
+    return f"{count} {name}" + ("" if count == 1 else "s")
 
 
 @store_app.command("revoke")

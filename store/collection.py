@@ -1,10 +1,12 @@
 """A collection: a named, versioned list of image ID → image digest. With it, a lab without the images can probe."""
 
 import io
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +14,9 @@ from jaxtyping import Int, UInt8
 
 from store.canonical import sha256_hex
 from store.errors import BBError, UsageError
-from store.table import read_table
+from store.layout import Malformed, read_plain
+from store.paths import NAME
+from store.table import MAX_TABLE_BYTES, read_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,6 +82,15 @@ class Collection:
             ) from None
         return cls(name, digest, table, parquet)
 
+    @classmethod
+    def from_file(cls, path: Path) -> "Collection":
+        """Reads `collections/<name>/<digest>.parquet`. BBError where it is no plain file, or no version."""
+        try:
+            raw = read_plain(path.parent, path.name, MAX_TABLE_BYTES)
+        except Malformed as fact:
+            raise BBError(f"collection {path.parent.name}: {fact}. Move {path} out of the store.") from None
+        return cls.from_parquet(path.parent.name, path.stem, raw)
+
     def __len__(self) -> int:
         return self.table.height
 
@@ -133,11 +146,11 @@ def _schema() -> "dict[str, pl.DataType]":
 
 
 def check_name(name: str) -> None:
-    """Raises UsageError unless a collection's name is letters, digits, `.`, `_`, `-`, and does not begin with a dot."""
-    plain = all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
-    if not name or not plain or name.startswith(".") or len(name) > 100:
+    """Raises UsageError unless a collection may have that name: it is a folder's, on any machine."""
+    if not re.fullmatch(NAME, name):
         raise UsageError(
-            f"{name!r} can't name a collection: use up to 100 letters, digits, '.', '_' or '-', not a dot first."
+            f"{name!r} can't name a collection: use up to 100 letters, digits, '.', '_' or '-', no dot first or last, "
+            f"and no device of Windows (con, nul, …)."
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from store.errors import BBError
 from store.place import Object, Parcel
-from store.publish import make_folder, publish_file, sync, sync_tree
+from store.publish import make_folder, publish_file, put_in_place, sync, sync_tree
 
 PIECE = 2**20
 
@@ -88,6 +88,7 @@ class Folder:
                             shutil.copyfileobj(source, out, PIECE)
                     else:
                         out.write(data)
+            sync_tree(aside)
             put_in_place(self.root, aside, self.root / parcel.part.folder, parcel.part.marker)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -111,27 +112,6 @@ class Folder:
             if stat.S_ISLNK(mode):
                 return None
         return mode
-
-
-def put_in_place(root: Path, aside: Path, target: Path, marker: str) -> None:
-    """Renames a written folder to where it belongs, synced; one that is whole there already stays.
-
-    A folder without its marker, as an interrupted rsync leaves it, makes room.
-    """
-    sync_tree(aside)
-    make_folder(target.parent, root)
-    try:
-        os.rename(aside, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        if (target / marker).exists():
-            return
-        doomed = root / "tmp" / secrets.token_hex(16)
-        os.rename(target, doomed)
-        os.rename(aside, target)
-        shutil.rmtree(doomed, ignore_errors=True)
-    sync(target.parent)
 
 
 def _raise_unless_gone(error: OSError) -> None:

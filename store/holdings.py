@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from store.canonical import sha256_hex
 from store.collection import Collection
 from store.errors import BBError
+from store.labels import LabelTable
 from store.layout import (
     FORMAT,
     MAX_JSON_BYTES,
@@ -24,14 +25,12 @@ from store.layout import (
 )
 from store.paths import Part, published
 from store.place import Place
-from store.runs import TABLES, parse_run
+from store.runs import MAX_RUN_BYTES, TABLES, parse_run
 from store.segment import group_json
 from store.space import FeatureSpace, short
-from store.table import read_table
+from store.table import MAX_TABLE_BYTES
 
 MAX_FILES = 50_000_000
-MAX_RUN_BYTES = 64 * 2**20
-MAX_TABLE_BYTES = 4 * 2**30
 NAMES = ("spaces", "collections", "labels", "runs", "heads", "signatures")
 # What may lie beside a store that is still to be made: caches and remains, and what the Hub lays into a new data set.
 HARMLESS = ("tmp", "aside", "local", "index", "index.json", ".gitattributes", "README.md")
@@ -126,7 +125,7 @@ class Holdings:
 
     def labelled(self, part: Part) -> list[str]:
         """The image IDs that a labels table names, each once."""
-        return parse_labels(self.marker(part, MAX_TABLE_BYTES))
+        return parse_labels(part, self.marker(part, MAX_TABLE_BYTES))
 
     def item(self, part: Part) -> Item:
         """A part by the listing, save for segments."""
@@ -183,17 +182,10 @@ def parse_collection(part: Part, raw: bytes) -> Collection:
         raise Malformed(str(error)) from None
 
 
-def parse_labels(raw: bytes) -> list[str]:
-    """The distinct image IDs (column `id`) of a labels table, sorted. Raises Malformed where it is none."""
-    import polars as pl
-
-    try:
-        table = read_table(raw)
-        if table.schema.get("id") != pl.String():
-            raise ValueError("it has no column id of image IDs")
-        return table["id"].drop_nulls().unique().sort().to_list()
-    except ValueError as fact:
-        raise Malformed(str(fact)) from None
+def parse_labels(part: Part, raw: bytes) -> list[str]:
+    """The distinct image IDs of a labels table, sorted. Raises Malformed where its bytes are none."""
+    table = LabelTable.from_parquet(part.owner, part.digest, raw).table
+    return table["id"].drop_nulls().unique().sort().to_list()
 
 
 def has_store(place: Place) -> bool:

@@ -116,6 +116,8 @@ def read_key(path: Path) -> Key:
             data = file.read(MAX_KEY_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise BBError(f"there is no key at {path}: `bb store keygen` makes one, --key names another.") from None
+    if b"PRIVATE KEY" not in data:
+        raise BBError(f"{path} holds no private key in PEM: --key takes a file that `bb store keygen` made.")
     if mode & 0o077:
         raise BBError(
             f"the private key {path} has mode {mode:o}, so others can read or change it: chmod 600 {path}. "

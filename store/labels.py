@@ -10,14 +10,12 @@ from store.canonical import sha256_hex
 from store.collection import check_name
 from store.errors import BBError
 from store.layout import Malformed, read_plain
-from store.table import read_table
+from store.table import MAX_TABLE_BYTES, read_table
 
 if TYPE_CHECKING:
     import polars as pl
 
     from store.store import Store
-
-MAX_BYTES = 2**30  # of a table's file; NeWT's has 1 MB
 
 # SPDX identifiers of licences under which anybody may pass a table on: https://spdx.org/licenses/. Those that forbid
 # derivatives are left out, since what is stored is rearranged.
@@ -72,21 +70,31 @@ class LabelTable:
         """
         tasks = path.parent.name
         try:
-            parquet = read_plain(path.parent, path.name, MAX_BYTES)
-            if sha256_hex(parquet) != path.stem:
-                raise Malformed("its file does not have the digest in its name")
-            table = read_table(parquet, _schema())
-            names = {column: table[column].unique().to_list() for column in ("collection", "licence")}
-            for column, values in names.items():
-                if len(values) != 1 or values[0] is None:
-                    raise Malformed(f"it names {len(values)} {column}s, one is needed")
-            check_name(names["collection"][0])
-        except (Malformed, ValueError, BBError) as fact:
+            return cls.from_parquet(tasks, path.stem, read_plain(path.parent, path.name, MAX_TABLE_BYTES))
+        except Malformed as fact:
             raise BBError(
                 f"labels {tasks}@{path.stem[:12]} are damaged: {fact}. Move {path} out of the store."
             ) from None
+
+    @classmethod
+    def from_parquet(cls, tasks: str, digest: str, parquet: bytes) -> "LabelTable":
+        """A version of its file's bytes. Raises Malformed where they are none."""
+        if sha256_hex(parquet) != digest:
+            raise Malformed("its file does not have the digest in its name")
+        try:
+            table = read_table(parquet, _schema())
+        except ValueError as fact:
+            raise Malformed(str(fact)) from None
+        names = {column: table[column].unique().to_list() for column in ("collection", "licence")}
+        for column, values in names.items():
+            if len(values) != 1 or values[0] is None:
+                raise Malformed(f"it names {len(values)} {column}s, one is needed")
+        try:
+            check_name(names["collection"][0])
+        except BBError as fact:
+            raise Malformed(str(fact)) from None
         rows = table.select(list(_schema())[2:])
-        return cls(tasks, names["collection"][0], names["licence"][0], rows, path.stem, parquet)
+        return cls(tasks, names["collection"][0], names["licence"][0], rows, digest, parquet)
 
     def same_labels(self, other: "LabelTable") -> bool:
         """Whether both give the same images the same labels."""

@@ -219,9 +219,10 @@ def decode_strings(data: bytes, count: int) -> list[str]:
         raise Malformed("its image_id has a string that is not UTF-8") from None
     except ValueError:
         raise cut_or_long from None
-    if any(4 * len(string) > MAX_ID_BYTES and len(string.encode()) > MAX_ID_BYTES for string in strings):
+    if 4 * max(map(len, strings)) > MAX_ID_BYTES and max(len(string.encode()) for string in strings) > MAX_ID_BYTES:
         raise cut_or_long
-    if codec.encode(np.array(strings, dtype=object)) != data:
+    plain = 4 + 4 * count + sum(map(len, strings)) == len(data)  # no byte that is not a character's
+    if not plain and codec.encode(np.array(strings, dtype=object)) != data:
         raise Malformed("its image_id has bytes after its last string")
     return strings
 

@@ -17,18 +17,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.canonical import sha256_hex
 from store.errors import BBError, UsageError
-from store.holdings import MAX_RUN_BYTES, Holdings
-from store.layout import MAX_JSON_BYTES, Malformed, parse_space
+from store.holdings import Holdings, has_store
+from store.layout import FORMAT, MAX_JSON_BYTES, Malformed, parse_space
 from store.paths import Kind, Part, locate
 from store.place import Place
-from store.runs import TABLES, parse_run
-from store.segment import Segment
+from store.runs import MAX_RUN_BYTES, TABLES, parse_run
+from store.segment import Segment, group_json
 
 DEFAULT_SIZE = 10 * 10**9
 MAX_TABLE_BYTES = 2**30  # which is taken into memory
@@ -68,12 +68,15 @@ class Mirror:
     root   the cache's folder for it
     most   bytes of all caches below the same folder, beyond which arrays are dropped
     parts  what is published there, with the sizes of its files
+    afresh whether what an earlier process left in the cache is fetched and checked once more
     """
 
     place: Place
     root: Path
     most: int = DEFAULT_SIZE
     parts: dict[Part, dict[str, int]] = field(default_factory=dict, repr=False)
+    afresh: bool = False
+    _fetched: set[str] = field(default_factory=set, repr=False)
     _asked: set[tuple[Kind, str | None]] = field(default_factory=set, repr=False)
     _held: int | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -86,18 +89,15 @@ class Mirror:
         """
         root = (folder or cache_folder() / "stores") / sha256_hex(place.url.encode())[:32]
         mirror = cls(place, root, most)
-        try:
-            marker = place.read("zarr.json", MAX_JSON_BYTES)
-        except FileNotFoundError:
-            raise BBError(
-                f"there is no store at {place.url}: `bb store push` lays one there, --store names another."
-            ) from None
+        if not has_store(place):
+            lays = "" if place.url.startswith("http") else "`bb store push` lays one there, "
+            raise BBError(f"there is no store at {place.url}: {lays}--store names another.")
         listed = Holdings.of(place)
         mirror.parts = {
             part: {file: listed.sizes[part.at(file)] for file in files} for part, files in listed.parts.items()
         }
         with mirror._on_disk():
-            mirror._lay("zarr.json", marker, anew=True)
+            mirror._lay("zarr.json", group_json({"bb": {"format": FORMAT}}))
             mirror._drop_strangers()
         mirror.need_sound(SMALL)  # as in a local store, a damaged signature counts for nothing and stops nobody
         return mirror
@@ -140,12 +140,7 @@ class Mirror:
         """Brings an array of a segment, checked against its manifest; nothing where it is here already."""
         for path in segment.arrays[name].paths:
             size, digest = segment.manifest["objects"][path]
-            target = segment.folder / path
-            if target.is_file() and target.stat().st_size == size:
-                if path.endswith("zarr.json"):
-                    continue
-                os.utime(target)  # used just now
-            else:
+            if not self._is_here(segment.folder / path, size):
                 self._bring_array(segment, path, size, digest)
 
     def bytes_below(self) -> Counter[str]:
@@ -154,6 +149,19 @@ class Mirror:
         for part, files in self.parts.items():
             found[part.folder.partition("/")[0]] += sum(files.values())
         return found
+
+    def _is_here(self, file: Path, size: int | None = None) -> bool:
+        """Whether a file is in the cache, and counts; an array's chunk is then the last one used."""
+        if self.afresh and str(file) not in self._fetched:
+            return False
+        try:
+            if size is not None and file.stat().st_size != size:
+                return False
+            if _CHUNK.search(file.as_posix()):
+                os.utime(file)
+        except FileNotFoundError:  # or another process has just dropped it
+            return False
+        return size is not None or file.is_file()
 
     def _wanted(self, kind: Kind, owner: str | None) -> list[Part]:
         return [part for part in self.parts if part.kind == kind and owner in (None, part.owner)]
@@ -171,7 +179,7 @@ class Mirror:
 
     def _bring(self, part: Part) -> None:
         """The small files of a part, its marker last."""
-        if (self.root / part.path).is_file():
+        if self._is_here(self.root / part.path):
             return
         beside = TABLES if part.kind == "run" else ()
         files = {file: self._read(part, file) for file in (*beside, part.marker)}
@@ -182,6 +190,7 @@ class Mirror:
         with self._on_disk():
             for file, data in files.items():
                 self._lay(part.at(file), data)
+        self._fetched.add(str(self.root / part.path))
 
     def _read(self, part: Part, file: str) -> bytes:
         most = MAX_RUN_BYTES if file == "run.json" else MAX_JSON_BYTES if file.endswith(".json") else MAX_TABLE_BYTES
@@ -228,12 +237,13 @@ class Mirror:
             raise self._stale(place) from None
         finally:
             aside.unlink(missing_ok=True)
+        self._fetched.add(str(self.root / place))
         with self._lock:
             self._held = (self._held or 0) + size
 
-    def _lay(self, path: str, data: bytes, *, anew: bool = False) -> None:
+    def _lay(self, path: str, data: bytes) -> None:
         target = self.root / path
-        if anew or not target.exists():
+        if not target.exists():
             aside = self.root / "tmp" / secrets.token_hex(16)
             aside.parent.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -252,8 +262,9 @@ class Mirror:
             if part.kind in ("segment", "run", "space"):
                 shutil.rmtree(self.root / part.folder, ignore_errors=True)
         for path in (self.root / "tmp").glob("*"):
-            if time.time() - path.stat().st_mtime > DAY:  # of a process that died
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process has just put it in place
+                if time.time() - path.stat().st_mtime > DAY:  # of a process that died
+                    path.unlink()
 
     def _make_room(self, coming: int) -> None:
         """Drops the arrays of all caches that were not used for the longest time until `coming` bytes have room."""

@@ -7,7 +7,9 @@ from typing import Literal
 
 Kind = Literal["root", "space", "segment", "adopted", "collection", "labels", "run", "head", "signature"]
 
-_KEY, _NAME = "[0-9a-f]{64}", r"(?!\.)[A-Za-z0-9._-]{1,100}"
+# Neither hidden, nor a device of Windows, which also drops a dot at the end.
+NAME = r"(?!\.)(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?![A-Za-z0-9_-]))[A-Za-z0-9._-]{1,100}(?<!\.)"
+_KEY = "[0-9a-f]{64}"
 _ARRAYS = (
     r"image_sha256/(?:zarr\.json|c/0/0)|image_id/(?:zarr\.json|c/0)"
     r"|img_features/(?:zarr\.json|c/0/0)|patch_features/(?:zarr\.json|c/0/0/0)"
@@ -19,8 +21,8 @@ _GRAMMAR: dict[Kind, tuple[str, str, str]] = {
     "space": (f"spaces/{_KEY}", r"zarr\.json", r"segments/zarr\.json"),
     "segment": (f"spaces/{_KEY}/segments/{_KEY}", r"zarr\.json", _ARRAYS),
     "adopted": (f"spaces/{_KEY}/adopted", rf"{_KEY}\.json", ""),
-    "collection": (f"collections/{_NAME}", rf"{_KEY}\.parquet", ""),
-    "labels": (f"labels/{_NAME}", rf"{_KEY}\.parquet", ""),
+    "collection": (f"collections/{NAME}", rf"{_KEY}\.parquet", ""),
+    "labels": (f"labels/{NAME}", rf"{_KEY}\.parquet", ""),
     "run": (f"runs/{_KEY}/{_KEY}", r"run\.json", r"predictions\.parquet|train\.parquet"),
     "head": ("heads", rf"{_KEY}\.safetensors", ""),
     "signature": ("signatures", rf"{_KEY}\.json", ""),

@@ -101,8 +101,8 @@ def plan_pull(
     needed, free = plan.n_bytes - _landed(root, plan.items), shutil.disk_usage(_existing(root)).free
     if needed > free:
         raise BBError(
-            f"{needed / 1e6:.1f} MB are to be pulled, the disk of {root} has {free / 1e6:.1f} MB free: free some, or "
-            f"pull less with --ckpt, --data or --for."
+            f"{needed:,} bytes are to be pulled, the disk of {root} has {free:,} free: free some, or pull less "
+            f"with --ckpt, --data or --for."
         )
     return plan
 

@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from store.canonical import sha256_hex
@@ -33,14 +33,11 @@ def publish_file(root: Path, data: Bytes, target: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def publish_folder(root: Path, files: Mapping[str, Bytes], target: Path) -> None:
-    """Puts a folder of files (relative POSIX path: content) in place by one rename.
-
-    A folder already there under the same name, which is made of its content's digest, stays as it is.
-    """
+def publish_folder(root: Path, files: Mapping[str, Bytes], target: Path, marker: str = "zarr.json") -> None:
+    """Puts a folder of files (relative POSIX path: content), `marker` among them, in place by one rename."""
     with _folder_aside(root) as aside, ThreadPoolExecutor(AT_ONCE) as pool:
         _finish(_lay(aside, files, pool))
-        _put_in_place(aside, target, root)
+        put_in_place(root, aside, target, marker)
 
 
 def publish_sealed(
@@ -59,7 +56,7 @@ def publish_sealed(
         laid = _lay(aside, files, pool)
         target, manifest = seal({path: digest.result() for path, digest in hashed.items()})
         _finish([*laid, pool.submit(before, target), *_lay(aside, {"zarr.json": manifest}, pool)])
-        _put_in_place(aside, target, root)
+        put_in_place(root, aside, target, "zarr.json")
     return target
 
 
@@ -89,14 +86,25 @@ def _finish(tasks: Sequence["Future[None]"]) -> None:
         task.result()
 
 
-def _put_in_place(aside: Path, target: Path, root: Path) -> None:
+def put_in_place(root: Path, aside: Path, target: Path, marker: str) -> None:
+    """Renames a written and synced folder to where it belongs; one that is whole there already stays, since its name
+    is made of its content's digest. One without its marker, as an interrupted rsync leaves it, makes room."""
     make_folder(target.parent, root)
-    try:
-        os.rename(aside, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    sync(target.parent)
+    while True:
+        try:
+            os.rename(aside, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if (target / marker).exists():
+                return
+            doomed = _aside(root)
+            with suppress(FileNotFoundError):  # another process was quicker
+                os.rename(target, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        else:
+            sync(target.parent)
+            return
 
 
 def _aside(root: Path) -> Path:

@@ -20,7 +20,7 @@ import numpy as np
 from store.canonical import sha256_hex
 from store.layout import Malformed, plain_size
 from store.publish import make_folder, sync
-from store.rows import RowIndex, Segments
+from store.rows import RowIndex, Segments, StaleIndex
 from store.segment import Segment
 
 MAGIC = b"bb rows format 1"
@@ -54,7 +54,10 @@ def index_of(
         return known
     done = set(known.segments.digests) if known else set()
     fresh = RowIndex.build([open_segment(digest) for digest in digests if digest not in done])
-    index = RowIndex.join([known, fresh], order=digests) if known else fresh
+    try:
+        index = RowIndex.join([known, fresh], order=digests) if known else fresh
+    except StaleIndex:
+        return index_of(root, key, digests, open_segment, afresh=True)
     if len(fresh.segments) > max(FEW, len(done) // 8) or len(fresh) > max(FEW_ROWS, len(known or ()) // 8):
         # An eighth at least is new, so that laying one again and again costs little in all.
         with suppress(OSError):  # a store that can't be written is read all the same

@@ -65,8 +65,13 @@ class RowIndex:
 
     @classmethod
     def join(cls, parts: Sequence["RowIndex"], order: Sequence[str] | None = None) -> "RowIndex":
-        """One index of several. `order` holds all digests in order of precedence; without it, earlier parts win."""
+        """One index of several. `order` holds all digests in order of precedence; without it, earlier parts win.
+
+        Raises StaleIndex where one that was read from a file names segments that it does not cover.
+        """
         origin = {digest: part.segments.open for part in parts for digest in part.segments.digests}
+        for part in parts:
+            part.check_bounds(part.segment)
         digests = tuple(order or origin)
         place = {digest: i for i, digest in enumerate(digests)}
         lazy = Segments(digests, lambda digest: origin[digest](digest))
@@ -140,8 +145,7 @@ class RowIndex:
     ) -> Iterator[tuple[int, Int[np.ndarray, " k"] | slice, Integer[np.ndarray, " k"]]]:
         """For each segment that holds some: which of the positions, as a slice where they stand together, and rows."""
         segment, row = self.segment[position], self.row[position]
-        if segment.size and (segment.min() < 0 or segment.max() >= len(self.segments)):
-            raise StaleIndex
+        self.check_bounds(segment)
         cuts = np.flatnonzero(segment[1:] != segment[:-1]) + 1
         if len(np.unique(segment[np.r_[0, cuts]])) == len(cuts) + 1:
             for start, stop in zip([0, *cuts], [*cuts, len(segment)], strict=True):
@@ -151,6 +155,17 @@ class RowIndex:
         cuts = np.flatnonzero(np.diff(segment[order])) + 1
         for places in np.split(order, cuts):
             yield int(segment[places[0]]), places, row[places]
+
+    def origins(self, position: Int[np.ndarray, " n"]) -> list[Segment]:
+        """The segments that hold the rows at these positions, each once. Raises StaleIndex as `gather` does."""
+        which = np.unique(self.segment[position])
+        self.check_bounds(which)
+        return [self.segments[i] for i in which]
+
+    def check_bounds(self, segment: Integer[np.ndarray, " n"]) -> None:
+        """Raises StaleIndex where numbers of segments, read from a file, are not."""
+        if not self.checked and segment.size and (segment.min() < 0 or segment.max() >= len(self.segments)):
+            raise StaleIndex
 
     def _check(self, which: int, rows: Integer[np.ndarray, " k"], position: Int[np.ndarray, " k"]) -> None:
         segment = self.segments[which]

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from store.canonical import canonical_json, sha256_hex
 from store.errors import BBError
-from store.layout import Malformed
+from store.layout import Malformed, read_plain
 from store.publish import publish_folder
 from store.space import short
-from store.table import read_table
+from store.table import MAX_TABLE_BYTES, read_table
 
 if TYPE_CHECKING:
     import polars as pl
 
+MAX_RUN_BYTES = 64 * 2**20  # of run.json
 REQUIRED = (
     *(
         "run_id",
@@ -60,7 +61,10 @@ class Run:
 
     def _table(self, name: str) -> "pl.DataFrame":
         file = self.folder / f"{name}.parquet"
-        data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
+        try:
+            data = read_plain(self.folder, file.name, MAX_TABLE_BYTES)
+        except Malformed as fact:
+            raise _damaged(short(self.run_id), str(fact)) from None
         if sha256_hex(data) != self.record["digests"][f"{name}.parquet"]:
             raise _damaged(short(self.run_id), f"{file} is not what run.json says")
         try:
@@ -84,7 +88,7 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame"
     whole = {**record, "format": 1, "digests": {path: sha256_hex(data) for path, data in tables.items()}}
     raw = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     folder = root / "runs" / str(record["run_id"]) / sha256_hex(raw)
-    publish_folder(root, {**tables, "run.json": raw}, folder)
+    publish_folder(root, {**tables, "run.json": raw}, folder, "run.json")
     return Run(folder, whole)
 
 
@@ -132,7 +136,8 @@ def parse_run(raw: bytes, run_id: str, digest: str) -> dict[str, Any]:
 def read_run(folder: Path) -> Run:
     """A published run. Raises BBError where its digest, its ID or what it should say of itself is not as it must be."""
     try:
-        return Run(folder, parse_run((folder / "run.json").read_bytes(), folder.parent.name, folder.name))
+        raw = read_plain(folder, "run.json", MAX_RUN_BYTES)
+        return Run(folder, parse_run(raw, folder.parent.name, folder.name))
     except Malformed as fact:
         raise _damaged(folder, str(fact)) from None
 

@@ -165,9 +165,17 @@ class Segment:
 
         Raises BBError where its objects do not have the sizes that the manifest gives, or hold another array.
         """
+        if not self.fetch:
+            return self._array(name)
+        self.fetch(self, name)
+        try:
+            return self._array(name)
+        except (BBError, FileNotFoundError):
+            self.fetch(self, name)  # another process may have dropped it from the cache meanwhile
+            return self._array(name)
+
+    def _array(self, name: str) -> np.ndarray:
         layout = self.arrays[name]
-        if self.fetch:
-            self.fetch(self, name)
         try:
             meta, chunk = (self.folder / path for path in layout.paths)
             for path in layout.paths:

@@ -136,19 +136,25 @@ class _Choosing:
         if more:
             raise UsageError(f"--for {task} is of one collection, --data gives {1 + len(more)}: choose one.")
         versions = self.collections(name)
-        labels = [] if self.selection.image_ids else self.take_labels(versions, task)
-        ids = list(self.selection.image_ids) or sorted({image_id for table in labels for image_id in table})
-        if ids:
-            whole = [version for version in versions if (version.find(ids) >= 0).all()]
-            if not whole:
-                versions[0].digests(ids)  # raises, naming the images that are missing
-            versions = whole
+        own = list(self.selection.image_ids)
+        tables = [own] if own else self.take_labels(versions, task)
+        if tables:  # not all of which need be of the same version
+            whole: dict[str, Collection] = {}
+            rows = []
+            for ids in tables:
+                holding = {v.digest: v for v in versions if (v.find(ids) >= 0).all()}
+                if not holding:
+                    versions[0].digests(ids)  # raises, naming the images that are missing
+                rows.append(_digests(holding.values(), ids))
+                whole |= holding
+            versions, wanted = list(whole.values()), np.unique(np.concatenate(rows))
         else:
+            wanted = _digests(versions)
             self.choice.notes.append(
                 f"{self.url} has no labels table for collection {name}: its licence does not allow it, or none was "
                 f"recorded. Get the labels yourself, and give them with --labels FILE, here and to `bb probe {task}`."
             )
-        wanted = self.choice.wanted = _digests(versions, ids or None)
+        self.choice.wanted = wanted
         self.take_collections(versions)
         families = self.families()
         chosen: set[Part] = set()
@@ -209,10 +215,11 @@ class _Choosing:
         ]
         words += [f"--data {name}" for name in self.selection.data]
         names = sorted({name for item in self.choice.items.values() for name in item.backbones})
+        there = some(names, 8) or some([f"space {short(key)}" for key in sorted(self.choice.spaces)], 8) or "none"
         refused = [f"{len(self.choice.refused)} segments are refused: {why}" for why in self.choice.refused.values()][
             :1
         ]
-        return "; ".join([" ".join(words) or "no filter", f"there: {some(names, 8) or 'no backbone'}", *refused])
+        return "; ".join([" ".join(words) or "no filter", f"there: {there}", *refused])
 
     def families(self) -> dict[str, list[str]]:
         """The chosen spaces by key, each with the older ones that serve for it; the segments of both are read.
@@ -274,7 +281,8 @@ class _Choosing:
         for text in asked:
             name, _, digest = text.partition("@")
             if not any(part.owner == name and part.digest.startswith(digest) for part in parts):
-                known = some(sorted({part.owner for part in parts}), 8) or "none"
+                versions_of = [f"{name}@{short(part.digest)}" for part in parts if part.owner == name]
+                known = some(sorted(versions_of or {part.owner for part in parts}), 8) or "none"
                 raise UsageError(f"{self.url} has no collection {text} (there: {known}).")
         chosen = [part for part in parts if not asked or _is_of(part.owner, part.digest, asked)]
         versions = []

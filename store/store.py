@@ -80,7 +80,9 @@ class Store:
             meta = json.loads((root / "zarr.json").read_bytes())
             found = meta["attributes"]["bb"]["format"]
         except FileNotFoundError:
-            raise BBError(f"there is no store at {root}: `bb extract` makes one, --store names another.") from None
+            raise BBError(
+                f"there is no store at {root}: `bb extract` or `bb store pull URL` makes one, --store names another."
+            ) from None
         except (KeyError, TypeError, ValueError, NotADirectoryError):
             raise BBError(
                 f"{root} is not a bb store (its zarr.json says nothing of bb): --store names another."
@@ -210,7 +212,10 @@ class Store:
         The space's own rows win over adopted ones, of those the lowest key's.
         """
         own, *adopted = [self._own_rows(each, afresh=afresh) for each in (space, *self.older(space))]
-        return RowIndex.join([own, *adopted]) if adopted else own
+        try:
+            return RowIndex.join([own, *adopted]) if adopted else own
+        except StaleIndex:
+            return self.rows(space, afresh=True)
 
     def _own_rows(self, space: FeatureSpace, *, afresh: bool) -> RowIndex:
         digests = self.segment_digests(space)
@@ -265,7 +270,7 @@ class Store:
                 absent,
             )
         if self.source:
-            self.source.arrays([rows.segments[i] for i in np.unique(rows.segment[position])], space.array)
+            self.source.arrays(rows.origins(position), space.array)
         return rows.gather(position, space.array)
 
     # Older spaces of other code, whose rows serve too
@@ -313,8 +318,12 @@ class Store:
         """Keys of the older spaces out of which a read of these images takes rows, sorted."""
         rows = self.rows(space)
         position = rows.find(digests)
-        segments = np.unique(rows.segment[position[position >= 0]])
-        return sorted({str(rows.segments[int(i)].manifest["space"]) for i in segments} - {space.key})
+        try:
+            origins = rows.origins(position[position >= 0])
+        except StaleIndex:
+            rows = self.rows(space, afresh=True)
+            origins = rows.origins((position := rows.find(digests))[position >= 0])
+        return sorted({str(segment.manifest["space"]) for segment in origins} - {space.key})
 
     # Collections
 
@@ -336,7 +345,7 @@ class Store:
         self._need("collection", name)
         revoked = self.revoked()
         files = sorted(f for f in (self.root / "collections" / name).glob("*.parquet") if f.stem not in revoked)
-        return [Collection.from_parquet(name, file.stem, file.read_bytes()) for file in files]
+        return [Collection.from_file(file) for file in files]
 
     def collection_names(self) -> list[str]:
         if self.source:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 MAX_TABLE_ROWS = 100_000_000
+MAX_TABLE_BYTES = 4 * 2**30
 
 
 def read_table(data: bytes, schema: "Mapping[str, Any] | None" = None) -> "pl.DataFrame":

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.errors import BBError
-from store.folder import PIECE, Folder, put_in_place
-from store.holdings import MAX_TABLE_BYTES, Item, parse_collection, parse_labels
+from store.folder import PIECE, Folder
+from store.holdings import Item, parse_collection, parse_labels
 from store.landing import fetch, landing, put_file_in_place, write_file
 from store.layout import Malformed, plain_size
 from store.parallel import Fact, Stopped, each, words
 from store.paths import Part
 from store.place import Parcel
 from store.plan import JOBS, ROOT, Left, Plan, root_files
+from store.publish import put_in_place, sync_tree
 from store.segment import Segment
 from store.space import FeatureSpace
+from store.table import MAX_TABLE_BYTES
 
 # What others refer to goes first, what vouches for others last; within a stage in parallel.
 STAGES = (("root",), ("space",), ("collection", "labels", "segment", "run", "head"), ("adopted", "signature"))
@@ -187,6 +189,7 @@ def _bring(plan: Plan, item: Item, target: Folder, count: Count) -> None:
             fetch(source.place, part.at(path), content / path, size, digest, count, MAX_TABLE_BYTES)
         _examine(part, content, plan.spaces)
         if part.kind in ("segment", "run"):
+            sync_tree(content)
             put_in_place(root, content, root / part.folder, part.marker)
         else:
             put_file_in_place(root, content / part.marker, root / part.path)
@@ -205,4 +208,4 @@ def _examine(part: Part, folder: Path, spaces: dict[str, FeatureSpace]) -> None:
     elif part.kind == "collection":
         parse_collection(part, (folder / part.marker).read_bytes())
     elif part.kind == "labels":
-        parse_labels((folder / part.marker).read_bytes())
+        parse_labels(part, (folder / part.marker).read_bytes())

@@ -112,7 +112,7 @@ def acceptance(
             fault = statements.faults.get(part.digest)
             return f"damaged or forged: {fault}" if fault else None
         if part.kind in FIELDS and part.digest in revoked:
-            return revoked_text(revoked[part.digest])
+            return revoked_text(revoked[part.digest], trusted if isinstance(trusted, Mapping) else None)
         if not require_signed or part.kind == "root":
             return None
         item = Item.of(part)

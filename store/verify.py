@@ -61,6 +61,7 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
     """Reads all of a store. `progress` is told how many segments are done. Changes nothing; see `repair`."""
     found = Findings()
     if store.source:
+        store.source.afresh = True  # what the place has now, not what the cache remembers
         found.faults += [Fault(str(error)) for error in store.source.need_sound(ALL)]
     collections = list(_collections(store, found))
     listed = _Listed.of(collections)
@@ -189,8 +190,12 @@ def _check_replicates(segments: list[Segment], space: FeatureSpace, found: Findi
         features = segment.array(space.array)
         for other in np.unique(index.segment[position[elsewhere]]):
             rows = elsewhere[index.segment[position[elsewhere]] == other]
-            theirs = index.segments[other].array(space.array)[index.row[position[rows]]]
-            distance = relative_distance(features[rows], theirs)
+            theirs = index.segments[other].array(space.array)
+            step = max(1, BLOCK_BYTES // features[0].nbytes)  # rows, which no segment's size makes more memory of
+            blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
+            distance = np.concatenate(
+                [relative_distance(features[block], theirs[index.row[position[block]]]) for block in blocks]
+            )
             if (far := distance > tolerance).any():
                 ids = segment.array("image_id")[rows[far]].tolist()
                 found.faults.append(
@@ -209,9 +214,7 @@ def _collections(store: Store, found: Findings) -> Iterator[Collection]:
         name = path.parent.name
         try:
             check_name(name)
-            if path.is_symlink() or not path.is_file():
-                raise BBError(f"collection {name}: {path} is a link or no file.")
-            yield Collection.from_parquet(name, path.stem, path.read_bytes())
+            yield Collection.from_file(path)
         except BBError as error:
             found.faults.append(Fault(str(error), path, f"bb extract --ckpt CKPT --data {name}=DIR"))
 

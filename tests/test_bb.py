@@ -386,7 +386,7 @@ def test_several_spaces_of_one_backbone_are_listed_and_chosen_by_key(call, newt)
 
 def test_no_store_no_runs(call, newt):
     status, _, err = call("report")
-    assert status == 1 and "there is no store at features.bb: `bb extract` makes one" in err
+    assert status == 1 and "there is no store at features.bb: `bb extract` or `bb store pull URL` makes one" in err
     call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--limit", 1)
     status, _, err = call("report")
     assert status == 1 and "features.bb has no runs yet: bb probe newt --n-train 10" in err
@@ -715,3 +715,20 @@ def test_an_interrupted_grid_keeps_its_finished_runs(own_place, newt):
     store = Store.open(own_place / "features.bb")
     assert 1 <= len(list(store.runs())) < 50
     assert all(run.predictions().height == 32 for run in store.runs())
+
+
+def test_ctrl_c_while_bb_is_still_loading_is_no_traceback():
+    program = """
+import sys
+
+class Interrupted:
+    def find_spec(name, path=None, target=None):
+        if name == "store.store":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted)
+import bb
+bb.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program, "store", "ls"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "bb: stopped before anything was done.\n"

@@ -117,6 +117,52 @@ def test_runs_to_is_for_urls(home, call):
     assert status == 2 and "--runs-to is for a --store that is a URL; the runs of home.bb go into it." in err
 
 
+def test_runs_to_is_no_url(url, call, own_place):
+    status, _, err = probe(call, url, "2", "--runs-to", "s3://lab/runs")
+    assert (
+        status == 2 and "--runs-to takes a local folder, not s3://lab/runs: from there, `bb store push` copies" in err
+    )
+    assert not (own_place / "s3:").exists()
+
+
+def test_where_the_runs_are_is_said(url, call):
+    out = probe(call, url, "4", "--ckpt", VIT)[1]
+    assert out.endswith(f"1 were there. Next:\n  bb report newt --store {url}\n")
+    out = probe(call, url, "2,4", "--ckpt", VIT)[1]
+    assert out.endswith(f"  bb report newt --store features.bb\n  bb report newt --store {url}\n")
+
+
+def test_a_folder_may_be_given_as_a_file_url(home, call, own_place):
+    file = (own_place / "home.bb").as_uri()
+    assert VIT in call("store", "ls", "--store", file)[1]
+    assert probe(call, file, "2", "--ckpt", VIT)[0] == 0 and not (own_place / "file:").exists()
+    status, _, err = call("store", "ls", "--store", "file://host/a.bb")
+    assert status == 2 and "file://host/a.bb names a host: write file:///FOLDER, or a plain path." in err
+
+
+def test_what_is_revoked_and_a_space_without_segments_are_shown_in_place(home, url, call):
+    spaces = {home.backbones(space)[0]: space for space in home.spaces()}
+    digest = home.segment_digests(spaces[VIT])[0]
+    empty = next(space for name, space in spaces.items() if name == RESNET)
+    shutil.rmtree(home.root / "spaces" / empty.key / "segments" / home.segment_digests(empty)[0])
+    assert call("store", "keygen", "--name", "Lab A")[0] == 0
+    assert call("store", "revoke", digest, "--reason", "wrong crop", "--store", "home.bb")[0] == 0
+    note = f"note: rows of space {spaces[VIT].key[:12]} were revoked (`bb store info "
+    assert note in call("report", "--store", "home.bb")[2]
+
+    copy(home.root, open_place(f"{url}-later"))
+    status, out, _ = call("store", "ls", "--store", f"{url}-later")
+    assert status == 0 and f"segment {digest}: revoked by " in out and empty.key[:12] in out
+    assert note in call("report", "--store", f"{url}-later")[2]
+    status, out, _ = call("store", "push", "elsewhere.bb", "--store", "home.bb")
+    assert status == 0 and "revoked by" in out and "claims to be" not in out
+
+
+def test_a_collection_that_can_have_no_such_name_is_said_before_all_else(home, call):
+    status, _, err = call("store", "push", "x.bb", "--store", "home.bb", "--data", "newt=/x")
+    assert status == 2 and err.startswith("bb: 'newt=/x' can't name a collection")
+
+
 def test_a_url_may_stand_in_bb_toml_and_in_the_environment(url, call, own_place, monkeypatch):
     (own_place / "bb.toml").write_text(f'store = "{url}"\ncache_size = "1GB"\n')
     assert VIT in call("store", "ls")[1]

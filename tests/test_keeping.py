@@ -148,7 +148,10 @@ def test_a_key_stands_once_in_a_segment(store):
     assert f"segment {folder} has two rows of one image" in what(store)
 
 
-def test_replicates_may_differ_by_the_tolerance(store):
+@pytest.mark.parametrize("block", [2**25, 40])
+def test_replicates_may_differ_by_the_tolerance(store, monkeypatch, block):
+    """However many rows of them are held in memory at a time."""
+    monkeypatch.setattr("store.verify.BLOCK_BYTES", block)
     x = features(space(), 20)
     fill(store, space(), images(20), x * np.float16(1.001), {"lab": "b"})
     found = verify(store)

@@ -134,6 +134,35 @@ def test_verify_of_a_url_names_what_is_wrong(url, faults, what):
             Store.open(url).spaces()
 
 
+def test_verify_of_a_url_believes_no_cache(local, url, faults):
+    remote = Store.open(url)
+    remote.read(SPACES[0], remote.collection("pics", IDS), IDS)
+    assert verify(remote).faults == []
+    for what in ("img_features/c/0/0", "img_features/zarr.json", "collections/pics"):
+        faults.rule = lambda request, number, what=what: Fault(flip=9) if what in request.path else None
+        found = verify(Store.open(url)).faults
+        assert found and all(what in fault.what for fault in found)
+    faults.rule = lambda request, number: None
+    assert verify(Store.open(url)).faults == []
+
+
+def test_an_array_that_another_process_drops_is_fetched_again(url, monkeypatch):
+    dropped, asked = [], set()
+    real = Mirror.array
+
+    def array(self, segment, name):
+        real(self, segment, name)
+        chunk = segment.folder / segment.arrays[name].paths[1]
+        if not dropped and chunk in asked:  # at the second call, which is the reader's own
+            dropped.append(chunk)
+            chunk.unlink()
+        asked.add(chunk)
+
+    monkeypatch.setattr(Mirror, "array", array)
+    remote = Store.open(url)
+    assert remote.read(SPACES[0], remote.collection("pics", IDS), IDS).shape == (20, 6) and dropped
+
+
 def test_a_connection_that_breaks_and_a_server_that_stumbles_do_not_matter(local, url, faults, monkeypatch):
     monkeypatch.setattr("store.patience.time.sleep", lambda seconds: None)
     faults.now_and_then(Fault(status=503), Fault(cut=50), Fault(status=500), Fault(refuse=True), Fault(status=429))
@@ -187,6 +216,18 @@ def test_it_can_not_be_written(local, url):
 def test_where_no_store_lies_is_said(s3):
     with pytest.raises(BBError, match=f"there is no store at {s3.url}/nowhere: `bb store push` lays one there"):
         Store.open(f"{s3.url}/nowhere")
+
+
+def test_where_no_store_lies_on_a_web_server_nothing_is_said_of_push(tmp_path):
+    with serving(static(tmp_path)) as base, pytest.raises(BBError, match=f"at {base}/nowhere: --store names another"):
+        Store.open(f"{base}/nowhere")
+
+
+def test_what_is_no_store_is_said_by_its_url(s3):
+    place = open_place(f"{s3.url}/other")
+    place.replace("zarr.json", b'{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    with pytest.raises(BBError, match=f"^{s3.url}/other is not a bb store"):
+        Store.open(f"{s3.url}/other")
 
 
 def test_a_web_server_will_do(local, tmp_path):

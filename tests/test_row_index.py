@@ -40,7 +40,7 @@ def opened(monkeypatch):
     """Digests of the segments that were opened."""
     seen, real = [], Segment.open.__func__
     monkeypatch.setattr(
-        Segment, "open", classmethod(lambda cls, folder, where: (seen.append(folder.name), real(cls, folder, where))[1])
+        Segment, "open", classmethod(lambda cls, folder, *rest: (seen.append(folder.name), real(cls, folder, *rest))[1])
     )
     return seen
 
@@ -151,6 +151,20 @@ def test_an_index_that_lies_is_thrown_away(root, lie):
     changed(file, *change)
     assert read(root).tobytes() == X.tobytes()
     assert [path.read_bytes() for path in index_files(root)] == [good]
+
+
+def test_an_index_of_segments_that_are_not_is_built_again_where_more_come(root):
+    read(root)
+    (file,) = index_files(root)
+    changed(file, columns(file)[1], b"\xff\xff\xff\x7f" * N)
+    assert Store.open(root).lenders(space(), images(N).all_digests()) == []
+    read(root)
+    (file,) = index_files(root)
+    changed(file, columns(file)[1], b"\xff\xff\xff\x7f" * N)
+    writer = SegmentWriter(Store.open(root), space(), {})
+    writer.add(images(N + 3).all_digests()[N:], ["a", "b", "c"], features(space(), N + 3)[N:])
+    writer.close()
+    assert read(root).tobytes() == X.tobytes()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "no rows", "magic", "counts", "name", "link", "folder"])

@@ -14,6 +14,7 @@ import pytest
 import zarr
 
 from store import BBError, Collection, Entry, FeatureSpace, MissingRows, SegmentWriter, Store, UsageError
+from store.paths import locate
 from store.publish import publish_folder
 from store.segment import encode_segment
 from store.store import FORMAT
@@ -188,10 +189,40 @@ def test_versions_of_a_collection(tmp_path):
         store.collection("other", ids)
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "ü", "a" * 101])
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "ü", "a" * 101, "con", "NUL.x", "com1", "a.", "a\n"])
 def test_a_collection_needs_a_plain_name(name):
     with pytest.raises(UsageError, match="can't name a collection"):
         Collection.from_entries(name, [])
+
+
+@pytest.mark.parametrize("name", ["console", "nul-1", "a.con", "com", "x_aux"])
+def test_names_that_only_resemble_a_device_will_do(name):
+    assert Collection.from_entries(name, []).name == name
+    assert locate(f"collections/{name}/{'0' * 64}.parquet")
+
+
+def test_a_collection_or_run_that_never_ends_is_not_waited_for(tmp_path):
+    store = Store.create(tmp_path / "s.bb")
+    run = store.put_run(run_record(), images(3).table, images(3).table)
+    made = store.put_collection(images(3))
+    for path in (store.root / "collections" / "pics" / f"{made.digest}.parquet", run.folder / "run.json"):
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(BBError, match="collection pics: its .* is no file. Move .* out of the store"):
+        store.collections("pics")
+    with pytest.raises(BBError, match="its run.json is no file"):
+        list(store.runs())
+
+
+def test_what_an_interrupted_copy_left_makes_room(tmp_path):
+    """Of the very segment, without its zarr.json, as rsync leaves it."""
+    store = Store.create(tmp_path / "s.bb")
+    fill(store, space(), images(5), features(space(), 5))
+    (segment,) = store.segments(space())
+    files = {str(p.relative_to(segment.folder)): p.read_bytes() for p in segment.folder.rglob("*") if p.is_file()}
+    (segment.folder / "zarr.json").unlink()
+    publish_folder(store.root, files, segment.folder)
+    assert len(Store.open(store.root).segments(space())) == 1 and list((store.root / "tmp").iterdir()) == []
 
 
 def test_an_image_id_stands_once_in_a_collection():
@@ -243,7 +274,7 @@ def test_a_damaged_space_is_refused(tmp_path):
 
 
 def test_opening_what_is_no_store(tmp_path):
-    with pytest.raises(BBError, match="there is no store at .*: `bb extract` makes one"):
+    with pytest.raises(BBError, match="there is no store at .*: `bb extract` or `bb store pull URL` makes one"):
         Store.open(tmp_path / "none")
     (tmp_path / "zarr.json").write_text("{}")
     with pytest.raises(BBError, match="is not a bb store"):

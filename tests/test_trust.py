@@ -190,6 +190,9 @@ def test_what_is_no_key_is_refused(store, call, tmp_path):
         path.chmod(0o600)
         with pytest.raises(BBError, match=f"{what}: --key takes a file that `bb store keygen` made"):
             read_key(path)
+    call("keygen")
+    status, _, err = call("sign", "--key", f"{where}.pub")
+    assert status == 1 and f"{where}.pub holds no private key in PEM" in err and "chmod" not in err
 
 
 def double(x, y):
@@ -345,7 +348,7 @@ def test_signing_again_lists_what_is_new_or_says_that_nothing_is(call, store):
     call("keygen")
     status, out, _ = call("sign")
     public = call("trust")[1].strip()
-    assert status == 0 and out.startswith(f"signed by {public}: 1 collection, 1 run, 4 segment\n")
+    assert status == 0 and out.startswith(f"signed by {public}: 1 collection, 1 run, 4 segments\n")
     assert call("sign")[1] == f"nothing new: all of it is signed by {public}\n"
     assert len(signature_files(store)) == 1
     digest = put(store, space(), features(space(), 3), images(3, salt="x").all_digests()).name

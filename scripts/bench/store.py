@@ -38,7 +38,7 @@ GATHERED = 20_000
 WANTED = 36_000
 SEGMENT_COUNTS = (100, 1_000, 10_000)
 SMALL_ROWS, SMALL_DIM = 100, 8  # of the segments of a store of very many
-MOVED_ROWS = 50_000
+MOVED_ROWS = 200_000
 PARTS = ("read", "gather", "write", "open", "push", "pull")
 
 FRESH = """
