@@ -126,7 +126,8 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
     named = [(name, run) for name, runs in models.items() for run in sorted(runs, key=_seed)]
     if not named:
         raise BBError("there are no runs to compare: `bb probe` makes them.")
-    first = named[0][1].predictions()
+    needed = tuple(dict.fromkeys(("task", "image_id", "y_true", *fields)))
+    first = named[0][1].predictions(needed)
     keys = _keys(first)
     items = keys.sort("task", "image_id")
     twice = items.filter(items.is_duplicated())
@@ -139,7 +140,7 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
 
     def fill(place: int) -> None:
         run = named[place][1]
-        predictions = run.predictions()
+        predictions = run.predictions(needed)
         theirs = _keys(predictions)
         rows = order
         if not theirs.equals(keys):  # they may still be the same items in another order
