@@ -42,7 +42,7 @@ class Rank(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """A published score, and ours: unweighted means over the `tasks` tasks that both have."""
+    """A published score and ours, of the whole family, or unweighted means over the `tasks` tasks that both have."""
 
     score: float
     mean: float

@@ -96,9 +96,9 @@ def resampled_parts(table: Table, models: Sequence[Model], question: Question) -
 
 
 def cells(
-    parts: Sequence[Part], question: Question, tasks: Sequence[Task], baseline: str | None
+    parts: Sequence[Part], question: Question, family: str, tasks: Sequence[Task], baseline: str | None
 ) -> tuple[dict[tuple[str, NTrain], Cell], str]:
-    """The cell of each row and n_train, and what the p-values are of."""
+    """The cell of each row and n_train, and what the p-values are of. `family` is the tasks' common name."""
     all_pairs = [part.pairs() for part in parts]
     lettered = sum(map(len, all_pairs)) <= MAX_PAIRS
     compared = _compare(parts, all_pairs if lettered else [part.pairs_with(None) for part in parts], question)
@@ -124,7 +124,7 @@ def cells(
                     rank=_rank(ranked, place),
                     origin=part.models[model].origin,
                     delta=deltas.get(model),
-                    beside=_beside(part, model, question),
+                    beside=_beside(part, model, question, family),
                     splits={kind: {name: e[model] for name, e in found.items()} for kind, found in splits.items()},
                     variance=variance[model] if variance else {},
                 )
@@ -191,11 +191,13 @@ def _variance(table: Table) -> list[dict[str, float | None]] | None:
         return None
 
 
-def _beside(part: Part, model: int, question: Question) -> Beside | None:
-    """The reference's scores of a backbone, on the tasks that both have."""
+def _beside(part: Part, model: int, question: Question, family: str) -> Beside | None:
+    """The reference's scores of a backbone: of the whole family if it has one, else on the tasks that both have."""
     if question.reference is None:
         return None
     theirs = question.reference.scores_of(part.models[model].origin.backbones, part.models[model].row)
+    if family in theirs:
+        return Beside(theirs[family], float(part.resampled.estimate[model]), len(part.table.tasks))
     places = [t for t, task in enumerate(part.table.tasks) if task in theirs]
     ours = part.resampled.by_task[places, model]
     kept = [(theirs[part.table.tasks[t]], mean) for t, mean in zip(places, ours.tolist(), strict=True) if mean == mean]

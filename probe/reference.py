@@ -1,4 +1,4 @@
-"""A published table, to be laid beside ours: columns task, ckpt and score."""
+"""A published table, to be laid beside ours: columns task (or the family, as "newt"), ckpt and score."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

@@ -74,7 +74,7 @@ def _board(tasks: str, runs: list[Run], question: Question) -> Board | None:
     task_list = _tasks(shown[0])
     baseline = _baseline(question.baseline, labels, groups, notes)
     parts = resampled_parts(table, models, question)
-    made, test = cells(parts, question, task_list, baseline)
+    made, test = cells(parts, question, tasks, task_list, baseline)
     columns = tuple(sorted({n for _, n in groups}, key=size))
     rows = [
         Row(
@@ -85,7 +85,7 @@ def _board(tasks: str, runs: list[Run], question: Question) -> Board | None:
         )
         for row, label in labels.items()
     ]
-    notes += _further_notes(rows, columns, question, table)
+    notes += _further_notes(rows, columns, question, (tasks, *table.tasks))
     if question.details:
         hard_at = [place for place, model in enumerate(models) if model.n_train == columns[-1]]
         task_list = _hardest(task_list, table.some(hard_at))
@@ -154,7 +154,7 @@ def _adopted_notes(runs: list[Run]) -> list[str]:
     ]
 
 
-def _further_notes(rows: list[Row], columns: Sequence[NTrain], question: Question, table: Table) -> list[str]:
+def _further_notes(rows: list[Row], columns: Sequence[NTrain], question: Question, tasks: Sequence[str]) -> list[str]:
     notes = []
     made = [cell for row in rows for cell in row.cells.values()]
     if question.over == "draws" and "all" in columns:
@@ -164,7 +164,7 @@ def _further_notes(rows: list[Row], columns: Sequence[NTrain], question: Questio
     if len({cell.origin.seeds for cell in made if cell.origin.n_train != "all"}) > 1:
         notes.append("not every score is a mean over the same seeds")
     if question.reference is not None:
-        unknown = question.reference.unknown_tasks(table.tasks)
+        unknown = question.reference.unknown_tasks(tasks)
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             notes.append(f"{question.reference.name} has the task {unknown[0]!r}{more}, which is none of ours")

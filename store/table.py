@@ -14,7 +14,7 @@ MAX_TABLE_BYTES = 4 * 2**30
 def read_table(
     data: bytes, schema: "Mapping[str, Any] | None" = None, columns: Sequence[str] | None = None
 ) -> "pl.DataFrame":
-    """A table, of just these columns and types where `schema` gives them; only some of its columns where they are named.
+    """A table, of just these columns and types where `schema` gives them; only those of its columns that are named.
 
     Raises ValueError with a short reason for whatever is no such table, a panic of the reader's included.
     """

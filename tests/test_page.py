@@ -150,6 +150,8 @@ def test_filtering_leaves_the_backbones_that_are_named(opened):
 def test_tooltips_follow_the_mouse_and_the_focus(opened, boards):
     tip, point = opened.locator("#tip"), opened.locator("#b0 svg.figure circle[data-tip]").first
     assert tip.is_hidden()
+    point.scroll_into_view_if_needed()
+    opened.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # scrolling hides
     point.hover()
     assert tip.is_visible() and re.fullmatch(r".*, n_train 2: 0\.\d{3} \[.*, 3 runs", tip.inner_text())
     opened.mouse.move(2, 2)

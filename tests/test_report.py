@@ -187,6 +187,17 @@ def test_a_published_table_is_laid_beside(store, tmp_path):
     assert none.notes == ("none.csv has no score of these backbones on these tasks",)
 
 
+def test_a_reference_for_the_whole_family_lies_beside_the_whole(store, tmp_path):
+    file = tmp_path / "leaderboard.csv"
+    file.write_text("task,ckpt,score\nnewt,timm:good,0.8\nbeluga,timm:good,0.03\n")
+    board = board_of(store, reference=read_reference(file))
+    for row in board.rows:
+        for cell in row.cells.values():
+            expected = (0.8, cell.mean, board.n_tasks) if row.label == "timm:good" else None
+            assert cell.beside == expected
+    assert "leaderboard.csv has the task 'beluga', which is none of ours" in board.notes
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
