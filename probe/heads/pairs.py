@@ -1,0 +1,224 @@
+"""Learning a pairwise model: a closed start, then hard pairs; what to take of it is decided on labels held out.
+
+The start W of `probe.heads.pairwise`, with the covariance S of the rows (of length 1) about the means of their labels,
+and its mean variance v = tr(S)/d:
+
+    W = ((1 - a) S + a v I)^(-1/2)
+
+so directions in which images of one label differ count little, and those that tell labels apart count (within-class
+covariance normalisation: Hatch, Kajarekar and Stolcke, Interspeech 2006; a shrinks S as Friedman, JASA 84, 1989). Then
+U, s and b go down the cross-entropy of pairs as a re-ranker meets them: images with their nearest ones, and with others
+of their label; in each step, pairs of one label weigh as much together as those of two.
+
+How much is shrunk, how many epochs U is trained for, and whether a learned model is better than the trivial one at all
+is decided in folds of labels held out; then all of it is done once more on all labels.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch.nn import functional
+
+from probe.heads.pairwise import LearnedDistance
+from probe.retrieval.items import Items
+from probe.retrieval.metrics import map_at_r
+from probe.retrieval.pairwise import Distance
+from probe.retrieval.ranking import Ranking, hits
+from probe.retrieval.rerank import Rerank
+from probe.retrieval.search import search
+from store.errors import BBError
+
+SHRINKAGE = (0.01, 0.1, 0.3, 1.0)  # 1 whitens nothing
+FOLDS = 5
+EPOCHS, PATIENCE = 30, 3  # at most; and further ones without a better score
+RATE = 1e-4
+QUERIES, NEAR, SAME = 32, 16, 8  # a step: so many images, each with so many of its nearest and of its label
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What is learned from, row by row.
+
+    features  (n, d) rows of length 1, float32
+    labels    (n,) codes
+    sequence  (n,) codes; images of one are no pair, None where there are no sequences
+    """
+
+    features: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
+    sequence: Int[np.ndarray, " n"] | None
+
+    def only(self, rows: np.ndarray) -> "Examples":
+        return Examples(self.features[rows], self.labels[rows], None if self.sequence is None else self.sequence[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What came of it.
+
+    model   the trivial distance where no learned one was better on labels held out
+    scores  MAP@R on these labels by candidate: "trivial", "whitened 0.1", "whitened 0.1, 3 epochs"
+    chosen  the name of the candidate that the model is
+    """
+
+    model: LearnedDistance | Distance
+    scores: Mapping[str, float]
+    chosen: str
+
+
+def learn(
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    sequence: Int[np.ndarray, " n"] | None = None,
+    *,
+    trivial: Distance,
+    top_n: int = 100,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Learned:
+    """Learns to tell pairs of one label from others, on labels that need not be those it will be used on.
+
+    trivial   the distance that it must beat, and that finds the nearest images
+    top_n     how many of them it will be given
+    progress  is told how many steps of how many are done: a fold's start or epoch each
+    Errors: BBError where fewer than four labels have two images; where features are not finite.
+    """
+    wide = features.astype(np.float32)
+    if not np.isfinite(wide).all():
+        raise BBError("the features hold a NaN or an infinity: see `bb store verify`.")
+    examples = Examples(wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12), labels, sequence)
+    codes, counts = np.unique(labels, return_counts=True)
+    several = codes[counts > 1]
+    if len(several) < 4:
+        raise BBError(
+            f"a pairwise model is learned from at least 4 labels with two images each; {len(several)} of "
+            f"{len(codes)} here have them. Take another split, or a model that is learned: --load FILE."
+        )
+    folds = min(FOLDS, len(several) // 2)
+    fold_of = dict(
+        zip(np.random.default_rng(seed).permutation(several).tolist(), np.arange(len(several)) % folds, strict=True)
+    )
+    fold = np.array([fold_of.get(label, -1) for label in labels.tolist()])
+    parts = [(examples.only((fold != f) & (fold >= 0)), examples.only(fold == f)) for f in range(folds)]
+    looks = [_Look.at(held, trivial, top_n) for _, held in parts]
+    total, done = folds * (len(SHRINKAGE) + epochs), 0
+
+    def mean(models: Iterator[LearnedDistance | Distance]) -> float:
+        nonlocal done
+        found = []
+        for model, look in zip(models, looks, strict=True):
+            found.append(look.score(model))
+            done += isinstance(model, LearnedDistance)
+            progress(done, total)
+        return float(np.mean(found))
+
+    scores = {"trivial": mean(trivial for _ in parts)}
+    starts = {a: mean(start(fit, a) for fit, _ in parts) for a in SHRINKAGE}
+    best = max(starts, key=lambda a: starts[a])
+    scores |= {f"whitened {a}": score for a, score in starts.items()}
+    runs = [trained(start(fit, best), fit, trivial, top_n, seed) for fit, _ in parts]
+    last = [starts[best]]
+    while len(last) <= epochs and max(last) > max(last[:-PATIENCE], default=-1.0):
+        last.append(mean(next(run) for run in runs))
+        scores[f"whitened {best}, {len(last) - 1} epochs"] = last[-1]
+    progress(total, total)
+    chosen = max(scores, key=lambda name: scores[name])
+    if chosen == "trivial":
+        return Learned(trivial, scores, chosen)
+    whole = examples.only(fold >= 0)
+    model = start(whole, float(chosen.split(",")[0].split()[1]))
+    if "epochs" in chosen:
+        run = trained(model, whole, trivial, top_n, seed)
+        for _ in range(int(chosen.split()[-2])):
+            next(run)
+    return Learned(model, scores, chosen)
+
+
+def start(examples: Examples, shrinkage: float) -> LearnedDistance:
+    """The closed start."""
+    x_ND = examples.features.astype(float)
+    codes, place = np.unique(examples.labels, return_inverse=True)
+    means_LD = np.zeros((len(codes), x_ND.shape[1]))
+    np.add.at(means_LD, place, x_ND)
+    means_LD /= np.bincount(place)[:, None]
+    within_ND = x_ND - means_LD[place]
+    s_DD = within_ND.T @ within_ND / len(x_ND)
+    mean_variance = max(np.trace(s_DD) / len(s_DD), 1e-12)
+    values, vectors_DD = np.linalg.eigh((1 - shrinkage) * s_DD + shrinkage * mean_variance * np.eye(len(s_DD)))
+    values = values.clip(1e-6 * mean_variance)  # rounding leaves some below 0
+    return LearnedDistance(x_ND.mean(axis=0), vectors_DD / np.sqrt(values) @ vectors_DD.T)
+
+
+def trained(
+    model: LearnedDistance, examples: Examples, trivial: Distance, top_n: int, seed: int
+) -> Iterator[LearnedDistance]:
+    """The same model after one epoch more at each step."""
+    rng = np.random.default_rng(seed)
+    x_ND = torch.from_numpy(examples.features)
+    near = _Look.at(examples, trivial, top_n).ranking.nearest
+    optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
+    while True:
+        order = rng.permutation(len(x_ND))
+        for begin in range(0, len(order), QUERIES):
+            first, second = _pairs(examples, near, order[begin : begin + QUERIES], rng)
+            differ = examples.labels[first] != examples.labels[second]
+            if differ.all() or not differ.any():
+                continue
+            weight = np.where(differ, 0.5 / differ.mean(), 0.5 / (1 - differ.mean()))
+            odds = model(x_ND[first], x_ND[second])
+            loss = functional.binary_cross_entropy_with_logits(
+                odds, torch.from_numpy(differ.astype(np.float32)), torch.from_numpy(weight.astype(np.float32))
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        yield model
+
+
+def _pairs(
+    examples: Examples, near: np.ndarray, queries: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each query with some of its nearest and some of its label; neither with itself nor with its sequence."""
+    by_label = np.argsort(examples.labels, kind="stable")
+    sorted_labels = examples.labels[by_label]
+    low, high = (np.searchsorted(sorted_labels, examples.labels[queries], side) for side in ("left", "right"))
+    same = by_label[rng.integers(low[:, None], high[:, None], (len(queries), SAME))]
+    hard = np.take_along_axis(near[queries], rng.integers(0, near.shape[1], (len(queries), NEAR)), axis=1)
+    second = np.concatenate([same, hard], axis=1).ravel()
+    first = np.repeat(queries, SAME + NEAR)
+    keep = (second >= 0) & (first != second)
+    if examples.sequence is not None:
+        keep &= examples.sequence[first] != examples.sequence[second]
+    return first[keep], second[keep]
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """Leave-one-out retrieval among some rows: how good a re-ranker is there."""
+
+    examples: Examples
+    items: Items
+    ranking: Ranking
+
+    @classmethod
+    def at(cls, examples: Examples, trivial: Distance, top_n: int) -> "_Look":
+        items = _items(examples)
+        return cls(examples, items, search(items, examples.features, top_n, trivial.metric))
+
+    def score(self, model: LearnedDistance | Distance) -> float:
+        """MAP@R."""
+        found = Rerank(model, self.examples.features, max(2, self.ranking.nearest.shape[1]))(self.ranking)
+        return float(np.nanmean(map_at_r(hits(self.items, found), found.relevant)))
+
+
+def _items(examples: Examples) -> Items:
+    """The same rows in the same order, as items of their own."""
+    columns = {"image_id": [f"{row:09d}" for row in range(len(examples.labels))], "label": examples.labels.astype(str)}
+    if examples.sequence is not None:
+        columns["sequence"] = examples.sequence.astype(str)
+    return Items(pl.DataFrame(columns))
