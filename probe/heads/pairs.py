@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch.nn import functional
 
 from probe.heads.pairwise import LearnedDistance
-from probe.retrieval.items import Items
+from probe.retrieval.items import Items, parse_items
 from probe.retrieval.metrics import map_at_r
 from probe.retrieval.pairwise import Distance
 from probe.retrieval.ranking import Ranking, hits
@@ -45,7 +45,7 @@ class Examples:
 
     features  (n, d) rows of length 1, float32
     labels    (n,) codes
-    sequence  (n,) codes; images of one are no pair, None where there are no sequences
+    sequence  (n,) codes, -1 of none; images of one are no pair. None where there are no sequences
     """
 
     features: Float[np.ndarray, "n d"]
@@ -193,7 +193,7 @@ def _pairs(
     first = np.repeat(queries, SAME + NEAR)
     keep = (second >= 0) & (first != second)
     if examples.sequence is not None:
-        keep &= examples.sequence[first] != examples.sequence[second]
+        keep &= (examples.sequence[first] != examples.sequence[second]) | (examples.sequence[first] < 0)
     return first[keep], second[keep]
 
 
@@ -218,7 +218,10 @@ class _Look:
 
 def _items(examples: Examples) -> Items:
     """The same rows in the same order, as items of their own."""
-    columns = {"image_id": [f"{row:09d}" for row in range(len(examples.labels))], "label": examples.labels.astype(str)}
+    rows = range(len(examples.labels))
+    table = pl.DataFrame({"image_id": [f"{row:09d}" for row in rows], "label": examples.labels})
     if examples.sequence is not None:
-        columns["sequence"] = examples.sequence.astype(str)
-    return Items(pl.DataFrame(columns))
+        none = pl.lit(None, pl.Int64)
+        sequence = pl.Series("sequence", examples.sequence)
+        table = table.with_columns(pl.when(sequence >= 0).then(sequence).otherwise(none).alias("sequence"))
+    return parse_items(table)

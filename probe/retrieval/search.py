@@ -17,7 +17,7 @@ def search(items: Items, features: Float[np.ndarray, "n d"], n: int, distance: s
     codes, seq = items.label_codes, items.sequence
     out = items.queries[:, None] == items.gallery[None]
     if seq is not None:
-        out |= seq[items.queries][:, None] == seq[items.gallery][None]
+        out |= (seq[items.queries][:, None] == seq[items.gallery][None]) & (seq[items.queries] >= 0)[:, None]
     d[out] = np.inf
     relevant = ((codes[items.queries][:, None] == codes[items.gallery][None]) & ~out).sum(1)
     order = np.argsort(d, axis=1, kind="stable")[:, :n]
