@@ -7,8 +7,9 @@ closed by `close`: with `contextlib.closing`, say.
 import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from store.errors import UsageError
 
@@ -17,7 +18,7 @@ from store.errors import UsageError
 class Figure(Protocol):
     """Whatever can save itself as PNG: the figures of `probe.retrieval.figure`, and matplotlib's."""
 
-    def savefig(self, fname: BinaryIO, *, format: str) -> Any:
+    def savefig(self, fname: BufferedIOBase, *, format: str) -> Any:
         """Writes the picture; `format` is "png"."""
 
 
@@ -51,6 +52,13 @@ def open_logger(name: str) -> PipelineLogger:
         if find_spec(library) is None:
             raise UsageError(f"{name} needs {library}: pip install 'backbone-bench[{extra}]'")
     return _OPENERS[kind](place)
+
+
+def png(fig: Figure) -> bytes:
+    """A figure's PNG file."""
+    buffer = BytesIO()
+    fig.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def config_text(cfg: Mapping[str, Any]) -> str:

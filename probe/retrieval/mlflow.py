@@ -3,12 +3,11 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from probe.retrieval.logger import Figure, config_text
+from probe.retrieval.logger import Figure, config_text, png
 from store.errors import BBError
 
 EXPERIMENT = "bb"
@@ -42,11 +41,9 @@ class MLflowLogger:
             raise BBError(f"MLflow can't log to {place} ({first[:300]}). Name a folder or another URI.") from None
 
     def log_figure(self, fig: Figure, title: str, idx: int) -> None:
-        buffer = BytesIO()
-        fig.savefig(buffer, format="png")
         with TemporaryDirectory() as folder:
             file = Path(folder) / f"{_name(title).replace('/', '_')}-{idx}.png"
-            file.write_bytes(buffer.getvalue())
+            file.write_bytes(png(fig))
             self._client.log_artifact(self._open(), str(file), "figures")
 
     def log_pipeline_info(self, cfg: Mapping[str, Any]) -> None:

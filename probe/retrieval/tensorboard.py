@@ -3,11 +3,10 @@
 import struct
 import time
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from probe.retrieval.logger import Figure, config_text
+from probe.retrieval.logger import Figure, config_text, png
 from store.errors import BBError
 
 
@@ -29,9 +28,7 @@ class TensorBoardLogger:
     def log_figure(self, fig: Figure, title: str, idx: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        buffer = BytesIO()
-        fig.savefig(buffer, format="png")
-        data = buffer.getvalue()
+        data = png(fig)
         width, height = struct.unpack(">II", data[16:24])  # of the header, which is a PNG's first chunk
         image = Summary.Image(encoded_image_string=data, width=width, height=height)
         self._add(Summary(value=[Summary.Value(tag=title, image=image)]), idx)

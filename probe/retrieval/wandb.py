@@ -1,12 +1,11 @@
 """Runs for Weights & Biases, offline: nothing leaves the machine until a person runs `wandb sync`."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from probe.retrieval.logger import Figure
+from probe.retrieval.logger import Figure, png
 from store.errors import BBError
 
 PROJECT = "bb"
@@ -38,11 +37,9 @@ class WandbLogger:
     def log_figure(self, fig: Figure, title: str, idx: int) -> None:
         import wandb
 
-        buffer = BytesIO()
-        fig.savefig(buffer, format="png")
         with TemporaryDirectory() as folder:  # the run has a copy of its own
             file = Path(folder) / "figure.png"
-            file.write_bytes(buffer.getvalue())
+            file.write_bytes(png(fig))
             self._run.log({title: wandb.Image(str(file)), "step": idx})
 
     def log_pipeline_info(self, cfg: Mapping[str, Any]) -> None:
