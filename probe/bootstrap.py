@@ -33,7 +33,7 @@ less. For NeWT's images, 2.5% stays 2.5%.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -114,6 +114,19 @@ class Resampled:
     @property
     def is_mean(self) -> bool:
         return self.metric == "accuracy"
+
+    def some(self, models: Sequence[int]) -> "Resampled":
+        """Some of the models, by their places, in the order given."""
+        outer = self.outer
+        return replace(
+            self,
+            models=tuple(self.models[m] for m in models),
+            estimate=self.estimate[models],
+            by_task=self.by_task[:, models],
+            images=self.images[:, models],
+            outer=outer
+            and Outer(outer.resampled[:, models], outer.apart[:, models], outer.noise[np.ix_(models, models)]),
+        )
 
     def of(
         self, first: Int[np.ndarray, " k"], second: Int[np.ndarray, " k"] | None = None

@@ -65,6 +65,17 @@ class Table:
         """A model's columns, one for each draw."""
         return np.flatnonzero(self.model == model)
 
+    def some(self, models: Sequence[int]) -> "Table":
+        """Some of the models, by their places, in the order given; the items stay."""
+        columns = np.concatenate([self.columns_of(m) for m in models])
+        return replace(
+            self,
+            models=tuple(self.models[m] for m in models),
+            model=np.repeat(np.arange(len(models)), [len(self.columns_of(m)) for m in models]),
+            seeds=tuple(self.seeds[c] for c in columns),
+            fields={name: field[columns] for name, field in self.fields.items()},
+        )
+
     def averaged(self) -> "Table":
         """One column a model: its scores, averaged over its draws. For what is linear in them."""
         score = np.stack([self.fields["score"][self.columns_of(m)].mean(axis=0) for m in range(len(self.models))])
