@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from probe.board import Board
     from probe.newt import Labels as ProbeLabels
     from probe.run import Inputs, Spec
-    from store import FeatureSpace, Store
+    from store import Collection, FeatureSpace, Store
     from store.paths import Part
     from store.plan import Plan
     from store.runs import Run
@@ -223,8 +223,15 @@ def _root(
     options = settings.options
     ctx.default_map = {
         **{verb: options for verb in ("extract", "doctor")},
-        "report": {"newt": {k: v for k, v in options.items() if k in ("store", "cache_size")}, "diff": options},
-        **{"probe": {"newt": options}, "data": {"list": options}},
+        "report": {
+            **{
+                verb: {k: v for k, v in options.items() if k in ("store", "cache_size")}
+                for verb in ("newt", "retrieval")
+            },
+            "diff": options,
+        },
+        "probe": {"newt": options, "rerank": {k: v for k, v in options.items() if k in ("store", "cache_size")}},
+        "data": {"list": options},
         "store": {
             **{
                 verb: options
@@ -862,6 +869,113 @@ def probe_newt_verb(
         say(f"  bb report newt --store {shlex.quote(opened.name)}")
 
 
+@probe_app.command("rerank")
+def probe_rerank_verb(
+    ctx: typer.Context,
+    labels: Annotated[Path, typer.Option("--labels", help="The labelled table: image_id, label, split, …")],
+    learn_on: Annotated[str, typer.Option("--learn-on", help="The split that the model is learned on.")] = "train",
+    test_on: Annotated[
+        str | None, typer.Option("--test-on", help="The split it is tested on: test, but all with --load.")
+    ] = None,
+    top_n: Annotated[int, typer.Option("--top-n", min=2, help="How many of the nearest get a new order.")] = 100,
+    distance: Annotated[
+        str, typer.Option("--distance", help="What finds the nearest: cosine or euclidean.")
+    ] = "cosine",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and pairs.")] = 0,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the model (safetensors).")] = None,
+    load: Annotated[Path | None, typer.Option("--load", help="Take a model that was saved, and learn none.")] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The collection: NAME, or NAME@DIGEST.")] = None,
+    log: Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Learn to put the nearest images into a better order, and say what that changes."""
+    from contextlib import ExitStack, closing
+    from dataclasses import asdict
+
+    from probe.retrieval.items import read_items
+    from probe.retrieval.logger import open_logger
+    from probe.retrieval.pairwise import Distance
+    from store import UsageError
+    from store.space import short
+
+    check_distance(distance)
+    if save and load:
+        raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
+    if save:
+        check_files({"--save": save})
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError("bb probe rerank needs torch: pip install 'backbone-bench[heads]'")
+    from probe.heads.pairwise import save as save_model
+    from probe.heads.reranking import learned, loaded, rerank
+
+    table = read_items(labels)
+    warn(*(f"note: {note}" for note in table.warnings()))
+    train = None if load else table.split(learn_on)
+    test = table if load and test_on is None else table.split(test_on or "test")
+    every = sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})
+    opened = open_store(store, cache_size=cache_size)
+    name, _ = collection_of(opened, data, every, ctx.obj)
+    collection, spaces = retrieval_spaces(opened, name, every, ckpt, space)
+    if (save or load) and len(spaces) > 1:
+        listed = "\n".join(f"  --space {short(s.key)}  {', '.join(opened.backbones(s))}" for s in spaces)
+        raise UsageError(f"a file holds the model of one feature space, and {len(spaces)} are there; choose:\n{listed}")
+    trivial, told = Distance(distance), []  # type: ignore[arg-type]  # checked above
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+        for step, each in enumerate(spaces):
+            backbone = ", ".join(opened.backbones(each)) or short(each.key)
+            features = opened.read(each, collection, test.image_ids.tolist())
+            if train is None:
+                found = loaded(load or Path(), features.shape[1])
+            else:
+                examples = opened.read(each, collection, train.image_ids.tolist())
+                with Meter(f"{backbone}: learning from {len(train)} images", 1, "steps") as meter:
+                    found = learned(train, examples, trivial=trivial, top_n=top_n, seed=seed, progress=meter)
+            result = rerank(found, test, features, trivial=trivial, top_n=top_n)
+            told.append((backbone, each.key, result))
+            if save:
+                save_model(result.model, save)
+                warn(f"wrote {save}: {result.chosen}, {short(result.digest)}")
+            for logger in loggers:
+                for metric, change in result.changes.items():
+                    logger.log_scalars(
+                        {
+                            f"{backbone}/before/{metric}": change.before.mean,
+                            f"{backbone}/after/{metric}": change.after.mean,
+                        },
+                        step,
+                    )
+        for logger in loggers:
+            logger.log_pipeline_info(
+                {"labels": labels.name, "learn_on": None if load else learn_on, "test_on": test_on, "top_n": top_n,
+                 "distance": distance, "seed": seed, "models": {key: result.digest for _, key, result in told}}
+            )  # fmt: skip
+    if json_:
+        show_json(
+            [
+                {"backbone": backbone, "space": key, "model": result.digest, "chosen": result.chosen, "top_n": top_n,
+                 "held_out": result.held_out, "changes": {m: asdict(c) for m, c in result.changes.items()}}
+                for backbone, key, result in told
+            ]
+        )  # fmt: skip
+        return
+    for backbone, key, result in told:
+        some = next(iter(result.changes.values()))
+        say(f"{backbone}, space {short(key)}: {result.chosen}; the nearest {top_n} of {some.queries} queries")
+        show_table(
+            ["metric", "before", "after", "difference", "p"],
+            [
+                [metric, f"{c.before.mean:.4f}", f"{c.after.mean:.4f}",
+                 f"{c.difference.mean:+.4f} [{c.difference.low:+.4f}, {c.difference.high:+.4f}]", f"{c.p:.4f}"]
+                for metric, c in result.changes.items()
+            ],
+        )  # fmt: skip
+
+
 def probe_all(
     inputs: "Sequence[Inputs]", specs: "Sequence[Spec]", *, jobs: int | None, force: bool = False
 ) -> "list[tuple[Run, bool]]":
@@ -993,7 +1107,7 @@ class _Report(TyperGroup):
         if args and args[0] not in self.commands:
             from store import UsageError
 
-            raise UsageError(f"there is no report on {args[0]!r}: the task families are newt.")
+            raise UsageError(f"there is no report on {args[0]!r}: the task families are newt, retrieval.")
         return super().resolve_command(ctx, args)
 
 
@@ -1144,13 +1258,18 @@ def write_report(
         if str(path) == "-":
             print(content.decode(), end="")
             continue
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_bytes(content)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-        warn(f"wrote {path} ({size_text(len(content))})")
+        write_file(path, content)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    warn(f"wrote {path} ({size_text(len(content))})")
 
 
 def show_boards(found: "Sequence[Board]", *, by: str | None = None, verbose: bool = False) -> None:
@@ -1200,6 +1319,16 @@ def make_thumbnails(
     if any(importlib.util.find_spec(name) is None for name in ("PIL",)):
         warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[extract]' shows them")
         return {}
+    return {
+        (name, image_id): data
+        for (name, digest), ids in wanted.items()
+        if (root := roots.get(name)) is not None
+        for image_id, data in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
+    }
+
+
+def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict[str, bytes]:
+    """Small JPEG files of some images of a collection, by ID: those in the folder that have the collection's bytes."""
     from hashlib import sha256
     from io import BytesIO
 
@@ -1207,34 +1336,150 @@ def make_thumbnails(
     from extract.images import UnreadableImage, decode
     from store import BBError
 
-    made = {}
-    for (name, digest), ids in wanted.items():
-        root = roots.get(name)
-        if root is None:
+    try:
+        files, listed = find_images(root), opened.collection(name, sorted(ids))
+        digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
+    except BBError as error:
+        warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
+        return {}
+    made, other = {}, 0
+    for image_id in sorted(ids & files.keys()):
+        data = files[image_id].read_bytes()
+        if sha256(data).digest() != bytes(digests[image_id]):
+            other += 1
             continue
         try:
-            files, listed = find_images(root), opened.collection(f"{name}@{digest}", sorted(ids))
-            digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
-        except BBError as error:
-            warn(f"note: no thumbnails of {name}: {error}")
+            picture = decode(data)
+        except UnreadableImage:
             continue
-        other = 0
-        for image_id in sorted(ids & files.keys()):
-            data = files[image_id].read_bytes()
-            if sha256(data).digest() != bytes(digests[image_id]):
-                other += 1
-                continue
-            try:
-                picture = decode(data)
-            except UnreadableImage:
-                continue
-            picture.thumbnail(THUMBNAIL)
-            buffer = BytesIO()
-            picture.save(buffer, "JPEG", quality=80, optimize=True)
-            made[name, image_id] = buffer.getvalue()
-        if other:
-            warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
+        picture.thumbnail(THUMBNAIL)
+        buffer = BytesIO()
+        picture.save(buffer, "JPEG", quality=80, optimize=True)
+        made[image_id] = buffer.getvalue()
+    if other:
+        warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
     return made
+
+
+@report_app.command("retrieval")
+def report_retrieval_verb(
+    ctx: typer.Context,
+    labels: Annotated[Path, typer.Option("--labels", help="The labelled table: image_id, label, …")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    log: Annotated[
+        list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR, for the figures too.")
+    ] = None,
+    metric: Annotated[str, typer.Option("--metric", help="What the worst queries are chosen by.")] = "map@10",
+    queries: Annotated[int, typer.Option("--queries", min=1, help="How many of the worst are shown.")] = 20,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many images are shown of what each got.")] = 10,
+    split: Annotated[str | None, typer.Option("--split", help="Only this split of the labels.")] = None,
+    distance: Annotated[str, typer.Option("--distance", help="cosine or euclidean.")] = "cosine",
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The collection: NAME or NAME=DIR for thumbnails.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show the queries that retrieval does worst on, with what they got."""
+    from contextlib import ExitStack, closing
+    from dataclasses import asdict
+
+    from probe.retrieval.items import read_items
+    from probe.retrieval.logger import open_logger
+    from probe.retrieval.page import page
+    from probe.retrieval.report import image_ids, log_sheet, sheet
+
+    check_distance(distance)
+    if html:
+        check_files({"--html": html})
+    items = read_items(labels)
+    items = items.split(split) if split else items
+    opened = open_store(store, cache_size=cache_size)
+    name, root = collection_of(opened, data, items.image_ids.tolist(), ctx.obj)
+    collection, spaces = retrieval_spaces(opened, name, items.image_ids.tolist(), ckpt, space)
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+        sheets = [
+            sheet(
+                ", ".join(opened.backbones(each)), each.key, items,
+                opened.read(each, collection, items.image_ids.tolist()),
+                distance=distance, metric=metric, queries=queries, top=top,
+            )
+            for each in spaces
+        ]  # fmt: skip
+        shown = set().union(*map(image_ids, sheets))
+        thumbnails: dict[str, bytes] = {}
+        if html or loggers:
+            if root is None:
+                warn("note: no images are at hand, so they are only named: --data NAME=DIR shows them")
+            elif importlib.util.find_spec("PIL") is None:
+                warn("note: without Pillow images are only named: pip install 'backbone-bench[extract]' shows them")
+            else:
+                thumbnails = thumbnails_of(opened, f"{name}@{collection.digest}", root, shown)
+        for logger in loggers:
+            logger.log_pipeline_info(
+                {"labels": labels.name, "split": split, "distance": distance, "metric": metric,
+                 "collection": collection.digest, "spaces": [each.key for each in spaces]}
+            )  # fmt: skip
+            for place, each in enumerate(sheets):
+                log_sheet(logger, each, place, thumbnails)
+    if html:
+        write_file(html, page(sheets, labels.stem, thumbnails).encode())
+    if json_:
+        show_json([asdict(each) for each in sheets])
+        return
+    if html or log:
+        return
+    metrics = list(sheets[0].scores)
+    show_table(
+        ["backbone", "space", *metrics],
+        [
+            [each.name, each.space[:12], *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values())]
+            for each in sheets
+        ],
+    )
+
+
+def check_distance(distance: str) -> None:
+    from store import UsageError
+
+    if distance not in ("cosine", "euclidean"):
+        raise UsageError(f"--distance {distance} is unknown: choose cosine or euclidean.")
+
+
+def collection_of(
+    opened: "Store", data: str | None, image_ids: list[str], settings: Settings
+) -> tuple[str, Path | None]:
+    """The collection that labels are of, and its folder if known: the one named, or the only one that fits."""
+    from store import BBError, UsageError
+
+    if data:
+        ((name, root),) = parse_data([data], settings).items()
+        return name, root
+    fitting = []
+    for name in opened.collection_names():
+        try:
+            opened.collection(name, image_ids)
+            fitting.append(name)
+        except BBError:
+            continue
+    if len(fitting) != 1:
+        what = f"{' and '.join(fitting)} hold" if fitting else f"none of {opened.name}'s collections holds"
+        raise UsageError(f"{what} all {len(image_ids)} images of the labels: name the collection with --data NAME.")
+    return fitting[0], settings.data.get(fitting[0])
+
+
+def retrieval_spaces(
+    opened: "Store", name: str, image_ids: list[str], ckpt: Sequence[str] | None, space: Sequence[str] | None
+) -> "tuple[Collection, list[FeatureSpace]]":
+    """The version of a collection that holds the images, and the feature spaces that are asked for."""
+    from extract.name import shared_name
+    from probe.spaces import choose_spaces
+
+    collection = opened.collection(name, image_ids)
+    backbones = [shared_name(each) for each in parse_names(ckpt)]
+    return collection, choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
 
 
 @report_app.command("diff")

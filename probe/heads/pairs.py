@@ -208,7 +208,7 @@ class _Look:
     @classmethod
     def at(cls, examples: Examples, trivial: Distance, top_n: int) -> "_Look":
         items = _items(examples)
-        return cls(examples, items, search(items, examples.features, top_n, trivial.metric))
+        return cls(examples, items, search(examples.features, items, top_n, distance=trivial.metric))
 
     def score(self, model: LearnedDistance | Distance) -> float:
         """MAP@R."""

@@ -7,7 +7,7 @@ from probe.retrieval.items import Items
 from probe.retrieval.ranking import Ranking
 
 
-def search(items: Items, features: Float[np.ndarray, "n d"], n: int, distance: str = "cosine") -> Ranking:
+def search(features: Float[np.ndarray, "n d"], items: Items, n: int, *, distance: str = "cosine") -> Ranking:
     f = features.astype(np.float32)
     if distance == "cosine":
         f = f / np.linalg.norm(f, axis=1, keepdims=True)
