@@ -1,0 +1,241 @@
+"""`bb probe rerank` and `bb report retrieval` as a person types them, on a small store of photographs' stand-ins."""
+
+import hashlib
+import json
+import re
+from io import BytesIO
+
+import bb
+import numpy as np
+import polars as pl
+import pytest
+
+from store import Collection, Store
+from store.collection import Entry
+from tests.test_loggers import read_events
+from tests.test_pairwise import DIM, clouds
+from tests.test_store import fill, space
+
+torch = pytest.importorskip("torch")
+
+LABELS, EACH = 12, 8
+NAMES = [f"{i // EACH:02d}-{i % EACH}.png" for i in range(LABELS * EACH)]
+
+
+def picture(place):
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.new("RGB", (24, 16), (place % 256, 2 * place % 256, 128)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def spaces():
+    weights = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("good", "bad")}
+    return {
+        name: space(weights=digest, output={"kind": "img", "pooling": "cls", "dim": DIM})
+        for name, digest in weights.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a store of two backbones, the images, and their labels: half to learn on, half to test on."""
+    folder = tmp_path_factory.mktemp("retrieval")
+    (folder / "images").mkdir()
+    entries = []
+    for place, name in enumerate(NAMES):
+        data = picture(place)
+        (folder / "images" / name).write_bytes(data)
+        entries.append(Entry(name, hashlib.sha256(data).digest(), len(data), 24, 16))
+    store = Store.create(folder / "features.bb")
+    collection = store.put_collection(Collection.from_entries("pics", entries))
+    for name, where in spaces().items():
+        features, _ = clouds(LABELS, EACH, nuisance={"good": 2.0, "bad": 6.0}[name])
+        fill(store, where, collection, features.astype(np.float16), {"backbone": f"timm:{name}/untrained"})
+    codes = np.repeat(np.arange(LABELS), EACH)
+    pl.DataFrame(
+        {
+            "image_id": NAMES,
+            "label": [f"whale {code}" for code in codes],
+            "category": ["calf" if code % 2 else "cow" for code in codes],
+            "split": ["train" if code < LABELS // 2 else "test" for code in codes],
+        }
+    ).write_csv(folder / "labels.csv")
+    return folder
+
+
+@pytest.fixture
+def call(place, monkeypatch, capsys):
+    """bb with some words: status, standard output, standard error."""
+    monkeypatch.chdir(place)
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["bb", *map(str, words)])
+        status = 0
+        try:
+            bb.main()
+        except SystemExit as done:
+            status = done.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+RERANK = ("probe", "rerank", "--labels", "labels.csv")
+REPORT = ("report", "retrieval", "--labels", "labels.csv")
+GOOD = ("--ckpt", "timm:good/untrained")
+
+
+def test_before_and_after_with_a_paired_test(call, tmp_path):
+    status, out, err = call(*RERANK, "--json", "--log", f"tensorboard:{tmp_path / 'tb'}")
+    assert status == 0, err
+    found = {each["backbone"]: each for each in json.loads(out)}
+    assert found.keys() == {"timm:good/untrained", "timm:bad/untrained"}
+    good = found["timm:good/untrained"]
+    change = good["changes"]["map@10"]
+    assert change["queries"] == LABELS * EACH // 2
+    assert change["after"]["mean"] > change["before"]["mean"] + 0.1 and change["p"] < 0.01
+    assert change["difference"]["mean"] == pytest.approx(change["after"]["mean"] - change["before"]["mean"])
+    assert change["difference"]["low"] > 0 and good["chosen"] in good["held_out"]
+    logged = read_events(tmp_path / "tb")
+    names = [f"timm:good/untrained/{when}/map@10" for when in ("before", "after")]
+    assert [logged.scalars[name][0][1] for name in names] == pytest.approx(
+        [change[when]["mean"] for when in ("before", "after")]
+    )
+    assert logged.config["models"][good["space"]] == good["model"]
+
+
+def test_the_same_in_words(call):
+    status, out, _ = call(*RERANK, *GOOD)
+    assert status == 0
+    assert re.search(
+        r"^timm:good/untrained, space [0-9a-f]{12}: whitened 0\.\d+.*; the nearest 100 of 48 queries$", out, re.M
+    )
+    assert re.search(r"^map@10 +0\.\d{4} +0\.\d{4} +\+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\] +0\.\d{4} *$", out, re.M)
+
+
+def test_a_model_that_was_saved_does_the_same_again(call, tmp_path):
+    file = tmp_path / "model.safetensors"
+    status, out, err = call(*RERANK, *GOOD, "--save", file, "--json")
+    assert status == 0 and f"wrote {file}: whitened" in err
+    (learned,) = json.loads(out)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == learned["model"]
+    (again,) = json.loads(call(*RERANK, *GOOD, "--load", file, "--test-on", "test", "--json")[1])
+    assert again["changes"] == learned["changes"] and again["model"] == learned["model"]
+    assert again["chosen"] == file.name and again["held_out"] == {}
+    (whole,) = json.loads(call(*RERANK, *GOOD, "--load", file, "--json")[1])
+    assert whole["changes"]["map@10"]["queries"] == LABELS * EACH
+
+
+def test_the_page_shows_the_worst_and_their_pictures(call, tmp_path):
+    file = tmp_path / "r.html"
+    status, out, err = call(*REPORT, "--data", "pics=images", "--html", file, "--queries", 3, "--top", 4)
+    assert status == 0 and out == "" and f"wrote {file}" in err
+    text = file.read_text()
+    assert text.count('<li data-label="') == 6 and text.count('<img src="data:image/jpeg;base64,') >= 6 * 5
+    assert "<h2" in text and "cow" in text and "feature space <code>" in text
+    assert sorted(re.findall(r'<h2 id="s\d-title"[^>]*>([^<]*)</h2>', text)) == [
+        "timm:bad/untrained",
+        "timm:good/untrained",
+    ]
+
+
+def test_figures_go_to_the_loggers(call, tmp_path):
+    status, _, err = call(
+        *REPORT, *GOOD, "--data", "pics=images", "--queries", 2, "--log", f"tensorboard:{tmp_path / 'tb'}"
+    )
+    assert status == 0, err
+    logged = read_events(tmp_path / "tb")
+    title = "worst queries of timm:good/untrained"
+    assert sorted(logged.figures) == [(title, 0), (title, 1)]
+    assert all(data.startswith(b"\x89PNG") for data in logged.figures.values())
+    assert logged.config["metric"] == "map@10" and logged.scalars["timm:good/untrained/map@10"][0][0] == 0
+
+
+def test_without_images_they_are_named(call, tmp_path):
+    status, _, err = call(*REPORT, *GOOD, "--html", tmp_path / "r.html")
+    assert status == 0
+    assert "note: no images are at hand, so they are only named: --data NAME=DIR shows them\n" in err
+    text = (tmp_path / "r.html").read_text()
+    assert "<img" not in text and NAMES[0] in text
+
+
+def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path):
+    import shutil
+
+    shutil.copytree(place / "images", tmp_path / "images")
+    (tmp_path / "images" / NAMES[0]).write_bytes(picture(200))
+    status, _, err = call(
+        *REPORT, *GOOD, "--queries", 96, "--data", f"pics={tmp_path / 'images'}", "--html", tmp_path / "r"
+    )
+    assert status == 0
+    assert f"note: 1 images in {tmp_path / 'images'} are not those that were tested on, and are not shown" in err
+
+
+def test_scores_in_the_terminal_and_as_json(call):
+    status, out, _ = call(*REPORT, "--split", "test")
+    assert status == 0 and re.search(r"^timm:good/untrained +[0-9a-f]{12} +0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", out, re.M)
+    (found,) = json.loads(call(*REPORT, *GOOD, "--split", "test", "--json", "--queries", 2)[1])
+    assert len(found["answers"]) == 2 and found["categories"].keys() == {"calf", "cow"}
+    low, mean, high = (found["scores"]["map@10"][name] for name in ("low", "mean", "high"))
+    assert low <= mean <= high
+    worst = [answer["score"] for answer in found["answers"]]
+    assert worst == sorted(worst) and worst[0] <= mean
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ((*RERANK, "--distance", "taxi"), 2, "bb: --distance taxi is unknown: choose cosine or euclidean."),
+        ((*REPORT, "--distance", "taxi"), 2, "bb: --distance taxi is unknown: choose cosine or euclidean."),
+        ((*RERANK, "--save", "a", "--load", "b"), 2,
+         "bb: --save writes a model that is learned, and --load takes one: give one of them."),
+        ((*RERANK, "--save", "no/such/m"), 2, "bb: --save no/such/m: there is no folder"),
+        ((*RERANK, "--save", "m"), 2, "bb: a file holds the model of one feature space, and 2 are there; choose:\n"),
+        ((*RERANK, "--learn-on", "val"), 2, "bb: labels.csv has no rows of split 'val'; it has test, train."),
+        ((*RERANK, *GOOD, "--load", "labels.csv"), 1, "bb: labels.csv holds no pairwise model ("),
+        ((*RERANK, "--log", "clearml:x"), 2, "bb: 'clearml:x' names no logger: choose tensorboard:DIR, mlflow:DIR, w"),
+        ((*REPORT, "--metric", "f1"), 2, "bb: there is no metric 'f1': choose cmc@1"),
+        ((*REPORT, "--html", "images"), 2, "bb: --html images is a folder: name a file."),
+        ((*REPORT, "--ckpt", "timm:none/untrained"), 2, "bb: features.bb has no features of timm:none/untrained."),
+        (("report", "retrieval", "--labels", "no.csv"), 2, "bb: no labels at no.csv: "),
+    ],
+)  # fmt: skip
+def test_messages(call, words, status, said):
+    found, out, err = call(*words)
+    assert (found, out) == (status, "") and said in err, err
+
+
+def test_labels_of_no_collection_or_of_two(call, place, tmp_path):
+    (tmp_path / "l.csv").write_text("image_id,label\nz.png,a\n")
+    assert call("report", "retrieval", "--labels", tmp_path / "l.csv")[2] == (
+        "bb: none of features.bb's collections holds all 1 images of the labels: "
+        "name the collection with --data NAME.\n"
+    )
+    import shutil
+
+    shutil.copytree(place / "features.bb", tmp_path / "two.bb")
+    shutil.copytree(tmp_path / "two.bb/collections/pics", tmp_path / "two.bb/collections/other")
+    assert (
+        "bb: other and pics hold all 96 images of the labels: name the collection with --data NAME.\n"
+        in call(*REPORT, "--store", tmp_path / "two.bb")[2]
+    )
+
+
+def test_without_torch(call, monkeypatch):
+    real = bb.importlib.util.find_spec
+    monkeypatch.setattr(bb.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+    assert call(*RERANK)[::2] == (2, "bb: bb probe rerank needs torch: pip install 'backbone-bench[heads]'\n")
+
+
+def test_the_report_needs_no_torch(place):
+    import subprocess
+    import sys
+
+    absent = "dict.fromkeys(('torch', 'torchvision', 'timm', 'open_clip', 'PIL', 'safetensors'))"
+    words = ["bb", *REPORT, "--store", str(place / "features.bb")]
+    script = f"import sys; sys.modules.update({absent}); sys.argv = {words!r}; import bb; bb.main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=place)
+    assert done.returncode == 0 and "timm:good/untrained" in done.stdout, done.stderr
