@@ -1,6 +1,7 @@
 """`bb report retrieval --html`: scores, and the worst queries with what they got, as one file that works offline."""
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -105,9 +106,9 @@ def _categories(sheet: Sheet) -> str:
     rows = "".join(
         f'<tr><th scope="row" data-value="{text(name)}">{text(name or "(none)")}</th>'
         + "".join(
-            f'<td class="number" data-value="{means[metric]!r}">{means[metric]:.3f}</td>'
-            if means[metric] == means[metric]
-            else f'<td class="number" data-value="">{DASH}</td>'
+            f'<td class="number" data-value="">{DASH}</td>'
+            if math.isnan(means[metric])
+            else f'<td class="number" data-value="{means[metric]!r}">{means[metric]:.3f}</td>'
             for metric in metrics
         )
         + "</tr>"
