@@ -881,6 +881,7 @@ def probe_rerank_verb(
     distance: Annotated[
         str, typer.Option("--distance", help="What finds the nearest: cosine or euclidean.")
     ] = "cosine",
+    convention: Annotated[str, typer.Option("--convention", help="Of the metrics: standard or oml.")] = "standard",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and pairs.")] = 0,
     save: Annotated[Path | None, typer.Option("--save", help="Write the model (safetensors).")] = None,
     load: Annotated[Path | None, typer.Option("--load", help="Take a model that was saved, and learn none.")] = None,
@@ -902,7 +903,7 @@ def probe_rerank_verb(
     from store import UsageError
     from store.space import short
 
-    check_distance(distance)
+    check_named(distance, convention)
     if save and load:
         raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
     if save:
@@ -935,7 +936,7 @@ def probe_rerank_verb(
                 examples = opened.read(each, collection, train.image_ids.tolist())
                 with Meter(f"{backbone}: learning from {len(train)} images", 1, "steps") as meter:
                     found = learned(train, examples, trivial=trivial, top_n=top_n, seed=seed, progress=meter)
-            result = rerank(found, test, features, trivial=trivial, top_n=top_n)
+            result = rerank(found, test, features, trivial=trivial, top_n=top_n, convention=convention)
             told.append((backbone, each.key, result))
             if save:
                 save_model(result.model, save)
@@ -951,9 +952,17 @@ def probe_rerank_verb(
                     )
         for logger in loggers:
             logger.log_pipeline_info(
-                {"labels": labels.name, "learn_on": None if load else learn_on, "test_on": test_on, "top_n": top_n,
-                 "distance": distance, "seed": seed, "models": {key: result.digest for _, key, result in told}}
-            )  # fmt: skip
+                {
+                    "labels": labels.name,
+                    "learn_on": None if load else learn_on,
+                    "test_on": test_on,
+                    "top_n": top_n,
+                    "distance": distance,
+                    "convention": convention,
+                    "seed": seed,
+                    "models": {key: result.digest for _, key, result in told},
+                }
+            )
     if json_:
         show_json(
             [
@@ -1374,6 +1383,7 @@ def report_retrieval_verb(
     top: Annotated[int, typer.Option("--top", min=1, help="How many images are shown of what each got.")] = 10,
     split: Annotated[str | None, typer.Option("--split", help="Only this split of the labels.")] = None,
     distance: Annotated[str, typer.Option("--distance", help="cosine or euclidean.")] = "cosine",
+    convention: Annotated[str, typer.Option("--convention", help="Of the metrics: standard or oml.")] = "standard",
     ckpt: CkptOption = None,
     space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="The collection: NAME or NAME=DIR for thumbnails.")] = None,
@@ -1390,7 +1400,7 @@ def report_retrieval_verb(
     from probe.retrieval.page import page
     from probe.retrieval.report import image_ids, log_sheet, sheet
 
-    check_distance(distance)
+    check_named(distance, convention)
     if html:
         check_files({"--html": html})
     items = read_items(labels)
@@ -1404,7 +1414,8 @@ def report_retrieval_verb(
             sheet(
                 ", ".join(opened.backbones(each)), each.key, items,
                 opened.read(each, collection, items.image_ids.tolist()),
-                distance=distance, metric=metric, queries=queries, top=top,
+                distance=distance, convention=convention, metric=metric,
+                queries=queries, top=top,
             )
             for each in spaces
         ]  # fmt: skip
@@ -1419,8 +1430,8 @@ def report_retrieval_verb(
                 thumbnails = thumbnails_of(opened, f"{name}@{collection.digest}", root, shown)
         for logger in loggers:
             logger.log_pipeline_info(
-                {"labels": labels.name, "split": split, "distance": distance, "metric": metric,
-                 "collection": collection.digest, "spaces": [each.key for each in spaces]}
+                {"labels": labels.name, "split": split, "distance": distance, "convention": convention,
+                 "metric": metric, "collection": collection.digest, "spaces": [each.key for each in spaces]}
             )  # fmt: skip
             for place, each in enumerate(sheets):
                 log_sheet(logger, each, place, thumbnails)
@@ -1441,11 +1452,15 @@ def report_retrieval_verb(
     )
 
 
-def check_distance(distance: str) -> None:
+def check_named(distance: str, convention: str) -> None:
+    """Errors: UsageError where there is no such distance or convention."""
+    from probe.retrieval.metrics import CONVENTIONS
+    from probe.retrieval.search import DISTANCES
     from store import UsageError
 
-    if distance not in ("cosine", "euclidean"):
-        raise UsageError(f"--distance {distance} is unknown: choose cosine or euclidean.")
+    for option, value, known in (("--distance", distance, DISTANCES), ("--convention", convention, CONVENTIONS)):
+        if value not in known:
+            raise UsageError(f"{option} {value} is unknown: choose {' or '.join(known)}.")
 
 
 def collection_of(

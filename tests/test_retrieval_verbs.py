@@ -190,6 +190,7 @@ def test_scores_in_the_terminal_and_as_json(call):
     [
         ((*RERANK, "--distance", "taxi"), 2, "bb: --distance taxi is unknown: choose cosine or euclidean."),
         ((*REPORT, "--distance", "taxi"), 2, "bb: --distance taxi is unknown: choose cosine or euclidean."),
+        ((*REPORT, "--convention", "pml"), 2, "bb: --convention pml is unknown: choose standard or oml."),
         ((*RERANK, "--save", "a", "--load", "b"), 2,
          "bb: --save writes a model that is learned, and --load takes one: give one of them."),
         ((*RERANK, "--save", "no/such/m"), 2, "bb: --save no/such/m: there is no folder"),
@@ -197,7 +198,7 @@ def test_scores_in_the_terminal_and_as_json(call):
         ((*RERANK, "--learn-on", "val"), 2, "bb: labels.csv has no rows of split 'val'; it has test, train."),
         ((*RERANK, *GOOD, "--load", "labels.csv"), 1, "bb: labels.csv holds no pairwise model ("),
         ((*RERANK, "--log", "clearml:x"), 2, "bb: 'clearml:x' names no logger: choose tensorboard:DIR, mlflow:DIR, w"),
-        ((*REPORT, "--metric", "f1"), 2, "bb: there is no metric 'f1': choose cmc@1"),
+        ((*REPORT, "--metric", "f1"), 2, "bb: there is no metric 'f1' here: choose cmc@1"),
         ((*REPORT, "--html", "images"), 2, "bb: --html images is a folder: name a file."),
         ((*REPORT, "--ckpt", "timm:none/untrained"), 2, "bb: features.bb has no features of timm:none/untrained."),
         (("report", "retrieval", "--labels", "no.csv"), 2, "bb: no labels at no.csv: "),

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from probe.heads.pairwise import LearnedDistance
 from probe.retrieval.items import Items, parse_items
-from probe.retrieval.metrics import map_at_r
+from probe.retrieval.metrics import per_query
 from probe.retrieval.pairwise import Distance
 from probe.retrieval.ranking import Ranking, hits
 from probe.retrieval.rerank import Rerank
@@ -208,12 +208,14 @@ class _Look:
     @classmethod
     def at(cls, examples: Examples, trivial: Distance, top_n: int) -> "_Look":
         items = _items(examples)
-        return cls(examples, items, search(examples.features, items, top_n, distance=trivial.metric))
+        n = max(2, min(top_n, len(items) - 1))
+        return cls(examples, items, search(examples.features, items, n, distance=trivial.metric))
 
     def score(self, model: LearnedDistance | Distance) -> float:
-        """MAP@R."""
-        found = Rerank(model, self.examples.features, max(2, self.ranking.nearest.shape[1]))(self.ranking)
-        return float(np.nanmean(map_at_r(hits(self.items, found), found.relevant)))
+        """MAP@R, of a list that may be shorter than R."""
+        found = Rerank(model, self.examples.features, self.ranking.nearest.shape[1])(self.ranking)
+        scores = per_query(hits(self.items, found), found.relevant, metrics=("map@r",))["map@r"]
+        return float(np.nanmean(scores))
 
 
 def _items(examples: Examples) -> Items:

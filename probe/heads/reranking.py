@@ -67,7 +67,7 @@ def loaded(file: Path, dim: int) -> Learned:
 
 
 def rerank(
-    found: Learned, items: Items, features: Float[np.ndarray, "n d"], *, trivial: Distance, top_n: int
+    found: Learned, items: Items, features: Float[np.ndarray, "n d"], *, trivial: Distance, top_n: int, convention: str
 ) -> Reranked:
     """The nearest `top_n` of each query in the model's order, against the trivial one's.
 
@@ -80,5 +80,5 @@ def rerank(
     if found.model != trivial:
         after = Rerank(found.model, features, top_n, digest)(before)
     ids = items.image_ids[before.query]
-    told = changes(ids, scores_of(items, before), scores_of(items, after))
+    told = changes(ids, *(scores_of(items, ranking, convention) for ranking in (before, after)))
     return Reranked(found.model, digest, found.chosen, dict(found.scores), before, after, told)

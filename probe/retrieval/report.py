@@ -7,25 +7,39 @@ from probe.retrieval.answers import worst
 from probe.retrieval.figure import draw
 from probe.retrieval.items import Items
 from probe.retrieval.logger import PipelineLogger
-from probe.retrieval.metrics import per_query
+from probe.retrieval.metrics import KS, PER_R, per_query
 from probe.retrieval.page import Sheet
 from probe.retrieval.paired import Scores, estimates
 from probe.retrieval.ranking import Ranking, hits
 from probe.retrieval.search import search
 from store.errors import UsageError
 
-DEEPEST = 1000  # items of a query that are looked at, however many are relevant
+DEEPEST = 1000  # items of a query that are looked at; with more relevant ones, PER_R's metrics are left out
+SHOWN = ("cmc@1", "cmc@5", "precision@5", "map@10", *PER_R)
 
 
-def depth(items: Items, least: int = 100) -> int:
-    """How many of the nearest images metrics are to see: as many as are relevant to any query."""
+def depth(items: Items, least: int) -> int:
+    """How many of the nearest images metrics are to see: as many as are relevant to any query, where that can be."""
     most = int(np.bincount(items.label_codes[items.gallery]).max())
-    return max(least, min(most, DEEPEST))
+    return max(least, 10, min(most, DEEPEST))
 
 
-def scores_of(items: Items, ranking: Ranking) -> Scores:
-    """Every metric of every query."""
-    return per_query(hits(items, ranking), ranking.relevant)
+def scores_of(items: Items, ranking: Ranking, convention: str, metric: str = SHOWN[0]) -> Scores:
+    """The metrics that are shown, and `metric`, of every query. Errors: UsageError for one that is unknown."""
+    _, at, k = metric.partition("@")
+    deeper = (int(k),) if at and k.isdecimal() and int(k) not in (0, *KS) else ()
+    found = per_query(
+        hits(items, ranking),
+        ranking.relevant,
+        ks=(*KS, *deeper),
+        convention=convention,
+        retrieved=ranking.retrieved,
+    )
+    if ranking.relevant.max(initial=0) > ranking.nearest.shape[1]:
+        found = {name: values for name, values in found.items() if name not in PER_R}
+    if metric not in found:
+        raise UsageError(f"there is no metric {metric!r} here: choose {', '.join(found)}.")
+    return {name: found[name] for name in dict.fromkeys((*SHOWN, metric)) if name in found}
 
 
 def sheet(
@@ -35,6 +49,7 @@ def sheet(
     features: Float[np.ndarray, "n d"],
     *,
     distance: str,
+    convention: str,
     metric: str,
     queries: int,
     top: int,
@@ -46,17 +61,17 @@ def sheet(
     queries      how many of them; top: how many images each
     Errors: UsageError for an unknown metric; BBError where no query has anything relevant.
     """
-    ranking = search(features, items, depth(items, top), distance=distance)
-    scores = scores_of(items, ranking)
-    if metric not in scores:
-        raise UsageError(f"there is no metric {metric!r}: choose {', '.join(scores)}.")
+    at = metric.partition("@")[2]
+    least = max(top, int(at) if at.isdecimal() else 0)
+    ranking = search(features, items, depth(items, least), distance=distance)
+    scores = scores_of(items, ranking, convention, metric)
     category = None if items.category is None else items.category[ranking.query]
     return Sheet(
         name=name,
         space=space,
         facts=(
             f"{len(ranking.query)} queries, {len(items.gallery)} images in the gallery, {len(items.labels)} labels; "
-            f"{distance} distance"
+            f"{distance} distance, convention {convention}"
         ),
         scores=estimates(items.image_ids[ranking.query], scores),
         categories={}
