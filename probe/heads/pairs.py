@@ -10,22 +10,25 @@ covariance normalisation: Hatch, Kajarekar and Stolcke, Interspeech 2006; a shri
 U, s and b go down the cross-entropy of pairs as a re-ranker meets them: images with their nearest ones, and with others
 of their label; in each step, pairs of one label weigh as much together as those of two.
 
-How much is shrunk, how many epochs U is trained for, and whether a learned model is better than the trivial one at all
-is decided in folds of labels held out; then all of it is done once more on all labels.
+How much is shrunk and how many epochs U is trained for is decided in folds of labels held out; and so is whether a
+learned model is taken at all: only where it is better than the trivial one beyond chance. Then all of it is done once
+more on all labels.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch.nn import functional
 
 from probe.heads.pairwise import LearnedDistance
 from probe.retrieval.items import Items, parse_items
 from probe.retrieval.metrics import per_query
+from probe.retrieval.paired import changes
 from probe.retrieval.pairwise import Distance
 from probe.retrieval.ranking import Ranking, hits
 from probe.retrieval.rerank import Rerank
@@ -34,6 +37,7 @@ from store.errors import BBError
 
 SHRINKAGE = (0.01, 0.1, 0.3, 1.0)  # 1 whitens nothing
 FOLDS = 5
+ALPHA = 0.05
 EPOCHS, PATIENCE = 30, 3  # at most; and further ones without a better score
 RATE = 1e-4
 QUERIES, NEAR, SAME = 32, 16, 8  # a step: so many images, each with so many of its nearest and of its label
@@ -60,7 +64,7 @@ class Examples:
 class Learned:
     """What came of it.
 
-    model   the trivial distance where no learned one was better on labels held out
+    model   the trivial distance where no learned one was better on labels held out, by a paired test
     scores  MAP@R on these labels by candidate: "trivial", "whitened 0.1", "whitened 0.1, 3 epochs"
     chosen  the name of the candidate that the model is
     """
@@ -86,7 +90,8 @@ def learn(
     trivial   the distance that it must beat, and that finds the nearest images
     top_n     how many of them it will be given
     progress  is told how many steps of how many are done: a fold's start or epoch each
-    Errors: BBError where fewer than four labels have two images; where features are not finite.
+    Errors: BBError where fewer than four labels have two images, or these have but one sequence; where features are
+    not finite.
     """
     wide = features.astype(np.float32)
     if not np.isfinite(wide).all():
@@ -108,35 +113,68 @@ def learn(
     looks = [_Look.at(held, trivial, top_n) for _, held in parts]
     total, done = folds * (len(SHRINKAGE) + epochs), 0
 
-    def mean(models: Iterator[LearnedDistance | Distance]) -> float:
+    def held_out(models: Iterable[LearnedDistance | Distance]) -> Float64[np.ndarray, " queries"]:
         nonlocal done
         found = []
         for model, look in zip(models, looks, strict=True):
             found.append(look.score(model))
             done += isinstance(model, LearnedDistance)
             progress(done, total)
-        return float(np.mean(found))
+        return np.concatenate(found)
 
-    scores = {"trivial": mean(trivial for _ in parts)}
-    starts = {a: mean(start(fit, a) for fit, _ in parts) for a in SHRINKAGE}
-    best = max(starts, key=lambda a: starts[a])
-    scores |= {f"whitened {a}": score for a, score in starts.items()}
-    runs = [trained(start(fit, best), fit, trivial, top_n, seed) for fit, _ in parts]
-    last = [starts[best]]
-    while len(last) <= epochs and max(last) > max(last[:-PATIENCE], default=-1.0):
-        last.append(mean(next(run) for run in runs))
-        scores[f"whitened {best}, {len(last) - 1} epochs"] = last[-1]
+    scores = {TRIVIAL: held_out([trivial] * folds)}
+    if not len(scores[TRIVIAL]):
+        raise BBError("all images of each label are of one sequence, so there are no pairs to learn from.")
+    for shrinkage in SHRINKAGE:
+        scores[Candidate(shrinkage)] = held_out(start(fit, shrinkage) for fit, _ in parts)
+    best = _best({each: found for each, found in scores.items() if each != TRIVIAL})
+    runs = [trained(start(fit, best.shrinkage), fit, trivial, top_n, seed) for fit, _ in parts]
+    for epoch in range(1, epochs + 1):
+        scores[Candidate(best.shrinkage, epoch)] = held_out(next(run) for run in runs)
+        if _best(scores).epochs <= epoch - PATIENCE:
+            break
     progress(total, total)
-    chosen = max(scores, key=lambda name: scores[name])
-    if chosen == "trivial":
-        return Learned(trivial, scores, chosen)
+    chosen = _best(scores)
+    if not _better(scores[chosen], scores[TRIVIAL], len(scores) - 1):
+        chosen = TRIVIAL
+    told = {str(each): float(found.mean()) for each, found in scores.items()}
+    if chosen == TRIVIAL:
+        return Learned(trivial, told, str(chosen))
     whole = examples.only(fold >= 0)
-    model = start(whole, float(chosen.split(",")[0].split()[1]))
-    if "epochs" in chosen:
-        run = trained(model, whole, trivial, top_n, seed)
-        for _ in range(int(chosen.split()[-2])):
-            next(run)
-    return Learned(model, scores, chosen)
+    model = start(whole, chosen.shrinkage)
+    for _ in zip(range(chosen.epochs), trained(model, whole, trivial, top_n, seed), strict=False):
+        pass
+    return Learned(model, told, str(chosen))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The trivial distance (nothing shrunk, as nothing is whitened), or the start after so many epochs."""
+
+    shrinkage: float
+    epochs: int = 0
+
+    def __str__(self) -> str:
+        if math.isnan(self.shrinkage):
+            return "trivial"
+        return f"whitened {self.shrinkage}" + (f", {self.epochs} epochs" if self.epochs else "")
+
+
+TRIVIAL = Candidate(math.nan)
+
+
+def _best(scores: Mapping[Candidate, Float64[np.ndarray, " queries"]]) -> Candidate:
+    """The highest mean; of equal ones the first."""
+    return max(scores, key=lambda each: scores[each].mean())
+
+
+def _better(one: Float64[np.ndarray, " queries"], other: Float64[np.ndarray, " queries"], candidates: int) -> bool:
+    """Whether the best of some candidates is better on the same queries, beyond chance: by the paired test of all
+    reports, and Bonferroni's correction for the choice.
+    """
+    ids = np.array([f"{place:09d}" for place in range(len(one))])
+    change = changes(ids, {"map@r": other}, {"map@r": one})["map@r"]
+    return change.difference.mean > 0 and change.p * candidates <= ALPHA
 
 
 def start(examples: Examples, shrinkage: float) -> LearnedDistance:
@@ -211,11 +249,11 @@ class _Look:
         n = max(2, min(top_n, len(items) - 1))
         return cls(examples, items, search(examples.features, items, n, distance=trivial.metric))
 
-    def score(self, model: LearnedDistance | Distance) -> float:
-        """MAP@R, of a list that may be shorter than R."""
+    def score(self, model: LearnedDistance | Distance) -> Float64[np.ndarray, " queries"]:
+        """MAP@R of each query with anything relevant, of a list that may be shorter than R."""
         found = Rerank(model, self.examples.features, self.ranking.nearest.shape[1])(self.ranking)
         scores = per_query(hits(self.items, found), found.relevant, metrics=("map@r",))["map@r"]
-        return float(np.nanmean(scores))
+        return scores[~np.isnan(scores)]
 
 
 def _items(examples: Examples) -> Items:
