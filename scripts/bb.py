@@ -910,12 +910,13 @@ def probe_rerank_verb(
         check_files({"--save": save})
     if importlib.util.find_spec("torch") is None:
         raise UsageError("bb probe rerank needs torch: pip install 'backbone-bench[heads]'")
+    from probe.heads.pairs import learn
     from probe.heads.pairwise import save as save_model
-    from probe.heads.reranking import learned, loaded, rerank
+    from probe.heads.reranking import loaded, rerank, training
 
     table = read_items(labels)
     warn(*(f"note: {note}" for note in table.warnings()))
-    train = None if load else table.split(learn_on)
+    train = None if load else training(table, learn_on)
     test = table if load and test_on is None else table.split(test_on or "test")
     every = sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})
     opened = open_store(store, cache_size=cache_size)
@@ -927,15 +928,17 @@ def probe_rerank_verb(
     trivial, told = Distance(distance), []  # type: ignore[arg-type]  # checked above
     with ExitStack() as stack:
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
-        for step, each in enumerate(spaces):
-            backbone = ", ".join(opened.backbones(each)) or short(each.key)
+        for step, (backbone, each) in enumerate(space_names(opened, spaces).items()):
             features = opened.read(each, collection, test.image_ids.tolist())
             if train is None:
                 found = loaded(load or Path(), features.shape[1])
             else:
                 examples = opened.read(each, collection, train.image_ids.tolist())
                 with Meter(f"{backbone}: learning from {len(train)} images", 1, "steps") as meter:
-                    found = learned(train, examples, trivial=trivial, top_n=top_n, seed=seed, progress=meter)
+                    found = learn(
+                        examples, train.label_codes, train.sequence,
+                        trivial=trivial, top_n=top_n, seed=seed, progress=meter,
+                    )  # fmt: skip
             result = rerank(found, test, features, trivial=trivial, top_n=top_n, convention=convention)
             told.append((backbone, each.key, result))
             if save:
@@ -1393,7 +1396,6 @@ def report_retrieval_verb(
 ) -> None:
     """Show the queries that retrieval does worst on, with what they got."""
     from contextlib import ExitStack, closing
-    from dataclasses import asdict
 
     from probe.retrieval.items import read_items
     from probe.retrieval.logger import open_logger
@@ -1412,12 +1414,12 @@ def report_retrieval_verb(
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
         sheets = [
             sheet(
-                ", ".join(opened.backbones(each)), each.key, items,
+                backbone, each.key, items,
                 opened.read(each, collection, items.image_ids.tolist()),
                 distance=distance, convention=convention, metric=metric,
                 queries=queries, top=top,
             )
-            for each in spaces
+            for backbone, each in space_names(opened, spaces).items()
         ]  # fmt: skip
         shown = set().union(*map(image_ids, sheets))
         thumbnails: dict[str, bytes] = {}
@@ -1438,7 +1440,7 @@ def report_retrieval_verb(
     if html:
         write_file(html, page(sheets, labels.stem, thumbnails).encode())
     if json_:
-        show_json([asdict(each) for each in sheets])
+        show_json([each.record() for each in sheets])
         return
     if html or log:
         return
@@ -1483,6 +1485,17 @@ def collection_of(
         what = f"{' and '.join(fitting)} hold" if fitting else f"none of {opened.name}'s collections holds"
         raise UsageError(f"{what} all {len(image_ids)} images of the labels: name the collection with --data NAME.")
     return fitting[0], settings.data.get(fitting[0])
+
+
+def space_names(opened: "Store", spaces: "Sequence[FeatureSpace]") -> "dict[str, FeatureSpace]":
+    """Spaces by what they are called: their backbone, with the key where that does not tell them apart."""
+    from store.space import short
+
+    named = [(", ".join(opened.backbones(each)), each) for each in spaces]
+    names = [name for name, _ in named]
+    return {
+        name if name and names.count(name) == 1 else f"{name} {short(each.key)}".strip(): each for name, each in named
+    }
 
 
 def retrieval_spaces(

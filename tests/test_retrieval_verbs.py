@@ -225,6 +225,41 @@ def test_labels_of_no_collection_or_of_two(call, place, tmp_path):
     )
 
 
+def test_what_is_learned_on_need_neither_ask_nor_answer(call, place, tmp_path):
+    table = pl.read_csv(place / "labels.csv").with_columns(
+        is_query=pl.col("split") == "test", is_gallery=pl.col("split") == "test"
+    )
+    table.write_csv(tmp_path / "roles.csv")
+    words = ("probe", "rerank", "--labels", tmp_path / "roles.csv", *GOOD, "--json")
+    assert json.loads(call(*words)[1]) == json.loads(call(*RERANK, *GOOD, "--json")[1])
+
+
+def test_a_category_without_a_score(call, place, tmp_path):
+    table = pl.read_csv(place / "labels.csv").with_columns(
+        category=pl.when(pl.col("image_id") == NAMES[0]).then(pl.lit("alone")).otherwise("category"),
+        label=pl.when(pl.col("image_id") == NAMES[0]).then(pl.lit("nobody else")).otherwise("label"),
+    )
+    table.write_csv(tmp_path / "alone.csv")
+    words = ("report", "retrieval", "--labels", tmp_path / "alone.csv", *GOOD)
+    (found,) = json.loads(call(*words, "--json")[1])
+    assert found["categories"]["alone"]["map@10"] is None and found["categories"]["cow"]["map@10"] > 0
+    assert call(*words, "--html", tmp_path / "r.html")[0] == 0
+
+
+def test_two_spaces_of_one_backbone_are_told_apart(call, place, tmp_path):
+    import shutil
+
+    shutil.copytree(place / "features.bb", tmp_path / "twins.bb")
+    store = Store.open(tmp_path / "twins.bb")
+    where = space(weights="f" * 64, output={"kind": "img", "pooling": "cls", "dim": DIM})
+    features, _ = clouds(LABELS, EACH, nuisance=1.0)
+    collection = store.collection("pics", NAMES)
+    fill(store, where, collection, features.astype(np.float16), {"backbone": "timm:good/untrained"})
+    keys = [where.key, spaces()["good"].key]
+    words = [*REPORT, "--store", tmp_path / "twins.bb", "--json", *(word for key in keys for word in ("--space", key))]
+    assert [each["name"] for each in json.loads(call(*words)[1])] == [f"timm:good/untrained {key[:12]}" for key in keys]
+
+
 def test_without_torch(call, monkeypatch):
     real = bb.importlib.util.find_spec
     monkeypatch.setattr(bb.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))

@@ -1,13 +1,13 @@
 """`bb probe rerank`: a pairwise model learned on one split, and what it changes on another."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float
 
-from probe.heads.pairs import EPOCHS, Learned, learn
+from probe.heads.pairs import Learned
 from probe.heads.pairwise import LearnedDistance, encode, load
 from probe.retrieval.items import Items
 from probe.retrieval.paired import Change, changes
@@ -38,27 +38,10 @@ class Reranked:
     changes: dict[str, Change]
 
 
-def learned(
-    items: Items,
-    features: Float[np.ndarray, "n d"],
-    *,
-    trivial: Distance,
-    top_n: int,
-    seed: int,
-    epochs: int = EPOCHS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Learned:
-    """See `probe.heads.pairs.learn`; the rows that are neither query nor in the gallery are learned from, too."""
-    return learn(
-        features,
-        items.label_codes,
-        items.sequence,
-        trivial=trivial,
-        top_n=top_n,
-        seed=seed,
-        epochs=epochs,
-        progress=progress,
-    )
+def training(table: Items, split: str) -> Items:
+    """The images of a split, whatever their roles. Errors: UsageError where there are none."""
+    both = table.frame.with_columns(is_query=pl.lit(True), is_gallery=pl.lit(True))
+    return replace(table, frame=both).split(split)
 
 
 def loaded(file: Path, dim: int) -> Learned:

@@ -3,8 +3,9 @@
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
+from typing import Any
 
 from probe.frame import frame, text
 from probe.retrieval.answers import Answer, Kind
@@ -39,6 +40,14 @@ class Sheet:
     categories: Mapping[str, Mapping[str, float]]
     metric: str
     answers: tuple[Answer, ...]
+
+    def record(self) -> dict[str, Any]:
+        """All of it for JSON, with None for a mean that there is not."""
+        means = {
+            category: {metric: None if math.isnan(mean) else mean for metric, mean in found.items()}
+            for category, found in self.categories.items()
+        }
+        return {**asdict(self), "categories": means}
 
 
 def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, bytes]) -> str:
