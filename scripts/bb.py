@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from extract.sample import Images
     from probe.board import Board
     from probe.newt import Labels as ProbeLabels
+    from probe.retrieval.run import Prepared
     from probe.run import Inputs, Spec
     from store import Collection, FeatureSpace, Store
     from store.paths import Part
@@ -221,6 +222,7 @@ def _root(
     settings = Settings.load()
     ctx.obj = settings
     options = settings.options
+    retrieval = {k: v for k, v in options.items() if k in ("store", "cache_size", "jobs")}
     ctx.default_map = {
         **{verb: options for verb in ("extract", "doctor")},
         "report": {
@@ -230,7 +232,11 @@ def _root(
             },
             "diff": options,
         },
-        "probe": {"newt": options, "rerank": {k: v for k, v in options.items() if k in ("store", "cache_size")}},
+        "probe": {
+            "newt": options,
+            "retrieval": retrieval,
+            "rerank": {k: v for k, v in retrieval.items() if k != "jobs"},
+        },
         "data": {"list": options},
         "store": {
             **{
@@ -869,6 +875,146 @@ def probe_newt_verb(
         say(f"  bb report newt --store {shlex.quote(opened.name)}")
 
 
+@probe_app.command("retrieval")
+def probe_retrieval_verb(
+    ctx: typer.Context,
+    labels: Annotated[
+        Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
+    ],
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Rows to take: train, val, test or all; test, where there are such, if not said.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The split that answers; else the rows answer each other.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validation: no row answers another of its fold.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Deals the folds.")] = 0,
+    distance: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    convention: Annotated[str, typer.Option(help="standard, or oml: as Open Metric Learning counts.")] = "standard",
+    k: Annotated[str, typer.Option("--k", help="Cut-offs of CMC@k, precision@k, …, with commas.")] = "1,5,10",
+    knn: Annotated[str, typer.Option("--knn", help="Neighbours that vote on a label, with commas.")] = "1,5,20",
+    pairs: Annotated[bool, typer.Option(help="Count all pairs, for AUROC and FNMR@FMR.")] = True,
+    fmr: Annotated[str, typer.Option("--fmr", help="False match rates of FNMR@FMR.")] = "0.1,0.01,0.001",
+    index: Annotated[
+        str, typer.Option(help="exact, or faiss: faster on large galleries, and says its recall.")
+    ] = "exact",
+    jobs: Annotated[
+        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Threads; all cores if it is not said.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score stored features on finding images of the same label: re-identification, retrieval."""
+    from extract.name import shared_name
+    from probe.retrieval.approximate import parse_index
+    from probe.retrieval.evaluate import Retrieval
+    from probe.retrieval.items import assign, read_items
+    from probe.retrieval.run import prepare
+    from probe.spaces import choose_spaces
+    from store.collection import only_collection
+
+    how = Retrieval(
+        distance=distance, convention=convention, ks=numbers("--k", k, int), knn=numbers("--knn", knn, int),
+        pairs=pairs, fmrs=numbers("--fmr", fmr, float),
+    )  # fmt: skip
+    faiss = parse_index(index)
+    items, roles, warnings = assign(read_items(labels), split=split, against=against, folds=folds, seed=seed)
+    backbones = [shared_name(name) for name in parse_names(ckpt)]
+    opened, _ = _open_to_probe(store, runs_to, cache_size)
+    image_ids = items.image_ids.tolist()
+    collection = opened.collection(data or only_collection(opened.collection_names()), image_ids)
+    spaces = choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
+    prepared = [
+        prepare(
+            opened, each, collection, items, tasks=labels.stem, how=how, roles=roles, faiss=faiss, warnings=warnings
+        )
+        for each in spaces
+    ]
+    show_retrieval(retrieve_all(prepared, jobs=jobs, force=force), json_=json_)
+
+
+def numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """The numbers of an option, between commas."""
+    from store import UsageError
+
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"{option} {text} is not a list of numbers: write {option} 1,5,10, say.") from None
+
+
+def retrieve_all(prepared: "Sequence[Prepared]", *, jobs: int | None, force: bool = False) -> "list[tuple[Run, bool]]":
+    """The run of each, and whether it was computed now. Finished runs stay if it is broken off."""
+    from probe.retrieval.run import execute
+    from store.space import short
+
+    results = []
+    for each in prepared:
+        existing = each.existing()
+        if existing and not force:
+            results.append((existing[0], False))
+            continue
+        what = ", ".join(each.store.backbones(each.space)) or short(each.space.key)
+        with Meter(what, 1, "steps") as meter:
+            run = execute(each, jobs=jobs, progress=meter)
+        if any(other.record["scores"] != run.record["scores"] for other in existing):
+            warn(f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept")
+        results.append((run, True))
+    return results
+
+
+def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
+    """Runs of one test set: the main metric with its interval, some others, categories, and what to know of them."""
+    from probe.retrieval.run import intervals
+    from store.space import short
+
+    if json_:
+        show_json([{**run.record, "fresh": fresh} for run, fresh in results])
+        return
+    records = [run.record for run, _ in results]
+    scores, how = records[0]["scores"], records[0]["parameters"]
+    main, ks = scores["main"], how["ks"]
+    warn(*dict.fromkeys(note for record in records for notes in record["notes"].values() for note in notes))
+    bounds = intervals([run for run, _ in results], main)
+    more = [f"{name}@{k}" for name in ("cmc", "map") for k in dict.fromkeys((ks[0], ks[-1]))]
+    columns = [name for name in (*more, "r_precision", f"knn@{how['knn'][0]}", "auroc") if name in scores["overall"]]
+    say(
+        f"{records[0]['tasks']} on {records[0]['collection_name']}: {scores['queries']} queries, {scores['gallery']} "
+        f"in the gallery, {how['distance']}, convention {how['convention']}; {main} with its 95% interval over queries"
+    )
+    rows = []
+    for place, (run, fresh) in enumerate(results):
+        record, overall = run.record, run.record["scores"]["overall"]
+        interval = f"{bounds.estimate[place]:.4f} [{bounds.low[place]:.4f}, {bounds.high[place]:.4f}]"
+        rows.append(
+            [", ".join(record["backbones"]), short(record["space"]), interval,
+             *(f"{overall[name]:.4f}" if name in overall else "" for name in columns),
+             short(run.run_id), "" if fresh else "was there"]
+        )  # fmt: skip
+    show_table(["backbone", "space", main, *columns, "run", ""], rows, right=columns)
+    for record in records:
+        if record["index_recall"]:
+            shares = ", ".join(f"{name} {share:.4f}" for name, share in record["index_recall"].items() if "@" in name)
+            say(f"{', '.join(record['backbones'])}: of the exact search faiss finds {shares}")
+    if names := sorted(scores["categories"]):
+        body = [
+            [", ".join(record["backbones"]), name, clusters[name]["n"], f"{clusters[name]['mean']:.4f}"]
+            for record in records for clusters in [record["scores"]["clusters"]] for name in names if name in clusters
+        ]  # fmt: skip
+        show_table(["backbone", "category", "queries", main], body, right=["queries", main])
+
+
 @probe_app.command("rerank")
 def probe_rerank_verb(
     ctx: typer.Context,
@@ -1208,7 +1354,9 @@ def report_newt_verb(
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, "newt", question, on_damage=lambda said: warn(f"note: {said}"))
     warn(*_withdrawn_notes(opened, runs))
-    for protocol in sorted({str(run.record["protocol"]) for run in runs} - PROTOCOLS.keys()):
+    for protocol in sorted(
+        {str(run.record["protocol"]) for run in runs if run.record["tasks"] == "newt"} - PROTOCOLS.keys()
+    ):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
     if not found:
         raise BBError(f"{store} has no runs yet: bb probe newt --n-train 10 --store {store}")

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from probe.retrieval.items import parse_items, read_items
+from probe.retrieval.items import assign, parse_items, read_items
 from probe.retrieval.ranking import count_relevant
 from store.errors import BBError, UsageError
 
@@ -79,12 +79,24 @@ def test_relevant_leaves_out_the_query_and_its_sequence():
     assert count_relevant(items).tolist() == [1, 2, 3, 0, 0]
 
 
-def test_warnings_name_what_a_reader_should_know():
+def test_assign_warns_of_what_a_reader_should_know():
     items = parse_items(table(split=["test", "train", "train"]))
-    shared, single = items.warnings()
+    _, _, (shared, single) = assign(items, split="all")
     assert shared.startswith("1 label stands in more than one split, 'x': a head trained")
     assert single == "1 label stands on one image only, 'y': nothing can be found for them"
-    assert list(parse_items(pl.DataFrame({"image_id": ["a", "b"], "label": ["x", "x"]})).warnings()) == []
+    assert assign(parse_items(pl.DataFrame({"image_id": ["a", "b"], "label": ["x", "x"]})))[2] == []
+
+
+def test_assign_takes_the_test_split_where_nothing_is_said():
+    items = parse_items(table(split=["test", "train", "test"]))
+    taken, roles, _ = assign(items)
+    assert taken.image_ids.tolist() == ["b", "c"] and roles["split"] == "test"
+    assert len(assign(items, split="all")[0]) == 3
+    assert assign(items, split="test", against="train")[0].gallery.tolist() == [0]
+    folded, roles, _ = assign(items, split="all", folds=3, seed=5)
+    assert sorted(folded.sequence) == [0, 1, 2] and roles == {"split": "all", "against": None, "folds": 3, "seed": 5}
+    with pytest.raises(UsageError, match="--against train answers which split. Name the one that asks: --split test"):
+        assign(items, against="train", split="all")
 
 
 WRONG = {
@@ -114,6 +126,7 @@ WRONG = {
     ),
     "split": (table(split=["train", "dev", None]), "line 3: split is 'dev'; it must be train, val or test, or empty"),
     "nested": (table(label=[["x"], ["y"], ["z"]]), "lists or structures in the column label; it needs one value"),
+    "category": (table(category=["a", "overall", None]), "line 3: category is 'overall', as the means over all"),
     "no number": (
         table(x1=["0", "left", "0"], y1=[0] * 3, x2=[1] * 3, y2=[1] * 3),
         "line 3: x1 is 'left'; it must be a number of pixels",

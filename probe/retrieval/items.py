@@ -1,10 +1,10 @@
 """Which individual, species or place each image shows, and which images ask and which answer: a checked table."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ SPLITS = ("train", "val", "test")
 BOX = ("x1", "y1", "x2", "y2")
 OPTIONAL = (*ROLES, "category", "sequence", "split", *BOX)
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+OVERALL = "overall"  # in results, among the names of categories
 NO_CODE = -1  # of a row without a sequence
 
 
@@ -57,6 +58,16 @@ class Items:
         if "category" not in self.frame.columns:
             return None
         return np.array(self.frame["category"].fill_null("").to_list(), np.str_)
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The distinct categories, sorted; a category's code is its place here."""
+        return tuple(self.frame["category"].drop_nulls().unique().sort().to_list()) if self.category is not None else ()
+
+    @cached_property
+    def category_codes(self) -> Int64[np.ndarray, " n"] | None:
+        """(n,) codes, -1 where a row has no category; None where the table has no such column."""
+        return _codes(self.frame["category"]) if "category" in self.frame.columns else None
 
     @cached_property
     def sequence(self) -> Int64[np.ndarray, " n"] | None:
@@ -116,19 +127,49 @@ class Items:
         fold = {unit: str(place % folds) for place, unit in enumerate(dealt)}
         return replace(self, frame=self.frame.with_columns(pl.Series("sequence", [fold[unit] for unit in units])))
 
-    def warnings(self) -> Iterator[str]:
-        """What a reader of the scores should know: labels in several splits, labels with a single image."""
-        if "split" in self.frame.columns:
-            several = self.frame.group_by("label").agg(pl.col("split").drop_nulls().n_unique().alias("n"))
-            shared = sorted(several.filter(pl.col("n") > 1)["label"])
-            if shared:
-                yield (
-                    f"{_counted(len(shared), 'label')} in more than one split, {_some(shared)}: a head trained on one "
-                    "split has seen them, so scores on the other say little of new labels"
-                )
-        single = sorted(self.frame.filter(~pl.col("label").is_duplicated())["label"])
-        if single:
-            yield f"{_counted(len(single), 'label')} on one image only, {_some(single)}: nothing can be found for them"
+    def shared_labels(self) -> list[str]:
+        """Labels that stand in more than one split, sorted."""
+        if "split" not in self.frame.columns:
+            return []
+        several = self.frame.group_by("label").agg(pl.col("split").drop_nulls().n_unique().alias("n"))
+        return several.filter(pl.col("n") > 1)["label"].sort().to_list()
+
+    def single_labels(self) -> list[str]:
+        """Labels that stand on one image only, sorted."""
+        return self.frame.filter(~pl.col("label").is_duplicated())["label"].sort().to_list()
+
+
+def assign(
+    items: Items, *, split: str | None = None, against: str | None = None, folds: int | None = None, seed: int = 0
+) -> tuple[Items, dict[str, Any], list[str]]:
+    """Which rows ask and which answer, as a person says it: the items, what was chosen, and warnings.
+
+    split    the rows to take, "all" of them, or (None) those of "test" where there are such
+    against  the split that answers; without it, the rows of `split` answer each other, as their roles say
+    folds    cross-validation over what was taken; `seed` deals the folds
+    Errors: UsageError for `against` without a split, and those of `split`, `against` and `folded`.
+    """
+    warnings = []
+    if shared := items.shared_labels():
+        warnings.append(
+            f"{_counted(len(shared), 'label')} in more than one split, {_some(shared)}: a head trained on one split "
+            "has seen them, so scores on the other say little of new labels"
+        )
+    if split is None and "split" in items.frame.columns and (items.frame["split"] == "test").any():
+        split = "test"
+    if against is not None and split in (None, "all"):
+        raise UsageError(f"--against {against} answers which split? Name the one that asks: --split test, say.")
+    if against is not None:
+        items = items.against(str(split), against)
+    elif split not in (None, "all"):
+        items = items.split(str(split))
+    if folds is not None:
+        items = items.folded(folds, seed)
+    roles = {"split": split, "against": against, "folds": folds, "seed": seed if folds else None}
+    if single := items.single_labels():
+        one = f"{_counted(len(single), 'label')} on one image only, {_some(single)}: nothing can be found for them"
+        warnings.append(one)
+    return items, roles, warnings
 
 
 def read_items(file: str | Path) -> Items:
@@ -210,6 +251,9 @@ def _check_rows(rows: pl.DataFrame, source: str) -> None:
     for role in (column for column in ROLES if column in rows.columns):
         strange = ~pl.col(role).str.to_lowercase().is_in(list(TRUTHS)).fill_null(False)
         _refuse(rows.filter(strange), f"{role} is {{{role}!r}}; it must be true or false", source)
+    if "category" in rows.columns:
+        taken = pl.col("category") == OVERALL
+        _refuse(rows.filter(taken), "category is {category!r}, as the means over all queries are called", source)
     if "split" in rows.columns:
         strange = ~pl.col("split").is_in(SPLITS)
         _refuse(rows.filter(strange), "split is {split!r}; it must be train, val or test, or empty", source)

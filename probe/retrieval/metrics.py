@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from probe.retrieval.items import OVERALL
 from store.errors import UsageError
 
 Convention = Literal["standard", "oml"]
@@ -29,7 +30,7 @@ CONVENTIONS: tuple[str, ...] = get_args(Convention)
 KS = (1, 5, 10)
 PER_R = ("r_precision", "map@r")  # those that look as deep as each query has relevant items
 MAIN = "map@r"
-OVERALL = "overall"
+CHUNK = 2**21  # places of hits that are worked on at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +146,17 @@ def per_query(
         raise UsageError(f"there is no convention {convention!r}; there are {' and '.join(CONVENTIONS)}.")
     if unknown := [name for name in metrics if name not in AT_K and name not in PER_R]:
         raise UsageError(f"there is no metric {unknown[0]!r}; there are {', '.join((*AT_K, *PER_R))}.")
+    step = max(1, CHUNK // max(1, hits.shape[1]))
+    if len(hits) > step:
+        parts = [slice(start, start + step) for start in range(0, len(hits), step)]
+        done = [
+            per_query(
+                hits[part], relevant[part], ks=ks, metrics=metrics, convention=convention,
+                retrieved=None if retrieved is None else retrieved[part],
+            )
+            for part in parts
+        ]  # fmt: skip
+        return {name: np.concatenate([values[name] for values in done]) for name in done[0]}
     a = Answers.of(hits, relevant, convention, retrieved)  # type: ignore[arg-type]
     values = {f"{name}@{k}": AT_K[name](a, k) for name in metrics if name in AT_K for k in ks}
     if "r_precision" in metrics:
@@ -166,28 +178,26 @@ def check_ks(ks: Sequence[int]) -> None:
 
 
 def summarise(
-    values: Mapping[str, Float64[np.ndarray, " q"]], category: np.ndarray | None = None
+    values: Mapping[str, Float64[np.ndarray, " q"]],
+    category: Int64[np.ndarray, " q"] | None = None,
+    names: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
-    """Means over queries that have a value: {"overall": {metric: mean}, category: {metric: mean}, ...}.
+    """Means over the queries that have a value: {"overall": {metric: mean}, category: {metric: mean}, ...}.
 
-    category  (q,) strings; rows with "" count overall only
-    A metric without any value is left out. A category called "overall" is an error: UsageError.
+    category  code of each query's category, its place in `names`; a negative one counts overall only
+    A metric without any value is left out.
     """
-    out = {OVERALL: {name: float(np.nanmean(v)) for name, v in values.items() if not np.isnan(v).all()}}
-    if category is None:
-        return out
-    names, code = np.unique(category, return_inverse=True)
-    if OVERALL in names:
-        raise UsageError(f"a category may not be called {OVERALL!r}, for so the means over all queries are.")
-    for name in names[names != ""]:
-        out[str(name)] = {}
+    out: dict[str, dict[str, float]] = {OVERALL: {}, **{name: {} for name in names}}
     for metric, value in values.items():
         there = ~np.isnan(value)
-        count = np.bincount(code[there], minlength=len(names))
-        total = np.bincount(code[there], weights=value[there], minlength=len(names))
-        for place in np.flatnonzero(count):
-            if names[place] != "":
-                out[str(names[place])][metric] = float(total[place] / count[place])
+        if there.any():
+            out[OVERALL][metric] = float(value[there].mean())
+        if category is not None:
+            place = np.where(there, category, -1) + 1  # so that what has no value or no category falls into bin 0
+            count = np.bincount(place, minlength=len(names) + 1)
+            total = np.bincount(place, weights=value, minlength=len(names) + 1)
+            for code in np.flatnonzero(count[1:]):
+                out[names[int(code)]][metric] = float(total[code + 1] / count[code + 1])
     return out
 
 

@@ -187,3 +187,18 @@ def settle(x_ND, square_N, cosine, query_Q, score_QM, row_QM, slack_Q, nearest_Q
             nearest_QN[q, i] = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
             bits.view(np.uint32)[0] = np.uint32(keys[i] >> np.uint64(32))
             distance_QN[q, i] = bits[0]
+
+
+@_compiled
+def count_pairs(tile_QG, query, gallery, sequence, label, cosine, weight, counts_2B):
+    """Adds a tile's pairs to counts by distance: of two labels in row 0, of one in row 1; distances are 0 to 2."""
+    bins = counts_2B.shape[1]
+    for q in range(tile_QG.shape[0]):
+        item, own, named = query[q], sequence[query[q]], label[query[q]]
+        for g in range(tile_QG.shape[1]):
+            other = gallery[g]
+            if other != item and (own < 0 or sequence[other] != own):
+                score = tile_QG[q, g]
+                apart = 1 - score if cosine else np.sqrt(max(-2 * score, np.float32(0)))
+                place = min(max(int(apart * (bins // 2)), 0), bins - 1)
+                counts_2B[1 if label[other] == named else 0, place] += weight

@@ -30,6 +30,7 @@ HEAP_BYTES = 256 * 2**20  # of the candidates of all queries that are searched f
 KEPT_BYTES = 512 * 2**20  # of blocks made ready for products
 
 Progress = Callable[[int, int], None]
+Side = Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,28 +147,50 @@ def search_parts(
     relevant, queries = count_relevant(items), items.queries
     wanted = min(n, len(items.gallery))
     kept = min(wanted + SPARE + wanted // 8, len(items.gallery) + 1)
-    part = max(BLOCK, HEAP_BYTES // (kept * 8) // BLOCK * BLOCK)
+    part = HEAP_BYTES // (kept * 8)
+    part = part // BLOCK * BLOCK or max(part, min(BLOCK, 256))
     both = len(queries) <= part and np.array_equal(queries, items.gallery)
-    total = sum(_n_tiles(len(queries[start : start + part]), items, both) for start in range(0, len(queries), part))
-    done = 0
-    for start in range(0, len(queries), part):
-        query = queries[start : start + part]
-        found = _Search(vectors, items, query, both, jobs or cpu_count())
-        nearest, distances = found.run(wanted, kept, partial(_count, progress, done, total))
-        done += found.tiles
+    jobs = jobs or cpu_count()
+    _, answering = both_sides(vectors, items, jobs)
+    starts = range(0, len(queries), part)
+    searches = [_Search(vectors, items, queries[start : start + part], answering, both, jobs) for start in starts]
+    total, done = sum(len(each.tiles) for each in searches), 0
+    for start, each in zip(starts, searches, strict=True):
+        nearest, distances = each.run(wanted, kept, partial(_count, progress, done, total))
+        done += len(each.tiles)
         if n > wanted:
             nearest = np.pad(nearest, ((0, 0), (0, n - wanted)), constant_values=NOBODY)
             distances = np.pad(distances, ((0, 0), (0, n - wanted)), constant_values=np.inf)
-        yield Ranking(query, nearest, distances, relevant[start : start + part])
+        yield Ranking(each.query, nearest, distances, relevant[start : start + part])
 
 
 def _count(progress: Progress, before: int, total: int, done: int) -> None:
     progress(before + done, total)
 
 
-def _n_tiles(queries: int, items: Items, both: bool) -> int:
-    rows, columns = -(-queries // BLOCK), -(-len(items.gallery) // BLOCK)
-    return rows * (rows + 1) // 2 if both else rows * columns
+def tiles_of(queries: int, gallery: int, both: bool) -> list[tuple[int, int]]:
+    """Which blocks of queries meet which of the gallery; where both are the same, each two blocks meet once."""
+    rows, columns = (range(-(-n // BLOCK)) for n in (queries, gallery))
+    return [(i, j) for i in rows for j in columns if j >= i or not both]
+
+
+def blocks(vectors: Vectors, rows: Int64[np.ndarray, " n"], *, asking: bool, keep: int) -> Side:
+    """The blocks of one side of the products, by number; the last `keep` are kept."""
+
+    @lru_cache(keep)
+    def block(b: int) -> np.ndarray:
+        return vectors.side(rows[b * BLOCK : (b + 1) * BLOCK], asking=asking)
+
+    return block
+
+
+def both_sides(vectors: Vectors, items: Items, jobs: int) -> tuple[Side, Side]:
+    """The blocks of queries, and those of the gallery, which are kept while there is room."""
+    room = KEPT_BYTES // (BLOCK * 4 * (vectors.x.shape[1] + 2))
+    return (
+        blocks(vectors, items.queries, asking=True, keep=2 * jobs),
+        blocks(vectors, items.gallery, asking=False, keep=max(2 * jobs, room)),
+    )
 
 
 class _Search:
@@ -176,15 +199,13 @@ class _Search:
     both  whether the queries are the gallery: then each tile off the diagonal serves both of its sides
     """
 
-    def __init__(self, vectors: Vectors, items: Items, query: np.ndarray, both: bool, jobs: int) -> None:
+    def __init__(
+        self, vectors: Vectors, items: Items, query: np.ndarray, answering: Side, both: bool, jobs: int
+    ) -> None:
         self.vectors, self.query, self.gallery, self.both, self.jobs = vectors, query, items.gallery, both, jobs
         self.sequence = np.full(len(items), -1, np.int64) if items.sequence is None else items.sequence
-        self.tiles = _n_tiles(len(query), items, both)
-        block_bytes = BLOCK * 4 * (vectors.x.shape[1] + 2)
-        self.asking = lru_cache(2 * jobs)(lambda b: vectors.side(self.block(self.query, b), asking=True))
-        self.answering = lru_cache(max(2 * jobs, KEPT_BYTES // block_bytes))(
-            lambda b: vectors.side(self.block(self.gallery, b), asking=False)
-        )
+        self.tiles = tiles_of(len(query), len(items.gallery), both)
+        self.asking, self.answering = blocks(vectors, query, asking=True, keep=2 * jobs), answering
 
     def block(self, rows: np.ndarray, b: int) -> np.ndarray:
         return rows[b * BLOCK : (b + 1) * BLOCK]
@@ -193,8 +214,7 @@ class _Search:
         """(q, n) rows and distances."""
         score = np.full((len(self.query), kept), -np.inf, np.float32)
         row = np.full((len(self.query), kept), NOBODY, np.int32)
-        rows, columns = (range(-(-len(side) // BLOCK)) for side in (self.query, self.gallery))
-        tiles = [(i, j) for i in rows for j in columns if j >= i or not self.both]
+        rows = range(-(-len(self.query) // BLOCK))
         locks = [Lock() for _ in rows]
 
         def scan(tile: tuple[int, int]) -> None:
@@ -222,7 +242,7 @@ class _Search:
         with ExitStack() as stack:
             stack.enter_context(threadpool_limits(1, "blas"))
             pool = stack.enter_context(ThreadPoolExecutor(self.jobs))
-            for done, _ in enumerate(pool.map(scan, tiles), 1):
+            for done, _ in enumerate(pool.map(scan, self.tiles), 1):
                 progress(done)
             list(pool.map(finish, rows))
             unsure = np.flatnonzero(floor > -np.inf)
