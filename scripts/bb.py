@@ -1043,7 +1043,7 @@ def probe_rerank_verb(
     from contextlib import ExitStack, closing
     from dataclasses import asdict
 
-    from probe.retrieval.items import read_items
+    from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger
     from probe.retrieval.pairwise import Distance
     from store import UsageError
@@ -1061,9 +1061,9 @@ def probe_rerank_verb(
     from probe.heads.reranking import loaded, rerank, training
 
     table = read_items(labels)
-    warn(*(f"note: {note}" for note in table.warnings()))
     train = None if load else training(table, learn_on)
-    test = table if load and test_on is None else table.split(test_on or "test")
+    test, _, warnings = assign(table, split=test_on or ("all" if load else "test"))
+    warn(*(f"note: {said}" for said in warnings))
     every = sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})
     opened = open_store(store, cache_size=cache_size)
     name, _ = collection_of(opened, data, every, ctx.obj)
@@ -1524,82 +1524,83 @@ def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict
 @report_app.command("retrieval")
 def report_retrieval_verb(
     ctx: typer.Context,
-    labels: Annotated[Path, typer.Option("--labels", help="The labelled table: image_id, label, …")],
+    labels: Annotated[Path, typer.Option("--labels", help="The labelled table that `bb probe retrieval` was given.")],
     html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
     log: Annotated[
         list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR, for the figures too.")
     ] = None,
-    metric: Annotated[str, typer.Option("--metric", help="What the worst queries are chosen by.")] = "map@10",
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="What the worst queries are chosen by; the runs' main one if not said."),
+    ] = None,
     queries: Annotated[int, typer.Option("--queries", min=1, help="How many of the worst are shown.")] = 20,
     top: Annotated[int, typer.Option("--top", min=1, help="How many images are shown of what each got.")] = 10,
-    split: Annotated[str | None, typer.Option("--split", help="Only this split of the labels.")] = None,
-    distance: Annotated[str, typer.Option("--distance", help="cosine or euclidean.")] = "cosine",
-    convention: Annotated[str, typer.Option("--convention", help="Of the metrics: standard or oml.")] = "standard",
     ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="The collection: NAME or NAME=DIR for thumbnails.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="NAME=DIR, where the images are, for thumbnails.")] = None,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the queries that retrieval does worst on, with what they got."""
+    """Show the queries that retrieval did worst on, with what they got."""
     from contextlib import ExitStack, closing
 
-    from probe.retrieval.items import read_items
+    from extract.name import shared_name
+    from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger
     from probe.retrieval.page import page
-    from probe.retrieval.report import image_ids, log_sheet, sheet
+    from probe.retrieval.report import image_ids, log_sheet, newest, roles, sheets
+    from store import BBError
 
-    check_named(distance, convention)
     if html:
         check_files({"--html": html})
-    items = read_items(labels)
-    items = items.split(split) if split else items
+    table = read_items(labels)
+    backbones = {shared_name(name) for name in parse_names(ckpt)}
     opened = open_store(store, cache_size=cache_size)
-    name, root = collection_of(opened, data, items.image_ids.tolist(), ctx.obj)
-    collection, spaces = retrieval_spaces(opened, name, items.image_ids.tolist(), ckpt, space)
+    runs = opened.runs(on_damage=lambda error: warn(f"note: left out: {error}"))
+    wanted = [run for run in runs if not backbones or backbones & set(run.record["backbones"])]
+    chosen, notes = newest(wanted, labels.stem)
+    warn(*_withdrawn_notes(opened, chosen), *(f"note: {note}" for note in notes))
+    if not chosen:
+        raise BBError(
+            f"{store} has no runs of retrieval on {labels.stem}{' by these backbones' if backbones else ''}: "
+            f"bb probe retrieval --labels {shlex.quote(str(labels))} --store {shlex.quote(store)}"
+        )
+    items, _, _ = assign(table, **roles(chosen[0]))
     with ExitStack() as stack:
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
-        sheets = [
-            sheet(
-                backbone, each.key, items,
-                opened.read(each, collection, items.image_ids.tolist()),
-                distance=distance, convention=convention, metric=metric,
-                queries=queries, top=top,
-            )
-            for backbone, each in space_names(opened, spaces).items()
-        ]  # fmt: skip
-        shown = set().union(*map(image_ids, sheets))
+        made = list(sheets(chosen, items, metric=metric, queries=queries, top=top))
         thumbnails: dict[str, bytes] = {}
         if html or loggers:
+            record = chosen[0].record
+            name = str(record["collection_name"])
+            root = parse_data([data] if data else None, ctx.obj).get(name)
             if root is None:
-                warn("note: no images are at hand, so they are only named: --data NAME=DIR shows them")
+                warn(f"note: no images are at hand, so they are only named: --data {name}=DIR shows them")
             elif importlib.util.find_spec("PIL") is None:
                 warn("note: without Pillow images are only named: pip install 'backbone-bench[extract]' shows them")
             else:
-                thumbnails = thumbnails_of(opened, f"{name}@{collection.digest}", root, shown)
+                shown = set().union(*map(image_ids, made))
+                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown)
         for logger in loggers:
-            logger.log_pipeline_info(
-                {"labels": labels.name, "split": split, "distance": distance, "convention": convention,
-                 "metric": metric, "collection": collection.digest, "spaces": [each.key for each in spaces]}
-            )  # fmt: skip
-            for place, each in enumerate(sheets):
+            logger.log_pipeline_info({"labels": labels.name, "runs": [run.run_id for run in chosen]})
+            for place, each in enumerate(made):
                 log_sheet(logger, each, place, thumbnails)
     if html:
-        write_file(html, page(sheets, labels.stem, thumbnails).encode())
+        write_file(html, page(made, labels.stem, thumbnails).encode())
     if json_:
-        show_json([each.record() for each in sheets])
-        return
-    if html or log:
-        return
-    metrics = list(sheets[0].scores)
-    show_table(
-        ["backbone", "space", *metrics],
-        [
-            [each.name, each.space[:12], *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values())]
-            for each in sheets
-        ],
-    )
+        show_json([each.record() for each in made])
+    elif not html and not log:
+        show_table(
+            ["backbone", "space", *made[0].scores],
+            [
+                [
+                    each.name,
+                    each.space[:12],
+                    *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values()),
+                ]
+                for each in made
+            ],
+        )
 
 
 def check_named(distance: str, convention: str) -> None:

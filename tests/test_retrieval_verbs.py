@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from io import BytesIO
 
 import bb
@@ -10,6 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from probe.retrieval.evaluate import Retrieval
+from probe.retrieval.items import assign, read_items
+from probe.retrieval.run import execute, prepare
 from store import Collection, Store
 from store.collection import Entry
 from tests.test_loggers import read_events
@@ -62,6 +66,10 @@ def place(tmp_path_factory):
             "split": ["train" if code < LABELS // 2 else "test" for code in codes],
         }
     ).write_csv(folder / "labels.csv")
+    items, roles, _ = assign(read_items(folder / "labels.csv"), split="all")
+    for where in spaces().values():
+        how = Retrieval(pairs=False)
+        execute(prepare(store, where, collection, items, tasks="labels", how=how, roles=roles), jobs=1)
     return folder
 
 
@@ -85,6 +93,7 @@ def call(place, monkeypatch, capsys):
 
 RERANK = ("probe", "rerank", "--labels", "labels.csv")
 REPORT = ("report", "retrieval", "--labels", "labels.csv")
+PROBE = ("probe", "retrieval", "--no-pairs", "--split", "all")
 GOOD = ("--ckpt", "timm:good/untrained")
 
 
@@ -151,20 +160,18 @@ def test_figures_go_to_the_loggers(call, tmp_path):
     title = "worst queries of timm:good/untrained"
     assert sorted(logged.figures) == [(title, 0), (title, 1)]
     assert all(data.startswith(b"\x89PNG") for data in logged.figures.values())
-    assert logged.config["metric"] == "map@10" and logged.scalars["timm:good/untrained/map@10"][0][0] == 0
+    assert len(logged.config["runs"]) == 1 and logged.scalars["timm:good/untrained/map@10"][0][0] == 0
 
 
 def test_without_images_they_are_named(call, tmp_path):
     status, _, err = call(*REPORT, *GOOD, "--html", tmp_path / "r.html")
     assert status == 0
-    assert "note: no images are at hand, so they are only named: --data NAME=DIR shows them\n" in err
+    assert "note: no images are at hand, so they are only named: --data pics=DIR shows them\n" in err
     text = (tmp_path / "r.html").read_text()
     assert "<img" not in text and NAMES[0] in text
 
 
 def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path):
-    import shutil
-
     shutil.copytree(place / "images", tmp_path / "images")
     (tmp_path / "images" / NAMES[0]).write_bytes(picture(200))
     status, _, err = call(
@@ -175,9 +182,9 @@ def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path)
 
 
 def test_scores_in_the_terminal_and_as_json(call):
-    status, out, _ = call(*REPORT, "--split", "test")
+    status, out, _ = call(*REPORT)
     assert status == 0 and re.search(r"^timm:good/untrained +[0-9a-f]{12} +0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", out, re.M)
-    (found,) = json.loads(call(*REPORT, *GOOD, "--split", "test", "--json", "--queries", 2)[1])
+    (found,) = json.loads(call(*REPORT, *GOOD, "--metric", "map@10", "--json", "--queries", 2)[1])
     assert len(found["answers"]) == 2 and found["categories"].keys() == {"calf", "cow"}
     low, mean, high = (found["scores"]["map@10"][name] for name in ("low", "mean", "high"))
     assert low <= mean <= high
@@ -189,8 +196,7 @@ def test_scores_in_the_terminal_and_as_json(call):
     ("words", "status", "said"),
     [
         ((*RERANK, "--distance", "taxi"), 2, "bb: --distance taxi is unknown: choose cosine or euclidean."),
-        ((*REPORT, "--distance", "taxi"), 2, "bb: --distance taxi is unknown: choose cosine or euclidean."),
-        ((*REPORT, "--convention", "pml"), 2, "bb: --convention pml is unknown: choose standard or oml."),
+        ((*RERANK, "--convention", "pml"), 2, "bb: --convention pml is unknown: choose standard or oml."),
         ((*RERANK, "--save", "a", "--load", "b"), 2,
          "bb: --save writes a model that is learned, and --load takes one: give one of them."),
         ((*RERANK, "--save", "no/such/m"), 2, "bb: --save no/such/m: there is no folder"),
@@ -198,9 +204,11 @@ def test_scores_in_the_terminal_and_as_json(call):
         ((*RERANK, "--learn-on", "val"), 2, "bb: labels.csv has no rows of split 'val'; it has test, train."),
         ((*RERANK, *GOOD, "--load", "labels.csv"), 1, "bb: labels.csv holds no pairwise model ("),
         ((*RERANK, "--log", "clearml:x"), 2, "bb: 'clearml:x' names no logger: choose tensorboard:DIR, mlflow:DIR, w"),
-        ((*REPORT, "--metric", "f1"), 2, "bb: there is no metric 'f1' here: choose cmc@1"),
+        ((*REPORT, "--metric", "f1"), 2, "bb: there is no metric 'f1' in these runs: choose cmc@1"),
         ((*REPORT, "--html", "images"), 2, "bb: --html images is a folder: name a file."),
-        ((*REPORT, "--ckpt", "timm:none/untrained"), 2, "bb: features.bb has no features of timm:none/untrained."),
+        ((*REPORT, "--ckpt", "timm:none/untrained"), 1,
+         "bb: features.bb has no runs of retrieval on labels by these backbones: bb probe retrieval --labels l"),
+        ((*RERANK, "--ckpt", "timm:none/untrained"), 2, "bb: features.bb has no features of timm:none/untrained."),
         (("report", "retrieval", "--labels", "no.csv"), 2, "bb: no labels at no.csv: "),
     ],
 )  # fmt: skip
@@ -211,18 +219,41 @@ def test_messages(call, words, status, said):
 
 def test_labels_of_no_collection_or_of_two(call, place, tmp_path):
     (tmp_path / "l.csv").write_text("image_id,label\nz.png,a\n")
-    assert call("report", "retrieval", "--labels", tmp_path / "l.csv")[2] == (
-        "bb: none of features.bb's collections holds all 1 images of the labels: "
-        "name the collection with --data NAME.\n"
+    assert call("probe", "rerank", "--load", "m", "--labels", tmp_path / "l.csv")[2].splitlines()[-1] == (
+        "bb: none of features.bb's collections holds all 1 images of the labels: name the collection with --data NAME."
     )
-    import shutil
-
     shutil.copytree(place / "features.bb", tmp_path / "two.bb")
     shutil.copytree(tmp_path / "two.bb/collections/pics", tmp_path / "two.bb/collections/other")
-    assert (
-        "bb: other and pics hold all 96 images of the labels: name the collection with --data NAME.\n"
-        in call(*REPORT, "--store", tmp_path / "two.bb")[2]
-    )
+    said = "bb: other and pics hold all 96 images of the labels: name the collection with --data NAME.\n"
+    assert said in call(*RERANK, "--store", tmp_path / "two.bb")[2]
+
+
+def test_labels_that_are_others_by_now(call, place, tmp_path):
+    table = pl.read_csv(place / "labels.csv")
+    changed = {
+        "label": table.with_columns(label=pl.lit("whale")),
+        "fewer": table.head(90),
+        "more": table.vstack(table.tail(1).with_columns(image_id=pl.lit("z.png"))),
+    }
+    for name, each in changed.items():
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "labels.csv"
+        each.write_csv(file)
+        status, out, err = call("report", "retrieval", "--labels", file)
+        assert (status, out) == (1, "")
+        assert re.search(
+            rf"^bb: run [0-9a-f]{{12}} was made on other labels than {file} has now: bb probe ret", err, re.M
+        )
+
+
+def test_only_runs_that_can_be_compared_are_told_of_together(call, place, tmp_path):
+    shutil.copytree(place / "features.bb", tmp_path / "more.bb")
+    where = ("--labels", "labels.csv", "--store", tmp_path / "more.bb")
+    assert call(*PROBE, *GOOD, *where, "--convention", "oml")[0] == 0
+    status, out, err = call("report", "retrieval", *where, "--json")
+    assert "note: 2 runs of other queries, labels or metrics are left out; the newest are shown\n" in err
+    (found,) = json.loads(out)
+    assert "convention oml" in found["facts"] and status == 0
 
 
 def test_what_is_learned_on_need_neither_ask_nor_answer(call, place, tmp_path):
@@ -235,29 +266,36 @@ def test_what_is_learned_on_need_neither_ask_nor_answer(call, place, tmp_path):
 
 
 def test_a_category_without_a_score(call, place, tmp_path):
-    table = pl.read_csv(place / "labels.csv").with_columns(
-        category=pl.when(pl.col("image_id") == NAMES[0]).then(pl.lit("alone")).otherwise("category"),
-        label=pl.when(pl.col("image_id") == NAMES[0]).then(pl.lit("nobody else")).otherwise("label"),
-    )
-    table.write_csv(tmp_path / "alone.csv")
-    words = ("report", "retrieval", "--labels", tmp_path / "alone.csv", *GOOD)
-    (found,) = json.loads(call(*words, "--json")[1])
-    assert found["categories"]["alone"]["map@10"] is None and found["categories"]["cow"]["map@10"] > 0
-    assert call(*words, "--html", tmp_path / "r.html")[0] == 0
+    shutil.copytree(place / "features.bb", tmp_path / "alone.bb")
+    first = pl.col("image_id") == NAMES[0]
+    pl.read_csv(place / "labels.csv").with_columns(
+        category=pl.when(first).then(pl.lit("alone")).otherwise("category"),
+        label=pl.when(first).then(pl.lit("nobody else")).otherwise("label"),
+    ).write_csv(tmp_path / "alone.csv")
+    where = ("--labels", tmp_path / "alone.csv", "--store", tmp_path / "alone.bb", *GOOD)
+    assert call(*PROBE, *where)[0] == 0
+    (found,) = json.loads(call("report", "retrieval", *where, "--json")[1])
+    assert NAMES[0] not in [answer["image_id"] for answer in found["answers"]]
+    assert found["categories"].get("alone", {"map@10": None})["map@10"] is None
+    assert found["categories"]["cow"]["map@10"] > 0
+    assert call("report", "retrieval", *where, "--html", tmp_path / "r.html")[0] == 0
 
 
 def test_two_spaces_of_one_backbone_are_told_apart(call, place, tmp_path):
-    import shutil
-
     shutil.copytree(place / "features.bb", tmp_path / "twins.bb")
     store = Store.open(tmp_path / "twins.bb")
     where = space(weights="f" * 64, output={"kind": "img", "pooling": "cls", "dim": DIM})
     features, _ = clouds(LABELS, EACH, nuisance=1.0)
     collection = store.collection("pics", NAMES)
     fill(store, where, collection, features.astype(np.float16), {"backbone": "timm:good/untrained"})
-    keys = [where.key, spaces()["good"].key]
-    words = [*REPORT, "--store", tmp_path / "twins.bb", "--json", *(word for key in keys for word in ("--space", key))]
-    assert [each["name"] for each in json.loads(call(*words)[1])] == [f"timm:good/untrained {key[:12]}" for key in keys]
+    twins = ("--labels", "labels.csv", "--store", tmp_path / "twins.bb")
+    assert call(*PROBE, *twins, "--space", where.key)[0] == 0
+    found = json.loads(call("report", "retrieval", *twins, "--json", *GOOD)[1])
+    assert len(found) == 2 and len({each["name"] for each in found}) == 2
+    assert all(re.fullmatch("timm:good/untrained [0-9a-f]{12}", each["name"]) for each in found)
+    keys = [word for key in (where.key, spaces()["good"].key) for word in ("--space", key)]
+    told = json.loads(call("probe", "rerank", *twins, *keys, "--json")[1])
+    assert [each["backbone"] for each in told] == [f"timm:good/untrained {key[:12]}" for key in keys[1::2]]
 
 
 def test_without_torch(call, monkeypatch):

@@ -10,13 +10,30 @@ from jaxtyping import Float
 from probe.heads.pairs import Learned
 from probe.heads.pairwise import LearnedDistance, encode, load
 from probe.retrieval.items import Items
-from probe.retrieval.paired import Change, changes
+from probe.retrieval.metrics import PER_R, per_query
+from probe.retrieval.paired import Change, Scores, changes
 from probe.retrieval.pairwise import Distance
-from probe.retrieval.ranking import Ranking
-from probe.retrieval.report import depth, scores_of
+from probe.retrieval.ranking import Ranking, hits
 from probe.retrieval.rerank import Rerank
 from probe.retrieval.search import search
 from store.canonical import sha256_hex
+
+DEEPEST = 1000  # items of a query that are looked at; with more relevant ones, PER_R's metrics are left out
+SHOWN = ("cmc@1", "cmc@5", "precision@5", "map@10", *PER_R)
+
+
+def depth(items: Items, least: int) -> int:
+    """How many of the nearest images metrics are to see: as many as are relevant to any query, where that can be."""
+    most = int(np.bincount(items.label_codes[items.gallery]).max())
+    return max(least, 10, min(most, DEEPEST))
+
+
+def scores_of(items: Items, ranking: Ranking, convention: str) -> Scores:
+    """The metrics that are shown, of every query."""
+    found = per_query(hits(items, ranking), ranking.relevant, convention=convention, retrieved=ranking.retrieved)
+    if ranking.relevant.max(initial=0) > ranking.nearest.shape[1]:
+        found = {name: values for name, values in found.items() if name not in PER_R}
+    return {name: found[name] for name in SHOWN if name in found}
 
 
 @dataclass(frozen=True, eq=False)
