@@ -111,7 +111,9 @@ def _ndcg(a: Answers, k: int) -> np.ndarray:
     top = a.hits[:, :k]
     discount = 1 / np.log2(np.arange(2, k + 2))
     best = np.concatenate([[0], np.cumsum(discount)])[np.minimum(a.relevant, k)]
-    return _divide(top @ discount[: top.shape[1]], best)
+    gain = np.zeros((len(top), top.shape[1] + 1))
+    np.cumsum(top * discount[: top.shape[1]], axis=1, out=gain[:, 1:])  # added in order: a product's last bits vary
+    return _divide(gain[:, -1], best)
 
 
 AT_K: dict[str, Callable[[Answers, int], np.ndarray]] = {
