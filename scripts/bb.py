@@ -1035,6 +1035,10 @@ def probe_rerank_verb(
     space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="The collection: NAME, or NAME@DIGEST.")] = None,
     log: Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
@@ -1042,6 +1046,7 @@ def probe_rerank_verb(
     """Learn to put the nearest images into a better order, and say what that changes."""
     from contextlib import ExitStack, closing
     from dataclasses import asdict
+    from functools import partial
 
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger
@@ -1058,26 +1063,33 @@ def probe_rerank_verb(
         raise UsageError("bb probe rerank needs torch: pip install 'backbone-bench[heads]'")
     from probe.heads.pairs import learn
     from probe.heads.pairwise import save as save_model
-    from probe.heads.reranking import loaded, rerank, training
+    from probe.heads.reranking import compared, digest, loaded, steps, training
+    from probe.retrieval.evaluate import Retrieval
+    from probe.retrieval.run import prepare
 
     table = read_items(labels)
     train = None if load else training(table, learn_on)
-    test, _, warnings = assign(table, split=test_on or ("all" if load else "test"))
+    test, roles, warnings = assign(table, split=test_on or ("all" if load else "test"))
     warn(*(f"note: {said}" for said in warnings))
     every = sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})
-    opened = open_store(store, cache_size=cache_size)
+    opened, _ = _open_to_probe(store, runs_to, cache_size)
     name, _ = collection_of(opened, data, every, ctx.obj)
     collection, spaces = retrieval_spaces(opened, name, every, ckpt, space)
     if (save or load) and len(spaces) > 1:
         listed = "\n".join(f"  --space {short(s.key)}  {', '.join(opened.backbones(s))}" for s in spaces)
         raise UsageError(f"a file holds the model of one feature space, and {len(spaces)} are there; choose:\n{listed}")
-    trivial, told = Distance(distance), []  # type: ignore[arg-type]  # checked above
+    how = Retrieval(distance=distance, convention=convention, pairs=False)
+    trivial = Distance(distance)  # type: ignore[arg-type]  # checked above
+    told: list[dict[str, Any]] = []
     with ExitStack() as stack:
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
         for step, (backbone, each) in enumerate(space_names(opened, spaces).items()):
-            features = opened.read(each, collection, test.image_ids.tolist())
+            make = partial(
+                prepare, opened, each, collection, test, tasks=labels.stem, how=how, roles=roles, warnings=warnings
+            )
+            before = make()
             if train is None:
-                found = loaded(load or Path(), features.shape[1])
+                found = loaded(load or Path(), before.features.shape[1])
             else:
                 examples = opened.read(each, collection, train.image_ids.tolist())
                 with Meter(f"{backbone}: learning from {len(train)} images", 1, "steps") as meter:
@@ -1085,13 +1097,19 @@ def probe_rerank_verb(
                         examples, train.label_codes, train.sequence,
                         trivial=trivial, top_n=top_n, seed=seed, progress=meter,
                     )  # fmt: skip
-            result = rerank(found, test, features, trivial=trivial, top_n=top_n, convention=convention)
-            told.append((backbone, each.key, result))
+            after = make(steps=steps(found, before, top_n))
+            (one, _), (other, _) = retrieve_all([before, after], jobs=None, force=force)
+            result = compared(one, other)
+            told.append(
+                {"backbone": backbone, "space": each.key, "model": digest(found), "chosen": found.chosen,
+                 "top_n": top_n, "held_out": found.scores, "runs": {"before": one.run_id, "after": other.run_id},
+                 "changes": {metric: asdict(change) for metric, change in result.items()}}
+            )  # fmt: skip
             if save:
-                save_model(result.model, save)
-                warn(f"wrote {save}: {result.chosen}, {short(result.digest)}")
+                save_model(found.model, save)
+                warn(f"wrote {save}: {found.chosen}, {short(digest(found))}")
             for logger in loggers:
-                for metric, change in result.changes.items():
+                for metric, change in result.items():
                     logger.log_scalars(
                         {
                             f"{backbone}/before/{metric}": change.before.mean,
@@ -1101,35 +1119,23 @@ def probe_rerank_verb(
                     )
         for logger in loggers:
             logger.log_pipeline_info(
-                {
-                    "labels": labels.name,
-                    "learn_on": None if load else learn_on,
-                    "test_on": test_on,
-                    "top_n": top_n,
-                    "distance": distance,
-                    "convention": convention,
-                    "seed": seed,
-                    "models": {key: result.digest for _, key, result in told},
-                }
-            )
+                {"labels": labels.name, "learn_on": None if load else learn_on, "top_n": top_n, "seed": seed,
+                 "how": how.parameters(), "roles": roles, "runs": {line["space"]: line["runs"] for line in told},
+                 "models": {line["space"]: line["model"] for line in told}}
+            )  # fmt: skip
     if json_:
-        show_json(
-            [
-                {"backbone": backbone, "space": key, "model": result.digest, "chosen": result.chosen, "top_n": top_n,
-                 "held_out": result.held_out, "changes": {m: asdict(c) for m, c in result.changes.items()}}
-                for backbone, key, result in told
-            ]
-        )  # fmt: skip
+        show_json(told)
         return
-    for backbone, key, result in told:
-        some = next(iter(result.changes.values()))
-        say(f"{backbone}, space {short(key)}: {result.chosen}; the nearest {top_n} of {some.queries} queries")
+    for line in told:
+        some = line["changes"].values()
+        n = max(change["queries"] for change in some)
+        say(f"{line['backbone']}, space {short(line['space'])}: {line['chosen']}; the nearest {top_n} of {n} queries")
         show_table(
             ["metric", "before", "after", "difference", "p"],
             [
-                [metric, f"{c.before.mean:.4f}", f"{c.after.mean:.4f}",
-                 f"{c.difference.mean:+.4f} [{c.difference.low:+.4f}, {c.difference.high:+.4f}]", f"{c.p:.4f}"]
-                for metric, c in result.changes.items()
+                [metric, f"{c['before']['mean']:.4f}", f"{c['after']['mean']:.4f}",
+                 "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**c["difference"]), f"{c['p']:.4f}"]
+                for metric, c in line["changes"].items()
             ],
         )  # fmt: skip
 

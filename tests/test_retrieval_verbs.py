@@ -43,7 +43,7 @@ def spaces():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def made(tmp_path_factory):
     """A folder with a store of two backbones, the images, and their labels: half to learn on, half to test on."""
     folder = tmp_path_factory.mktemp("retrieval")
     (folder / "images").mkdir()
@@ -71,6 +71,12 @@ def place(tmp_path_factory):
         how = Retrieval(pairs=False)
         execute(prepare(store, where, collection, items, tasks="labels", how=how, roles=roles), jobs=1)
     return folder
+
+
+@pytest.fixture
+def place(made, tmp_path_factory):
+    """A copy of one's own, for runs are written into it."""
+    return shutil.copytree(made, tmp_path_factory.mktemp("own") / "place")
 
 
 @pytest.fixture
@@ -108,12 +114,30 @@ def test_before_and_after_with_a_paired_test(call, tmp_path):
     assert change["after"]["mean"] > change["before"]["mean"] + 0.1 and change["p"] < 0.01
     assert change["difference"]["mean"] == pytest.approx(change["after"]["mean"] - change["before"]["mean"])
     assert change["difference"]["low"] > 0 and good["chosen"] in good["held_out"]
+    assert good["runs"]["before"] != good["runs"]["after"]
     logged = read_events(tmp_path / "tb")
     names = [f"timm:good/untrained/{when}/map@10" for when in ("before", "after")]
     assert [logged.scalars[name][0][1] for name in names] == pytest.approx(
         [change[when]["mean"] for when in ("before", "after")]
     )
     assert logged.config["models"][good["space"]] == good["model"]
+
+
+def test_both_are_runs_like_any_other(call, place):
+    (told,) = json.loads(call(*RERANK, *GOOD, "--json")[1])
+    runs = {run.run_id: run for run in Store.open(place / "features.bb").runs()}
+    before, after = (runs[told["runs"][when]] for when in ("before", "after"))
+    assert before.record["parameters"]["rerankers"] == []
+    assert after.record["parameters"]["rerankers"] == [{"step": "rerank", "model": told["model"], "top_n": 100}]
+    assert before.record["test_set"] == after.record["test_set"]
+    for when, run in (("before", before), ("after", after)):
+        assert told["changes"]["map@10"][when]["mean"] == pytest.approx(run.record["scores"]["overall"]["map@10"])
+    plain = json.loads(call("probe", "retrieval", "--no-pairs", "--labels", "labels.csv", *GOOD, "--json")[1])
+    assert plain[0]["run_id"] == before.run_id and not plain[0]["fresh"]
+    shown = json.loads(call(*REPORT, *GOOD, "--json", "--metric", "map@10")[1])
+    assert [each["name"] for each in shown] == ["timm:good/untrained re-ranked", "timm:good/untrained"]
+    assert shown[0]["scores"]["map@10"]["mean"] == pytest.approx(told["changes"]["map@10"]["after"]["mean"])
+    assert call("store", "verify")[0] == 0
 
 
 def test_the_same_in_words(call):
@@ -262,7 +286,8 @@ def test_what_is_learned_on_need_neither_ask_nor_answer(call, place, tmp_path):
     )
     table.write_csv(tmp_path / "roles.csv")
     words = ("probe", "rerank", "--labels", tmp_path / "roles.csv", *GOOD, "--json")
-    assert json.loads(call(*words)[1]) == json.loads(call(*RERANK, *GOOD, "--json")[1])
+    (one,), (other,) = (json.loads(call(*each)[1]) for each in (words, (*RERANK, *GOOD, "--json")))
+    assert (one["model"], one["changes"]) == (other["model"], other["changes"])
 
 
 def test_a_category_without_a_score(call, place, tmp_path):

@@ -1,58 +1,23 @@
 """`bb probe rerank`: a pairwise model learned on one split, and what it changes on another."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from jaxtyping import Float
 
 from probe.heads.pairs import Learned
-from probe.heads.pairwise import LearnedDistance, encode, load
+from probe.heads.pairwise import encode, load
 from probe.retrieval.items import Items
-from probe.retrieval.metrics import PER_R, per_query
-from probe.retrieval.paired import Change, Scores, changes
+from probe.retrieval.paired import Change, changes_of
 from probe.retrieval.pairwise import Distance
-from probe.retrieval.ranking import Ranking, hits
 from probe.retrieval.rerank import Rerank
-from probe.retrieval.search import search
+from probe.retrieval.run import Prepared
+from probe.table import read_table
 from store.canonical import sha256_hex
+from store.runs import Run
 
-DEEPEST = 1000  # items of a query that are looked at; with more relevant ones, PER_R's metrics are left out
-SHOWN = ("cmc@1", "cmc@5", "precision@5", "map@10", *PER_R)
-
-
-def depth(items: Items, least: int) -> int:
-    """How many of the nearest images metrics are to see: as many as are relevant to any query, where that can be."""
-    most = int(np.bincount(items.label_codes[items.gallery]).max())
-    return max(least, 10, min(most, DEEPEST))
-
-
-def scores_of(items: Items, ranking: Ranking, convention: str) -> Scores:
-    """The metrics that are shown, of every query."""
-    found = per_query(hits(items, ranking), ranking.relevant, convention=convention, retrieved=ranking.retrieved)
-    if ranking.relevant.max(initial=0) > ranking.nearest.shape[1]:
-        found = {name: values for name, values in found.items() if name not in PER_R}
-    return {name: found[name] for name in SHOWN if name in found}
-
-
-@dataclass(frozen=True, eq=False)
-class Reranked:
-    """What came of it.
-
-    digest   SHA-256 of the model's file
-    chosen   which candidate was taken (see `Learned`), or the file that the model was loaded from
-    held_out MAP@R of the candidates on labels held out; empty of a model that was loaded
-    changes  by metric
-    """
-
-    model: LearnedDistance | Distance
-    digest: str
-    chosen: str
-    held_out: dict[str, float]
-    before: Ranking
-    after: Ranking
-    changes: dict[str, Change]
+SHOWN = ("cmc@1", "cmc@5", "precision@5", "map@10", "r_precision", "map@r")
 
 
 def training(table: Items, split: str) -> Items:
@@ -66,19 +31,20 @@ def loaded(file: Path, dim: int) -> Learned:
     return Learned(load(file, dim), {}, file.name)
 
 
-def rerank(
-    found: Learned, items: Items, features: Float[np.ndarray, "n d"], *, trivial: Distance, top_n: int, convention: str
-) -> Reranked:
-    """The nearest `top_n` of each query in the model's order, against the trivial one's.
+def digest(found: Learned) -> str:
+    """SHA-256 of the model's file."""
+    return sha256_hex(encode(found.model))
 
-    Where the model is the trivial one, nothing is put into another order. Errors: BBError where no query has anything
-    relevant.
-    """
-    before = search(features, items, depth(items, top_n), distance=trivial.metric)
-    digest = sha256_hex(encode(found.model))
-    after = before
-    if found.model != trivial:
-        after = Rerank(found.model, features, top_n, digest)(before)
-    ids = items.image_ids[before.query]
-    told = changes(ids, *(scores_of(items, ranking, convention) for ranking in (before, after)))
-    return Reranked(found.model, digest, found.chosen, dict(found.scores), before, after, told)
+
+def steps(found: Learned, before: Prepared, top_n: int) -> tuple[Rerank, ...]:
+    """What re-ranks what is found before; nothing where the model is the distance that it was found by."""
+    if found.model == Distance(before.how.distance):  # type: ignore[arg-type]  # one of the two, or no search would do
+        return ()
+    return (Rerank(found.model, before.features, top_n, digest(found)),)
+
+
+def compared(before: Run, after: Run, metrics: Sequence[str] = SHOWN) -> dict[str, Change]:
+    """What changed from one run to another of the same test set, by metric; those that both have."""
+    table = read_table({"before": [before], "after": [after]})
+    found = changes_of(table.only([metric for metric in metrics if metric in table.tasks]))
+    return {metric: found[metric] for metric in metrics if metric in found}

@@ -76,9 +76,14 @@ def estimates(image_ids: Shaped[np.ndarray, " q"], scores: Scores) -> dict[str, 
 
 def changes(image_ids: Shaped[np.ndarray, " q"], before: Scores, after: Scores) -> dict[str, Change]:
     """Of each metric, each tested by itself."""
-    table = table_of(image_ids, {"before": before, "after": after})
+    found = changes_of(table_of(image_ids, {"before": before, "after": after}))
+    return {metric: found[metric] for metric in before}
+
+
+def changes_of(table: Table) -> dict[str, Change]:
+    """The same of a table of two models, before and after."""
     found = {}
-    for metric in before:
+    for metric in table.tasks:
         part = table.only([metric])
         resampled = resample(part)
         each, pair = resampled.interval(), differences(part, resampled, pairs=[(1, 0)])

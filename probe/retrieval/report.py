@@ -49,8 +49,11 @@ def _of(run: Run, tasks: str) -> bool:
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """What each run is called: its backbone, with the run's ID where that does not tell them apart."""
-    backbones = [", ".join(run.record["backbones"]) for run in runs]
+    """What each run is called: its backbone, re-ranked or not, with the run's ID where that is not enough."""
+    backbones = [
+        ", ".join(run.record["backbones"]) + (" re-ranked" if run.record["parameters"]["rerankers"] else "")
+        for run in runs
+    ]
     return [
         name if name and backbones.count(name) == 1 else f"{name} {short(run.run_id)}".strip()
         for name, run in zip(backbones, runs, strict=True)

@@ -3,15 +3,18 @@
 Each step takes a ranking and returns one, with distances ascending, so several may follow one another.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from probe.retrieval.evaluate import Searched
+from probe.retrieval.items import Items
 from probe.retrieval.pairwise import PairwiseModel, Separable
 from probe.retrieval.ranking import Ranking
+from probe.retrieval.search import Vectors, search_parts
 
 FLOATS = 2**23  # of either side of the pairs that a model is given at once: 32 MB
 
@@ -138,6 +141,24 @@ def _only(ranking: Ranking, keep: Bool[np.ndarray, "q n"]) -> Ranking:
         nearest=np.where(keep, ranking.nearest, -1),
         distance=np.where(keep, ranking.distance, np.float32(np.inf)),
     )
+
+
+def then(searched: Searched | None, items: Items, steps: Sequence[Step], jobs: int | None) -> Searched:
+    """A search (the exact one if None) whose rankings go through steps, deep enough for all of them.
+
+    An AdaptiveThreshold sees the queries of one part of the search at a time.
+    """
+
+    def found(vectors: Vectors, n: int, progress: Callable[[int, int], None]) -> Iterator[Ranking]:
+        deep = max([n, *(step.top_n for step in steps if isinstance(step, Rerank))])
+        parts = (
+            searched(vectors, deep, progress)
+            if searched
+            else search_parts(vectors, items, deep, jobs=jobs, progress=progress)
+        )
+        return (apply(part, steps) for part in parts)
+
+    return found
 
 
 def apply(ranking: Ranking, steps: Iterable[Step]) -> Ranking:
