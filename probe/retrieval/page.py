@@ -16,7 +16,7 @@ LEGEND: dict[Kind, str] = {
     "query": "query",
     "hit": "hit: the same label",
     "miss": "miss: another label",
-    "missed": "missed: the same label, but not among those retrieved",
+    "missed": "missed: the same label, but not among these",
 }
 
 
