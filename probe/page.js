@@ -45,8 +45,8 @@
     for (const part of all("[data-label]")) {
       part.classList.toggle(part instanceof SVGElement ? "dim" : "gone", !keeps(part.dataset.label));
     }
-    const labels = new Set(data.flatMap((board) => board.rows));
-    say(`${[...labels].filter(keeps).length} of ${labels.size} backbones`);
+    const labels = new Set(all("[data-label]").map((part) => part.dataset.label));
+    say(`${[...labels].filter(keeps).length} of ${labels.size} ${filter.dataset.what}`);
   });
 
   // Heat map: the values of another n_train.

@@ -1,25 +1,16 @@
-"""`--html`: boards as one file that works from a disk. No server, no address from elsewhere, no library.
-
-Pictures are drawn and tables are written here, so the page is whole without scripts and in print; page.js sorts,
-filters and chooses. Every string is escaped, and a content security policy names the one style and the one script by
-their hashes: were a string to slip through, it would still not run.
-"""
+"""`--html`: boards as one file that works from a disk. Pictures are drawn and tables are written here."""
 
 import base64
-import hashlib
-import html
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
-from string import Template
 
 from probe import figure
 from probe.board import Board, Cell, Estimate, Row, Task
 from probe.escape import printable
+from probe.frame import frame
+from probe.frame import text as _text
 from probe.sampling import NTrain
 from store.space import short
-from store.versions import installed
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 Thumbnails = Mapping[tuple[str, str], bytes]
@@ -32,34 +23,14 @@ def page(boards: Sequence[Board], thumbnails: Thumbnails | None = None) -> str:
 
     thumbnails  JPEG files by (collection, image ID), as far as they are at hand
     """
-    parts = files("probe")
-    style, script, frame = (
-        parts.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
-    )
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     families = ", ".join(dict.fromkeys(board.tasks for board in boards))
-    return Template(frame).substitute(
-        policy=policy,
-        title=_text(f"Backbones on {families}"),
-        style=style,
+    return frame(
+        f"Backbones on {families}",
         nav="".join(f'<a href="#b{number}">{_text(_name(board))}</a>' for number, board in enumerate(boards)),
         body="\n".join(_board(number, board, thumbnails or {}) for number, board in enumerate(boards)),
-        version=_text(installed("backbone-bench") or ""),
-        data=json.dumps([_data(board) for board in boards], ensure_ascii=True, allow_nan=False).replace("<", "\\u003c"),
-        script=script,
+        filtered="backbones",
+        data=[_data(board) for board in boards],
     )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _text(text: object) -> str:
-    """As text in HTML, or in a quoted attribute."""
-    return html.escape(printable(text))
 
 
 def _name(board: Board) -> str:

@@ -157,7 +157,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
             "seconds": round(seconds, 3),
             "commit": commit(),
             "versions": versions(VERSIONS),
-            "extraction": _extraction(inputs),
+            "extraction": extraction(inputs.store, inputs.space),
         },
     }
     return inputs.store.put_run(record, predictions, train)
@@ -230,10 +230,10 @@ def _seed(spec: Spec) -> int | None:
     return None if spec.n_train == "all" else spec.seed
 
 
-def _extraction(inputs: Inputs) -> list[dict[str, Any]]:
+def extraction(store: Store, space: FeatureSpace) -> list[dict[str, Any]]:
     """Library versions and devices of the segments, each distinct set once."""
     distinct: list[dict[str, Any]] = []
-    origins = [origin for segment in inputs.store.readable(inputs.space) for origin in segment.origins]
+    origins = [origin for segment in store.readable(space) for origin in segment.origins]
     for origin in origins:
         facts = {key: value for key, value in sorted(origin.items()) if key != "made"}
         if facts not in distinct:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from extract.sample import Images
     from probe.board import Board
     from probe.newt import Labels as ProbeLabels
+    from probe.retrieval.run import Prepared
     from probe.run import Inputs, Spec
-    from store import FeatureSpace, Store
+    from store import Collection, FeatureSpace, Store
     from store.paths import Part
     from store.plan import Plan
     from store.runs import Run
@@ -221,10 +222,22 @@ def _root(
     settings = Settings.load()
     ctx.obj = settings
     options = settings.options
+    retrieval = {k: v for k, v in options.items() if k in ("store", "cache_size", "jobs")}
     ctx.default_map = {
         **{verb: options for verb in ("extract", "doctor")},
-        "report": {"newt": {k: v for k, v in options.items() if k in ("store", "cache_size")}, "diff": options},
-        **{"probe": {"newt": options}, "data": {"list": options}},
+        "report": {
+            **{
+                verb: {k: v for k, v in options.items() if k in ("store", "cache_size")}
+                for verb in ("newt", "retrieval")
+            },
+            "diff": options,
+        },
+        "probe": {
+            "newt": options,
+            "retrieval": retrieval,
+            "rerank": {k: v for k, v in retrieval.items() if k != "jobs"},
+        },
+        "data": {"list": options},
         "store": {
             **{
                 verb: options
@@ -862,6 +875,271 @@ def probe_newt_verb(
         say(f"  bb report newt --store {shlex.quote(opened.name)}")
 
 
+@probe_app.command("retrieval")
+def probe_retrieval_verb(
+    ctx: typer.Context,
+    labels: Annotated[
+        Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
+    ],
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Rows to take: train, val, test or all; test, where there are such, if not said.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The split that answers; else the rows answer each other.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validation: no row answers another of its fold.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Deals the folds.")] = 0,
+    distance: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    convention: Annotated[str, typer.Option(help="standard, or oml: as Open Metric Learning counts.")] = "standard",
+    k: Annotated[str, typer.Option("--k", help="Cut-offs of CMC@k, precision@k, …, with commas.")] = "1,5,10",
+    knn: Annotated[str, typer.Option("--knn", help="Neighbours that vote on a label, with commas.")] = "1,5,20",
+    pairs: Annotated[bool, typer.Option(help="Count all pairs, for AUROC and FNMR@FMR.")] = True,
+    fmr: Annotated[str, typer.Option("--fmr", help="False match rates of FNMR@FMR.")] = "0.1,0.01,0.001",
+    index: Annotated[
+        str, typer.Option(help="exact, or faiss: faster on large galleries, and says its recall.")
+    ] = "exact",
+    jobs: Annotated[
+        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Threads; all cores if it is not said.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score stored features on finding images of the same label: re-identification, retrieval."""
+    from extract.name import shared_name
+    from probe.retrieval.approximate import parse_index
+    from probe.retrieval.evaluate import Retrieval
+    from probe.retrieval.items import assign, read_items
+    from probe.retrieval.run import prepare
+    from probe.spaces import choose_spaces
+    from store.collection import only_collection
+
+    how = Retrieval(
+        distance=distance, convention=convention, ks=numbers("--k", k, int), knn=numbers("--knn", knn, int),
+        pairs=pairs, fmrs=numbers("--fmr", fmr, float),
+    )  # fmt: skip
+    faiss = parse_index(index)
+    items, roles, warnings = assign(read_items(labels), split=split, against=against, folds=folds, seed=seed)
+    backbones = [shared_name(name) for name in parse_names(ckpt)]
+    opened, _ = _open_to_probe(store, runs_to, cache_size)
+    image_ids = items.image_ids.tolist()
+    collection = opened.collection(data or only_collection(opened.collection_names()), image_ids)
+    spaces = choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
+    prepared = [
+        prepare(
+            opened, each, collection, items, tasks=labels.stem, how=how, roles=roles, faiss=faiss, warnings=warnings
+        )
+        for each in spaces
+    ]
+    show_retrieval(retrieve_all(prepared, jobs=jobs, force=force), json_=json_)
+
+
+def numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """The numbers of an option, between commas."""
+    from store import UsageError
+
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"{option} {text} is not a list of numbers: write {option} 1,5,10, say.") from None
+
+
+def retrieve_all(prepared: "Sequence[Prepared]", *, jobs: int | None, force: bool = False) -> "list[tuple[Run, bool]]":
+    """The run of each, and whether it was computed now. Finished runs stay if it is broken off."""
+    from probe.retrieval.run import execute
+    from store.space import short
+
+    results = []
+    for each in prepared:
+        existing = each.existing()
+        if existing and not force:
+            results.append((existing[0], False))
+            continue
+        what = ", ".join(each.store.backbones(each.space)) or short(each.space.key)
+        with Meter(what, 1, "steps") as meter:
+            run = execute(each, jobs=jobs, progress=meter)
+        if any(other.record["scores"] != run.record["scores"] for other in existing):
+            warn(f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept")
+        results.append((run, True))
+    return results
+
+
+def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
+    """Runs of one test set: the main metric with its interval, some others, categories, and what to know of them."""
+    from probe.retrieval.run import intervals
+    from store.space import short
+
+    if json_:
+        show_json([{**run.record, "fresh": fresh} for run, fresh in results])
+        return
+    records = [run.record for run, _ in results]
+    scores, how = records[0]["scores"], records[0]["parameters"]
+    main, ks = scores["main"], how["ks"]
+    warn(*dict.fromkeys(note for record in records for notes in record["notes"].values() for note in notes))
+    bounds = intervals([run for run, _ in results], main)
+    more = [f"{name}@{k}" for name in ("cmc", "map") for k in dict.fromkeys((ks[0], ks[-1]))]
+    columns = [name for name in (*more, "r_precision", f"knn@{how['knn'][0]}", "auroc") if name in scores["overall"]]
+    say(
+        f"{records[0]['tasks']} on {records[0]['collection_name']}: {scores['queries']} queries, {scores['gallery']} "
+        f"in the gallery, {how['distance']}, convention {how['convention']}; {main} with its 95% interval over queries"
+    )
+    rows = []
+    for place, (run, fresh) in enumerate(results):
+        record, overall = run.record, run.record["scores"]["overall"]
+        interval = f"{bounds.estimate[place]:.4f} [{bounds.low[place]:.4f}, {bounds.high[place]:.4f}]"
+        rows.append(
+            [", ".join(record["backbones"]), short(record["space"]), interval,
+             *(f"{overall[name]:.4f}" if name in overall else "" for name in columns),
+             short(run.run_id), "" if fresh else "was there"]
+        )  # fmt: skip
+    show_table(["backbone", "space", main, *columns, "run", ""], rows, right=columns)
+    for record in records:
+        if record["index_recall"]:
+            shares = ", ".join(f"{name} {share:.4f}" for name, share in record["index_recall"].items() if "@" in name)
+            say(f"{', '.join(record['backbones'])}: of the exact search faiss finds {shares}")
+    if names := sorted(scores["categories"]):
+        body = [
+            [", ".join(record["backbones"]), name, clusters[name]["n"], f"{clusters[name]['mean']:.4f}"]
+            for record in records for clusters in [record["scores"]["clusters"]] for name in names if name in clusters
+        ]  # fmt: skip
+        show_table(["backbone", "category", "queries", main], body, right=["queries", main])
+
+
+@probe_app.command("rerank")
+def probe_rerank_verb(
+    ctx: typer.Context,
+    labels: Annotated[Path, typer.Option("--labels", help="The labelled table: image_id, label, split, …")],
+    learn_on: Annotated[str, typer.Option("--learn-on", help="The split that the model is learned on.")] = "train",
+    test_on: Annotated[
+        str | None, typer.Option("--test-on", help="The split it is tested on: test, but all with --load.")
+    ] = None,
+    top_n: Annotated[int, typer.Option("--top-n", min=2, help="How many of the nearest get a new order.")] = 100,
+    distance: Annotated[
+        str, typer.Option("--distance", help="What finds the nearest: cosine or euclidean.")
+    ] = "cosine",
+    convention: Annotated[str, typer.Option("--convention", help="Of the metrics: standard or oml.")] = "standard",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and pairs.")] = 0,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the model (safetensors).")] = None,
+    load: Annotated[Path | None, typer.Option("--load", help="Take a model that was saved, and learn none.")] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The collection: NAME, or NAME@DIGEST.")] = None,
+    log: Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Learn to put the nearest images into a better order, and say what that changes."""
+    from contextlib import ExitStack, closing
+    from dataclasses import asdict
+    from functools import partial
+
+    from probe.retrieval.items import assign, read_items
+    from probe.retrieval.logger import open_logger
+    from probe.retrieval.pairwise import Distance
+    from store import UsageError
+    from store.space import short
+
+    check_named(distance, convention)
+    if save and load:
+        raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
+    if save:
+        check_files({"--save": save})
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError("bb probe rerank needs torch: pip install 'backbone-bench[heads]'")
+    from probe.heads.pairs import learn
+    from probe.heads.pairwise import save as save_model
+    from probe.heads.reranking import compared, digest, loaded, steps, training
+    from probe.retrieval.evaluate import Retrieval
+    from probe.retrieval.run import prepare
+
+    table = read_items(labels)
+    train = None if load else training(table, learn_on)
+    test, roles, warnings = assign(table, split=test_on or ("all" if load else "test"))
+    warn(*(f"note: {said}" for said in warnings))
+    every = sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})
+    opened, _ = _open_to_probe(store, runs_to, cache_size)
+    name, _ = collection_of(opened, data, every, ctx.obj)
+    collection, spaces = retrieval_spaces(opened, name, every, ckpt, space)
+    if (save or load) and len(spaces) > 1:
+        listed = "\n".join(f"  --space {short(s.key)}  {', '.join(opened.backbones(s))}" for s in spaces)
+        raise UsageError(f"a file holds the model of one feature space, and {len(spaces)} are there; choose:\n{listed}")
+    how = Retrieval(distance=distance, convention=convention, pairs=False)
+    trivial = Distance(distance)  # type: ignore[arg-type]  # checked above
+    told: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+        for step, (backbone, each) in enumerate(space_names(opened, spaces).items()):
+            make = partial(
+                prepare, opened, each, collection, test, tasks=labels.stem, how=how, roles=roles, warnings=warnings
+            )
+            before = make()
+            if train is None:
+                found = loaded(load or Path(), before.features.shape[1])
+            else:
+                examples = opened.read(each, collection, train.image_ids.tolist())
+                with Meter(f"{backbone}: learning from {len(train)} images", 1, "steps") as meter:
+                    found = learn(
+                        examples, train.label_codes, train.sequence,
+                        trivial=trivial, top_n=top_n, seed=seed, progress=meter,
+                    )  # fmt: skip
+            after = make(steps=steps(found, before, top_n))
+            (one, _), (other, _) = retrieve_all([before, after], jobs=None, force=force)
+            result = compared(one, other)
+            told.append(
+                {"backbone": backbone, "space": each.key, "model": digest(found), "chosen": found.chosen,
+                 "top_n": top_n, "held_out": found.scores, "runs": {"before": one.run_id, "after": other.run_id},
+                 "changes": {metric: asdict(change) for metric, change in result.items()}}
+            )  # fmt: skip
+            if save:
+                save_model(found.model, save)
+                warn(f"wrote {save}: {found.chosen}, {short(digest(found))}")
+            for logger in loggers:
+                for metric, change in result.items():
+                    logger.log_scalars(
+                        {
+                            f"{backbone}/before/{metric}": change.before.mean,
+                            f"{backbone}/after/{metric}": change.after.mean,
+                        },
+                        step,
+                    )
+        for logger in loggers:
+            logger.log_pipeline_info(
+                {"labels": labels.name, "learn_on": None if load else learn_on, "top_n": top_n, "seed": seed,
+                 "how": how.parameters(), "roles": roles, "runs": {line["space"]: line["runs"] for line in told},
+                 "models": {line["space"]: line["model"] for line in told}}
+            )  # fmt: skip
+    if json_:
+        show_json(told)
+        return
+    for line in told:
+        some = line["changes"].values()
+        n = max(change["queries"] for change in some)
+        say(f"{line['backbone']}, space {short(line['space'])}: {line['chosen']}; the nearest {top_n} of {n} queries")
+        show_table(
+            ["metric", "before", "after", "difference", "p"],
+            [
+                [metric, f"{c['before']['mean']:.4f}", f"{c['after']['mean']:.4f}",
+                 "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**c["difference"]), f"{c['p']:.4f}"]
+                for metric, c in line["changes"].items()
+            ],
+        )  # fmt: skip
+
+
 def probe_all(
     inputs: "Sequence[Inputs]", specs: "Sequence[Spec]", *, jobs: int | None, force: bool = False
 ) -> "list[tuple[Run, bool]]":
@@ -993,7 +1271,7 @@ class _Report(TyperGroup):
         if args and args[0] not in self.commands:
             from store import UsageError
 
-            raise UsageError(f"there is no report on {args[0]!r}: the task families are newt.")
+            raise UsageError(f"there is no report on {args[0]!r}: the task families are newt, retrieval.")
         return super().resolve_command(ctx, args)
 
 
@@ -1082,7 +1360,9 @@ def report_newt_verb(
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, "newt", question, on_damage=lambda said: warn(f"note: {said}"))
     warn(*_withdrawn_notes(opened, runs))
-    for protocol in sorted({str(run.record["protocol"]) for run in runs} - PROTOCOLS.keys()):
+    for protocol in sorted(
+        {str(run.record["protocol"]) for run in runs if run.record["tasks"] == "newt"} - PROTOCOLS.keys()
+    ):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
     if not found:
         raise BBError(f"{store} has no runs yet: bb probe newt --n-train 10 --store {store}")
@@ -1144,13 +1424,18 @@ def write_report(
         if str(path) == "-":
             print(content.decode(), end="")
             continue
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_bytes(content)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-        warn(f"wrote {path} ({size_text(len(content))})")
+        write_file(path, content)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    warn(f"wrote {path} ({size_text(len(content))})")
 
 
 def show_boards(found: "Sequence[Board]", *, by: str | None = None, verbose: bool = False) -> None:
@@ -1200,6 +1485,16 @@ def make_thumbnails(
     if any(importlib.util.find_spec(name) is None for name in ("PIL",)):
         warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[extract]' shows them")
         return {}
+    return {
+        (name, image_id): data
+        for (name, digest), ids in wanted.items()
+        if (root := roots.get(name)) is not None
+        for image_id, data in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
+    }
+
+
+def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict[str, bytes]:
+    """Small JPEG files of some images of a collection, by ID: those in the folder that have the collection's bytes."""
     from hashlib import sha256
     from io import BytesIO
 
@@ -1207,34 +1502,167 @@ def make_thumbnails(
     from extract.images import UnreadableImage, decode
     from store import BBError
 
-    made = {}
-    for (name, digest), ids in wanted.items():
-        root = roots.get(name)
-        if root is None:
+    try:
+        files, listed = find_images(root), opened.collection(name, sorted(ids))
+        digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
+    except BBError as error:
+        warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
+        return {}
+    made, other = {}, 0
+    for image_id in sorted(ids & files.keys()):
+        data = files[image_id].read_bytes()
+        if sha256(data).digest() != bytes(digests[image_id]):
+            other += 1
             continue
         try:
-            files, listed = find_images(root), opened.collection(f"{name}@{digest}", sorted(ids))
-            digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
-        except BBError as error:
-            warn(f"note: no thumbnails of {name}: {error}")
+            picture = decode(data)
+        except UnreadableImage:
             continue
-        other = 0
-        for image_id in sorted(ids & files.keys()):
-            data = files[image_id].read_bytes()
-            if sha256(data).digest() != bytes(digests[image_id]):
-                other += 1
-                continue
-            try:
-                picture = decode(data)
-            except UnreadableImage:
-                continue
-            picture.thumbnail(THUMBNAIL)
-            buffer = BytesIO()
-            picture.save(buffer, "JPEG", quality=80, optimize=True)
-            made[name, image_id] = buffer.getvalue()
-        if other:
-            warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
+        picture.thumbnail(THUMBNAIL)
+        buffer = BytesIO()
+        picture.save(buffer, "JPEG", quality=80, optimize=True)
+        made[image_id] = buffer.getvalue()
+    if other:
+        warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
     return made
+
+
+@report_app.command("retrieval")
+def report_retrieval_verb(
+    ctx: typer.Context,
+    labels: Annotated[Path, typer.Option("--labels", help="The labelled table that `bb probe retrieval` was given.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    log: Annotated[
+        list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR, for the figures too.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="What the worst queries are chosen by; the runs' main one if not said."),
+    ] = None,
+    queries: Annotated[int, typer.Option("--queries", min=1, help="How many of the worst are shown.")] = 20,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many images are shown of what each got.")] = 10,
+    ckpt: CkptOption = None,
+    data: Annotated[str | None, typer.Option("--data", help="NAME=DIR, where the images are, for thumbnails.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show the queries that retrieval did worst on, with what they got."""
+    from contextlib import ExitStack, closing
+
+    from extract.name import shared_name
+    from probe.retrieval.items import assign, read_items
+    from probe.retrieval.logger import open_logger
+    from probe.retrieval.page import page
+    from probe.retrieval.report import image_ids, log_sheet, newest, roles, sheets
+    from store import BBError
+
+    if html:
+        check_files({"--html": html})
+    table = read_items(labels)
+    backbones = {shared_name(name) for name in parse_names(ckpt)}
+    opened = open_store(store, cache_size=cache_size)
+    runs = opened.runs(on_damage=lambda error: warn(f"note: left out: {error}"))
+    wanted = [run for run in runs if not backbones or backbones & set(run.record["backbones"])]
+    chosen, notes = newest(wanted, labels.stem)
+    warn(*_withdrawn_notes(opened, chosen), *(f"note: {note}" for note in notes))
+    if not chosen:
+        raise BBError(
+            f"{store} has no runs of retrieval on {labels.stem}{' by these backbones' if backbones else ''}: "
+            f"bb probe retrieval --labels {shlex.quote(str(labels))} --store {shlex.quote(store)}"
+        )
+    items, _, _ = assign(table, **roles(chosen[0]))
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+        made = list(sheets(chosen, items, metric=metric, queries=queries, top=top))
+        thumbnails: dict[str, bytes] = {}
+        if html or loggers:
+            record = chosen[0].record
+            name = str(record["collection_name"])
+            root = parse_data([data] if data else None, ctx.obj).get(name)
+            if root is None:
+                warn(f"note: no images are at hand, so they are only named: --data {name}=DIR shows them")
+            elif importlib.util.find_spec("PIL") is None:
+                warn("note: without Pillow images are only named: pip install 'backbone-bench[extract]' shows them")
+            else:
+                shown = set().union(*map(image_ids, made))
+                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown)
+        for logger in loggers:
+            logger.log_pipeline_info({"labels": labels.name, "runs": [run.run_id for run in chosen]})
+            for place, each in enumerate(made):
+                log_sheet(logger, each, place, thumbnails)
+    if html:
+        write_file(html, page(made, labels.stem, thumbnails).encode())
+    if json_:
+        show_json([each.record() for each in made])
+    elif not html and not log:
+        show_table(
+            ["backbone", "space", *made[0].scores],
+            [
+                [
+                    each.name,
+                    each.space[:12],
+                    *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values()),
+                ]
+                for each in made
+            ],
+        )
+
+
+def check_named(distance: str, convention: str) -> None:
+    """Errors: UsageError where there is no such distance or convention."""
+    from probe.retrieval.metrics import CONVENTIONS
+    from probe.retrieval.search import DISTANCES
+    from store import UsageError
+
+    for option, value, known in (("--distance", distance, DISTANCES), ("--convention", convention, CONVENTIONS)):
+        if value not in known:
+            raise UsageError(f"{option} {value} is unknown: choose {' or '.join(known)}.")
+
+
+def collection_of(
+    opened: "Store", data: str | None, image_ids: list[str], settings: Settings
+) -> tuple[str, Path | None]:
+    """The collection that labels are of, and its folder if known: the one named, or the only one that fits."""
+    from store import BBError, UsageError
+
+    if data:
+        ((name, root),) = parse_data([data], settings).items()
+        return name, root
+    fitting = []
+    for name in opened.collection_names():
+        try:
+            opened.collection(name, image_ids)
+            fitting.append(name)
+        except BBError:
+            continue
+    if len(fitting) != 1:
+        what = f"{' and '.join(fitting)} hold" if fitting else f"none of {opened.name}'s collections holds"
+        raise UsageError(f"{what} all {len(image_ids)} images of the labels: name the collection with --data NAME.")
+    return fitting[0], settings.data.get(fitting[0])
+
+
+def space_names(opened: "Store", spaces: "Sequence[FeatureSpace]") -> "dict[str, FeatureSpace]":
+    """Spaces by what they are called: their backbone, with the key where that does not tell them apart."""
+    from store.space import short
+
+    named = [(", ".join(opened.backbones(each)), each) for each in spaces]
+    names = [name for name, _ in named]
+    return {
+        name if name and names.count(name) == 1 else f"{name} {short(each.key)}".strip(): each for name, each in named
+    }
+
+
+def retrieval_spaces(
+    opened: "Store", name: str, image_ids: list[str], ckpt: Sequence[str] | None, space: Sequence[str] | None
+) -> "tuple[Collection, list[FeatureSpace]]":
+    """The version of a collection that holds the images, and the feature spaces that are asked for."""
+    from extract.name import shared_name
+    from probe.spaces import choose_spaces
+
+    collection = opened.collection(name, image_ids)
+    backbones = [shared_name(each) for each in parse_names(ckpt)]
+    return collection, choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
 
 
 @report_app.command("diff")

@@ -163,3 +163,11 @@ def some(items: Sequence[object], limit: int = 3) -> str:
     """The first few of a list, as messages show them."""
     shown = ", ".join(str(item) for item in items[:limit])
     return shown + (f", … ({len(items) - limit} more)" if len(items) > limit else "")
+
+
+def only_collection(names: Sequence[str]) -> str:
+    """The only one of some names. Errors: UsageError where there are several, or none."""
+    if len(names) == 1:
+        return names[0]
+    listed = f"there are {', '.join(names)}" if names else "there are none: `bb extract` makes them"
+    raise UsageError(f"which collection? --data NAME; {listed}.")

@@ -25,7 +25,7 @@ from store.layout import (
 )
 from store.paths import Part, published
 from store.place import Place
-from store.runs import MAX_RUN_BYTES, TABLES, parse_run
+from store.runs import MAX_RUN_BYTES, MAY_BE, TABLES, parse_run, tables_of
 from store.segment import group_json
 from store.space import FeatureSpace, short
 from store.table import MAX_TABLE_BYTES
@@ -143,7 +143,8 @@ class Holdings:
         large = [file for file in files if sizes[part.at(file)] > MAX_TABLE_BYTES]
         if large:
             raise Malformed(f"its {large[0]} has {sizes[part.at(large[0])]} bytes, {MAX_TABLE_BYTES} can be")
-        return Item(part, sum(sizes[part.at(file)] for file in files))
+        beside = [part.at(file) for file in MAY_BE if part.kind == "run" and part.at(file) in sizes]
+        return Item(part, sum(sizes[path] for path in (*map(part.at, files), *beside)))
 
     def objects(self, item: Item) -> tuple[dict[str, bytes], dict[str, tuple[int | None, str]]]:
         """What makes a part whole: the files whose bytes are at hand, and size (if known) and SHA-256 of the others."""
@@ -156,10 +157,11 @@ class Holdings:
         if part.kind == "run":
             raw = self._read(part.path, MAX_RUN_BYTES)
             digests = parse_run(raw, part.owner, part.digest)["digests"]
-            for table in TABLES:
+            tables = tables_of(digests)
+            for table in tables:
                 if not is_digest(digests[table]):
                     raise Malformed(f"its run.json gives {table} the digest {clip(digests[table])}")
-            return {part.marker: raw}, {table: (self.sizes.get(part.at(table)), digests[table]) for table in TABLES}
+            return {part.marker: raw}, {table: (self.sizes.get(part.at(table)), digests[table]) for table in tables}
         return {}, {part.marker: (self.sizes[part.path], part.digest)}
 
     def _object(self, part: Part, path: str, size: int, digest: str) -> bytes:

@@ -27,7 +27,7 @@ from store.holdings import Holdings, has_store
 from store.layout import FORMAT, MAX_JSON_BYTES, Malformed, parse_space
 from store.paths import Kind, Part, locate
 from store.place import Place
-from store.runs import MAX_RUN_BYTES, TABLES, parse_run
+from store.runs import MAX_RUN_BYTES, parse_run, tables_of
 from store.segment import Segment, group_json
 
 DEFAULT_SIZE = 10 * 10**9
@@ -181,9 +181,11 @@ class Mirror:
         """The small files of a part, its marker last."""
         if self._is_here(self.root / part.path):
             return
-        beside = TABLES if part.kind == "run" else ()
-        files = {file: self._read(part, file) for file in (*beside, part.marker)}
+        files = {part.marker: self._read(part, part.marker)}
         try:
+            if part.kind == "run":
+                digests = parse_run(files[part.marker], part.owner, part.digest)["digests"]
+                files = {table: self._read(part, table) for table in tables_of(digests)} | files  # the marker last
             _check(part, files)
         except Malformed as fact:
             raise Unsound(f"{self.url}/{part.path}: {fact}, {TAMPERED}") from None
@@ -308,7 +310,7 @@ def _check(part: Part, files: dict[str, bytes]) -> None:
         parse_space(part.digest, marker)
     elif part.kind == "run":
         digests = parse_run(marker, part.owner, part.digest)["digests"]
-        if wrong := [table for table in TABLES if sha256_hex(files[table]) != digests[table]]:
+        if wrong := [table for table in tables_of(digests) if sha256_hex(files[table]) != digests[table]]:
             raise Malformed(f"its {wrong[0]} does not have the digest in its run.json")
     elif sha256_hex(marker) != part.digest:
         raise Malformed("it does not have the digest in its name")

@@ -23,7 +23,7 @@ _GRAMMAR: dict[Kind, tuple[str, str, str]] = {
     "adopted": (f"spaces/{_KEY}/adopted", rf"{_KEY}\.json", ""),
     "collection": (f"collections/{NAME}", rf"{_KEY}\.parquet", ""),
     "labels": (f"labels/{NAME}", rf"{_KEY}\.parquet", ""),
-    "run": (f"runs/{_KEY}/{_KEY}", r"run\.json", r"predictions\.parquet|train\.parquet"),
+    "run": (f"runs/{_KEY}/{_KEY}", r"run\.json", r"predictions\.parquet|train\.parquet|retrieved\.parquet"),
     "head": ("heads", rf"{_KEY}\.safetensors", ""),
     "signature": ("signatures", rf"{_KEY}\.json", ""),
 }

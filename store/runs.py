@@ -34,6 +34,7 @@ REQUIRED = (
     *("collection_name", "backbones", "identical_to_sklearn", "test_set"),
 )
 TABLES = ("predictions.parquet", "train.parquet")
+MAY_BE = ("retrieved.parquet",)  # what a run has beside them, if its run.json gives the digest
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Run:
         """Columns task, image_id, y, in the order fitted."""
         return self._table("train")
 
+    def retrieved(self) -> "pl.DataFrame | None":
+        """What a retrieval found first: image_id, rank, retrieved_id, distance, hit. None in runs of other kinds."""
+        return self._table("retrieved") if MAY_BE[0] in self.record["digests"] else None
+
     def _table(self, name: str, columns: Sequence[str] | None = None) -> "pl.DataFrame":
         file = self.folder / f"{name}.parquet"
         try:
@@ -76,7 +81,18 @@ class Run:
             raise _damaged(short(self.run_id), f"{file} is no table: {fact}") from None
 
 
-def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame", train: "pl.DataFrame") -> Run:
+def tables_of(digests: Container[str]) -> tuple[str, ...]:
+    """The tables of a run whose run.json gives these digests."""
+    return (*TABLES, *(name for name in MAY_BE if name in digests))
+
+
+def write_run(
+    root: Path,
+    record: Mapping[str, Any],
+    predictions: "pl.DataFrame",
+    train: "pl.DataFrame",
+    retrieved: "pl.DataFrame | None" = None,
+) -> Run:
     """Publishes a run; scores in run.json keep full float64 precision. Raises ValueError where a key is missing."""
     import io
 
@@ -84,7 +100,9 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: "pl.DataFrame"
     if absent:
         raise ValueError(f"run lacks {absent}")
     tables = {}
-    for name, table in (("predictions", predictions), ("train", train)):
+    for name, table in (("predictions", predictions), ("train", train), ("retrieved", retrieved)):
+        if table is None:
+            continue
         buffer = io.BytesIO()
         table.write_parquet(buffer, compression="zstd")
         tables[f"{name}.parquet"] = buffer.getvalue()

@@ -408,12 +408,18 @@ class Store:
 
     # Runs
 
-    def put_run(self, record: Mapping[str, Any], predictions: "pl.DataFrame", train: "pl.DataFrame") -> Run:
+    def put_run(
+        self,
+        record: Mapping[str, Any],
+        predictions: "pl.DataFrame",
+        train: "pl.DataFrame",
+        retrieved: "pl.DataFrame | None" = None,
+    ) -> Run:
         """Publishes a run, in `runs_to` where there is one; one of the same ID stays, as its sibling."""
         if self.runs_to:
-            return self.runs_to.put_run(record, predictions, train)
+            return self.runs_to.put_run(record, predictions, train, retrieved)
         self.require_writable()
-        run = write_run(self.root, record, predictions, train)
+        run = write_run(self.root, record, predictions, train, retrieved)
         self._put_local(run.digest)
         return run
 

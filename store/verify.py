@@ -228,6 +228,7 @@ def _check_runs(store: Store, found: Findings) -> None:
             run = read_run(folder)
             run.predictions()
             run.train()
+            run.retrieved()
         except BBError as error:
             found.faults.append(Fault(str(error), folder, "the `bb probe` that made it, with --force"))
 

@@ -78,9 +78,9 @@ def test_the_map_of_the_tree_is_true():
             folder = word if word.endswith("/") else ""
         named.add(word if not line.startswith(" ") else folder + word)
     there = {
-        f"{path.parent.name}/{path.name}"
+        path.relative_to(ROOT).as_posix()
         for name in ("extract", "probe", "store")
-        for path in (ROOT / name).glob("*.py")
+        for path in (ROOT / name).glob("**/*.py")
     }
     there = {path for path in there if not path.endswith("__init__.py")}
     assert {

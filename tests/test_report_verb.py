@@ -47,7 +47,7 @@ def call(place, monkeypatch, capsys):
 def test_the_report_alone_is_that_of_newt(call):
     assert call("report") == call("report", "newt")
     assert json.loads(call("report", "--json")[1]) == json.loads(call("report", "newt", "--json")[1])
-    assert call("report", "cars")[2] == "bb: there is no report on 'cars': the task families are newt.\n"
+    assert call("report", "cars")[2] == "bb: there is no report on 'cars': the task families are newt, retrieval.\n"
 
 
 def test_files_are_written_whole(call, place):

@@ -1,0 +1,179 @@
+"""From features and labels to scores: how a retrieval is judged, in one frozen record, and what it came to."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from joblib import cpu_count
+
+from probe.retrieval.components import SHARES, pcf
+from probe.retrieval.items import OVERALL, Items
+from probe.retrieval.metrics import AT_K, KS, MAIN, PER_R, check_ks, knn_correct, per_query, summarise
+from probe.retrieval.pairs import FMRS, check_fmrs, pair_up
+from probe.retrieval.ranking import NOBODY, Ranking, count_relevant, hits
+from probe.retrieval.search import Vectors, search_parts, tiles_of
+from store.errors import BBError
+
+SHOWN = 10  # places of each query that are kept to look at
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How a retrieval is judged.
+
+    metrics     of `probe.retrieval.metrics`: those with a cut-off, and r_precision and map@r
+    ks          their cut-offs
+    knn         how many neighbours vote on a label, each gives "knn@k"
+    fmrs        false match rates of FNMR@FMR; with pairs
+    pairs       whether all pairs are counted, for AUROC and FNMR@FMR: as much work again as the search
+    shares      of variance, each gives "pcf@share"
+    """
+
+    distance: str = "cosine"
+    convention: str = "standard"
+    metrics: tuple[str, ...] = (*AT_K, *PER_R)
+    ks: tuple[int, ...] = KS
+    knn: tuple[int, ...] = (1, 5, 20)
+    pairs: bool = True
+    fmrs: tuple[float, ...] = FMRS
+    shares: tuple[float, ...] = SHARES
+
+    def __post_init__(self) -> None:
+        """Errors: UsageError for cut-offs or rates that make no sense; other values are checked where they are used."""
+        check_ks(self.ks)
+        if self.knn:
+            check_ks(self.knn)
+        check_fmrs(self.fmrs)
+
+    def parameters(self) -> dict[str, Any]:
+        """For run.json."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def depth(self, items: Items) -> int:
+        """How many neighbours of each query the metrics look at; as many as there are relevant ones, for map@r."""
+        deepest = int(count_relevant(items).max()) if set(self.metrics) & set(PER_R) else 0
+        return max(*self.ks, *self.knn, deepest, SHOWN)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a retrieval came to.
+
+    top      the first SHOWN items of each query
+    values   (q,) each, by metric; NaN where a query has no value
+    whole    numbers that belong to no query, by category: AUROC, FNMR@FMR and PCF
+    tied     how much counting in bins could matter to AUROC; None without pairs
+    """
+
+    items: Items
+    top: Ranking
+    values: Mapping[str, Float64[np.ndarray, " q"]]
+    whole: Mapping[str, Mapping[str, float]]
+    tied: float | None
+
+    @property
+    def left_out(self) -> int:
+        """Queries for which the gallery has nothing relevant."""
+        return int((self.top.relevant == 0).sum())
+
+    @property
+    def main(self) -> str:
+        """The metric that stands for all: map@r, or else the first."""
+        return MAIN if MAIN in self.values else next(iter(self.values))
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """{"overall": {metric: mean}, category: {...}}, means over queries that have a value."""
+        found = reduce(self.items, self.top.query, self.values)
+        return {name: {**found.get(name, {}), **self.whole.get(name, {})} for name in {**found, **self.whole}}
+
+
+def reduce(
+    items: Items, query: Int64[np.ndarray, " q"], values: Mapping[str, Float64[np.ndarray, " q"]]
+) -> dict[str, dict[str, float]]:
+    """Means overall and by the queries' category."""
+    codes = items.category_codes
+    return summarise(values, None if codes is None else codes[query], items.categories)
+
+
+def score(items: Items, ranking: Ranking, how: Retrieval) -> dict[str, Float64[np.ndarray, " q"]]:
+    """Metrics of each query of a ranking by name, whoever made it: a search, a re-ranker, a threshold."""
+    values = per_query(
+        hits(items, ranking), ranking.relevant, ks=how.ks, metrics=how.metrics, convention=how.convention,
+        retrieved=ranking.retrieved,
+    )  # fmt: skip
+    if how.knn:
+        near = ranking.nearest[:, : max(how.knn)]
+        label = np.where(near == NOBODY, NOBODY, items.label_codes[near])
+        truth = items.label_codes[ranking.query]
+        values |= {f"knn@{k}": knn_correct(label, truth, k) for k in how.knn}
+    return values
+
+
+Searched = Callable[[Vectors, int, Callable[[int, int], None]], Iterator[Ranking]]
+
+
+def evaluate(
+    features: Float[np.ndarray, "n d"],
+    items: Items,
+    how: Retrieval = Retrieval(),
+    *,
+    searched: Searched | None = None,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Search, score and summarise.
+
+    features  (n, d) of the items, in their order
+    searched  another search than the exact one: of vectors, depth and progress to rankings of consecutive queries
+    progress  told how many of how many steps are done
+    Errors: those of `Vectors.of` and of the metrics; BBError where no query has anything relevant.
+    """
+    jobs = jobs or cpu_count()
+    if not count_relevant(items).any():
+        raise BBError(
+            f"{items.source}: no query has anything relevant in the gallery, so there is nothing to score: each label "
+            "stands on one image, or on images of one sequence or fold only."
+        )
+    vectors = Vectors.of(features, items, how.distance)
+    later = tiles_of(len(items.queries), len(items.gallery), np.array_equal(items.queries, items.gallery))
+    beyond = len(later) if how.pairs else 0
+
+    before = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal before
+        before = total
+        progress(done, total + beyond)
+
+    depth = how.depth(items)
+    found = (
+        searched(vectors, depth, told) if searched else search_parts(vectors, items, depth, jobs=jobs, progress=told)
+    )
+    tops: list[Ranking] = []
+    scored: list[dict[str, np.ndarray]] = []
+    for ranking in found:
+        scored.append(score(items, ranking, how))
+        tops.append(ranking.top(SHOWN))
+    whole = _components(features, items, how.shares)
+    tied = None
+    if how.pairs:
+        pairs = pair_up(vectors, items, jobs=jobs, progress=lambda done, total: progress(before + done, before + total))
+        whole[OVERALL] = {**pairs.values(how.fmrs), **whole[OVERALL]}
+        tied = pairs.tied() if pairs.complete else None
+    values = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
+    return Evaluation(items, join(tops), values, whole, tied)
+
+
+def join(parts: Sequence[Ranking]) -> Ranking:
+    """Rankings of consecutive queries as one."""
+    columns = ("query", "nearest", "distance", "relevant")
+    return Ranking(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+
+
+def _components(features: np.ndarray, items: Items, shares: Sequence[float]) -> dict[str, dict[str, float]]:
+    whole = {OVERALL: pcf(features, shares)}
+    for code, name in enumerate(items.categories):
+        whole[name] = pcf(features[items.category_codes == code], shares)
+    return whole

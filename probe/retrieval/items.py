@@ -1,0 +1,285 @@
+"""Which individual, species or place each image shows, and which images ask and which answer: a checked table."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Int64, Shaped
+
+from store.errors import BBError, UsageError
+
+REQUIRED = ("image_id", "label")
+ROLES = ("is_query", "is_gallery")
+SPLITS = ("train", "val", "test")
+BOX = ("x1", "y1", "x2", "y2")
+OPTIONAL = (*ROLES, "category", "sequence", "split", *BOX)
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+OVERALL = "overall"  # in results, among the names of categories
+NO_CODE = -1  # of a row without a sequence
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Labelled images, sorted by image ID; "row" means a place in this order.
+
+    frame   image_id, label (strings, none empty), is_query, is_gallery (booleans), and where the file has them
+            category, sequence, split (strings, null where empty), x1, y1, x2, y2 (float64 pixels, or null)
+    source  what the table is called in messages
+    """
+
+    frame: pl.DataFrame
+    source: str = "the labels"
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @cached_property
+    def image_ids(self) -> Shaped[np.ndarray, " n"]:
+        """(n,) strings, sorted."""
+        return np.array(self.frame["image_id"].to_list(), np.str_)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The distinct labels, sorted; a label's code is its place here."""
+        return tuple(self.frame["label"].unique().sort().to_list())
+
+    @cached_property
+    def label_codes(self) -> Int64[np.ndarray, " n"]:
+        """(n,) the label of each row, as its place among `labels`."""
+        return _codes(self.frame["label"])
+
+    @cached_property
+    def category(self) -> Shaped[np.ndarray, " n"] | None:
+        """(n,) strings, "" where a row has none; None where the table has no such column."""
+        if "category" not in self.frame.columns:
+            return None
+        return np.array(self.frame["category"].fill_null("").to_list(), np.str_)
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The distinct categories, sorted; a category's code is its place here."""
+        return tuple(self.frame["category"].drop_nulls().unique().sort().to_list()) if self.category is not None else ()
+
+    @cached_property
+    def category_codes(self) -> Int64[np.ndarray, " n"] | None:
+        """(n,) codes, -1 where a row has no category; None where the table has no such column."""
+        return _codes(self.frame["category"]) if "category" in self.frame.columns else None
+
+    @cached_property
+    def sequence(self) -> Int64[np.ndarray, " n"] | None:
+        """(n,) codes; images of one code never answer each other, -1 is in no sequence. None without the column."""
+        return _codes(self.frame["sequence"]) if "sequence" in self.frame.columns else None
+
+    @cached_property
+    def queries(self) -> Int64[np.ndarray, " q"]:
+        """Rows that ask, ascending."""
+        return np.flatnonzero(self.frame["is_query"].to_numpy()).astype(np.int64)
+
+    @cached_property
+    def gallery(self) -> Int64[np.ndarray, " g"]:
+        """Rows that may be an answer, ascending."""
+        return np.flatnonzero(self.frame["is_gallery"].to_numpy()).astype(np.int64)
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the table has bounding boxes."""
+        return "x1" in self.frame.columns
+
+    def rows(self, mask: Bool[np.ndarray, " n"]) -> "Items":
+        """Some of the rows, in the same order; codes count anew."""
+        return replace(self, frame=self.frame.filter(pl.Series(mask)))
+
+    def split(self, name: str) -> "Items":
+        """The rows of one split. Errors: UsageError where there are none, BBError where none ask or answer."""
+        return check_roles(self.rows(self._of_split(name)), f"{self.source}, split {name!r}")
+
+    def against(self, queries: str, gallery: str) -> "Items":
+        """Two splits: every row of the one asks, every row of the other answers. Errors: UsageError as of `split`."""
+        ask, answer = self._of_split(queries), self._of_split(gallery)
+        roles = self.frame.with_columns(is_query=pl.Series(ask), is_gallery=pl.Series(answer))
+        return replace(self, frame=roles.filter(pl.col("is_query") | pl.col("is_gallery")))
+
+    def _of_split(self, name: str) -> Bool[np.ndarray, " n"]:
+        if "split" not in self.frame.columns:
+            raise UsageError(f"{self.source} has no column split, so there is no split {name!r} to take.")
+        there = self.frame["split"].drop_nulls().unique().sort().to_list()
+        if name not in there:
+            raise UsageError(f"{self.source} has no rows of split {name!r}; it has {', '.join(there) or 'none'}.")
+        return (self.frame["split"] == name).fill_null(False).to_numpy()
+
+    def folded(self, folds: int, seed: int) -> "Items":
+        """Cross-validation: the rows are dealt to folds, and no row answers another of its fold.
+
+        A fold takes the sequence's place, so images of one sequence share a fold. Sequences (images, without one) are
+        dealt in turn in order of SHA-256 of "fold/SEED/NAME". Errors: UsageError unless 2 <= folds <= their number.
+        """
+        alone = pl.concat_str(pl.lit("image/"), "image_id")
+        named = pl.concat_str(pl.lit("sequence/"), "sequence") if "sequence" in self.frame.columns else alone
+        units = self.frame.select(pl.coalesce(named, alone).alias("unit"))["unit"]
+        dealt = sorted(set(units), key=lambda unit: hashlib.sha256(f"fold/{seed}/{unit}".encode()).digest())
+        if not 2 <= folds <= len(dealt):
+            what = "sequences and images outside of any" if "sequence" in self.frame.columns else "images"
+            raise UsageError(f"{folds} folds of {len(dealt)} {what}: choose between 2 and {len(dealt)}.")
+        fold = {unit: str(place % folds) for place, unit in enumerate(dealt)}
+        return replace(self, frame=self.frame.with_columns(pl.Series("sequence", [fold[unit] for unit in units])))
+
+    def shared_labels(self) -> list[str]:
+        """Labels that stand in more than one split, sorted."""
+        if "split" not in self.frame.columns:
+            return []
+        several = self.frame.group_by("label").agg(pl.col("split").drop_nulls().n_unique().alias("n"))
+        return several.filter(pl.col("n") > 1)["label"].sort().to_list()
+
+    def single_labels(self) -> list[str]:
+        """Labels that stand on one image only, sorted."""
+        return self.frame.filter(~pl.col("label").is_duplicated())["label"].sort().to_list()
+
+
+def assign(
+    items: Items, *, split: str | None = None, against: str | None = None, folds: int | None = None, seed: int = 0
+) -> tuple[Items, dict[str, Any], list[str]]:
+    """Which rows ask and which answer, as a person says it: the items, what was chosen, and warnings.
+
+    split    the rows to take, "all" of them, or (None) those of "test" where there are such
+    against  the split that answers; without it, the rows of `split` answer each other, as their roles say
+    folds    cross-validation over what was taken; `seed` deals the folds
+    Errors: UsageError for `against` without a split, and those of `split`, `against` and `folded`.
+    """
+    warnings = []
+    if shared := items.shared_labels():
+        warnings.append(
+            f"{_counted(len(shared), 'label')} in more than one split, {_some(shared)}: a head trained on one split "
+            "has seen them, so scores on the other say little of new labels"
+        )
+    if split is None and "split" in items.frame.columns and (items.frame["split"] == "test").any():
+        split = "test"
+    if against is not None and split in (None, "all"):
+        raise UsageError(f"--against {against} answers which split? Name the one that asks: --split test, say.")
+    if against is not None:
+        items = items.against(str(split), against)
+    elif split not in (None, "all"):
+        items = items.split(str(split))
+    if folds is not None:
+        items = items.folded(folds, seed)
+    roles = {"split": split, "against": against, "folds": folds, "seed": seed if folds else None}
+    if single := items.single_labels():
+        one = f"{_counted(len(single), 'label')} on one image only, {_some(single)}: nothing can be found for them"
+        warnings.append(one)
+    return items, roles, warnings
+
+
+def read_items(file: str | Path) -> Items:
+    """Read a labelled table from CSV or Parquet; columns as `parse_items` says.
+
+    Errors: UsageError where there is no such file, BBError where it is no table or `parse_items` finds a problem.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise UsageError(f"no labels at {file}: a CSV or Parquet file with the columns image_id and label.")
+    try:
+        # All as text: an ID such as 007 must stay as it is.
+        table = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        first = (str(error) or "?").splitlines()[0]
+        raise BBError(f"{file} can't be read as a table: {first}. Export it again as CSV or Parquet.") from error
+    return parse_items(table, source=str(file))
+
+
+def parse_items(table: pl.DataFrame, *, source: str = "the labels") -> Items:
+    """Check a labelled table; `source` names it in messages.
+
+    Required are image_id (each once) and label, neither empty. Optional are is_query and is_gallery (both or none:
+    then each row asks and answers, leave-one-out), category, sequence, split (train, val or test), and the bounding
+    box x1, y1, x2, y2 in pixels (all four or none, x1 < x2 and y1 < y2). Other columns are ignored.
+
+    Errors: BBError naming the line (line 1 is the header), the value and the remedy.
+    """
+    there = table.columns
+    if missing := [column for column in REQUIRED if column not in there]:
+        raise BBError(
+            f"{source} lacks the column{'s' * (len(missing) > 1)} {' and '.join(missing)}; it has "
+            f"{', '.join(there) or 'none'}. Rename or add {'them' if len(missing) > 1 else 'it'}."
+        )
+    for needed in (ROLES, BOX):
+        if 0 < len(given := [column for column in needed if column in there]) < len(needed):
+            lacking = [column for column in needed if column not in there]
+            raise BBError(
+                f"{source} has {', '.join(given)} but not {', '.join(lacking)}; give all of "
+                f"{', '.join(needed)}, or none of them."
+            )
+    if table.is_empty():
+        raise BBError(f"{source} has a header but no rows.")
+    kept = [column for column in (*REQUIRED, *OPTIONAL) if column in there]
+    if nested := [column for column in kept if table[column].dtype.is_nested()]:
+        raise BBError(f"{source} has lists or structures in the column {nested[0]}; it needs one value a row.")
+    rows = table.select(pl.col(kept).cast(pl.String).replace("", None)).with_row_index("line", offset=2)
+    _check_rows(rows, source)
+    frame = rows.with_columns(
+        *(pl.col(role).str.to_lowercase().replace_strict(TRUTHS) for role in ROLES if role in there),
+        *(pl.col(edge).cast(pl.Float64) for edge in BOX if edge in there),
+    )
+    if "x1" in there:
+        empty = pl.any_horizontal(pl.col(BOX).is_null()) & ~pl.all_horizontal(pl.col(BOX).is_null())
+        _refuse(frame.filter(empty), "the box has some of x1, y1, x2, y2 only; give all four or none", source)
+        _refuse(frame.filter(~pl.all_horizontal(pl.col(BOX).is_finite())), "the box {box} is not finite", source)
+        flat = (pl.col("x1") >= pl.col("x2")) | (pl.col("y1") >= pl.col("y2"))
+        _refuse(frame.filter(flat), "the box {box} is empty; x1 < x2 and y1 < y2 in pixels", source)
+    if "is_query" not in there:
+        frame = frame.with_columns(is_query=pl.lit(True), is_gallery=pl.lit(True))
+    order = [column for column in (*REQUIRED, *OPTIONAL) if column in frame.columns]
+    return check_roles(Items(frame.select(order).sort("image_id"), source), source)
+
+
+def check_roles(items: Items, source: str) -> Items:
+    """The items, if some ask and some answer. Errors: BBError."""
+    if not len(items.queries):
+        raise BBError(f"{source} has no queries: is_query is false in all of its {len(items)} rows.")
+    if not len(items.gallery):
+        raise BBError(f"{source} has no gallery: is_gallery is false in all of its {len(items)} rows.")
+    return items
+
+
+def _check_rows(rows: pl.DataFrame, source: str) -> None:
+    for column in REQUIRED:
+        _refuse(rows.filter(pl.col(column).is_null()), f"{column} is empty; every row needs one", source)
+    again = rows.filter(~pl.col("image_id").is_first_distinct())
+    _refuse(again, "image {image_id!r} stands in an earlier row already; keep one of them", source)
+    for role in (column for column in ROLES if column in rows.columns):
+        strange = ~pl.col(role).str.to_lowercase().is_in(list(TRUTHS)).fill_null(False)
+        _refuse(rows.filter(strange), f"{role} is {{{role}!r}}; it must be true or false", source)
+    if "category" in rows.columns:
+        taken = pl.col("category") == OVERALL
+        _refuse(rows.filter(taken), "category is {category!r}, as the means over all queries are called", source)
+    if "split" in rows.columns:
+        strange = ~pl.col("split").is_in(SPLITS)
+        _refuse(rows.filter(strange), "split is {split!r}; it must be train, val or test, or empty", source)
+    for edge in (column for column in BOX if column in rows.columns):
+        strange = pl.col(edge).is_not_null() & pl.col(edge).cast(pl.Float64, strict=False).is_null()
+        _refuse(rows.filter(strange), f"{edge} is {{{edge}!r}}; it must be a number of pixels", source)
+
+
+def _refuse(bad: pl.DataFrame, problem: str, source: str) -> None:
+    """Raise for the first of the bad rows, counting the others; `problem` is a format string over columns."""
+    if not bad.is_empty():
+        row = bad.row(0, named=True)
+        box = [row.get(edge) for edge in BOX]
+        more = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
+        raise BBError(f"{source}, line {row['line']}: {problem.format(box=box, **row)}{more}.")
+
+
+def _codes(column: pl.Series) -> Int64[np.ndarray, " n"]:
+    """Each value's place among the distinct ones, sorted; NO_CODE for null."""
+    ranked = column.rank("dense").cast(pl.Int64) - 1
+    return ranked.fill_null(NO_CODE).to_numpy().astype(np.int64)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)} {'stands' if n == 1 else 'stand'}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,280 @@
+"""One retrieval run: how one feature space answers one set of labelled queries; from the store and back to it."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Num
+
+from probe.bootstrap import Interval, resample
+from probe.commit import commit
+from probe.retrieval.approximate import Faiss
+from probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
+from probe.retrieval.items import OVERALL, Items
+from probe.retrieval.ranking import NOBODY, hits
+from probe.retrieval.rerank import Step, then
+from probe.run import extraction
+from probe.table import read_table
+from store import Collection, FeatureSpace, Store
+from store.canonical import digest_of, sha256_hex
+from store.runs import Run
+from store.versions import versions
+
+PROTOCOL = "retrieval"
+ALGORITHM = "1"  # a change that could change an answer raises it: it is part of a run's identity
+VERSIONS = ("backbone-bench", "faiss-cpu", "numba", "numpy", "polars")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that can be looked up or made: its ID covers all that decides the outcome.
+
+    tasks     the labels' name
+    roles     how queries and gallery were told apart, for a reader: the options that were given
+    features  (n, d) of the items, in their order and the stored dtype
+    faiss     the index to search by; None for the exact search
+    warnings  of the labels, see `assign`; they stand in the run
+    steps     what is done to the rankings before they are scored
+    """
+
+    store: Store
+    space: FeatureSpace
+    collection: Collection
+    items: Items
+    tasks: str
+    how: Retrieval
+    roles: dict[str, Any]
+    features: Num[np.ndarray, "n d"]
+    faiss: Faiss | None
+    warnings: tuple[str, ...]
+    test_set: str
+    run_id: str
+    steps: tuple[Step, ...] = ()
+
+    def existing(self) -> list[Run]:
+        """Runs of this ID in the store."""
+        return list(self.store.runs(self.run_id))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        index = None if self.faiss is None else self.faiss.parameters()
+        return {
+            **self.how.parameters(),
+            "roles": self.roles,
+            "index": index,
+            "rerankers": [step.parameters() for step in self.steps],
+        }
+
+
+def prepare(
+    store: Store,
+    space: FeatureSpace,
+    collection: Collection,
+    items: Items,
+    *,
+    tasks: str,
+    how: Retrieval,
+    roles: dict[str, Any] | None = None,
+    faiss: Faiss | None = None,
+    warnings: Sequence[str] = (),
+    steps: Sequence[Step] = (),
+) -> Prepared:
+    """Reads the features and names the run; nothing is searched.
+
+    The ID is SHA-256 of the canonical JSON of: protocol and its parameters, index and its version, the items (image
+    ID, label, role, category, sequence), SHA-256 of their feature rows. The test set is the items and the metrics:
+    runs that share it can be compared. Errors: MissingRows where the space lacks images that the labels name.
+    """
+    features = store.read(space, collection, items.image_ids.tolist())
+    rows = np.ascontiguousarray(features)
+    columns = [name for name in items.frame.columns if name not in ("split", "x1", "y1", "x2", "y2")]
+    table = [columns, *map(list, items.frame.select(columns).iter_rows())]
+    how_scored = {key: value for key, value in how.parameters().items() if key != "distance"}
+    test_set = digest_of([table, how_scored])
+    prepared = Prepared(
+        store,
+        space,
+        collection,
+        items,
+        tasks,
+        how,
+        roles or {},
+        features,
+        faiss,
+        tuple(warnings),
+        test_set,
+        "",
+        tuple(steps),
+    )
+    identity = {
+        "tasks": tasks,
+        "protocol": PROTOCOL,
+        "parameters": prepared.parameters,
+        "backend": _backend(faiss),
+        "items": table,
+        "features": [str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
+    }
+    return replace(prepared, run_id=digest_of(identity))
+
+
+def execute(
+    prepared: Prepared, *, jobs: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Run:
+    """Searches, scores and publishes. Errors: those of `evaluate`; then nothing is published."""
+    items, space = prepared.items, prepared.space
+    started, clock = datetime.now(UTC), time.monotonic()
+    faiss = prepared.faiss
+    searched = None if faiss is None else faiss.bind(items, jobs)
+    found = evaluate(
+        prepared.features,
+        items,
+        prepared.how,
+        searched=then(searched, items, prepared.steps, jobs) if prepared.steps else searched,
+        jobs=jobs,
+        progress=progress,
+    )
+    seconds = time.monotonic() - clock
+    name, version = _backend(faiss)
+    record = {
+        "run_id": prepared.run_id,
+        "tasks": prepared.tasks,
+        "protocol": PROTOCOL,
+        "parameters": prepared.parameters,
+        "n_train": "all",
+        "seed": None,
+        "svm": None,
+        "backend": name,
+        "backend_version": version,
+        "identical_to_sklearn": faiss is None,
+        "index_recall": None if faiss is None else faiss.recall(prepared.features, items, prepared.how, jobs),
+        "test_set": prepared.test_set,
+        "space": space.key,
+        "adopted": prepared.store.lenders(space, prepared.collection.digests(items.image_ids.tolist())),
+        "collection": prepared.collection.digest,
+        "collection_name": prepared.collection.name,
+        "backbones": prepared.store.backbones(space),
+        "scores": _scores(found),
+        "notes": {PROTOCOL: said} if (said := list(_notes(prepared, found))) else {},
+        "provenance": {
+            "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
+            "seconds": round(seconds, 3),
+            "commit": commit(),
+            "versions": versions(VERSIONS),
+            "extraction": extraction(prepared.store, space),
+        },
+    }
+    return prepared.store.put_run(record, predictions(found), _gallery(items), retrieved(found))
+
+
+def _notes(prepared: Prepared, found: Evaluation) -> Iterator[str]:
+    """What a reader of the scores should know."""
+    yield from prepared.warnings
+    ids = prepared.items.image_ids
+    digests = np.ascontiguousarray(prepared.collection.digests(ids.tolist())).view("V32").ravel()
+    _, first, counts = np.unique(digests, return_index=True, return_counts=True)
+    twice = first[counts > 1]
+    if len(twice):
+        one, other = ids[digests == digests[twice[0]]][:2].tolist()
+        yield (
+            f"{len(twice)} image{'s stand' if len(twice) > 1 else ' stands'} under more than one ID, such as {one!r} "
+            f"and {other!r}: each finds itself in the other; leave one out, or give both one sequence"
+        )
+    if found.left_out:
+        counted = "are left out of the means" if prepared.how.convention == "standard" else "count as misses"
+        yield f"{found.left_out} of {len(found.top)} queries have nothing relevant in the gallery and {counted}"
+
+
+def predictions(found: Evaluation) -> pl.DataFrame:
+    """A row per metric and query that has a value, in the columns of every run: task is the metric, score its value.
+
+    y_true is 1 and y_pred whether the nearest item is a hit; decision is its distance, negative, 0 without any.
+    """
+    items, query = found.items, found.top.query
+    category = items.category
+    first = hits(items, found.top)[:, 0].astype(np.uint8)
+    nearest = found.top.distance[:, 0].astype(np.float64)
+    ids = pl.Series(items.image_ids[query].tolist(), dtype=pl.String)
+    cluster = [""] * len(query) if category is None else category[query].tolist()
+    base = pl.DataFrame(
+        {
+            "cluster": pl.Series(cluster, dtype=pl.String),
+            "subcluster": pl.Series([None] * len(query), dtype=pl.String),
+            "image_id": ids,
+            "y_true": np.ones(len(query), np.uint8),
+            "y_pred": first,
+            "decision": np.where(np.isfinite(nearest), -nearest, 0),
+        }
+    )
+    tables = [
+        base.select(pl.lit(name).alias("task"), pl.all(), pl.Series("score", value.astype(np.float32))).filter(
+            pl.Series(~np.isnan(value))
+        )
+        for name, value in sorted(found.values.items())
+    ]
+    return pl.concat(tables)
+
+
+def retrieved(found: Evaluation) -> pl.DataFrame:
+    """The first items of each query: image_id, rank from 1, retrieved_id, distance, hit."""
+    items, top = found.items, found.top
+    there = top.nearest != NOBODY
+    query, place = np.nonzero(there)
+    ids = pl.Series(items.image_ids.tolist(), dtype=pl.String)
+    return pl.DataFrame(
+        {
+            "image_id": ids.gather(top.query[query]),
+            "rank": (place + 1).astype(np.uint32),
+            "retrieved_id": ids.gather(top.nearest[there]),
+            "distance": top.distance[there],
+            "hit": hits(items, top)[there],
+        }
+    )
+
+
+def intervals(runs: Sequence[Run], metric: str) -> Interval:
+    """A metric's mean over queries in each of some runs of one test set, with its 95% bootstrap interval."""
+    table = read_table({str(place): [run] for place, run in enumerate(runs)})
+    return resample(table.only([metric])).interval()
+
+
+def _gallery(items: Items) -> pl.DataFrame:
+    """In the place of a run's training images stands what answers: task "gallery", image_id, y the label's code."""
+    rows = items.gallery
+    ids = pl.Series(items.image_ids[rows].tolist(), dtype=pl.String)
+    return pl.DataFrame({"task": ["gallery"] * len(rows), "image_id": ids, "y": items.label_codes[rows]})
+
+
+def _scores(found: Evaluation) -> dict[str, Any]:
+    """Of run.json: all means, and the main metric under the names that runs of every protocol have."""
+    summary, main = found.summary(), found.main
+    counts = {name: int((~np.isnan(value)).sum()) for name, value in found.values.items()}
+    overall = summary[OVERALL]
+    category = found.items.category
+    asked = [] if category is None else category[found.top.query].tolist()
+    value = found.values[main]
+    return {
+        "main": main,
+        "mean": overall[main],
+        "n": counts[main],
+        "queries": len(found.top),
+        "left_out": found.left_out,
+        "gallery": len(found.items.gallery),
+        "auroc_tied": found.tied,
+        OVERALL: overall,
+        "categories": {name: values for name, values in summary.items() if name != OVERALL},
+        "tasks": {name: {"mean": overall[name], "n": n} for name, n in sorted(counts.items()) if n},
+        "clusters": {
+            name: {"mean": values[main], "n": int((~np.isnan(value[np.array(asked) == name])).sum())}
+            for name, values in summary.items()
+            if name != OVERALL and main in values
+        },
+        "subclusters": {},
+    }
+
+
+def _backend(faiss: Faiss | None) -> list[str]:
+    return ["exact", ALGORITHM] if faiss is None else ["faiss", faiss.version]

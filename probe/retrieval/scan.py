@@ -1,0 +1,204 @@
+"""The compiled half of the search: keep the best of a tile of scores, and measure the few that are left exactly.
+
+A query's best candidates stand in a binary heap with the worst at its root. A tile is read in runs of columns; a run
+without a score above the root costs one vectorised comparison each.
+"""
+
+# mypy: disallow-untyped-defs=False
+# numba infers the types of what it compiles.
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+RUN = 64  # columns looked at together
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """numba's njit of the function inside, for tests have jaxtyping wrap all to check annotations."""
+    return njit(cache=True, nogil=True, error_model="numpy")(inspect.unwrap(function))
+
+
+@_compiled
+def _replace_worst(score, row, new_score, new_row):
+    """Puts a candidate into the heap in place of its worst."""
+    place, size = 0, score.shape[0]
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and score[child + 1] < score[child]:
+            child += 1
+        if score[child] >= new_score:
+            break
+        score[place], row[place] = score[child], row[child]
+        place = child
+    score[place], row[place] = new_score, new_row
+
+
+@_compiled
+def scan_rows(tile_QG, query, gallery, sequence, score_QM, row_QM):
+    """Offers each row of a tile to its query's heap.
+
+    query, gallery  rows of Items of the tile's rows and columns; an item never answers itself or its sequence
+    sequence        (n,) codes, negative for none
+    score_QM, row_QM  the heaps, changed in place
+    """
+    for q in range(tile_QG.shape[0]):
+        item, own = query[q], sequence[query[q]]
+        score, row = score_QM[q], row_QM[q]
+        worst = score[0]
+        for start in range(0, tile_QG.shape[1], RUN):
+            run = tile_QG[q, start : start + RUN]
+            better = 0
+            for i in range(run.size):  # one contiguous slice and a count: so it is compiled to vector instructions
+                better += 1 if run[i] > worst else 0
+            if better:
+                for i in range(run.size):
+                    if run[i] > worst:
+                        other = gallery[start + i]
+                        if other != item and (own < 0 or sequence[other] != own):
+                            _replace_worst(score, row, run[i], other)
+                            worst = score[0]
+
+
+@_compiled
+def scan_columns(tile_GQ, gallery, query, sequence, score_QM, row_QM):
+    """The same with the queries along the columns: a tile serves both of its sides where both ask and answer."""
+    worst = score_QM[:, 0].copy()
+    for g in range(tile_GQ.shape[0]):
+        item, own = gallery[g], sequence[gallery[g]]
+        for start in range(0, tile_GQ.shape[1], RUN):
+            run, limit = tile_GQ[g, start : start + RUN], worst[start : start + RUN]
+            better = 0
+            for i in range(run.size):
+                better += 1 if run[i] > limit[i] else 0
+            if better:
+                for i in range(run.size):
+                    if run[i] > limit[i]:
+                        q = start + i
+                        other = query[q]
+                        if other != item and (own < 0 or sequence[other] != own):
+                            _replace_worst(score_QM[q], row_QM[q], run[i], item)
+                            limit[i] = score_QM[q, 0]
+
+
+@_compiled
+def squares(x_ND):
+    """(n,) float64 squared norms, by the sum that `measure` takes."""
+    out = np.empty(x_ND.shape[0])
+    for i in range(x_ND.shape[0]):
+        out[i] = _dot(x_ND[i], x_ND[i])
+    return out
+
+
+@_compiled
+def _dot(x, y):
+    """In float64, in one order on every machine: eight sums of every eighth product, added in pairs."""
+    d = x.shape[0]
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
+    whole = d - d % 8
+    for i in range(0, whole, 8):
+        a0 += np.float64(x[i]) * np.float64(y[i])
+        a1 += np.float64(x[i + 1]) * np.float64(y[i + 1])
+        a2 += np.float64(x[i + 2]) * np.float64(y[i + 2])
+        a3 += np.float64(x[i + 3]) * np.float64(y[i + 3])
+        a4 += np.float64(x[i + 4]) * np.float64(y[i + 4])
+        a5 += np.float64(x[i + 5]) * np.float64(y[i + 5])
+        a6 += np.float64(x[i + 6]) * np.float64(y[i + 6])
+        a7 += np.float64(x[i + 7]) * np.float64(y[i + 7])
+    for i in range(whole, d):
+        a0 += np.float64(x[i]) * np.float64(y[i])
+    return ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
+
+
+@_compiled
+def _apart(x, y):
+    """The sum of squared differences, in the order of `_dot`."""
+    d = x.shape[0]
+    a0 = a1 = a2 = a3 = 0.0
+    whole = d - d % 4
+    for i in range(0, whole, 4):
+        e0 = np.float64(x[i]) - np.float64(y[i])
+        e1 = np.float64(x[i + 1]) - np.float64(y[i + 1])
+        e2 = np.float64(x[i + 2]) - np.float64(y[i + 2])
+        e3 = np.float64(x[i + 3]) - np.float64(y[i + 3])
+        a0 += e0 * e0
+        a1 += e1 * e1
+        a2 += e2 * e2
+        a3 += e3 * e3
+    for i in range(whole, d):
+        e0 = np.float64(x[i]) - np.float64(y[i])
+        a0 += e0 * e0
+    return (a0 + a1) + (a2 + a3)
+
+
+@_compiled
+def measure(x_ND, square_N, cosine, one, other):
+    """The distance of two rows, float32. Cosine distances are whole multiples of 2^-32, so that noise is no order."""
+    if not cosine:
+        return np.float32(np.sqrt(_apart(x_ND[one], x_ND[other])))
+    both = square_N[one] * square_N[other]
+    if both == 0:
+        return np.float32(1)
+    apart = min(max(1 - _dot(x_ND[one], x_ND[other]) / np.sqrt(both), 0.0), 2.0)
+    return np.float32(np.rint(apart * 4294967296.0) / 4294967296.0)
+
+
+@_compiled
+def measure_pairs(x_ND, square_N, cosine, query_Q, row_QM):
+    """(q, m) float32 distances of each query to some rows; inf where a row is negative."""
+    out = np.full(row_QM.shape, np.inf, np.float32)
+    for q in range(row_QM.shape[0]):
+        for m in range(row_QM.shape[1]):
+            if row_QM[q, m] >= 0:
+                out[q, m] = measure(x_ND, square_N, cosine, query_Q[q], row_QM[q, m])
+    return out
+
+
+@_compiled
+def settle(x_ND, square_N, cosine, query_Q, score_QM, row_QM, slack_Q, nearest_QN, distance_QN, floor_Q):
+    """The n nearest among each query's candidates, by exact distance, then by row; written into nearest and distance.
+
+    A score is off by `slack` at most, so the n nearest are among those whose score is within twice the slack of the
+    n-th best. Where the heap may have dropped such a one, floor_Q is the score above which all must be looked at; else
+    it is -inf.
+    """
+    m, n = score_QM.shape[1], nearest_QN.shape[1]
+    keys = np.empty(m, np.uint64)
+    bits = np.empty(1, np.float32)
+    for q in range(score_QM.shape[0]):
+        ranked = np.sort(score_QM[q])
+        floor = ranked[m - n] - 2 * slack_Q[q]
+        floor_Q[q] = floor if ranked[0] >= floor and ranked[0] > -np.inf else -np.inf
+        if floor_Q[q] > -np.inf:
+            continue
+        count = 0
+        for i in range(m):
+            if row_QM[q, i] >= 0 and score_QM[q, i] >= floor:
+                bits[0] = measure(x_ND, square_N, cosine, query_Q[q], row_QM[q, i])
+                keys[count] = (np.uint64(bits.view(np.uint32)[0]) << np.uint64(32)) | np.uint64(row_QM[q, i])
+                count += 1
+        keys[:count].sort()
+        for i in range(min(count, n)):
+            nearest_QN[q, i] = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
+            bits.view(np.uint32)[0] = np.uint32(keys[i] >> np.uint64(32))
+            distance_QN[q, i] = bits[0]
+
+
+@_compiled
+def count_pairs(tile_QG, query, gallery, sequence, label, cosine, weight, counts_2B):
+    """Adds a tile's pairs to counts by distance: of two labels in row 0, of one in row 1; distances are 0 to 2."""
+    bins = counts_2B.shape[1]
+    for q in range(tile_QG.shape[0]):
+        item, own, named = query[q], sequence[query[q]], label[query[q]]
+        for g in range(tile_QG.shape[1]):
+            other = gallery[g]
+            if other != item and (own < 0 or sequence[other] != own):
+                score = tile_QG[q, g]
+                apart = 1 - score if cosine else np.sqrt(max(-2 * score, np.float32(0)))
+                place = min(max(int(apart * (bins // 2)), 0), bins - 1)
+                counts_2B[1 if label[other] == named else 0, place] += weight
