@@ -38,7 +38,8 @@ def test_every_verb_and_option_is_documented(verb):
 
 
 def test_every_documented_option_exists():
-    options = {option for command in VERBS.values() for parameter in command.params for option in parameter.opts}
+    parameters = [parameter for command in VERBS.values() for parameter in command.params]
+    options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
     known = options | {"--help", "--version", "--install-completion", "--show-completion"}
     for name, text in {**PAGES, "README.md": README}.items():
         others = ("uv ", "pip ", "git ", "hf ", "eval ")
@@ -78,9 +79,7 @@ def test_the_map_of_the_tree_is_true():
             folder = word if word.endswith("/") else ""
         named.add(word if not line.startswith(" ") else folder + word)
     there = {
-        path.relative_to(ROOT).as_posix()
-        for name in ("extract", "probe", "store")
-        for path in (ROOT / name).glob("**/*.py")
+        str(path.relative_to(ROOT)) for name in ("extract", "probe", "store") for path in (ROOT / name).rglob("*.py")
     }
     there = {path for path in there if not path.endswith("__init__.py")}
     assert {

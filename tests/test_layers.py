@@ -29,7 +29,8 @@ TORCHLESS = (
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
     "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, "
     "probe.retrieval.search, probe.retrieval.metrics, probe.retrieval.rerank, probe.retrieval.report, "
-    "probe.retrieval.tensorboard, probe.retrieval.mlflow, probe.retrieval.wandb, bb"
+    "probe.retrieval.tensorboard, probe.retrieval.mlflow, probe.retrieval.wandb, "
+    "probe.retrieval.run, probe.retrieval.streaming, probe.retrieval.approximate, bb"
 )
 
 

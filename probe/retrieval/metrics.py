@@ -190,16 +190,20 @@ def summarise(
     A metric without any value is left out.
     """
     out: dict[str, dict[str, float]] = {OVERALL: {}, **{name: {} for name in names}}
+    bins = len(names) + 1  # the first for what has no category, or no value
+    every = None if category is None else category + 1
+    counts = np.zeros(bins, np.int64) if every is None else np.bincount(every, minlength=bins)
     for metric, value in values.items():
         there = ~np.isnan(value)
+        whole = bool(there.all())
         if there.any():
-            out[OVERALL][metric] = float(value[there].mean())
-        if category is not None:
-            place = np.where(there, category, -1) + 1  # so that what has no value or no category falls into bin 0
-            count = np.bincount(place, minlength=len(names) + 1)
-            total = np.bincount(place, weights=value, minlength=len(names) + 1)
-            for code in np.flatnonzero(count[1:]):
-                out[names[int(code)]][metric] = float(total[code + 1] / count[code + 1])
+            out[OVERALL][metric] = float((value if whole else value[there]).mean())
+        if every is not None:
+            place = every if whole else np.where(there, every, 0)
+            count = counts if whole else np.bincount(place, minlength=bins)
+            total = np.bincount(place, weights=value, minlength=bins)
+            for code in np.flatnonzero(count[1:]).tolist():
+                out[names[code]][metric] = float(total[code + 1] / count[code + 1])
     return out
 
 

@@ -36,7 +36,8 @@ class Ranking:
 
     def top(self, n: int) -> "Ranking":
         """The first n items of each query."""
-        return Ranking(self.query, self.nearest[:, :n], self.distance[:, :n], self.relevant)
+        # Copies: a view would keep all of a deep ranking in memory.
+        return Ranking(self.query, self.nearest[:, :n].copy(), self.distance[:, :n].copy(), self.relevant)
 
 
 def hits(items: Items, ranking: Ranking) -> Bool[np.ndarray, "q n"]:

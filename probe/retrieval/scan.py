@@ -87,64 +87,56 @@ def scan_columns(tile_GQ, gallery, query, sequence, score_QM, row_QM):
 
 
 @_compiled
+def _sum(terms):
+    """Folds the upper half onto the lower until little is left: a fixed order of adding, in vector instructions."""
+    n = terms.size
+    while n > 16:
+        half = (n + 1) // 2
+        lower, upper = terms[: n - half], terms[half:n]
+        for i in range(lower.size):
+            lower[i] += upper[i]
+        n = half
+    total = 0.0
+    for i in range(n):
+        total += terms[i]
+    return total
+
+
+@_compiled
+def _dot(x, y, terms):
+    """x·y in float64, the same on every machine; `terms` is room for d products."""
+    for i in range(x.size):
+        terms[i] = np.float64(x[i]) * np.float64(y[i])
+    return _sum(terms)
+
+
+@_compiled
+def _apart(x, y, terms):
+    """|x - y|² in float64, the same on every machine."""
+    for i in range(x.size):
+        difference = np.float64(x[i]) - np.float64(y[i])
+        terms[i] = difference * difference
+    return _sum(terms)
+
+
+@_compiled
 def squares(x_ND):
     """(n,) float64 squared norms, by the sum that `measure` takes."""
-    out = np.empty(x_ND.shape[0])
+    out, terms = np.empty(x_ND.shape[0]), np.empty(x_ND.shape[1])
     for i in range(x_ND.shape[0]):
-        out[i] = _dot(x_ND[i], x_ND[i])
+        out[i] = _dot(x_ND[i], x_ND[i], terms)
     return out
 
 
 @_compiled
-def _dot(x, y):
-    """In float64, in one order on every machine: eight sums of every eighth product, added in pairs."""
-    d = x.shape[0]
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
-    whole = d - d % 8
-    for i in range(0, whole, 8):
-        a0 += np.float64(x[i]) * np.float64(y[i])
-        a1 += np.float64(x[i + 1]) * np.float64(y[i + 1])
-        a2 += np.float64(x[i + 2]) * np.float64(y[i + 2])
-        a3 += np.float64(x[i + 3]) * np.float64(y[i + 3])
-        a4 += np.float64(x[i + 4]) * np.float64(y[i + 4])
-        a5 += np.float64(x[i + 5]) * np.float64(y[i + 5])
-        a6 += np.float64(x[i + 6]) * np.float64(y[i + 6])
-        a7 += np.float64(x[i + 7]) * np.float64(y[i + 7])
-    for i in range(whole, d):
-        a0 += np.float64(x[i]) * np.float64(y[i])
-    return ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
-
-
-@_compiled
-def _apart(x, y):
-    """The sum of squared differences, in the order of `_dot`."""
-    d = x.shape[0]
-    a0 = a1 = a2 = a3 = 0.0
-    whole = d - d % 4
-    for i in range(0, whole, 4):
-        e0 = np.float64(x[i]) - np.float64(y[i])
-        e1 = np.float64(x[i + 1]) - np.float64(y[i + 1])
-        e2 = np.float64(x[i + 2]) - np.float64(y[i + 2])
-        e3 = np.float64(x[i + 3]) - np.float64(y[i + 3])
-        a0 += e0 * e0
-        a1 += e1 * e1
-        a2 += e2 * e2
-        a3 += e3 * e3
-    for i in range(whole, d):
-        e0 = np.float64(x[i]) - np.float64(y[i])
-        a0 += e0 * e0
-    return (a0 + a1) + (a2 + a3)
-
-
-@_compiled
-def measure(x_ND, square_N, cosine, one, other):
+def measure(x_ND, square_N, cosine, one, other, terms):
     """The distance of two rows, float32. Cosine distances are whole multiples of 2^-32, so that noise is no order."""
     if not cosine:
-        return np.float32(np.sqrt(_apart(x_ND[one], x_ND[other])))
+        return np.float32(np.sqrt(_apart(x_ND[one], x_ND[other], terms)))
     both = square_N[one] * square_N[other]
     if both == 0:
         return np.float32(1)
-    apart = min(max(1 - _dot(x_ND[one], x_ND[other]) / np.sqrt(both), 0.0), 2.0)
+    apart = min(max(1 - _dot(x_ND[one], x_ND[other], terms) / np.sqrt(both), 0.0), 2.0)
     return np.float32(np.rint(apart * 4294967296.0) / 4294967296.0)
 
 
@@ -152,10 +144,11 @@ def measure(x_ND, square_N, cosine, one, other):
 def measure_pairs(x_ND, square_N, cosine, query_Q, row_QM):
     """(q, m) float32 distances of each query to some rows; inf where a row is negative."""
     out = np.full(row_QM.shape, np.inf, np.float32)
+    terms = np.empty(x_ND.shape[1])
     for q in range(row_QM.shape[0]):
         for m in range(row_QM.shape[1]):
             if row_QM[q, m] >= 0:
-                out[q, m] = measure(x_ND, square_N, cosine, query_Q[q], row_QM[q, m])
+                out[q, m] = measure(x_ND, square_N, cosine, query_Q[q], row_QM[q, m], terms)
     return out
 
 
@@ -169,7 +162,7 @@ def settle(x_ND, square_N, cosine, query_Q, score_QM, row_QM, slack_Q, nearest_Q
     """
     m, n = score_QM.shape[1], nearest_QN.shape[1]
     keys = np.empty(m, np.uint64)
-    bits = np.empty(1, np.float32)
+    bits, terms = np.empty(1, np.float32), np.empty(x_ND.shape[1])
     for q in range(score_QM.shape[0]):
         ranked = np.sort(score_QM[q])
         floor = ranked[m - n] - 2 * slack_Q[q]
@@ -179,7 +172,7 @@ def settle(x_ND, square_N, cosine, query_Q, score_QM, row_QM, slack_Q, nearest_Q
         count = 0
         for i in range(m):
             if row_QM[q, i] >= 0 and score_QM[q, i] >= floor:
-                bits[0] = measure(x_ND, square_N, cosine, query_Q[q], row_QM[q, i])
+                bits[0] = measure(x_ND, square_N, cosine, query_Q[q], row_QM[q, i], terms)
                 keys[count] = (np.uint64(bits.view(np.uint32)[0]) << np.uint64(32)) | np.uint64(row_QM[q, i])
                 count += 1
         keys[:count].sort()
