@@ -1482,7 +1482,7 @@ def make_thumbnails(
     if not names:
         warn("note: no images are at hand, so the page names the hardest ones: --data NAME=DIR shows them")
         return {}
-    if any(importlib.util.find_spec(name) is None for name in ("PIL",)):
+    if importlib.util.find_spec("PIL") is None:
         warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[extract]' shows them")
         return {}
     return {
