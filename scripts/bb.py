@@ -24,6 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from extract.collection import Scan
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from extract.name import BackboneName
     from extract.recompute import Recomputed
     from extract.sample import Images
+    from probe.board import Board
     from probe.newt import Labels as ProbeLabels
-    from probe.report import Board
     from probe.retrieval.run import Prepared
     from probe.run import Inputs, Spec
     from store import FeatureSpace, Store
@@ -223,7 +224,8 @@ def _root(
     options = settings.options
     retrieval = {k: v for k, v in options.items() if k in ("store", "cache_size", "jobs")}
     ctx.default_map = {
-        **{verb: options for verb in ("extract", "report", "doctor")},
+        **{verb: options for verb in ("extract", "doctor")},
+        "report": {"newt": {k: v for k, v in options.items() if k in ("store", "cache_size")}, "diff": options},
         **{"probe": {"newt": options, "retrieval": retrieval}, "data": {"list": options}},
         "store": {
             **{
@@ -377,6 +379,7 @@ CkptOption = Annotated[
 KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
 DEFAULT_STORE = "features.bb"
 NEWT_LABELS = "newt2021_labels.csv"
+THUMBNAIL = (192, 192)  # pixels, at most
 
 
 def open_store(place: str, *, create: bool = False, write: bool = False, cache_size: str | None = None) -> "Store":
@@ -1121,59 +1124,282 @@ def _withdrawn_notes(opened: "Store", runs: "Sequence[Run]") -> Iterator[str]:
         )
 
 
-@app.command("report")
-def report_verb(
-    tasks: Annotated[str, typer.Argument(help="The task family.")] = "newt",
+class _Report(TyperGroup):
+    """`bb report` alone, or with options alone, is `bb report newt`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, args if args and (args[0] == "--help" or args[0][:1] != "-") else ["newt", *args]
+        )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            from store import UsageError
+
+            raise UsageError(f"there is no report on {args[0]!r}: the task families are newt.")
+        return super().resolve_command(ctx, args)
+
+
+report_app = typer.Typer(help="Compare runs: tables, pages, pictures.", no_args_is_help=True, cls=_Report)
+app.add_typer(report_app, name="report")
+
+
+@report_app.command("newt")
+def report_newt_verb(
+    ctx: typer.Context,
+    metric: Annotated[
+        str,
+        typer.Option("--metric", help="accuracy, balanced-accuracy, macro-f1, average-precision or auroc."),
+    ] = "accuracy",
+    average: Annotated[
+        str | None, typer.Option("--average", help="images or tasks; images for accuracy, tasks for the others.")
+    ] = None,
+    over: Annotated[
+        str, typer.Option("--over", help="What the intervals are for further ones of: images, draws or tasks.")
+    ] = "images",
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Resample groups of images: a column of the labels.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="The backbone that the others are compared with.")
+    ] = None,
+    correction: Annotated[
+        str, typer.Option("--correction", help="Of p-values for many comparisons: holm or bh.")
+    ] = "holm",
+    by: Annotated[str | None, typer.Option("--by", help="A table of each cluster, subcluster or task.")] = None,
+    n_train: Annotated[list[str] | None, typer.Option("--n-train", help="These columns only.")] = None,
+    sort: Annotated[str, typer.Option("--sort", help="score, name, or an n_train.")] = "score",
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="A published table to lay beside: task, ckpt, score.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", help="Write booktabs tables; - is standard output.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write Markdown; - is standard output.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw learning curves and leaderboard: .svg, .png or .pdf.")
+    ] = None,
+    data: DataOption = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="The file that has --cluster's column.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs behind each cell.")] = False,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Compare runs: backbones by shot count, mean with a 95% bootstrap interval over distinct test images."""
+    """Compare runs: backbones by shot count, with 95% bootstrap intervals."""
+    from probe.board import KINDS
+    from probe.plot import check_format
     from probe.protocol import PROTOCOLS
+    from probe.question import Question
+    from probe.reference import read_reference
     from probe.report import boards
+    from probe.sampling import parse_n_train
     from store import BBError, UsageError
 
-    if tasks != "newt":
-        raise UsageError(f"there is no report on {tasks!r}: the task families are newt.")
+    files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
+    check_files({option: path for option, path in files.items() if path})
+    if plot:
+        check_format(plot.suffix)
+    for option, value, known in (
+        ("--average", average, ("images", "tasks")), ("--over", over, ("images", "draws", "tasks")),
+        ("--correction", correction, ("holm", "bh")), ("--by", by, KINDS),
+    ):  # fmt: skip
+        if value is not None and value not in known:
+            raise UsageError(f"{option} {value} is unknown: choose {', '.join(known)}.")
     opened = open_store(store, cache_size=cache_size)
+    roots = parse_data(data, ctx.obj)
+    question = Question(
+        metric=metric.replace("-", "_"),
+        average=average,  # type: ignore[arg-type]  # checked above, as are the next three
+        over=over,  # type: ignore[arg-type]
+        baseline=baseline and canonical_name(baseline),
+        correction=correction,  # type: ignore[arg-type]
+        groups=(lambda name: read_groups(name, cluster, labels, roots)) if cluster else None,
+        units=f"groups of test images ({cluster})" if cluster else "test images",
+        kinds=KINDS if html or csv or json_ else (by,) if by else (),  # type: ignore[arg-type]
+        details=bool(html or json_),
+        n_train=tuple(parse_n_train(part) for text in n_train or () for part in text.split(",")),
+        sort=sort if sort in ("score", "name") else parse_n_train(sort),  # type: ignore[arg-type]
+        reference=read_reference(reference, canonical_name) if reference else None,
+    )
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
-    found = boards(runs, tasks)
+    found = boards(runs, "newt", question, on_damage=lambda said: warn(f"note: {said}"))
     warn(*_withdrawn_notes(opened, runs))
     for protocol in sorted(
-        {str(run.record["protocol"]) for run in runs if run.record["tasks"] == tasks} - PROTOCOLS.keys()
+        {str(run.record["protocol"]) for run in runs if run.record["tasks"] == "newt"} - PROTOCOLS.keys()
     ):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
     if not found:
         raise BBError(f"{store} has no runs yet: bb probe newt --n-train 10 --store {store}")
+    write_report(found, files, opened, roots)
     if json_:
         show_json([board.record() for board in found])
-        return
-    for board in found:
-        show_board(board, verbose=verbose)
+    elif not any(files.values()):
+        show_boards(found, by=by, verbose=verbose)
+    if json_ or any(files.values()):
+        warn(*(f"note: {note}" for board in found for note in board.notes))
 
 
-def show_board(board: "Board", *, verbose: bool = False) -> None:
-    """A board in the terminal."""
-    from store.space import short
+def canonical_name(text: str) -> str:
+    """A backbone as runs have it, where it is the name of one; else as it is."""
+    from extract.name import BackboneName, shared_name
+    from store import UsageError
 
-    say(
-        f"{board.tasks} on {board.collection}, {board.n_tasks} tasks, protocol {board.protocol}: mean over test "
-        f"images, 95% interval; chance {board.chance:.3f}; test set {short(board.test_set)}"
+    try:
+        return shared_name(BackboneName.parse(text))
+    except UsageError:
+        return text
+
+
+def check_files(files: dict[str, Path]) -> None:
+    """What is to be written can be: said before anything is computed."""
+    from store import UsageError
+
+    for option, path in files.items():
+        if str(path) == "-" and option in ("--csv", "--latex", "--markdown"):
+            continue
+        if path.is_dir():
+            raise UsageError(f"{option} {path} is a folder: name a file.")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.absolute().parent}. Make it first.")
+
+
+def write_report(
+    found: "list[Board]", files: dict[str, Path | None], opened: "Store", roots: dict[str, Path | None]
+) -> None:
+    """Writes the files that are asked for, each whole or not at all."""
+    from probe.latex import latex_tables
+    from probe.markdown import markdown_tables
+    from probe.page import page
+    from probe.plot import plot
+    from probe.sheet import sheet
+
+    made: dict[str, Callable[[Path], str | bytes]] = {
+        "--html": lambda path: page(found, make_thumbnails(found, opened, roots)),
+        "--csv": lambda path: sheet(found),
+        "--latex": lambda path: latex_tables(found),
+        "--markdown": lambda path: markdown_tables(found),
+        "--plot": lambda path: plot(found, path.suffix),
+    }
+    for option, path in files.items():
+        if path is None:
+            continue
+        content = made[option](path)
+        content = content.encode() if isinstance(content, str) else content
+        if str(path) == "-":
+            print(content.decode(), end="")
+            continue
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            aside.write_bytes(content)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        warn(f"wrote {path} ({size_text(len(content))})")
+
+
+def show_boards(found: "Sequence[Board]", *, by: str | None = None, verbose: bool = False) -> None:
+    """Boards in the terminal, an empty line between them."""
+    from probe.terminal import show_board
+
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    for number, board in enumerate(found):
+        if number:
+            say("")
+        show_board(board, console, by=by, verbose=verbose)  # type: ignore[arg-type]
+        warn(*(f"note: {note}" for note in board.notes))
+
+
+def read_groups(name: str, column: str, labels: Path | None, roots: dict[str, Path | None]) -> dict[str, str]:
+    """The group of each image of a collection, from a file of labels that has the column."""
+    import polars as pl
+
+    from probe.newt import read_labels
+    from probe.table import groups_of
+    from store import UsageError
+
+    root = roots.get(name)
+    file = labels or (root / NEWT_LABELS if root else None)
+    if file is None:
+        raise UsageError(
+            f"--cluster {column} is read from the labels of {name}: give --data {name}=DIR or --labels FILE."
+        )
+    read_labels(file)  # says what is wrong with it
+    return groups_of(
+        pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema=False), column
     )
-    body = []
-    for row in board.rows:
-        cells = [row.cells.get(n) for n in board.columns]
-        body.append(
-            [row.label, *(f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" if c else "" for c in cells),
-             "/".join(str(c.seeds) if c else "-" for c in cells)]
-        )  # fmt: skip
-    show_table(["backbone", *(f"n_train {n}" for n in board.columns), "seeds"], body)
-    if verbose:
-        for row in board.rows:
-            for n, cell in row.cells.items():
-                say(f"  {row.label}, n_train {n}: runs {' '.join(short(run.run_id) for run in cell.runs)}")
-    warn(*(f"note: {note}" for note in board.notes))
+
+
+def make_thumbnails(
+    found: "Sequence[Board]", opened: "Store", roots: dict[str, Path | None]
+) -> dict[tuple[str, str], bytes]:
+    """Small JPEG files of the hardest images, by collection and ID: those at hand that are the ones tested on."""
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for board in found:
+        ids = {hard.image_id for task in board.task_list for hard in task.hardest}
+        wanted.setdefault((board.collection, board.collection_digest), set()).update(ids)
+    names = sorted({name for name, _ in wanted if roots.get(name)})
+    if not names:
+        warn("note: no images are at hand, so the page names the hardest ones: --data NAME=DIR shows them")
+        return {}
+    if any(importlib.util.find_spec(name) is None for name in ("PIL",)):
+        warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[extract]' shows them")
+        return {}
+    from hashlib import sha256
+    from io import BytesIO
+
+    from extract.collection import find_images
+    from extract.images import UnreadableImage, decode
+    from store import BBError
+
+    made = {}
+    for (name, digest), ids in wanted.items():
+        root = roots.get(name)
+        if root is None:
+            continue
+        try:
+            files, listed = find_images(root), opened.collection(f"{name}@{digest}", sorted(ids))
+            digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
+        except BBError as error:
+            warn(f"note: no thumbnails of {name}: {error}")
+            continue
+        other = 0
+        for image_id in sorted(ids & files.keys()):
+            data = files[image_id].read_bytes()
+            if sha256(data).digest() != bytes(digests[image_id]):
+                other += 1
+                continue
+            try:
+                picture = decode(data)
+            except UnreadableImage:
+                continue
+            picture.thumbnail(THUMBNAIL)
+            buffer = BytesIO()
+            picture.save(buffer, "JPEG", quality=80, optimize=True)
+            made[name, image_id] = buffer.getvalue()
+        if other:
+            warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
+    return made
+
+
+@report_app.command("diff")
+def report_diff_verb(
+    a: Annotated[str, typer.Argument(help="A run's ID, or its beginning.")],
+    b: Annotated[str, typer.Argument(help="Another's.")],
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say in what two runs differ: inputs, tasks, images."""
+    from probe.difference import compare, find_run
+
+    opened = open_store(store, cache_size=cache_size)
+    runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
+    found = compare(find_run(runs, a), find_run(runs, b))
+    if json_:
+        show_json(found.record())
+    else:
+        say(*found.lines())
 
 
 # models
@@ -2088,7 +2314,7 @@ def demo_verb(
     from store import BBError
 
     root, store = to / "digits", open_store(str(to / "features.bb"), create=True)
-    _write_digits(root)
+    write_digits(root)
     (to / "bb.toml").write_text('store = "features.bb"\n\n[data.digits]\nroot = "digits"\n', encoding="utf-8")
     warn(f"1. extract: {' and '.join(DEMO_BACKBONES)}")
     summaries = extract_all(store, parse_names(DEMO_BACKBONES), {"digits": find_images(root)}, ExtractOptions())
@@ -2102,8 +2328,7 @@ def demo_verb(
     specs = [Spec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in DEMO_SHOTS]
     results = probe_all(inputs, specs, jobs=None)
     warn("3. report")
-    for board in boards(store.runs(), "newt"):
-        show_board(board)
+    show_boards(boards(store.runs(), "newt"))
     computed = sum(summary["computed"] for summary in summaries)
     fresh = sum(fresh for _, fresh in results)
     say(
@@ -2122,15 +2347,15 @@ def demo_verb(
     )
 
 
-def _write_digits(root: Path) -> None:
-    """scikit-learn's 1,797 hand-written digits as PNG files, with labels in NeWT's columns."""
+def write_digits(root: Path, every: int = 1) -> None:
+    """scikit-learn's 1,797 hand-written digits (or every so many of them) as PNG files, labels in NeWT's columns."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits
 
     from probe.digits import digits_labels
 
-    pixels, targets = load_digits(return_X_y=True)
+    pixels, targets = (values[::every] for values in load_digits(return_X_y=True))
     ids = [f"digit-{i:04d}" for i in range(len(targets))]
     folder = root / "newt2021_images"
     folder.mkdir(parents=True, exist_ok=True)
