@@ -877,7 +877,6 @@ def probe_newt_verb(
 
 @probe_app.command("retrieval")
 def probe_retrieval_verb(
-    ctx: typer.Context,
     labels: Annotated[
         Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
     ],
@@ -933,7 +932,8 @@ def probe_retrieval_verb(
     backbones = [shared_name(name) for name in parse_names(ckpt)]
     opened, _ = _open_to_probe(store, runs_to, cache_size)
     image_ids = items.image_ids.tolist()
-    collection = opened.collection(data or only_collection(opened.collection_names()), image_ids)
+    name = data.partition("=")[0] if data else only_collection(opened.collection_names())  # no image is read
+    collection = opened.collection(name, image_ids)
     spaces = choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
     prepared = [
         prepare(
@@ -988,7 +988,8 @@ def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
     warn(*dict.fromkeys(note for record in records for notes in record["notes"].values() for note in notes))
     bounds = intervals([run for run, _ in results], main)
     more = [f"{name}@{k}" for name in ("cmc", "map") for k in dict.fromkeys((ks[0], ks[-1]))]
-    columns = [name for name in (*more, "r_precision", f"knn@{how['knn'][0]}", "auroc") if name in scores["overall"]]
+    more += ["r_precision", *(f"knn@{k}" for k in how["knn"][:1]), "auroc"]
+    columns = [name for name in more if name in scores["overall"]]
     say(
         f"{records[0]['tasks']} on {records[0]['collection_name']}: {scores['queries']} queries, {scores['gallery']} "
         f"in the gallery, {how['distance']}, convention {how['convention']}; {main} with its 95% interval over queries"
