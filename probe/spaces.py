@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from store import Collection, FeatureSpace, Store, UsageError
+from store.head import is_head_name
 from store.space import short
 
 
@@ -35,7 +36,11 @@ def choose_spaces(
         if not found:
             raise UsageError(
                 f"{store.name} has no features of {backbone}. "
-                f"To make them: bb extract --ckpt {backbone} --data {collection.name}=DIR"
+                + (
+                    "To make them: bb probe head; `bb store ls` lists those that are there."
+                    if is_head_name(backbone)
+                    else f"To make them: bb extract --ckpt {backbone} --data {collection.name}=DIR"
+                )
             )
         if len(whole) > 1 or (not whole and len(found) > 1):
             listed = "\n".join(f"  --space {short(space.key)}  {describe(space)}" for space in whole or found)

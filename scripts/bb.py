@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from extract.recompute import Recomputed
     from extract.sample import Images
     from probe.board import Board
+    from probe.heads.derive import Derived
+    from probe.heads.derive import Prepared as PreparedHead
     from probe.newt import Labels as ProbeLabels
     from probe.retrieval.run import Prepared
     from probe.run import Inputs, Spec
@@ -68,7 +70,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-probe_app = typer.Typer(help="Fit and score probes on stored features; needs no torch.", no_args_is_help=True)
+probe_app = typer.Typer(help="Fit and score probes on stored features; only heads need torch.", no_args_is_help=True)
 data_app = typer.Typer(help="Image collections: list, download, check.", no_args_is_help=True)
 store_app = typer.Typer(help="Look into a feature store, and keep it in order.", no_args_is_help=True)
 app.add_typer(probe_app, name="probe")
@@ -223,6 +225,7 @@ def _root(
     ctx.obj = settings
     options = settings.options
     retrieval = {k: v for k, v in options.items() if k in ("store", "cache_size", "jobs")}
+    stored = {k: v for k, v in options.items() if k == "store"}
     ctx.default_map = {
         **{verb: options for verb in ("extract", "doctor")},
         "report": {
@@ -235,6 +238,7 @@ def _root(
         "probe": {
             "newt": options,
             "retrieval": retrieval,
+            "head": stored,
             "rerank": {k: v for k, v in retrieval.items() if k != "jobs"},
         },
         "data": {"list": options},
@@ -243,7 +247,7 @@ def _root(
                 verb: options
                 for verb in ("ls", "info", "verify", "index", "gc", "compact", "du", "why", "sign", "revoke")
             },
-            **{verb: {k: v for k, v in options.items() if k == "store"} for verb in ("push", "pull")},
+            **{verb: stored for verb in ("push", "pull")},
         },
     }
 
@@ -832,7 +836,6 @@ def probe_newt_verb(
     json_: JsonOption = False,
 ) -> None:
     """Score stored features on NeWT's two-class tasks."""
-    from extract.name import shared_name
     from probe.engine import choose
     from probe.protocol import parse_protocol
     from probe.run import Inputs, Spec
@@ -840,7 +843,7 @@ def probe_newt_verb(
     from probe.spaces import choose_spaces
 
     shots = [parse_n_train(part) for text in n_train or ["all"] for part in text.split(",")]
-    backbones = [shared_name(name) for name in parse_names(ckpt)]
+    backbones = backbone_names(ckpt)
     ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
     opened, runs_store = _open_to_probe(store, runs_to, cache_size)
     found_labels = read_probe_labels(opened, name, root, labels, ctx.obj)
@@ -915,7 +918,6 @@ def probe_retrieval_verb(
     json_: JsonOption = False,
 ) -> None:
     """Score stored features on finding images of the same label: re-identification, retrieval."""
-    from extract.name import shared_name
     from probe.retrieval.approximate import parse_index
     from probe.retrieval.evaluate import Retrieval
     from probe.retrieval.items import assign, read_items
@@ -929,7 +931,7 @@ def probe_retrieval_verb(
     )  # fmt: skip
     faiss = parse_index(index)
     items, roles, warnings = assign(read_items(labels), split=split, against=against, folds=folds, seed=seed)
-    backbones = [shared_name(name) for name in parse_names(ckpt)]
+    backbones = backbone_names(ckpt)
     opened, _ = _open_to_probe(store, runs_to, cache_size)
     image_ids = items.image_ids.tolist()
     name = data.partition("=")[0] if data else only_collection(opened.collection_names())  # no image is read
@@ -1139,6 +1141,156 @@ def probe_rerank_verb(
                 for metric, c in line["changes"].items()
             ],
         )  # fmt: skip
+
+
+@probe_app.command("head")
+def probe_head_verb(
+    ctx: typer.Context,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV or Parquet: image_id, label, split; see docs/heads.md.")
+    ] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
+    ] = None,
+    loss: Annotated[str, typer.Option(help="triplet or arcface.")] = "triplet",
+    miner: Annotated[
+        str | None, typer.Option(help="Of triplets: hard, if not said; all, n-hard[:NxM], hard-cluster.")
+    ] = None,
+    margin: Annotated[
+        str | None, typer.Option(help="Of the triplet loss, 0.2, or soft; of ArcFace in degrees, 28.6.")
+    ] = None,
+    bank: Annotated[int, typer.Option(help="Rows beside each batch, among which triplets are mined too.")] = 0,
+    sampler: Annotated[
+        str, typer.Option(help="balanced[:LABELSxIMAGES]; category or distinct-categories[:CATEGORIESxLABELSxIMAGES].")
+    ] = "balanced",
+    dim: Annotated[int | None, typer.Option(help="Length of the new features; the parent's, but 128 at most.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Width of a hidden layer; without it the head is linear.")] = None,
+    start: Annotated[str, typer.Option(help="The first layer before training: whitened or plain.")] = "whitened",
+    epochs: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    patience: Annotated[int, typer.Option(help="End after so many epochs without a better validation.")] = 10,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate of AdamW.")] = 1e-3,
+    decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = 1e-4,
+    warmup: Annotated[int, typer.Option(help="Epochs in which only what began by chance is trained.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of batches, of what is drawn, and of labels held out.")] = 0,
+    load: Annotated[
+        str | None,
+        typer.Option("--load", help="Train nothing; send rows through a head that is there: its name, or a file."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train again what was trained.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Train a projection head on stored features; what it makes of them is a feature space of its own."""
+    from store import UsageError
+
+    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"bb probe head needs {', '.join(missing)}: pip install 'backbone-bench[heads]'")
+    from probe.heads.derive import extend, prepare
+    from probe.heads.derive import load as load_head
+    from probe.heads.recipe import Recipe, parse_loss, parse_sampling
+    from probe.retrieval.items import read_items
+    from probe.spaces import choose_spaces
+    from store.collection import only_collection
+    from store.head import is_derived
+
+    if load is not None and (labels or ckpt or space):
+        raise UsageError(
+            "--load trains nothing, and the head says what it is for: leave out --labels, --ckpt and --space."
+        )
+    if load is None and labels is None:
+        raise UsageError("which labels? Give --labels FILE to train a head, or --load HEAD to use one that is there.")
+    recipe = Recipe(
+        parse_loss(loss, miner, margin, bank), parse_sampling(sampler), dim, hidden, start, epochs, patience, lr, decay,
+        warmup, seed,
+    )  # fmt: skip
+    items = read_items(labels) if labels else None
+    opened = open_store(store, write=True)
+    name = data or only_collection(opened.collection_names())
+    if items is None or labels is None:
+        head = load_head(opened, str(load))
+        show_heads([(extend(opened, head, opened.collection(name, [])), True)], opened, None, json_=json_)
+        return
+    image_ids = items.image_ids.tolist()
+    collection = opened.collection(name, image_ids)
+    spaces = choose_spaces(opened, collection, image_ids, backbones=backbone_names(ckpt), keys=space or [])
+    if not ckpt and not space:
+        spaces = [each for each in spaces if not is_derived(each)]
+    prepared = [prepare(opened, each, collection, items, tasks=labels.stem, recipe=recipe) for each in spaces]
+    show_heads(train_all(prepared, force=force), opened, labels, json_=json_)
+
+
+def backbone_names(ckpt: Sequence[str] | None) -> list[str]:
+    """What --ckpt names, as provenance has it: backbones, and heads of derived spaces."""
+    from extract.name import shared_name
+    from store.head import check_head_name, is_head_name
+
+    heads = [check_head_name(text) for text in ckpt or [] if is_head_name(text)]
+    return [*(shared_name(name) for name in parse_names([c for c in ckpt or [] if not is_head_name(c)])), *heads]
+
+
+def train_all(prepared: "Sequence[PreparedHead]", *, force: bool) -> "list[tuple[Derived, bool]]":
+    """What came of each training, and whether it was done now."""
+    from probe.heads.derive import execute, existing
+    from store.space import short
+
+    results = []
+    for each in prepared:
+        found = None if force else existing(each)
+        if found:
+            results.append((found, False))
+            continue
+        what = "head of " + (", ".join(each.store.backbones(each.parent)) or short(each.parent.key))
+        if each.checkpoint.exists():
+            warn(f"{what}: going on from {each.checkpoint}")
+        words = "stopping after this epoch; the state is kept, and the same command goes on"
+        with gentle_stop(words) as stop, Meter(what, each.recipe.epochs, "epochs") as meter:
+            made = execute(each, stop=stop, progress=meter)
+        results.append((made, True))
+        if made.space is None:
+            break
+    return results
+
+
+def show_heads(results: "list[tuple[Derived, bool]]", opened: "Store", labels: Path | None, *, json_: bool) -> None:
+    """Heads with their validation, and what to do next. Ends with status 1 where training was stopped."""
+    from store.head import head_name, parent_key
+    from store.space import short
+
+    found = [(made.space, made, made.training, fresh) for made, fresh in results if made.space is not None]
+    if json_:
+        show_json([
+            {"head": head_name(space.weights), "space": space.key, "parent_space": parent_key(space),
+             "rows": made.rows, "fresh": fresh, "training": training.record() if training else None}
+            for space, made, training, fresh in found
+        ])  # fmt: skip
+    else:
+        rows = []
+        for space, made, training, fresh in found:
+            scores = [training.parent, training.start, training.best] if training else []
+            rows.append([
+                head_name(space.weights), short(space.key), *([f"{score:.4f}" for score in scores] or [""] * 3),
+                f"{training.best_epoch} of {training.epochs}" if training else "", made.rows,
+                "" if fresh else "was there",
+            ])  # fmt: skip
+        for held_out in dict.fromkeys(training.held_out for _, _, training, _ in found if training):
+            say(f"MAP@R on {held_out}: of the parent, of the head before training, and of its best epoch")
+        show_table(["head", "space", "parent", "start", "best", "epoch", "new rows", ""], rows, right=["new rows"])
+    for space, _, training, _ in found:
+        if training and training.best <= training.parent:
+            warn(f"note: {head_name(space.weights)} is no better than its parent where it was validated")
+    if len(found) < len(results):
+        warn("stopped: nothing is written of what was being trained; the same command goes on from there")
+        raise typer.Exit(1)
+    if labels and not json_:
+        say("Next:")
+        for space, *_ in found:
+            spaces = f"--space {short(parent_key(space))} --space {short(space.key)}"
+            at = shlex.quote(opened.name)
+            say(f"  bb probe retrieval --labels {shlex.quote(str(labels))} {spaces} --store {at}")
 
 
 def probe_all(
@@ -2003,11 +2155,16 @@ def recompute_all(
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.recompute import recompute
-    from store import BBError
+    from store import BBError, UsageError
+    from store.head import is_derived
+    from store.space import short
 
     Numerics.resolve(device)
     size = parse_batch_size(batch_size)
-    spaces = [opened.space(key) for key in keys] if keys else opened.spaces()
+    # Rows of derived spaces are made of other rows, not of images.
+    spaces = [opened.space(key) for key in keys] if keys else [s for s in opened.spaces() if not is_derived(s)]
+    if named := [short(space.key) for space in spaces if is_derived(space)]:
+        raise UsageError(f"space {', '.join(named)} is derived by a head, not embedded: --recompute its parent.")
     found = recompute(
         opened, images, spaces, n, seed=seed, names=parse_names(ckpt), device=device, batch_size=size, announce=warn
     )
@@ -2434,7 +2591,7 @@ def store_sign_verb(
     opened, signer = open_store(store, write=True), read_key(key or key_file())
     spaces = None
     if space or ckpt:
-        names = [str(found) for found in parse_names(ckpt)]
+        names = backbone_names(ckpt)
         by_name = {name: [s for s in opened.spaces() if name in opened.backbones(s)] for name in names}
         if lacking := [name for name, found in by_name.items() if not found]:
             raise UsageError(f"{opened.root} has no features of {', '.join(lacking)}: see `bb store ls`.")

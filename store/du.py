@@ -7,7 +7,7 @@ from store.gc import size_of
 from store.signing import lying_here
 from store.store import Store
 
-PARTS = ("collections", "labels", "runs", "signatures", "local", "index", "aside", "tmp")
+PARTS = ("collections", "labels", "runs", "heads", "signatures", "local", "index", "aside", "tmp")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,6 @@ def other_bytes(store: Store) -> dict[str, int]:
     if store.source:
         below, sizes = store.source.bytes_below(), store.source.parts
         withdrawn = sum(size for part in revoked for size in sizes[part].values())
-        return {**{part: below[part] for part in ("collections", "labels", "runs")}, "revoked": withdrawn}
+        return {**{part: below[part] for part in ("collections", "labels", "runs", "heads")}, "revoked": withdrawn}
     withdrawn = sum(size_of(store.root / part.folder) for part in revoked)
     return {part: size_of(store.root / part) for part in PARTS} | {"revoked": withdrawn}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from store.aside import PLACES
 from store.errors import BBError
+from store.head import is_derived
 from store.space import short
 from store.store import Store
 
@@ -50,6 +51,10 @@ def find_garbage(
                 path = store.root / "spaces" / space.key
                 names = ", ".join(store.backbones(space)) or "no rows"
                 found.append(Garbage(path, size_of(path), f"space {short(space.key)} ({names}) is named by no run"))
+        kept = {space.weights for space in store.spaces() if is_derived(space) and space.key in named}
+        for path in sorted((store.root / "heads").glob("*.safetensors")):
+            if path.stem not in kept:
+                found.append(Garbage(path, size_of(path), f"head {short(path.stem)} is of no space that a run names"))
     return found
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, UInt8
 
 from store.collection import Collection, some
 from store.errors import BBError, UsageError
+from store.head import head_part
 from store.holdings import Holdings, Item
 from store.parallel import Fact, each
 from store.paths import Kind, Part
@@ -321,6 +322,8 @@ class _Choosing:
         for key, older in families.items():
             keys |= {key, *older} if holding.intersection(older) else set()
         self.choice.parts |= {part for part in self.source.of_kind("space") if part.digest in keys}
+        heads = (head_part(self.choice.spaces[key]) for key in keys if key in self.choice.spaces)
+        self.choice.parts |= {part for part in heads if part in self.source.parts and part is not None}
         self.choice.parts |= {part for part, older in self.adopted.items() if part.owner in keys and older in keys}
 
     def take_collections(self, versions: Iterable[Collection]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from store.canonical import sha256_hex
 from store.errors import BBError, UsageError
 from store.folder import Folder
+from store.head import head_part
 from store.key import Key
 from store.layout import HEX, is_digest
 from store.paths import Part, published
@@ -54,7 +55,7 @@ def sign(
 ) -> tuple[list[Path], list[Part]]:
     """Vouches for what lies in the store, is not revoked, and is not signed by this key yet.
 
-    spaces  limits segments, adopted records and runs to those of these spaces, and leaves heads out
+    spaces  limits segments, adopted records and runs to those of these spaces, and heads to those they were derived by
 
     Returns the files written (none where there is nothing new) and what they list. All of the store is verified
     before, and BBError says so where it has a fault: nothing is signed then.
@@ -63,8 +64,8 @@ def sign(
     revoked = store.revoked()
     parts = [part for part in signable(store) if part.digest not in revoked and Item.of(part) not in done]
     if spaces is not None:
-        keys = {space.key for space in spaces}
-        parts = [part for part in parts if _is_of(store, part, keys)]
+        keys, heads = {space.key for space in spaces}, {head_part(space) for space in spaces}
+        parts = [part for part in parts if (part in heads if part.kind == "head" else _is_of(store, part, keys))]
     if not parts:
         return [], []
     if faults := verify(store, progress=progress).faults:
@@ -138,7 +139,7 @@ def _is_of(store: Store, part: Part, keys: set[str]) -> bool:
         return part.owner in keys
     if part.kind == "run":
         return read_run(store.root / part.folder).record["space"] in keys
-    return part.kind != "head"
+    return True
 
 
 def _publish(store: Store, raw: bytes) -> Path:

@@ -18,7 +18,7 @@ MAX_LENGTH = 2**24  # of an axis of a row
 class FeatureSpace:
     """The identity of features. Names of tags and files, library versions and devices are provenance, not identity.
 
-    org           the library whose code runs: "open_clip" or "timm"
+    org           the library whose code runs: "open_clip" or "timm"; "head" of a derived space (see store/head.py)
     architecture  its resolved architecture configuration
     weights       SHA-256 of the vision tower's tensors as loaded, in float32
     view          the resolved evaluation transform

@@ -16,8 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Num, UInt8
 
 from store.adopted import Adopted, check_adopted, read_adopted
+from store.canonical import sha256_hex
 from store.collection import Collection, check_name, some
 from store.errors import BBError, UsageError
+from store.head import is_derived, parent_key, read_head
 from store.labels import LabelTable
 from store.layout import FORMAT, is_digest, read_space
 from store.publish import publish_file, publish_sealed
@@ -260,18 +262,28 @@ class Store:
         position = rows.find(wanted)
         if (position < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
-            names = self.backbones(space)
             raise MissingRows(
                 f"{len(absent)} of {len(image_ids)} images of {collection.name} have no features in space "
-                f"{short(space.key)}: {some(absent)}. To fill them: "
-                f"bb extract --ckpt {shlex.quote(names[0] if names else 'CKPT')} --data {collection.name}=DIR "
-                f"--store {shlex.quote(self.name)} --precision {space.numerics['compute']} "
-                f"--store-dtype {space.numerics['stored']}" + (" --patch" if space.kind == "patch" else ""),
+                f"{short(space.key)}: {some(absent)}. To fill them: {self._to_fill(space, collection.name)}",
                 absent,
             )
         if self.source:
             self.source.arrays(rows.origins(position), space.array)
         return rows.gather(position, space.array)
+
+    def _to_fill(self, space: FeatureSpace, collection: str) -> str:
+        """The command that makes the rows which a space lacks."""
+        names, at = self.backbones(space), f"--store {shlex.quote(self.name)}"
+        if is_derived(space):
+            return (
+                f"extract them into space {short(parent_key(space))}, of which it was made, then "
+                f"bb probe head --load {names[0] if names else 'head:DIGITS'} --data {collection} {at}"
+            )
+        return (
+            f"bb extract --ckpt {shlex.quote(names[0] if names else 'CKPT')} --data {collection}=DIR {at} "
+            f"--precision {space.numerics['compute']} --store-dtype {space.numerics['stored']}"
+            + (" --patch" if space.kind == "patch" else "")
+        )
 
     # Older spaces of other code, whose rows serve too
 
@@ -405,6 +417,31 @@ class Store:
 
     def label_families(self) -> list[str]:
         return sorted({path.parent.name for path in (self.root / "labels").glob("*/*.parquet")})
+
+    # Trained heads, of which derived spaces are made (see store/head.py)
+
+    def put_head(self, data: bytes) -> str:
+        """Publishes a head's file and returns its digest."""
+        self.require_writable()
+        digest = sha256_hex(data)
+        self._refuse_revoked("head", digest)
+        self._put_local(digest)
+        publish_file(self.root, data, self.root / "heads" / f"{digest}.safetensors")
+        return digest
+
+    def heads(self) -> list[str]:
+        """Digests of the heads that are not revoked, ascending; they are not opened."""
+        if self.source:
+            there = sorted(part.digest for part in self.source.parts if part.kind == "head")
+        else:
+            there = sorted(file.stem for file in (self.root / "heads").glob("*.safetensors"))
+        revoked = self.revoked()
+        return [digest for digest in there if digest not in revoked]
+
+    def head(self, digest: str) -> bytes:
+        """A head's file. Raises BBError where it is not here, or is not what its name says."""
+        self._need("head")
+        return read_head(self.root, digest)
 
     # Runs
 

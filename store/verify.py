@@ -11,6 +11,7 @@ from store.adopted import check_adopted, read_adopted
 from store.aside import set_aside
 from store.collection import Collection, check_name, some
 from store.errors import BBError
+from store.head import head_part, is_derived
 from store.labels import LabelTable
 from store.layout import Malformed, is_digest, plain_size, read_space
 from store.mirror import ALL
@@ -75,6 +76,7 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
         fetch = store.source.array if store.source else None
         _check_space(folder, space, listed, store.revoked(), found, progress, fetch)
         _check_adopted(folder, space, found)
+        _check_head_of(folder, space, found)
     _check_runs(store, found)
     _check_labels(store, found)
     _check_heads(store, found)
@@ -114,7 +116,8 @@ def _check_space(
         progress(found.segments)
     names = sorted({str(o["backbone"]) for s in good for o in s.origins if "backbone" in o})
     for place, what in bad:
-        remedy = f"bb extract --ckpt {names[0] if names else 'CKPT'} --data NAME=DIR"
+        name = names[0] if names else "CKPT"
+        remedy = f"bb probe head --load {name}" if is_derived(space) else f"bb extract --ckpt {name} --data NAME=DIR"
         found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))
     _check_replicates([segment for segment in good if segment.digest not in revoked], space, found)
 
@@ -244,7 +247,7 @@ def _check_labels(store: Store, found: Findings) -> None:
 
 
 def _check_heads(store: Store, found: Findings) -> None:
-    """Each is named by the digest of its bytes."""
+    """Each is named by the digest of its bytes, and that of each derived space is there."""
     for path in sorted(store.root.glob("heads/*.safetensors")):
         try:
             plain_size(path.parent, path.name)
@@ -253,6 +256,20 @@ def _check_heads(store: Store, found: Findings) -> None:
                     raise Malformed("it does not have the digest in its name")
         except Malformed as fact:
             found.faults.append(Fault(f"{path} is damaged: {fact}.", path, "copy it from another store"))
+
+
+def _check_head_of(folder: Path, space: FeatureSpace, found: Findings) -> None:
+    """That the head of a derived space is there; `_check_heads` says whether it is sound."""
+    if not is_derived(space):
+        return
+    part = head_part(space)
+    if part is None:
+        fact = f"its weights {space.weights[:80]!r} are no digest of a head"
+    elif not (folder.parent.parent / part.path).exists():
+        fact = f"its head {short(space.weights)} is not in the store: copy {part.path} from another store"
+    else:
+        return
+    found.faults.append(Fault(f"space {short(space.key)} can't be filled further: {fact}."))
 
 
 def _check_signatures(store: Store, found: Findings) -> None:

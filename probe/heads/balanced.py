@@ -1,0 +1,76 @@
+"""Batches of P labels with K images each (Hermans, Beyer and Leibe, In Defense of the Triplet Loss, 2017)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Integer
+
+from probe.heads.batches import Seed
+from store.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """P labels and K rows of each in every batch.
+
+    rows       (n,) label codes
+    labels     P; all of them where there are fewer
+    instances  K; of a label with fewer rows, some stand in the batch more than once
+    Labels come in turn, shuffled anew for each round, and so do the rows of each label: over an epoch labels are seen
+    equally often (but for one), and so are the rows of a label. An epoch has as many batches as there are rows for.
+    """
+
+    rows: Integer[np.ndarray, " n"]
+    labels: int
+    instances: int
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        """Errors: UsageError where P or K is below 2, or there are fewer than two labels."""
+        check_sizes(labels=self.labels, instances=self.instances)
+        if len(np.unique(self.rows)) < 2:
+            raise UsageError("batches of several labels need at least two labels; there is one.")
+
+    @property
+    def batch_labels(self) -> int:
+        return min(self.labels, len(np.unique(self.rows)))
+
+    def __len__(self) -> int:
+        return max(1, round(len(self.rows) / (self.batch_labels * self.instances)))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng(self.seed)
+        of_label = [np.flatnonzero(self.rows == code) for code in np.unique(self.rows)]
+        in_turn = Turns(rng, np.arange(len(of_label)))
+        rows_of = [Turns(rng, rows) for rows in of_label]
+        for _ in range(len(self)):
+            chosen = in_turn.take(self.batch_labels)
+            yield [row for label in chosen for row in rows_of[label].take(self.instances)]
+
+
+class Turns:
+    """Deals some values in turn, shuffled anew for each round; no value twice in one hand while there are others."""
+
+    def __init__(self, rng: np.random.Generator, values: Integer[np.ndarray, " n"]) -> None:
+        self.rng, self.values = rng, values
+        self.ahead: list[int] = []
+
+    def take(self, n: int) -> list[int]:
+        """The next n; with repetition only where there are fewer than n values at all."""
+        hand: list[int] = []
+        while len(hand) < n:
+            if not self.ahead:
+                fresh = self.rng.permutation(self.values).tolist()
+                held = set(hand[len(hand) // len(fresh) * len(fresh) :])  # of this round of the hand
+                # Dealt from the end: what is in the hand already comes last.
+                self.ahead = [v for v in fresh if v in held] + [v for v in fresh if v not in held]
+            hand.append(self.ahead.pop())
+        return hand
+
+
+def check_sizes(**sizes: int) -> None:
+    """Errors: UsageError for a number below 2: then a batch has no pair of one label, or none of two."""
+    for name, size in sizes.items():
+        if size < 2:
+            raise UsageError(f"{size} {name} in a batch make no triplet: choose at least 2.")

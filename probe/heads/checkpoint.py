@@ -1,0 +1,115 @@
+"""The state of a training run, and the file from which it goes on: safetensors, written aside and renamed."""
+
+import copy
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from probe.heads.head import Head
+from probe.heads.loss import FeatureLoss
+from store.errors import BBError
+
+FORMAT = "training 1"
+
+
+@dataclass
+class Checkpoint:
+    """file: None keeps nothing on disk; every: seconds between two writings"""
+
+    head: Head
+    loss: FeatureLoss
+    optimiser: torch.optim.Optimizer
+    file: Path | None
+    every: float
+    epoch: int = 0
+    best_epoch: int = 0
+    history: list[float] = field(default_factory=list)
+    _best: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _saved: float = field(default_factory=time.monotonic, repr=False)
+
+    def told(self, epoch: int, score: float) -> None:
+        """Notes an epoch that is done with its validation; of equal ones the first is the best."""
+        self.epoch = epoch
+        if not self.history or score > self.history[self.best_epoch]:
+            self.best_epoch = epoch
+            self._best = {name: tensor.clone() for name, tensor in self.head.state_dict().items()}
+        self.history.append(score)
+        if time.monotonic() - self._saved >= self.every:
+            self.save()
+
+    def best_head(self) -> Head:
+        head = copy.deepcopy(self.head)
+        head.load_state_dict(self._best)
+        head.freeze()
+        return head
+
+    def save(self) -> None:
+        """Leaves the state in the file; a process that is killed meanwhile leaves the older one."""
+        if self.file is None:
+            return
+        from safetensors.torch import save
+
+        said = {"format": FORMAT, "epoch": self.epoch, "best_epoch": self.best_epoch, "history": self.history}
+        data = save({name: t.detach().clone() for name, t in self._tensors().items()}, {"bb": json.dumps(said)})
+        aside = self.file.with_name(f"{self.file.name}.{os.getpid()}")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(aside, self.file)
+        self._saved = time.monotonic()
+
+    def resume(self) -> bool:
+        """Takes over the file's state; False where there is none. Errors: BBError where it is damaged."""
+        if self.file is None or not self.file.is_file():
+            return False
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.file, "pt") as opened:
+                said = json.loads(opened.metadata()["bb"])
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 no dict
+            if said["format"] != FORMAT or len(said["history"]) != said["epoch"] + 1:
+                raise ValueError("it is of another format")
+            self._take(tensors)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise BBError(
+                f"{self.file} is no state to go on from ({str(error)[:200]}): delete it, and training starts again."
+            ) from None
+        self.epoch, self.best_epoch, self.history = said["epoch"], said["best_epoch"], said["history"]
+        return True
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that changes, by name: head, best head, the loss's own, and the optimiser's moments by parameter."""
+        moments = {
+            f"optimiser.{place}.{name}": value
+            for place, values in self.optimiser.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        return {
+            **{f"head.{name}": tensor for name, tensor in self.head.state_dict().items()},
+            **{f"best.{name}": tensor for name, tensor in self._best.items()},
+            **{f"loss.{name}": tensor for name, tensor in cast(nn.Module, self.loss).state_dict().items()},
+            **moments,
+        }
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
+        def below(kind: str) -> dict[str, Tensor]:
+            return {name.removeprefix(kind): t for name, t in tensors.items() if name.startswith(kind)}
+
+        self.head.load_state_dict(below("head."))
+        self._best = below("best.")
+        cast(nn.Module, self.loss).load_state_dict(below("loss."))
+        whole: dict[str, Any] = self.optimiser.state_dict()
+        whole["state"] = {}
+        for name, tensor in below("optimiser.").items():
+            place, _, moment = name.partition(".")
+            whole["state"].setdefault(int(place), {})[moment] = tensor
+        self.optimiser.load_state_dict(whole)
