@@ -179,6 +179,7 @@ GOOD = dict(start(Examples(*clouds(4, 4, nuisance=1.0), None), 0.1).state_dict()
         (file_of({**GOOD, "scale": torch.tensor(1.0, dtype=torch.float64)}), "(its tensors are not"),
         (file_of({**GOOD, "bias": torch.tensor(float("nan"))}), "(it holds a NaN or an infinity)"),
     ],
+    ids=("pickle", "absent", "silent", "taxi", "empty", "extra", "shape", "dtype", "NaN"),  # metadata have no order
 )
 def test_a_file_that_holds_no_model(data, why, tmp_path):
     file = tmp_path / "m.safetensors"
