@@ -841,6 +841,7 @@ def probe_newt_verb(
     from probe.run import Inputs, Spec
     from probe.sampling import parse_n_train
     from probe.spaces import choose_spaces
+    from store.head import SEEN, has_seen, head_name
 
     shots = [parse_n_train(part) for text in n_train or ["all"] for part in text.split(",")]
     backbones = backbone_names(ckpt)
@@ -851,6 +852,8 @@ def probe_newt_verb(
         warn(found_labels.note)
     collection = opened.collection(name, found_labels.image_ids)
     spaces = choose_spaces(opened, collection, found_labels.image_ids, backbones=backbones, keys=space or [])
+    keys = collection.digests(sorted({image_id for task in found_labels.tasks for image_id in task.test_ids.tolist()}))
+    warn(*(f"note: {head_name(each.weights)} {SEEN}" for each in spaces if has_seen(opened, each, keys)))
     chosen = parse_protocol(protocol)
     choose(backend)  # one that is unknown or not there is said before anything is read
     inputs = [Inputs.read(opened, each, collection, found_labels, "newt") for each in spaces]

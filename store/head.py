@@ -9,6 +9,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from store.canonical import sha256_hex
 from store.errors import BBError, UsageError
 from store.layout import Malformed, is_digest, read_plain
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 ORG = "head"
 MAX_HEAD_BYTES = 2**30
+# Said of a head, where a probe tests on images that it has seen.
+SEEN = "was trained on, or chosen by, images that it is tested on here, so its scores say little of new images"
 NAME = re.compile(r"head:([0-9a-f]{1,64})")
 
 
@@ -48,6 +53,16 @@ def is_derived(space: FeatureSpace) -> bool:
 def parent_key(space: FeatureSpace) -> str:
     """Key of the space that a derived one was made of."""
     return str(space.architecture.get("parent"))
+
+
+def has_seen(store: "Store", space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> bool:
+    """Whether the head of a derived space was trained on, or chosen by, any of these images, as their rows say.
+
+    Such rows lie in segments of their own, whose provenance has "seen": true. After compaction, rows beside them count.
+    """
+    if not is_derived(space):
+        return False
+    return any(origin.get("seen") is True for part in store.origins(space, digests) for origin in part.origins)
 
 
 def head_part(space: FeatureSpace) -> Part | None:

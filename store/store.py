@@ -328,14 +328,17 @@ class Store:
 
     def lenders(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
         """Keys of the older spaces out of which a read of these images takes rows, sorted."""
+        return sorted({str(segment.manifest["space"]) for segment in self.origins(space, digests)} - {space.key})
+
+    def origins(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[Segment]:
+        """The segments out of which a read of these images takes rows; images that are not there count for nothing."""
         rows = self.rows(space)
         position = rows.find(digests)
         try:
-            origins = rows.origins(position[position >= 0])
+            return rows.origins(position[position >= 0])
         except StaleIndex:
             rows = self.rows(space, afresh=True)
-            origins = rows.origins((position := rows.find(digests))[position >= 0])
-        return sorted({str(segment.manifest["space"]) for segment in origins} - {space.key})
+            return rows.origins((position := rows.find(digests))[position >= 0])
 
     # Collections
 

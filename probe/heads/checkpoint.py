@@ -80,8 +80,9 @@ class Checkpoint:
                 raise ValueError("it is of another format")
             self._take(tensors)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            fact = " ".join(str(error).split())[:200]
             raise BBError(
-                f"{self.file} is no state to go on from ({str(error)[:200]}): delete it, and training starts again."
+                f"{self.file} is no state to go on from ({fact}): delete it, and training starts again."
             ) from None
         self.epoch, self.best_epoch, self.history = said["epoch"], said["best_epoch"], said["history"]
         return True

@@ -111,7 +111,7 @@ def execute(
     *,
     stop: threading.Event | None = None,
     progress: Callable[[int], None] = lambda epoch: None,
-    every: float = 5.0,
+    every: float = 2.0,
 ) -> Derived:
     """Trains, going on where an earlier process was killed, and writes the head and the derived rows.
 

@@ -191,7 +191,7 @@ def _check_layers(layers: object) -> None:
 def _said(data: bytes) -> dict[str, Any]:
     """What a file's metadata says of the head. Raises ValueError where it says nothing of one."""
     size = int.from_bytes(data[:8], "little")
-    if size > min(len(data), 2**20):
+    if not 0 < size < min(len(data), 2**20):
         raise ValueError("its header is cut off")
     try:
         said = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["bb"])
@@ -199,4 +199,5 @@ def _said(data: bytes) -> dict[str, Any]:
         raise ValueError("it does not say so") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT or not is_digest(said.get("parent")):
         raise ValueError("it does not say so")
+    _check_layers(said.get("layers"))
     return said

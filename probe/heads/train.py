@@ -49,7 +49,7 @@ def train(
     validate: Validate,
     *,
     checkpoint: Path | None = None,
-    every: float = 5.0,
+    every: float = 2.0,
     stop: threading.Event | None = None,
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> Trained:
@@ -58,7 +58,7 @@ def train(
     checkpoint  a file from which it goes on where that is there, and in which it leaves its state `every` so many
                 seconds and when it is stopped; whoever calls names it by all that decides the outcome, and removes it
     progress    is told every epoch that is done
-    Errors: BBError where features are not finite or a loss becomes NaN; those of samplers and losses.
+    Errors: BBError where features or weights are not finite; those of samplers and losses.
     """
     if not np.isfinite(examples.features).all():
         raise BBError("the features hold a NaN or an infinity: see `bb store verify`.")
@@ -96,7 +96,6 @@ def run_epoch(
     """One pass. Rows of a batch are gathered at once; a row that is drawn twice stands in it once."""
     x, y = data
     bank, rng = recipe.bank, np.random.default_rng((recipe.seed, epoch, 1))
-    value = None
     for drawn in recipe.sampling.build(examples.labels, examples.category, (recipe.seed, epoch)):
         batch = list(dict.fromkeys(drawn))
         rows = torch.tensor(batch)
@@ -109,8 +108,10 @@ def run_epoch(
         if value.requires_grad:
             value.backward()
             optimiser.step()
-    if value is not None and not value.isfinite():
-        raise BBError(f"the loss became {float(value)} in epoch {epoch}: choose a smaller --lr than {recipe.rate:g}.")
+    if not all(bool(parameter.isfinite().all()) for parameter in head.parameters()):
+        raise BBError(
+            f"the weights became NaN or infinite in epoch {epoch}: choose a smaller --lr than {recipe.rate:g}."
+        )
 
 
 def set_stage(head: Head, loss: FeatureLoss, *, warming: bool) -> None:

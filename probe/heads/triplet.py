@@ -5,7 +5,6 @@ log(1 + exp(p - n)) of Hermans, Beyer and Leibe (2017).
 """
 
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,19 +13,19 @@ from torch.nn import functional
 from probe.heads.triplets import Miner, squared_distances
 from store.errors import UsageError
 
-Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS = ("mean", "sum", "none")
 TINY = 1e-12  # below which a distance has no direction to change in
 
 
 class TripletLoss(nn.Module):
     """margin: in units of distance; None is the soft margin. "mean" is over all triplets, those of loss 0 included."""
 
-    def __init__(self, miner: Miner, margin: float | None = 0.2, reduction: Reduction = "mean") -> None:
+    def __init__(self, miner: Miner, margin: float | None = 0.2, reduction: str = "mean") -> None:
         super().__init__()
         if margin is not None and not 0 <= margin < float("inf"):
             raise UsageError(f"a margin of {margin:g} makes no sense: choose 0 or more, or the soft margin.")
-        if reduction not in get_args(Reduction):
-            raise UsageError(f"there is no reduction {reduction!r}; there are {', '.join(get_args(Reduction))}.")
+        if reduction not in REDUCTIONS:
+            raise UsageError(f"there is no reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
         self.miner, self.margin, self.reduction = miner, margin, reduction
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
 

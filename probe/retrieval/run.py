@@ -21,6 +21,7 @@ from probe.run import extraction
 from probe.table import read_table
 from store import Collection, FeatureSpace, Store
 from store.canonical import digest_of, sha256_hex
+from store.head import SEEN, has_seen, head_name
 from store.runs import Run
 from store.versions import versions
 
@@ -174,7 +175,10 @@ def _notes(prepared: Prepared, found: Evaluation) -> Iterator[str]:
     """What a reader of the scores should know."""
     yield from prepared.warnings
     ids = prepared.items.image_ids
-    digests = np.ascontiguousarray(prepared.collection.digests(ids.tolist())).view("V32").ravel()
+    keys = prepared.collection.digests(ids.tolist())
+    if has_seen(prepared.store, prepared.space, keys):
+        yield f"{head_name(prepared.space.weights)} {SEEN}"
+    digests = np.ascontiguousarray(keys).view("V32").ravel()
     _, first, counts = np.unique(digests, return_index=True, return_counts=True)
     twice = first[counts > 1]
     if len(twice):
