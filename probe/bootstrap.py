@@ -33,7 +33,7 @@ less. For NeWT's images, 2.5% stays 2.5%.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -114,6 +114,19 @@ class Resampled:
     @property
     def is_mean(self) -> bool:
         return self.metric == "accuracy"
+
+    def some(self, models: Sequence[int]) -> "Resampled":
+        """Some of the models, by their places, in the order given."""
+        outer = self.outer
+        return replace(
+            self,
+            models=tuple(self.models[m] for m in models),
+            estimate=self.estimate[models],
+            by_task=self.by_task[:, models],
+            images=self.images[:, models],
+            outer=outer
+            and Outer(outer.resampled[:, models], outer.apart[:, models], outer.noise[np.ix_(models, models)]),
+        )
 
     def of(
         self, first: Int[np.ndarray, " k"], second: Int[np.ndarray, " k"] | None = None
@@ -204,6 +217,8 @@ class _Work:
     draws      of each model, where they are resampled; else 0
     by_column  (tasks, columns) reported values
     weight     (tasks,) of each in the reported mean
+    sums       of each unit's scores, a model a column, and of its items, the last column; for means over images, which
+               are ratios of these whatever the tasks
     """
 
     table: Table
@@ -217,6 +232,7 @@ class _Work:
     by_task: Float64[np.ndarray, "tasks models"]
     weight: Float64[np.ndarray, " tasks"]
     estimate: Float64[np.ndarray, " models"]
+    sums: Float64[np.ndarray, "units models_1"] | None
 
     @classmethod
     def of(cls, table: Table, metric: str, average: Average, draws: int, seed: int, resamples: int) -> "_Work":
@@ -227,21 +243,22 @@ class _Work:
         by_task = _by_model(by_column, first)
         weight = table.sizes / len(table) if average == "images" else np.full(len(of_task), 1 / len(of_task))
         estimate = _mean(by_task, weight[None])[0]
-        return cls(table, of_task, average, first, draws, seed, resamples, by_column, by_task, weight, estimate)
+        sums = _sums(table, first) if average == "images" else None
+        return cls(table, of_task, average, first, draws, seed, resamples, by_column, by_task, weight, estimate, sums)
 
     def images(self, start: int) -> Float64[np.ndarray, "b models"]:
         """The images level."""
+        if self.sums is not None:
+            drawn = np.concatenate([counts_BU @ self.sums for counts_BU in self._drawn(start)])
+            return drawn[:, :-1] / drawn[:, -1:]
         means = []
         for weights_BN in self._blocks(start):
-            total = weight = np.zeros((len(weights_BN), len(self.estimate)))
+            total = defined = np.zeros((len(weights_BN), len(self.estimate)))
             for task, values in enumerate(self.of_task):
-                weights = weights_BN[:, self.table.of_task(task)]
-                values_BM = _by_model(values(weights), self.first)
-                counted = weights.sum(axis=1, keepdims=True) if self.average == "images" else 1.0
-                defined = ~np.isnan(values_BM)
-                total = total + np.where(defined, values_BM, 0) * counted
-                weight = weight + defined * counted
-            means.append(np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan))
+                values_BM = _by_model(values(weights_BN[:, self.table.of_task(task)]), self.first)
+                total = total + np.nan_to_num(values_BM)
+                defined = defined + ~np.isnan(values_BM)
+            means.append(np.where(defined > 0, total / np.where(defined > 0, defined, 1), np.nan))
         return np.concatenate(means)
 
     def tasks_level(self, start: int) -> Float64[np.ndarray, "b models"]:
@@ -276,12 +293,16 @@ class _Work:
         return total / self._size(start)
 
     def _blocks(self, start: int) -> Iterator[Float64[np.ndarray, "b n"]]:
-        """How often each item was drawn; as many resamples together as memory allows."""
+        """How often each item was drawn."""
+        for counts_BU in self._drawn(start):
+            yield np.take(counts_BU, self.table.unit, axis=1)
+
+    def _drawn(self, start: int) -> Iterator[Float64[np.ndarray, "b units"]]:
+        """How often each unit was drawn; as many resamples together as memory allows."""
         stream, left = self._stream("images", start), self._size(start)
         while left:
             size = min(left, max(1, BLOCK // len(self.table)))
-            counts_BU = _counts(stream, size, len(self.table.units)).astype(float)
-            yield np.take(counts_BU, self.table.unit, axis=1)
+            yield _counts(stream, size, len(self.table.units)).astype(float)
             left -= size
 
     def _stream(self, level: Level, start: int) -> np.random.Generator:
@@ -297,6 +318,14 @@ def _counts(stream: np.random.Generator, size: int, n: int, draws: int | None = 
     drawn = stream.integers(0, n, (size, n if draws is None else draws), dtype=np.uint32)
     # With each round in a range of its own, one bincount counts them all apart.
     return np.bincount((drawn + np.arange(size)[:, None] * n).ravel(), minlength=size * n).reshape(size, n)
+
+
+def _sums(table: Table, first: Int[np.ndarray, " models"]) -> Float64[np.ndarray, "units models_1"]:
+    score_NM = _by_model(table.fields["score"].T.astype(float), first)
+    order = np.argsort(table.unit, kind="stable")
+    starts = np.searchsorted(table.unit[order], np.arange(len(table.units)))
+    sizes = np.bincount(table.unit, minlength=len(table.units)).astype(float)
+    return np.column_stack([np.add.reduceat(score_NM[order], starts), sizes])
 
 
 def _by_model(

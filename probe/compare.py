@@ -201,6 +201,8 @@ def _terms(table: Table, resampled: Resampled) -> Float64[np.ndarray, "units mod
         return np.nan_to_num(resampled.by_task) * resampled.weight[:, None]
     if "draws" in resampled.over:
         return None
+    if resampled.metric == "accuracy":  # linear in the scores of its draws
+        table = table.averaged()
     total = np.zeros((len(table.units), len(table.model)))
     for task, weight in enumerate(resampled.weight):
         terms = METRICS[resampled.metric].terms(table, task)

@@ -1,124 +1,124 @@
-"""From runs to the table that a person reads: backbones by shot count, each mean with its interval."""
+"""From runs to boards: which runs may be compared, and what is shown of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from probe.bootstrap import resample
+import polars as pl
+
+from probe.board import Board, Hard, Row, Task, size
+from probe.cells import Model, cells, resampled_parts
+from probe.metrics import METRICS
+from probe.origin import origin, problem
 from probe.protocol import PROTOCOLS, kind_of, parse_protocol
+from probe.question import Question, Sort
 from probe.sampling import NTrain
-from probe.table import read_table
+from probe.table import Table, read_table
 from store.runs import Run
 from store.space import short
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One backbone at one n_train: mean over test images, averaged over seeds, with its bootstrap bounds."""
-
-    mean: float
-    low: float
-    high: float
-    runs: tuple[Run, ...]
-
-    @property
-    def seeds(self) -> int:
-        return len(self.runs)
+HARDEST = 12  # images of a task
+ONE_COIN = ("accuracy", "balanced_accuracy", "auroc")  # guessing scores 0.5 there, whatever the classes' shares
+_RowKey = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a board. `label` is the backbone, with what tells it from its namesakes; `space` the key."""
+def boards(
+    runs: Iterable[Run],
+    tasks: str,
+    question: Question | None = None,
+    on_damage: Callable[[str], None] = lambda said: None,
+) -> list[Board]:
+    """One board for each collection, protocol and test set among the runs of a task family, in this order.
 
-    label: str
-    space: str
-    cells: dict[NTrain, Cell]
-
-
-@dataclass(frozen=True)
-class Board:
-    """Runs that may be compared: one task family, collection, protocol and test set. Rows by descending mean.
-
-    test_set  digest of what the runs were tested on
+    A run whose record can't be is told to `on_damage` and left out.
+    Errors: UsageError where no run is of what is asked for; those of `resample`.
     """
-
-    tasks: str
-    collection: str
-    protocol: str
-    test_set: str
-    n_tasks: int
-    chance: float
-    columns: tuple[NTrain, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-
-    def record(self) -> dict[str, Any]:
-        """The board as a JSON object."""
-        return {
-            "tasks": self.tasks,
-            "collection": self.collection,
-            "protocol": self.protocol,
-            "test_set": self.test_set,
-            "n_tasks": self.n_tasks,
-            "chance": self.chance,
-            "rows": [
-                {
-                    "backbone": row.label,
-                    "space": row.space,
-                    "cells": [
-                        {
-                            "n_train": n_train,
-                            "mean": cell.mean,
-                            "low": cell.low,
-                            "high": cell.high,
-                            "seeds": cell.seeds,
-                            "runs": [run.run_id for run in cell.runs],
-                        }
-                        for n_train, cell in row.cells.items()
-                    ],
-                }
-                for row in self.rows
-            ],
-            "notes": list(self.notes),
-        }
-
-
-def boards(runs: Iterable[Run], tasks: str) -> list[Board]:
-    """One board for each collection, protocol and test set among the runs of a task family, in this order."""
-    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    question = question or Question()
+    found: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
-        if run.record["tasks"] == tasks and run.record["protocol"] in PROTOCOLS:
-            groups[run.record["collection_name"], run.record["protocol"], run.record["test_set"]].append(run)
-    return [_board(tasks, *key, group) for key, group in sorted(groups.items())]
+        if run.record["tasks"] != tasks or run.record["protocol"] not in tuple(PROTOCOLS):
+            continue
+        if said := problem(run.record):
+            on_damage(f"left out: run {short(run.run_id)} is damaged: {said}")
+        else:
+            found[run.record["collection_name"], run.record["protocol"], run.record["test_set"]].append(run)
+    if found:
+        question.check([run for group in found.values() for run in group])
+    made = [_board(tasks, group, question) for _, group in sorted(found.items())]
+    return [board for board in made if board is not None]
 
 
-def _board(tasks: str, collection: str, protocol: str, test_set: str, runs: list[Run]) -> Board:
+def _board(tasks: str, runs: list[Run], question: Question) -> Board | None:
     chosen, notes = _one_each(runs)
-    notes += _adopted_notes(chosen)
-    cells: dict[tuple[str, str], dict[NTrain, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[_RowKey, NTrain], list[Run]] = defaultdict(list)
     for run in chosen:
-        cells[run.record["space"], _variant(run)][run.record["n_train"]].append(run)
-    computed = _cells({(*row, n): tuple(group) for row, by_n in cells.items() for n, group in by_n.items()})
-    rows = [
-        Row(label, space, {n: computed[space, variant, n] for n in sorted(by_n, key=_size)})
-        for (space, variant), by_n in cells.items()
-        for label in [_label(space, variant, next(iter(by_n.values()))[0], chosen)]
-    ]
-    columns = tuple(sorted({n for row in rows for n in row.cells}, key=_size))
-    rows.sort(key=lambda row: ([-row.cells[n].mean if n in row.cells else 0.0 for n in reversed(columns)], row.label))
-    scores = chosen[0].record["scores"]
-    return Board(
-        tasks,
-        collection,
-        protocol,
-        test_set,
-        len(scores["tasks"]),
-        scores["chance"],
-        columns,
-        tuple(rows),
-        tuple(notes),
+        if not question.n_train or run.record["n_train"] in question.n_train:
+            groups[(run.record["space"], _variant(run)), run.record["n_train"]].append(run)
+    if not groups:
+        return None
+    shown = [run for group in groups.values() for run in group]
+    notes += _adopted_notes(shown)
+    labels = _labels(groups, chosen)
+    by_seed = {key: sorted(group, key=_seed) for key, group in groups.items()}
+    models = [Model(labels[row], n, origin(group)) for (row, n), group in by_seed.items()]
+    table = read_table(
+        {
+            f"{model.row} at n_train {model.n_train}": group
+            for model, group in zip(models, by_seed.values(), strict=True)
+        },
+        tuple(dict.fromkeys(("score", *METRICS[question.metric].fields))),
     )
+    first = shown[0].record
+    if question.groups is not None:
+        table = table.grouped(question.groups(first["collection_name"]))
+    task_list = _tasks(shown[0])
+    baseline = _baseline(question.baseline, labels, groups, notes)
+    parts = resampled_parts(table, models, question)
+    made, test = cells(parts, question, tasks, task_list, baseline)
+    columns = tuple(sorted({n for _, n in groups}, key=size))
+    rows = [
+        Row(
+            label,
+            tuple(next(group for (key, _), group in groups.items() if key == row)[0].record["backbones"]),
+            row[0],
+            {n: made[label, n] for n in columns if (label, n) in made},
+        )
+        for row, label in labels.items()
+    ]
+    notes += _further_notes(rows, columns, question, (tasks, *table.tasks))
+    if question.details:
+        hard_at = [place for place, model in enumerate(models) if model.n_train == columns[-1]]
+        task_list = _hardest(task_list, table.some(hard_at))
+    return Board(
+        tasks=tasks,
+        collection=first["collection_name"],
+        collection_digest=first["collection"],
+        protocol=first["protocol"],
+        test_set=first["test_set"],
+        metric=question.metric,
+        average=parts[0].resampled.average,
+        over=tuple(parts[0].resampled.over),
+        correction=question.correction,
+        test=test,
+        chance=float(first["scores"]["chance"]) if question.metric in ONE_COIN else None,
+        n_tasks=len(table.tasks),
+        n_images=len(set(table.image_ids.tolist())),
+        units=question.units,
+        columns=columns,
+        rows=tuple(sorted(rows, key=lambda row: _order(row, columns, question.sort))),
+        task_list=tuple(task_list),
+        hard_at=columns[-1],
+        baseline=baseline,
+        reference=None if question.reference is None else question.reference.name,
+        notes=tuple(notes),
+    )
+
+
+def _order(row: Row, columns: Sequence[NTrain], sort: Sort) -> tuple[Any, ...]:
+    if sort == "name":
+        return (row.label,)
+    first = [] if sort == "score" else [sort]
+    return (*(-row.cells[n].mean if n in row.cells else 0.0 for n in (*first, *reversed(columns))), row.label)
 
 
 def _one_each(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -154,12 +154,57 @@ def _adopted_notes(runs: list[Run]) -> list[str]:
     ]
 
 
-def _cells(groups: dict[tuple[Any, ...], tuple[Run, ...]]) -> dict[tuple[Any, ...], Cell]:
-    """Means and intervals. All were tested on the same rows, so they share each resample."""
-    table = read_table({str(place): runs for place, runs in enumerate(groups.values())})
-    found = resample(table).interval()
-    bounds = zip(groups, found.estimate, found.low, found.high, strict=True)
-    return {key: Cell(float(mean), float(low), float(high), groups[key]) for key, mean, low, high in bounds}
+def _further_notes(rows: list[Row], columns: Sequence[NTrain], question: Question, tasks: Sequence[str]) -> list[str]:
+    notes = []
+    made = [cell for row in rows for cell in row.cells.values()]
+    if question.over == "draws" and "all" in columns:
+        notes.append("n_train all has no draws: its intervals are for further test images alone")
+    if not all(cell.estimate.holds for cell in made):
+        notes.append("! marks an interval that does not hold its score: see docs/statistics.md")
+    if len({cell.origin.seeds for cell in made if cell.origin.n_train != "all"}) > 1:
+        notes.append("not every score is a mean over the same seeds")
+    if question.reference is not None:
+        unknown = question.reference.unknown_tasks(tasks)
+        if unknown:
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            notes.append(f"{question.reference.name} has the task {unknown[0]!r}{more}, which is none of ours")
+        if not any(cell.beside for cell in made):
+            notes.append(f"{question.reference.name} has no score of these backbones on these tasks")
+    return notes
+
+
+def _tasks(run: Run) -> list[Task]:
+    rows = run.predictions().group_by("task").agg(pl.col("cluster").first(), pl.col("subcluster").first(), pl.len())
+    return [Task(*row) for row in rows.sort("task").iter_rows()]
+
+
+def _hardest(tasks: list[Task], table: Table) -> list[Task]:
+    """The images that most backbones get wrong, of one n_train; ties in order of ID."""
+    wrong = 1 - table.averaged().fields["score"].mean(axis=0)
+    found = []
+    for place, task in enumerate(tasks):
+        items = table.of_task(place)
+        rows = sorted(zip(-wrong[items], table.image_ids[items], table.y_true[items], strict=True))[:HARDEST]
+        hardest = tuple(Hard(str(image_id), int(y), float(-share)) for share, image_id, y in rows if share < 0)
+        found.append(Task(task.name, task.cluster, task.subcluster, task.n, hardest))
+    return found
+
+
+def _baseline(
+    asked: str | None, labels: dict[_RowKey, str], groups: dict[tuple[_RowKey, NTrain], list[Run]], notes: list[str]
+) -> str | None:
+    """The label of the row that is asked for, by label or by backbone; a note where it is none or several."""
+    if asked is None:
+        return None
+    named = {
+        label for (row, _), runs in groups.items() for label in [labels[row]] if asked in runs[0].record["backbones"]
+    }
+    found = {asked} & set(labels.values()) or named
+    if len(found) == 1:
+        return found.pop()
+    several = f"is several rows here, {', '.join(sorted(found))}: name one" if found else "has no runs here"
+    notes.append(f"the baseline {asked} {several}, so nothing is compared with it")
+    return None
 
 
 def _variant(run: Run) -> str:
@@ -171,15 +216,21 @@ def _variant(run: Run) -> str:
     return " ".join(words)
 
 
-def _label(space: str, variant: str, run: Run, runs: list[Run]) -> str:
-    namesakes = {other.record["space"] for other in runs if _name(other) == _name(run)}
-    words = [_name(run), variant, f"({short(space)})" if len(namesakes) > 1 else ""]
-    return " ".join(word for word in words if word)
+def _labels(groups: dict[tuple[_RowKey, NTrain], list[Run]], runs: list[Run]) -> dict[_RowKey, str]:
+    """A name for each row, and no name for two: the backbone, what is unusual, the space where there are namesakes."""
+    found: dict[_RowKey, str] = {}
+    for (row, _), group in groups.items():
+        if row not in found:
+            namesakes = {other.record["space"] for other in runs if _name(other) == _name(group[0])}
+            words = [_name(group[0]), row[1], f"({short(row[0])})" if len(namesakes) > 1 else ""]
+            label = " ".join(word for word in words if word)
+            found[row] = f"{label} ({row[0]})" if label in found.values() else label
+    return found
 
 
 def _name(run: Run) -> str:
     return ", ".join(run.record["backbones"]) or short(run.record["space"])
 
 
-def _size(n_train: NTrain) -> float:
-    return float("inf") if n_train == "all" else float(n_train)
+def _seed(run: Run) -> int:
+    return -1 if run.record["seed"] is None else int(run.record["seed"])

@@ -65,6 +65,17 @@ class Table:
         """A model's columns, one for each draw."""
         return np.flatnonzero(self.model == model)
 
+    def some(self, models: Sequence[int]) -> "Table":
+        """Some of the models, by their places, in the order given; the items stay."""
+        columns = np.concatenate([self.columns_of(m) for m in models])
+        return replace(
+            self,
+            models=tuple(self.models[m] for m in models),
+            model=np.repeat(np.arange(len(models)), [len(self.columns_of(m)) for m in models]),
+            seeds=tuple(self.seeds[c] for c in columns),
+            fields={name: field[columns] for name, field in self.fields.items()},
+        )
+
     def averaged(self) -> "Table":
         """One column a model: its scores, averaged over its draws. For what is linear in them."""
         score = np.stack([self.fields["score"][self.columns_of(m)].mean(axis=0) for m in range(len(self.models))])
@@ -115,7 +126,8 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
     named = [(name, run) for name, runs in models.items() for run in sorted(runs, key=_seed)]
     if not named:
         raise BBError("there are no runs to compare: `bb probe` makes them.")
-    first = named[0][1].predictions()
+    needed = tuple(dict.fromkeys(("task", "image_id", "y_true", *fields)))
+    first = named[0][1].predictions(needed)
     keys = _keys(first)
     items = keys.sort("task", "image_id")
     twice = items.filter(items.is_duplicated())
@@ -128,7 +140,7 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
 
     def fill(place: int) -> None:
         run = named[place][1]
-        predictions = run.predictions()
+        predictions = run.predictions(needed)
         theirs = _keys(predictions)
         rows = order
         if not theirs.equals(keys):  # they may still be the same items in another order

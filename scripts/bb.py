@@ -24,6 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from extract.collection import Scan
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from extract.name import BackboneName
     from extract.recompute import Recomputed
     from extract.sample import Images
+    from probe.board import Board
     from probe.heads.derive import Derived
     from probe.heads.derive import Prepared as PreparedHead
     from probe.newt import Labels as ProbeLabels
-    from probe.report import Board
     from probe.retrieval.run import Prepared
     from probe.run import Inputs, Spec
-    from store import FeatureSpace, Store
+    from store import Collection, FeatureSpace, Store
     from store.paths import Part
     from store.plan import Plan
     from store.runs import Run
@@ -226,15 +227,21 @@ def _root(
     retrieval = {k: v for k, v in options.items() if k in ("store", "cache_size", "jobs")}
     stored = {k: v for k, v in options.items() if k == "store"}
     ctx.default_map = {
-        **{verb: options for verb in ("extract", "report", "doctor")},
-        **{
-            "probe": {
-                "newt": options,
-                "retrieval": retrieval,
-                "head": {k: v for k, v in options.items() if k == "store"},
+        **{verb: options for verb in ("extract", "doctor")},
+        "report": {
+            **{
+                verb: {k: v for k, v in options.items() if k in ("store", "cache_size")}
+                for verb in ("newt", "retrieval")
             },
-            "data": {"list": options},
+            "diff": options,
         },
+        "probe": {
+            "newt": options,
+            "retrieval": retrieval,
+            "head": stored,
+            "rerank": {k: v for k, v in retrieval.items() if k != "jobs"},
+        },
+        "data": {"list": options},
         "store": {
             **{
                 verb: options
@@ -387,6 +394,7 @@ CkptOption = Annotated[
 KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
 DEFAULT_STORE = "features.bb"
 NEWT_LABELS = "newt2021_labels.csv"
+THUMBNAIL = (192, 192)  # pixels, at most
 
 
 def open_store(place: str, *, create: bool = False, write: bool = False, cache_size: str | None = None) -> "Store":
@@ -875,7 +883,6 @@ def probe_newt_verb(
 
 @probe_app.command("retrieval")
 def probe_retrieval_verb(
-    ctx: typer.Context,
     labels: Annotated[
         Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
     ],
@@ -930,7 +937,8 @@ def probe_retrieval_verb(
     backbones = backbone_names(ckpt)
     opened, _ = _open_to_probe(store, runs_to, cache_size)
     image_ids = items.image_ids.tolist()
-    collection = opened.collection(data or only_collection(opened.collection_names()), image_ids)
+    name = data.partition("=")[0] if data else only_collection(opened.collection_names())  # no image is read
+    collection = opened.collection(name, image_ids)
     spaces = choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
     prepared = [
         prepare(
@@ -985,7 +993,8 @@ def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
     warn(*dict.fromkeys(note for record in records for notes in record["notes"].values() for note in notes))
     bounds = intervals([run for run, _ in results], main)
     more = [f"{name}@{k}" for name in ("cmc", "map") for k in dict.fromkeys((ks[0], ks[-1]))]
-    columns = [name for name in (*more, "r_precision", f"knn@{how['knn'][0]}", "auroc") if name in scores["overall"]]
+    more += ["r_precision", *(f"knn@{k}" for k in how["knn"][:1]), "auroc"]
+    columns = [name for name in more if name in scores["overall"]]
     say(
         f"{records[0]['tasks']} on {records[0]['collection_name']}: {scores['queries']} queries, {scores['gallery']} "
         f"in the gallery, {how['distance']}, convention {how['convention']}; {main} with its 95% interval over queries"
@@ -1010,6 +1019,131 @@ def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
             for record in records for clusters in [record["scores"]["clusters"]] for name in names if name in clusters
         ]  # fmt: skip
         show_table(["backbone", "category", "queries", main], body, right=["queries", main])
+
+
+@probe_app.command("rerank")
+def probe_rerank_verb(
+    ctx: typer.Context,
+    labels: Annotated[Path, typer.Option("--labels", help="The labelled table: image_id, label, split, …")],
+    learn_on: Annotated[str, typer.Option("--learn-on", help="The split that the model is learned on.")] = "train",
+    test_on: Annotated[
+        str | None, typer.Option("--test-on", help="The split it is tested on: test, but all with --load.")
+    ] = None,
+    top_n: Annotated[int, typer.Option("--top-n", min=2, help="How many of the nearest get a new order.")] = 100,
+    distance: Annotated[
+        str, typer.Option("--distance", help="What finds the nearest: cosine or euclidean.")
+    ] = "cosine",
+    convention: Annotated[str, typer.Option("--convention", help="Of the metrics: standard or oml.")] = "standard",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and pairs.")] = 0,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the model (safetensors).")] = None,
+    load: Annotated[Path | None, typer.Option("--load", help="Take a model that was saved, and learn none.")] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The collection: NAME, or NAME@DIGEST.")] = None,
+    log: Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Learn to put the nearest images into a better order, and say what that changes."""
+    from contextlib import ExitStack, closing
+    from dataclasses import asdict
+    from functools import partial
+
+    from probe.retrieval.items import assign, read_items
+    from probe.retrieval.logger import open_logger
+    from probe.retrieval.pairwise import Distance
+    from store import UsageError
+    from store.space import short
+
+    check_named(distance, convention)
+    if save and load:
+        raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
+    if save:
+        check_files({"--save": save})
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError("bb probe rerank needs torch: pip install 'backbone-bench[heads]'")
+    from probe.heads.pairs import learn
+    from probe.heads.pairwise import save as save_model
+    from probe.heads.reranking import compared, digest, loaded, steps, training
+    from probe.retrieval.evaluate import Retrieval
+    from probe.retrieval.run import prepare
+
+    table = read_items(labels)
+    train = None if load else training(table, learn_on)
+    test, roles, warnings = assign(table, split=test_on or ("all" if load else "test"))
+    warn(*(f"note: {said}" for said in warnings))
+    every = sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})
+    opened, _ = _open_to_probe(store, runs_to, cache_size)
+    name, _ = collection_of(opened, data, every, ctx.obj)
+    collection, spaces = retrieval_spaces(opened, name, every, ckpt, space)
+    if (save or load) and len(spaces) > 1:
+        listed = "\n".join(f"  --space {short(s.key)}  {', '.join(opened.backbones(s))}" for s in spaces)
+        raise UsageError(f"a file holds the model of one feature space, and {len(spaces)} are there; choose:\n{listed}")
+    how = Retrieval(distance=distance, convention=convention, pairs=False)
+    trivial = Distance(distance)  # type: ignore[arg-type]  # checked above
+    told: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+        for step, (backbone, each) in enumerate(space_names(opened, spaces).items()):
+            make = partial(
+                prepare, opened, each, collection, test, tasks=labels.stem, how=how, roles=roles, warnings=warnings
+            )
+            before = make()
+            if train is None:
+                found = loaded(load or Path(), before.features.shape[1])
+            else:
+                examples = opened.read(each, collection, train.image_ids.tolist())
+                with Meter(f"{backbone}: learning from {len(train)} images", 1, "steps") as meter:
+                    found = learn(
+                        examples, train.label_codes, train.sequence,
+                        trivial=trivial, top_n=top_n, seed=seed, progress=meter,
+                    )  # fmt: skip
+            after = make(steps=steps(found, before, top_n))
+            (one, _), (other, _) = retrieve_all([before, after], jobs=None, force=force)
+            result = compared(one, other)
+            told.append(
+                {"backbone": backbone, "space": each.key, "model": digest(found), "chosen": found.chosen,
+                 "top_n": top_n, "held_out": found.scores, "runs": {"before": one.run_id, "after": other.run_id},
+                 "changes": {metric: asdict(change) for metric, change in result.items()}}
+            )  # fmt: skip
+            if save:
+                save_model(found.model, save)
+                warn(f"wrote {save}: {found.chosen}, {short(digest(found))}")
+            for logger in loggers:
+                for metric, change in result.items():
+                    logger.log_scalars(
+                        {
+                            f"{backbone}/before/{metric}": change.before.mean,
+                            f"{backbone}/after/{metric}": change.after.mean,
+                        },
+                        step,
+                    )
+        for logger in loggers:
+            logger.log_pipeline_info(
+                {"labels": labels.name, "learn_on": None if load else learn_on, "top_n": top_n, "seed": seed,
+                 "how": how.parameters(), "roles": roles, "runs": {line["space"]: line["runs"] for line in told},
+                 "models": {line["space"]: line["model"] for line in told}}
+            )  # fmt: skip
+    if json_:
+        show_json(told)
+        return
+    for line in told:
+        some = line["changes"].values()
+        n = max(change["queries"] for change in some)
+        say(f"{line['backbone']}, space {short(line['space'])}: {line['chosen']}; the nearest {top_n} of {n} queries")
+        show_table(
+            ["metric", "before", "after", "difference", "p"],
+            [
+                [metric, f"{c['before']['mean']:.4f}", f"{c['after']['mean']:.4f}",
+                 "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**c["difference"]), f"{c['p']:.4f}"]
+                for metric, c in line["changes"].items()
+            ],
+        )  # fmt: skip
 
 
 @probe_app.command("head")
@@ -1281,59 +1415,430 @@ def _withdrawn_notes(opened: "Store", runs: "Sequence[Run]") -> Iterator[str]:
         )
 
 
-@app.command("report")
-def report_verb(
-    tasks: Annotated[str, typer.Argument(help="The task family.")] = "newt",
+class _Report(TyperGroup):
+    """`bb report` alone, or with options alone, is `bb report newt`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, args if args and (args[0] == "--help" or args[0][:1] != "-") else ["newt", *args]
+        )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            from store import UsageError
+
+            raise UsageError(f"there is no report on {args[0]!r}: the task families are newt, retrieval.")
+        return super().resolve_command(ctx, args)
+
+
+report_app = typer.Typer(help="Compare runs: tables, pages, pictures.", no_args_is_help=True, cls=_Report)
+app.add_typer(report_app, name="report")
+
+
+@report_app.command("newt")
+def report_newt_verb(
+    ctx: typer.Context,
+    metric: Annotated[
+        str,
+        typer.Option("--metric", help="accuracy, balanced-accuracy, macro-f1, average-precision or auroc."),
+    ] = "accuracy",
+    average: Annotated[
+        str | None, typer.Option("--average", help="images or tasks; images for accuracy, tasks for the others.")
+    ] = None,
+    over: Annotated[
+        str, typer.Option("--over", help="What the intervals are for further ones of: images, draws or tasks.")
+    ] = "images",
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Resample groups of images: a column of the labels.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="The backbone that the others are compared with.")
+    ] = None,
+    correction: Annotated[
+        str, typer.Option("--correction", help="Of p-values for many comparisons: holm or bh.")
+    ] = "holm",
+    by: Annotated[str | None, typer.Option("--by", help="A table of each cluster, subcluster or task.")] = None,
+    n_train: Annotated[list[str] | None, typer.Option("--n-train", help="These columns only.")] = None,
+    sort: Annotated[str, typer.Option("--sort", help="score, name, or an n_train.")] = "score",
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="A published table to lay beside: task, ckpt, score.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", help="Write booktabs tables; - is standard output.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write Markdown; - is standard output.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw learning curves and leaderboard: .svg, .png or .pdf.")
+    ] = None,
+    data: DataOption = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="The file that has --cluster's column.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs behind each cell.")] = False,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Compare runs: backbones by shot count, mean with a 95% bootstrap interval over distinct test images."""
+    """Compare runs: backbones by shot count, with 95% bootstrap intervals."""
+    from probe.board import KINDS
+    from probe.plot import check_format
     from probe.protocol import PROTOCOLS
+    from probe.question import Question
+    from probe.reference import read_reference
     from probe.report import boards
+    from probe.sampling import parse_n_train
     from store import BBError, UsageError
 
-    if tasks != "newt":
-        raise UsageError(f"there is no report on {tasks!r}: the task families are newt.")
+    files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
+    check_files({option: path for option, path in files.items() if path})
+    if plot:
+        check_format(plot.suffix)
+    for option, value, known in (
+        ("--average", average, ("images", "tasks")), ("--over", over, ("images", "draws", "tasks")),
+        ("--correction", correction, ("holm", "bh")), ("--by", by, KINDS),
+    ):  # fmt: skip
+        if value is not None and value not in known:
+            raise UsageError(f"{option} {value} is unknown: choose {', '.join(known)}.")
     opened = open_store(store, cache_size=cache_size)
+    roots = parse_data(data, ctx.obj)
+    question = Question(
+        metric=metric.replace("-", "_"),
+        average=average,  # type: ignore[arg-type]  # checked above, as are the next three
+        over=over,  # type: ignore[arg-type]
+        baseline=baseline and canonical_name(baseline),
+        correction=correction,  # type: ignore[arg-type]
+        groups=(lambda name: read_groups(name, cluster, labels, roots)) if cluster else None,
+        units=f"groups of test images ({cluster})" if cluster else "test images",
+        kinds=KINDS if html or csv or json_ else (by,) if by else (),  # type: ignore[arg-type]
+        details=bool(html or json_),
+        n_train=tuple(parse_n_train(part) for text in n_train or () for part in text.split(",")),
+        sort=sort if sort in ("score", "name") else parse_n_train(sort),  # type: ignore[arg-type]
+        reference=read_reference(reference, canonical_name) if reference else None,
+    )
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
-    found = boards(runs, tasks)
+    found = boards(runs, "newt", question, on_damage=lambda said: warn(f"note: {said}"))
     warn(*_withdrawn_notes(opened, runs))
     for protocol in sorted(
-        {str(run.record["protocol"]) for run in runs if run.record["tasks"] == tasks} - PROTOCOLS.keys()
+        {str(run.record["protocol"]) for run in runs if run.record["tasks"] == "newt"} - PROTOCOLS.keys()
     ):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
     if not found:
         raise BBError(f"{store} has no runs yet: bb probe newt --n-train 10 --store {store}")
+    write_report(found, files, opened, roots)
     if json_:
         show_json([board.record() for board in found])
-        return
+    elif not any(files.values()):
+        show_boards(found, by=by, verbose=verbose)
+    if json_ or any(files.values()):
+        warn(*(f"note: {note}" for board in found for note in board.notes))
+
+
+def canonical_name(text: str) -> str:
+    """A backbone as runs have it, where it is the name of one; else as it is."""
+    from extract.name import BackboneName, shared_name
+    from store import UsageError
+
+    try:
+        return shared_name(BackboneName.parse(text))
+    except UsageError:
+        return text
+
+
+def check_files(files: dict[str, Path]) -> None:
+    """What is to be written can be: said before anything is computed."""
+    from store import UsageError
+
+    for option, path in files.items():
+        if str(path) == "-" and option in ("--csv", "--latex", "--markdown"):
+            continue
+        if path.is_dir():
+            raise UsageError(f"{option} {path} is a folder: name a file.")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.absolute().parent}. Make it first.")
+
+
+def write_report(
+    found: "list[Board]", files: dict[str, Path | None], opened: "Store", roots: dict[str, Path | None]
+) -> None:
+    """Writes the files that are asked for, each whole or not at all."""
+    from probe.latex import latex_tables
+    from probe.markdown import markdown_tables
+    from probe.page import page
+    from probe.plot import plot
+    from probe.sheet import sheet
+
+    made: dict[str, Callable[[Path], str | bytes]] = {
+        "--html": lambda path: page(found, make_thumbnails(found, opened, roots)),
+        "--csv": lambda path: sheet(found),
+        "--latex": lambda path: latex_tables(found),
+        "--markdown": lambda path: markdown_tables(found),
+        "--plot": lambda path: plot(found, path.suffix),
+    }
+    for option, path in files.items():
+        if path is None:
+            continue
+        content = made[option](path)
+        content = content.encode() if isinstance(content, str) else content
+        if str(path) == "-":
+            print(content.decode(), end="")
+            continue
+        write_file(path, content)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    warn(f"wrote {path} ({size_text(len(content))})")
+
+
+def show_boards(found: "Sequence[Board]", *, by: str | None = None, verbose: bool = False) -> None:
+    """Boards in the terminal, an empty line between them."""
+    from probe.terminal import show_board
+
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    for number, board in enumerate(found):
+        if number:
+            say("")
+        show_board(board, console, by=by, verbose=verbose)  # type: ignore[arg-type]
+        warn(*(f"note: {note}" for note in board.notes))
+
+
+def read_groups(name: str, column: str, labels: Path | None, roots: dict[str, Path | None]) -> dict[str, str]:
+    """The group of each image of a collection, from a file of labels that has the column."""
+    import polars as pl
+
+    from probe.newt import read_labels
+    from probe.table import groups_of
+    from store import UsageError
+
+    root = roots.get(name)
+    file = labels or (root / NEWT_LABELS if root else None)
+    if file is None:
+        raise UsageError(
+            f"--cluster {column} is read from the labels of {name}: give --data {name}=DIR or --labels FILE."
+        )
+    read_labels(file)  # says what is wrong with it
+    return groups_of(
+        pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema=False), column
+    )
+
+
+def make_thumbnails(
+    found: "Sequence[Board]", opened: "Store", roots: dict[str, Path | None]
+) -> dict[tuple[str, str], bytes]:
+    """Small JPEG files of the hardest images, by collection and ID: those at hand that are the ones tested on."""
+    wanted: dict[tuple[str, str], set[str]] = {}
     for board in found:
-        show_board(board, verbose=verbose)
+        ids = {hard.image_id for task in board.task_list for hard in task.hardest}
+        wanted.setdefault((board.collection, board.collection_digest), set()).update(ids)
+    names = sorted({name for name, _ in wanted if roots.get(name)})
+    if not names:
+        warn("note: no images are at hand, so the page names the hardest ones: --data NAME=DIR shows them")
+        return {}
+    if importlib.util.find_spec("PIL") is None:
+        warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[extract]' shows them")
+        return {}
+    return {
+        (name, image_id): data
+        for (name, digest), ids in wanted.items()
+        if (root := roots.get(name)) is not None
+        for image_id, data in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
+    }
 
 
-def show_board(board: "Board", *, verbose: bool = False) -> None:
-    """A board in the terminal."""
+def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict[str, bytes]:
+    """Small JPEG files of some images of a collection, by ID: those in the folder that have the collection's bytes."""
+    from hashlib import sha256
+    from io import BytesIO
+
+    from extract.collection import find_images
+    from extract.images import UnreadableImage, decode
+    from store import BBError
+
+    try:
+        files, listed = find_images(root), opened.collection(name, sorted(ids))
+        digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
+    except BBError as error:
+        warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
+        return {}
+    made, other = {}, 0
+    for image_id in sorted(ids & files.keys()):
+        data = files[image_id].read_bytes()
+        if sha256(data).digest() != bytes(digests[image_id]):
+            other += 1
+            continue
+        try:
+            picture = decode(data)
+        except UnreadableImage:
+            continue
+        picture.thumbnail(THUMBNAIL)
+        buffer = BytesIO()
+        picture.save(buffer, "JPEG", quality=80, optimize=True)
+        made[image_id] = buffer.getvalue()
+    if other:
+        warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
+    return made
+
+
+@report_app.command("retrieval")
+def report_retrieval_verb(
+    ctx: typer.Context,
+    labels: Annotated[Path, typer.Option("--labels", help="The labelled table that `bb probe retrieval` was given.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    log: Annotated[
+        list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR, for the figures too.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="What the worst queries are chosen by; the runs' main one if not said."),
+    ] = None,
+    queries: Annotated[int, typer.Option("--queries", min=1, help="How many of the worst are shown.")] = 20,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many images are shown of what each got.")] = 10,
+    ckpt: CkptOption = None,
+    data: Annotated[str | None, typer.Option("--data", help="NAME=DIR, where the images are, for thumbnails.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show the queries that retrieval did worst on, with what they got."""
+    from contextlib import ExitStack, closing
+
+    from extract.name import shared_name
+    from probe.retrieval.items import assign, read_items
+    from probe.retrieval.logger import open_logger
+    from probe.retrieval.page import page
+    from probe.retrieval.report import image_ids, log_sheet, newest, roles, sheets
+    from store import BBError
+
+    if html:
+        check_files({"--html": html})
+    table = read_items(labels)
+    backbones = {shared_name(name) for name in parse_names(ckpt)}
+    opened = open_store(store, cache_size=cache_size)
+    runs = opened.runs(on_damage=lambda error: warn(f"note: left out: {error}"))
+    wanted = [run for run in runs if not backbones or backbones & set(run.record["backbones"])]
+    chosen, notes = newest(wanted, labels.stem)
+    warn(*_withdrawn_notes(opened, chosen), *(f"note: {note}" for note in notes))
+    if not chosen:
+        raise BBError(
+            f"{store} has no runs of retrieval on {labels.stem}{' by these backbones' if backbones else ''}: "
+            f"bb probe retrieval --labels {shlex.quote(str(labels))} --store {shlex.quote(store)}"
+        )
+    items, _, _ = assign(table, **roles(chosen[0]))
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+        made = list(sheets(chosen, items, metric=metric, queries=queries, top=top))
+        thumbnails: dict[str, bytes] = {}
+        if html or loggers:
+            record = chosen[0].record
+            name = str(record["collection_name"])
+            root = parse_data([data] if data else None, ctx.obj).get(name)
+            if root is None:
+                warn(f"note: no images are at hand, so they are only named: --data {name}=DIR shows them")
+            elif importlib.util.find_spec("PIL") is None:
+                warn("note: without Pillow images are only named: pip install 'backbone-bench[extract]' shows them")
+            else:
+                shown = set().union(*map(image_ids, made))
+                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown)
+        for logger in loggers:
+            logger.log_pipeline_info({"labels": labels.name, "runs": [run.run_id for run in chosen]})
+            for place, each in enumerate(made):
+                log_sheet(logger, each, place, thumbnails)
+    if html:
+        write_file(html, page(made, labels.stem, thumbnails).encode())
+    if json_:
+        show_json([each.record() for each in made])
+    elif not html and not log:
+        show_table(
+            ["backbone", "space", *made[0].scores],
+            [
+                [
+                    each.name,
+                    each.space[:12],
+                    *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values()),
+                ]
+                for each in made
+            ],
+        )
+
+
+def check_named(distance: str, convention: str) -> None:
+    """Errors: UsageError where there is no such distance or convention."""
+    from probe.retrieval.metrics import CONVENTIONS
+    from probe.retrieval.search import DISTANCES
+    from store import UsageError
+
+    for option, value, known in (("--distance", distance, DISTANCES), ("--convention", convention, CONVENTIONS)):
+        if value not in known:
+            raise UsageError(f"{option} {value} is unknown: choose {' or '.join(known)}.")
+
+
+def collection_of(
+    opened: "Store", data: str | None, image_ids: list[str], settings: Settings
+) -> tuple[str, Path | None]:
+    """The collection that labels are of, and its folder if known: the one named, or the only one that fits."""
+    from store import BBError, UsageError
+
+    if data:
+        ((name, root),) = parse_data([data], settings).items()
+        return name, root
+    fitting = []
+    for name in opened.collection_names():
+        try:
+            opened.collection(name, image_ids)
+            fitting.append(name)
+        except BBError:
+            continue
+    if len(fitting) != 1:
+        what = f"{' and '.join(fitting)} hold" if fitting else f"none of {opened.name}'s collections holds"
+        raise UsageError(f"{what} all {len(image_ids)} images of the labels: name the collection with --data NAME.")
+    return fitting[0], settings.data.get(fitting[0])
+
+
+def space_names(opened: "Store", spaces: "Sequence[FeatureSpace]") -> "dict[str, FeatureSpace]":
+    """Spaces by what they are called: their backbone, with the key where that does not tell them apart."""
     from store.space import short
 
-    say(
-        f"{board.tasks} on {board.collection}, {board.n_tasks} tasks, protocol {board.protocol}: mean over test "
-        f"images, 95% interval; chance {board.chance:.3f}; test set {short(board.test_set)}"
-    )
-    body = []
-    for row in board.rows:
-        cells = [row.cells.get(n) for n in board.columns]
-        body.append(
-            [row.label, *(f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" if c else "" for c in cells),
-             "/".join(str(c.seeds) if c else "-" for c in cells)]
-        )  # fmt: skip
-    show_table(["backbone", *(f"n_train {n}" for n in board.columns), "seeds"], body)
-    if verbose:
-        for row in board.rows:
-            for n, cell in row.cells.items():
-                say(f"  {row.label}, n_train {n}: runs {' '.join(short(run.run_id) for run in cell.runs)}")
-    warn(*(f"note: {note}" for note in board.notes))
+    named = [(", ".join(opened.backbones(each)), each) for each in spaces]
+    names = [name for name, _ in named]
+    return {
+        name if name and names.count(name) == 1 else f"{name} {short(each.key)}".strip(): each for name, each in named
+    }
+
+
+def retrieval_spaces(
+    opened: "Store", name: str, image_ids: list[str], ckpt: Sequence[str] | None, space: Sequence[str] | None
+) -> "tuple[Collection, list[FeatureSpace]]":
+    """The version of a collection that holds the images, and the feature spaces that are asked for."""
+    from extract.name import shared_name
+    from probe.spaces import choose_spaces
+
+    collection = opened.collection(name, image_ids)
+    backbones = [shared_name(each) for each in parse_names(ckpt)]
+    return collection, choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
+
+
+@report_app.command("diff")
+def report_diff_verb(
+    a: Annotated[str, typer.Argument(help="A run's ID, or its beginning.")],
+    b: Annotated[str, typer.Argument(help="Another's.")],
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say in what two runs differ: inputs, tasks, images."""
+    from probe.difference import compare, find_run
+
+    opened = open_store(store, cache_size=cache_size)
+    runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
+    found = compare(find_run(runs, a), find_run(runs, b))
+    if json_:
+        show_json(found.record())
+    else:
+        say(*found.lines())
 
 
 # models
@@ -2253,7 +2758,7 @@ def demo_verb(
     from store import BBError
 
     root, store = to / "digits", open_store(str(to / "features.bb"), create=True)
-    _write_digits(root)
+    write_digits(root)
     (to / "bb.toml").write_text('store = "features.bb"\n\n[data.digits]\nroot = "digits"\n', encoding="utf-8")
     warn(f"1. extract: {' and '.join(DEMO_BACKBONES)}")
     summaries = extract_all(store, parse_names(DEMO_BACKBONES), {"digits": find_images(root)}, ExtractOptions())
@@ -2267,8 +2772,7 @@ def demo_verb(
     specs = [Spec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in DEMO_SHOTS]
     results = probe_all(inputs, specs, jobs=None)
     warn("3. report")
-    for board in boards(store.runs(), "newt"):
-        show_board(board)
+    show_boards(boards(store.runs(), "newt"))
     computed = sum(summary["computed"] for summary in summaries)
     fresh = sum(fresh for _, fresh in results)
     say(
@@ -2287,15 +2791,15 @@ def demo_verb(
     )
 
 
-def _write_digits(root: Path) -> None:
-    """scikit-learn's 1,797 hand-written digits as PNG files, with labels in NeWT's columns."""
+def write_digits(root: Path, every: int = 1) -> None:
+    """scikit-learn's 1,797 hand-written digits (or every so many of them) as PNG files, labels in NeWT's columns."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits
 
     from probe.digits import digits_labels
 
-    pixels, targets = load_digits(return_X_y=True)
+    pixels, targets = (values[::every] for values in load_digits(return_X_y=True))
     ids = [f"digit-{i:04d}" for i in range(len(targets))]
     folder = root / "newt2021_images"
     folder.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ def test_from_images_to_a_report(call, newt):
 
     status, out, _ = call("report", "newt", "-v")
     assert status == 0
-    assert "newt on newt, 2 tasks, protocol biobench" in out and "chance 0.500" in out
+    assert "newt on newt, 2 tasks, 32 test images, protocol biobench" in out and "chance 0.500" in out
     assert VIT in out and "n_train all" in out and "2/2/1" in out
     assert runs[0]["run_id"][:12] in out
     status, out, _ = call("report", "--json")

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from probe.newt import Labels
-from probe.run import Inputs, _extraction
+from probe.run import Inputs, extraction
 from store import BBError, Collection, Entry, SegmentWriter, Store, UsageError
 from store.canonical import sha256_hex
 from store.compact import compact
@@ -376,7 +376,7 @@ def test_a_run_after_compaction_tells_of_the_same_extraction(store):
 
     def facts():
         inputs = Inputs.read(Store.open(store.root), space(), images(20), labels, "newt")
-        return _extraction(inputs), inputs.features.tobytes()
+        return extraction(inputs.store, inputs.space), inputs.features.tobytes()
 
     before = facts()
     compact(store, space())

@@ -819,7 +819,8 @@ def test_a_pull_that_is_killed_goes_on(large, here):
     done = subprocess.run(command("pull", large.root, "--store", here), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert tree(here) == tree(large.root)
-    assert not (here / "tmp" / "pull").exists() or list((here / "tmp" / "pull").iterdir()) == []
+    # Killed after the rename, a pull leaves its folder, without content: nobody comes back to it but gc.
+    assert [path for path in here.glob("tmp/pull/**/*") if path.is_file() and path.name != "lock"] == []
 
 
 def test_two_pushes_to_one_place_at_once(large, here):

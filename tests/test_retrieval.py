@@ -290,6 +290,8 @@ def test_splits_folds_and_roles(place, call):
     assert folded["parameters"]["roles"] == {"split": "all", "against": None, "folds": 4, "seed": 1}
     assert folded["run_id"] != retrieve("--split", "all", "--folds", "4")["run_id"]
     faiss = retrieve("--split", "all", "--index", "faiss", "--k", "1,3")
+    status, out, _ = call("probe", "retrieval", "--labels", "digits.csv", "--ckpt", VIT, "--no-pairs", "--knn", "")
+    assert status == 0 and "knn" not in out and "auroc" not in out
     assert faiss["backend"] == "faiss" and faiss["index_recall"]["recall@3"] == 1
     status, _, err = call("probe", "retrieval", "--labels", "digits.csv", "--split", "test", "--against", "train")
     assert status == 1 and "no query has anything relevant in the gallery" in err

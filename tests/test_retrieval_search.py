@@ -148,6 +148,18 @@ def test_large_norms_and_an_offset_do_not_overflow():
     assert np.array_equal(found.nearest[:, 0], expected.argmin(axis=1))
 
 
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("size", [1e-38, 1e37])
+def test_the_ends_of_float32(distance, size):
+    """Features near the smallest and the largest that float32 holds are searched as any others."""
+    x = np.random.default_rng(9).standard_normal((50, 4)).astype(np.float32)
+    items = items_of(np.arange(50) % 2)
+    found = search((x * size).astype(np.float32), items, 3, distance=distance)
+    expected = search(x, items, 3, distance=distance)
+    assert np.array_equal(found.nearest[:, 0], expected.nearest[:, 0])
+    assert np.isfinite(found.distance).all()
+
+
 def test_one_query_and_one_gallery_item():
     items = items_of(["a", "a"], is_query=[True, False], is_gallery=[False, True])
     found = search(np.eye(2, dtype=np.float32), items, 3)

@@ -216,6 +216,6 @@ def knn_correct(label: Int64[np.ndarray, "q n"], truth: Int64[np.ndarray, " q"],
     if not top.shape[1]:
         return np.full(len(truth), np.nan)
     there = top >= 0
-    votes = ((top[:, :, None] == top[:, None, :]) & there[:, :, None]).sum(axis=2)
+    votes = np.stack([(top == top[:, [i]]).sum(axis=1) for i in range(top.shape[1])], axis=1) * there
     vote = top[np.arange(len(top)), votes.argmax(axis=1)]  # the first of the most: the nearest
     return np.where(there.any(axis=1), (vote == truth).astype(float), np.nan)

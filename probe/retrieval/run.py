@@ -16,6 +16,7 @@ from probe.retrieval.approximate import Faiss
 from probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
 from probe.retrieval.items import OVERALL, Items
 from probe.retrieval.ranking import NOBODY, hits
+from probe.retrieval.rerank import Step, then
 from probe.run import extraction
 from probe.table import read_table
 from store import Collection, FeatureSpace, Store
@@ -38,6 +39,7 @@ class Prepared:
     features  (n, d) of the items, in their order and the stored dtype
     faiss     the index to search by; None for the exact search
     warnings  of the labels, see `assign`; they stand in the run
+    steps     what is done to the rankings before they are scored
     """
 
     store: Store
@@ -52,6 +54,7 @@ class Prepared:
     warnings: tuple[str, ...]
     test_set: str
     run_id: str
+    steps: tuple[Step, ...] = ()
 
     def existing(self) -> list[Run]:
         """Runs of this ID in the store."""
@@ -60,7 +63,12 @@ class Prepared:
     @property
     def parameters(self) -> dict[str, Any]:
         index = None if self.faiss is None else self.faiss.parameters()
-        return {**self.how.parameters(), "roles": self.roles, "index": index, "rerankers": []}
+        return {
+            **self.how.parameters(),
+            "roles": self.roles,
+            "index": index,
+            "rerankers": [step.parameters() for step in self.steps],
+        }
 
 
 def prepare(
@@ -74,6 +82,7 @@ def prepare(
     roles: dict[str, Any] | None = None,
     faiss: Faiss | None = None,
     warnings: Sequence[str] = (),
+    steps: Sequence[Step] = (),
 ) -> Prepared:
     """Reads the features and names the run; nothing is searched.
 
@@ -88,7 +97,19 @@ def prepare(
     how_scored = {key: value for key, value in how.parameters().items() if key != "distance"}
     test_set = digest_of([table, how_scored])
     prepared = Prepared(
-        store, space, collection, items, tasks, how, roles or {}, features, faiss, tuple(warnings), test_set, ""
+        store,
+        space,
+        collection,
+        items,
+        tasks,
+        how,
+        roles or {},
+        features,
+        faiss,
+        tuple(warnings),
+        test_set,
+        "",
+        tuple(steps),
     )
     identity = {
         "tasks": tasks,
@@ -108,11 +129,12 @@ def execute(
     items, space = prepared.items, prepared.space
     started, clock = datetime.now(UTC), time.monotonic()
     faiss = prepared.faiss
+    searched = None if faiss is None else faiss.bind(items, jobs)
     found = evaluate(
         prepared.features,
         items,
         prepared.how,
-        searched=None if faiss is None else faiss.bind(items, jobs),
+        searched=then(searched, items, prepared.steps, jobs) if prepared.steps else searched,
         jobs=jobs,
         progress=progress,
     )

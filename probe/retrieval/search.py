@@ -71,7 +71,8 @@ class Vectors:
         if distance == "euclidean":
             centre = x.mean(axis=0, dtype=np.float64).astype(np.float32)
             largest = float(np.sqrt(square.max(initial=0))) + float(np.linalg.norm(centre.astype(np.float64)))
-        return cls(x, distance, square, centre, 2.0 ** -np.ceil(np.log2(largest)) if largest > 0 else 1.0)
+        power = np.ceil(np.log2(largest)) if largest > 0 else 0.0
+        return cls(x, distance, square, centre, float(2.0 ** -np.clip(power, -126, 126)))
 
     @property
     def is_cosine(self) -> bool:
@@ -86,8 +87,8 @@ class Vectors:
         if self.is_cosine:
             norm = np.sqrt(self.square[rows])
             inverse = np.divide(1, norm, out=np.zeros(len(norm)), where=norm > 0)
-            return self.x[rows] * inverse.astype(np.float32)[:, None]
-        block = (self.x[rows] - self.centre) * np.float32(self.scale)
+            return (self.x[rows] * inverse[:, None]).astype(np.float32)
+        block = self._centred(rows)
         half = (squares(block) / 2).astype(np.float32)
         extra = (-half, np.ones_like(half)) if asking else (np.ones_like(half), -half)
         return np.concatenate([block, np.stack(extra, axis=1)], axis=1)
@@ -100,8 +101,12 @@ class Vectors:
         steps = (self.x.shape[1] + 18) * 2.0**-24
         if self.is_cosine:
             return np.full(len(rows), steps)
-        block = (self.x[rows] - self.centre) * np.float32(self.scale)
-        return steps * (np.sqrt(squares(block)) + 1) ** 2 / 2
+        return steps * (np.sqrt(squares(self._centred(rows))) + 1) ** 2 / 2
+
+    def _centred(self, rows: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b d"]:
+        """Scaled first, so that nothing overflows."""
+        scale = np.float32(self.scale)
+        return self.x[rows] * scale - self.centre * scale
 
     def measured(self, query: Int64[np.ndarray, " q"], rows: Int64[np.ndarray, "q m"]) -> Float32[np.ndarray, "q m"]:
         """Exact distances of queries to some rows each, inf where a row is -1."""

@@ -8,6 +8,7 @@ the files are in the page cache."""
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -16,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from probe.bootstrap import resample
-from probe.table import read_table
-from store import Store
-from store.canonical import sha256_hex
-from store.runs import REQUIRED
+sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where store.py would hide the package
+
+from probe.bootstrap import resample  # noqa: E402
+from probe.table import read_table  # noqa: E402
+from store import Store  # noqa: E402
+from store.canonical import sha256_hex  # noqa: E402
+from store.runs import REQUIRED  # noqa: E402
 
 ITEMS, TASKS, SEEDS = 18_024, 164, 5
 

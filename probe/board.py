@@ -1,0 +1,232 @@
+"""What a report says, and all that is ever shown of it: boards of rows of cells, each with its figures and origin."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from probe.origin import Origin
+from probe.sampling import NTrain
+
+Kind = Literal["cluster", "subcluster", "task"]
+KINDS: tuple[Kind, ...] = ("cluster", "subcluster", "task")
+
+
+class Estimate(NamedTuple):
+    """A score with its 95% interval; NaN where there is none.
+
+    holds  whether the interval holds the score, as those of means always do
+    """
+
+    mean: float
+    low: float
+    high: float
+    holds: bool = True
+
+
+class Delta(NamedTuple):
+    """How much better than the baseline at the same n_train. `p` is corrected for all such differences on the board."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+class Rank(NamedTuple):
+    """The rank among the backbones at the same n_train, 1 the best, with its 95% interval."""
+
+    rank: float
+    low: int
+    high: int
+
+
+class Beside(NamedTuple):
+    """A published score and ours, of the whole family, or unweighted means over the `tasks` tasks that both have."""
+
+    score: float
+    mean: float
+    tasks: int
+
+    @property
+    def difference(self) -> float:
+        """How much higher ours is."""
+        return self.mean - self.score
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One backbone at one n_train, averaged over its seeds.
+
+    best      the highest score at this n_train; tied: not called different from that one
+    group     letters: two cells of one n_train share one if they are not called different; empty where there are too
+              many pairs to compare
+    splits    the score in each cluster, subcluster ("cluster/subcluster") and task, as far as asked for
+    variance  shares of the variance of the mean over tasks: tasks, images, draws, rest; None where unknown
+    """
+
+    estimate: Estimate
+    best: bool
+    tied: bool
+    group: str
+    rank: Rank
+    origin: Origin
+    delta: Delta | None = None
+    beside: Beside | None = None
+    splits: Mapping[Kind, Mapping[str, Estimate]] = field(default_factory=dict)
+    variance: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        return self.estimate.mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a board. `label` is the backbone, with what tells it from its namesakes; `space` the key."""
+
+    label: str
+    backbones: tuple[str, ...]
+    space: str
+    cells: Mapping[NTrain, Cell]
+
+
+class Hard(NamedTuple):
+    """A test image and the share of wrong answers it got: from all backbones, each averaged over its seeds."""
+
+    image_id: str
+    y_true: int
+    wrong: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task and its hardest images, the hardest first, as far as asked for."""
+
+    name: str
+    cluster: str
+    subcluster: str | None
+    n: int
+    hardest: tuple[Hard, ...] = ()
+
+
+@dataclass(frozen=True)
+class Board:
+    """Runs that may be compared: one task family, collection, protocol and test set. Rows in the order asked for.
+
+    test_set   digest of what the runs were tested on
+    metric     of what the scores are; average: over images or tasks; over: what was resampled
+    chance     what guessing scores; None where that depends
+    n_images   distinct test images; units: what was drawn of them, if not each by itself
+    baseline   the label of the row that others are compared with
+    reference  the name of the file that is laid beside
+    test       what the p-values are of
+    hard_at    the n_train that the hardest images are told of
+    """
+
+    tasks: str
+    collection: str
+    collection_digest: str
+    protocol: str
+    test_set: str
+    metric: str
+    average: str
+    over: tuple[str, ...]
+    correction: str
+    test: str
+    chance: float | None
+    n_tasks: int
+    n_images: int
+    units: str
+    columns: tuple[NTrain, ...]
+    rows: tuple[Row, ...]
+    task_list: tuple[Task, ...]
+    hard_at: NTrain
+    baseline: str | None
+    reference: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.tasks} on {self.collection}"
+
+    @property
+    def claim(self) -> str:
+        """What the scores are and what the intervals claim, in a line."""
+        over = {
+            ("images",): f"further {self.units}",
+            ("draws", "images"): f"further draws of training images and further {self.units}",
+            ("tasks", "images"): "further tasks like these",
+        }[self.over]
+        return f"{self._mean}; 95% intervals for {over}"
+
+    @property
+    def split_claim(self) -> str:
+        """The same of a cluster, subcluster or task."""
+        return f"{self._mean}; 95% intervals for further {self.units}"
+
+    @property
+    def _mean(self) -> str:
+        metric = METRIC_WORDS.get(self.metric, self.metric)
+        return f"{metric}, mean over {'test images' if self.average == 'images' else 'tasks'}"
+
+    def record(self) -> dict[str, Any]:
+        """The board as a JSON object: what `--json` prints."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("rows", "task_list")}
+        return _finite(
+            {
+                **plain,
+                "rows": [
+                    {
+                        "backbone": row.label,
+                        "space": row.space,
+                        "cells": [_cell_record(n, cell) for n, cell in row.cells.items()],
+                    }
+                    for row in self.rows
+                ],
+                "task_list": [
+                    {**vars(task), "hardest": [h._asdict() for h in task.hardest]} for task in self.task_list
+                ],
+            }
+        )
+
+
+METRIC_WORDS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "average_precision": "average precision",
+    "auroc": "AUROC",
+}
+
+
+def size(n_train: NTrain) -> float:
+    """The order of columns: "all" is the last."""
+    return math.inf if n_train == "all" else float(n_train)
+
+
+def _cell_record(n_train: NTrain, cell: Cell) -> dict[str, Any]:
+    return {
+        "n_train": n_train,
+        **cell.estimate._asdict(),
+        "seeds": len(cell.origin.runs),
+        "runs": [run.run_id for run in cell.origin.runs],
+        "best": cell.best,
+        "tied_with_best": cell.tied,
+        "group": cell.group,
+        "rank": cell.rank._asdict(),
+        "delta": cell.delta and cell.delta._asdict(),
+        "reference": cell.beside and {**cell.beside._asdict(), "difference": cell.beside.difference},
+        "splits": {k: {name: e._asdict() for name, e in found.items()} for k, found in cell.splits.items()},
+        "variance": dict(cell.variance),
+        "origin": asdict(cell.origin),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """NaN is null in JSON."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,305 @@
+"""Boards as pictures: learning curves, scores and ranks with their intervals, two backbones' tasks. Plain SVG.
+
+Everything is drawn here, once, for the page and for `--plot`. Colours are classes: the page gives them values for
+light and dark, a picture of its own carries those of STYLE.
+"""
+
+import html
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from probe.board import Board, Cell, size
+from probe.escape import printable
+from probe.sampling import NTrain
+
+Number = int | float
+Picture = tuple[str, Number, Number]  # the inside of an SVG, its width and its height
+
+COLOURS = ("#0068a8", "#c4500a", "#00805c", "#a8428a", "#8a6d00", "#5b4bb5", "#b3273f", "#4d5a66")
+NAMED = 24  # rows with a colour and a name of their own in the curves; further ones are grey
+BANDS = 8  # rows whose bands are always seen
+WIDTH, LETTER, LINE = 780, 6.6, 15  # pixels: a picture, a letter of 12 px, a line of names
+STYLE = "".join(
+    [
+        "text{font:12px 'DejaVu Sans',Helvetica,Arial,sans-serif;fill:#1c2328;stroke:none}",
+        ".muted{fill:#5b6670}.axis{stroke:#c3cbd1}.chance{stroke:#5b6670;stroke-dasharray:2 4}",
+        ".line{fill:none;stroke-width:2}.band{stroke:none;fill-opacity:.14}.rest{stroke:#b8c0c6;fill:#b8c0c6}",
+        "text.rest{stroke:none;fill:#5b6670}.name{fill:#1c2328}",
+        ".late .line{stroke-dasharray:6 3}.later .line{stroke-dasharray:2 3}",
+        *(f".s{i}{{stroke:{c};fill:{c}}}text.s{i}{{fill:{c};stroke:none}}" for i, c in enumerate(COLOURS)),
+    ]
+)
+
+
+def document(pictures: Sequence[Picture]) -> str:
+    """Pictures below each other as one SVG file; each is its inside, width and height."""
+    width, height = max(w for _, w, _ in pictures), sum(h for _, _, h in pictures)
+    placed, y = [], 0.0
+    for inside, _, h in pictures:
+        placed.append(f'<g transform="translate(0 {y:g})">{inside}</g>')
+        y += h
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+        f'height="{height:g}"><style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>'
+        f"{''.join(placed)}</svg>\n"
+    )
+
+
+def curves(board: Board, *, title: bool = False) -> Picture:
+    """Scores over n_train, with bands of their intervals."""
+    names = [_cut(row.label, 40) for row in board.rows[:NAMED]]
+    left, top, bottom = 48, 34 if title else 12, 42
+    right = 14 + LETTER * max(map(len, names))
+    height = top + bottom + max(300, LINE * len(names))
+    x_of = _positions(board.columns, left + 14, WIDTH - right - 14)
+    cells = [cell for row in board.rows for cell in row.cells.values()]
+    y_of, ticks = _scale(
+        [
+            *(c.estimate.low for c in cells),
+            *(c.estimate.high for c in cells),
+            *([board.chance] if board.chance else []),
+        ],
+        height - bottom,
+        top,
+    )
+    parts = [_heading(board, "learning curves")] if title else []
+    for tick in ticks:
+        y = y_of(tick)
+        parts.append(f'<line class="axis" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(left - 6, y + 4, f"{tick:.2f}", "muted", "end"))
+    if board.chance is not None:
+        y = y_of(board.chance)
+        parts.append(f'<line class="chance" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    for n, x in x_of.items():
+        parts.append(_text(x, height - bottom + 18, str(n), "muted", "middle"))
+    parts.append(_text((left + WIDTH - right) / 2, height - 6, "training images per task (n_train)", "muted", "middle"))
+    ends = _apart([y_of(list(row.cells.values())[-1].mean) for row in board.rows[:NAMED]], top + 4, height - bottom)
+    few = len(cells) <= 80  # points that the keyboard may visit
+    # The best is drawn last, over the others.
+    for place in reversed(range(len(board.rows))):
+        row = board.rows[place]
+        points = [(x_of[n], cell, n) for n, cell in row.cells.items()]
+        line = " ".join(f"{x:.1f},{y_of(cell.mean):.1f}" for x, cell, _ in points)
+        around = [(x, y_of(c.estimate.high)) for x, c, _ in points]
+        around += [(x, y_of(c.estimate.low)) for x, c, _ in reversed(points)]
+        inside = [
+            f'<polygon class="band" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in around)}"/>',
+            f'<polyline class="line" points="{line}"/>',
+            *(
+                f'<circle cx="{x:.1f}" cy="{y_of(cell.mean):.1f}" r="3.5"'
+                f"{_tip(f'{row.label}, n_train {n}: {words(cell)}', few)}/>"
+                for x, cell, n in points
+            ),
+        ]
+        if place < NAMED:
+            x, y = points[-1][0], y_of(points[-1][1].mean)
+            if abs(ends[place] - y) > 3 or x < WIDTH - right - 15:
+                inside.append(
+                    f'<line class="axis" x1="{x + 6:.1f}" y1="{y:.1f}" x2="{WIDTH - right + 2:.1f}" '
+                    f'y2="{ends[place]:.1f}"/>'
+                )
+            inside.append(_text(WIDTH - right + 6, ends[place] + 4, names[place], _colour(place), full=row.label))
+        shown = "" if place < BANDS and len(board.rows) <= BANDS else " thin"
+        parts.append(_series(row.label, f"{_colour(place)}{shown}", inside))
+    if board.chance is not None:
+        parts.append(_text(left + 4, y_of(board.chance) - 4, "chance", "muted"))
+    return "".join(parts), WIDTH, height
+
+
+def scores(board: Board, *, title: bool = False) -> Picture:
+    """A panel for each n_train: every score with its interval."""
+
+    def of(cell: Cell) -> tuple[Number, Number, Number]:
+        return cell.estimate[:3]
+
+    return _panels(board, "leaderboard" if title else "", of, "{:.2f}", chance=board.chance)
+
+
+def ranks(board: Board) -> Picture:
+    """A panel for each n_train: every rank with its interval, the best at the left."""
+
+    def of(cell: Cell) -> tuple[Number, Number, Number]:
+        return cell.rank[:3]
+
+    return _panels(board, "", of, "{:g}")
+
+
+def scatter(board: Board) -> Picture:
+    """A point for each task: the score of the second row over that of the first, at the last n_train.
+
+    The page moves the points when others are chosen: `data-low` and `data-high` are the ends of both axes, `data-from`
+    and `data-to` where these stand.
+    """
+    side, margin = 440, 46
+    n = board.columns[-1]
+    low, high = limits(board)
+    end = side - 16
+
+    def at(value: Number) -> float:
+        return margin + (value - low) / (high - low) * (end - margin)
+
+    parts = []
+    for tick in _ticks(low, high):
+        place = at(tick)
+        parts.append(f'<line class="axis" x1="{place:.1f}" x2="{place:.1f}" y1="{side - end}" y2="{side - margin}"/>')
+        parts.append(f'<line class="axis" x1="{margin}" x2="{end}" y1="{side - place:.1f}" y2="{side - place:.1f}"/>')
+        parts.append(_text(place, side - margin + 16, f"{tick:.1f}", "muted", "middle"))
+        parts.append(_text(margin - 6, side - place + 4, f"{tick:.1f}", "muted", "end"))
+    parts.append(f'<line class="chance" x1="{margin}" y1="{side - margin}" x2="{end}" y2="{side - end}"/>')
+    clusters = sorted({task.cluster for task in board.task_list})
+    a, b = board.rows[0].cells.get(n), board.rows[min(1, len(board.rows) - 1)].cells.get(n)
+    for place, task in enumerate(board.task_list):
+        x, y = (c.splits["task"][task.name].mean if c else math.nan for c in (a, b))
+        hidden = ' display="none"' if math.isnan(x + y) else ""
+        where = f'cx="{at(x):.1f}" cy="{side - at(y):.1f}"' if not hidden else 'cx="0" cy="0"'
+        said = f"{task.name}: {x:.3f} across, {y:.3f} up"
+        colour = _colour(clusters.index(task.cluster) % len(COLOURS))
+        parts.append(f'<circle class="{colour} dot" {where} r="5" data-task="{place}"{_tip(said, False)}{hidden}/>')
+    parts.append(_text((margin + end) / 2, side - 6, "", "muted across", "middle"))
+    parts.append(
+        f'<text class="muted up" text-anchor="middle" transform="translate(11 {side / 2}) rotate(-90)"></text>'
+    )
+    data = f'data-low="{low:.6f}" data-high="{high:.6f}" data-from="{margin}" data-to="{end}"'
+    return f"<g {data}>{''.join(parts)}</g>", side, side
+
+
+def limits(board: Board) -> tuple[float, float]:
+    """The ends of an axis that holds every task's score."""
+    found = [e.mean for row in board.rows for cell in row.cells.values() for e in cell.splits["task"].values()]
+    found = [value for value in found if not math.isnan(value)] or [0.0, 1.0]
+    low, high = math.floor(min(found) * 20) / 20, math.ceil(max(found) * 20) / 20
+    return (low, high) if high > low else (low - 0.05, high + 0.05)
+
+
+def words(cell: Cell) -> str:
+    """A cell in words, as tooltips say it."""
+    e = cell.estimate
+    return (
+        f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}], rank {cell.rank.rank:g} [{cell.rank.low}, {cell.rank.high}], "
+        f"{len(cell.origin.runs)} run{'s' * (len(cell.origin.runs) != 1)}"
+    )
+
+
+def _panels(
+    board: Board,
+    title: str,
+    of: Callable[[Cell], tuple[Number, Number, Number]],
+    tick_words: str,
+    chance: float | None = None,
+) -> Picture:
+    names = [_cut(row.label, 34) for row in board.rows]
+    left, top, gap = 12 + LETTER * max(map(len, names)), 48 if title else 28, 18
+    width = max(WIDTH, left + 90 * len(board.columns))
+    panel = (width - left - 8) / len(board.columns) - gap
+    step = 22
+    height = top + step * len(board.rows) + 30
+    found = [of(cell) for row in board.rows for cell in row.cells.values()]
+    x_of, ticks = _scale([v for bounds in found for v in bounds] + ([chance] if chance else []), 0, panel, most=4)
+    if tick_words == "{:g}":  # ranks are whole, and the first is 1
+        most = max(row_cell.rank.high for row in board.rows for row_cell in row.cells.values())
+        ticks = [float(tick) for tick in range(1, most + 1, -(-most // 6))]
+    few = len(found) <= 80
+    parts = [_heading(board, title)] if title else []
+    for k, n in enumerate(board.columns):
+        start = left + 8 + k * (panel + gap)
+        parts.append(_text(start + panel / 2, top - 12, f"n_train {n}", "muted", "middle"))
+        for tick in ticks:
+            x = start + x_of(tick)
+            parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - 26}"/>')
+            parts.append(_text(x, height - 12, tick_words.format(tick), "muted", "middle"))
+        if chance:
+            x = start + x_of(chance)
+            parts.append(f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - 26}"/>')
+    for place, row in enumerate(board.rows):
+        y = top + step * place + step / 2
+        inside = [_text(left, y + 4, names[place], "name", "end", full=row.label)]
+        for k, n in enumerate(board.columns):
+            if (cell := row.cells.get(n)) is None:
+                continue
+            value, low, high = (left + 8 + k * (panel + gap) + x_of(v) for v in of(cell))
+            inside.append(
+                f"<g{_tip(f'{row.label}, n_train {n}: {words(cell)}', few)}>"
+                f'<rect class="hit" x="{low - 6:.1f}" y="{y - 9:.1f}" width="{high - low + 12:.1f}" height="18" '
+                f'fill-opacity="0" stroke="none"/>'
+                f'<line class="line" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<circle cx="{value:.1f}" cy="{y:.1f}" r="3.2"/></g>'
+            )
+        parts.append(_series(row.label, "s0", inside))
+    return "".join(parts), width, height
+
+
+def _series(label: str, classes: str, inside: Iterable[str]) -> str:
+    return f'<g class="series {classes}" data-label="{_escape(label)}">{"".join(inside)}</g>'
+
+
+def _heading(board: Board, what: str) -> str:
+    return _text(8, 18, f"{board.title}, {board.protocol}: {what}. {board.claim}", "")
+
+
+def _text(x: Number, y: Number, words: str, classes: str, anchor: str = "start", full: str = "") -> str:
+    title = f"<title>{_escape(full)}</title>" if full and full != words else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}" text-anchor="{anchor}">{_escape(words)}{title}</text>'
+
+
+def _tip(said: str, focus: bool) -> str:
+    reach = ' tabindex="0" role="img"' if focus else ""
+    return f' data-tip="{_escape(said)}"{reach} aria-label="{_escape(said)}"'
+
+
+def _colour(place: int) -> str:
+    if place >= NAMED:
+        return "rest"
+    return f"s{place % len(COLOURS)}{('', ' late', ' later')[place // len(COLOURS)]}"
+
+
+def _positions(columns: Sequence[NTrain], left: Number, right: Number) -> dict[NTrain, float]:
+    """Logarithmic; "all" stands one step beyond the last number."""
+    numbers = [math.log2(size(n)) for n in columns if n != "all"]
+    beyond = numbers[-1] + (numbers[-1] - numbers[0]) / max(1, len(numbers) - 1) if numbers else 0.0
+    beyond += 1.0 if len(numbers) == 1 else 0.0
+    at = {n: beyond if n == "all" else math.log2(size(n)) for n in columns}
+    low, high = min(at.values()), max(at.values())
+    if low == high:
+        return {n: (left + right) / 2 for n in columns}
+    return {n: left + (value - low) / (high - low) * (right - left) for n, value in at.items()}
+
+
+def _scale(
+    values: Sequence[Number], start: Number, end: Number, most: int = 8
+) -> tuple[Callable[[Number], float], list[float]]:
+    """A linear scale with room at both ends, and its ticks."""
+    found = [value for value in values if not math.isnan(value)]
+    low, high = min(found), max(found)
+    room = (high - low) * 0.05 or 0.05
+    low, high = low - room, high + room
+    return lambda value: start + (value - low) / (high - low) * (end - start), _ticks(low, high, most)
+
+
+def _ticks(low: Number, high: Number, most: int = 8) -> list[float]:
+    """At 1, 2 or 5 times a power of ten, no more than `most`."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(power * times for times in (1, 2, 5, 10, 20) if (high - low) / (power * times) <= most)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _apart(wanted: Sequence[Number], low: Number, high: Number) -> list[float]:
+    """Places for names, each near the one wanted, a line apart from the next."""
+    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+    placed = [0.0] * len(wanted)
+    before = low - LINE
+    for k in order:
+        before = placed[k] = max(wanted[k], before + LINE)
+    after = high + LINE
+    for k in reversed(order):
+        after = placed[k] = min(placed[k], after - LINE)
+    return placed
+
+
+def _cut(label: str, most: int) -> str:
+    label = printable(label)
+    return label if len(label) <= most else label[: most // 2] + "…" + label[-(most // 2 - 1) :]
+
+
+def _escape(text: str) -> str:
+    return html.escape(printable(text))

@@ -1,0 +1,56 @@
+"""The frame of every page: one file that works from a disk. No server, no address from elsewhere, no library.
+
+A page is whole without scripts and in print; page.js sorts, filters and chooses. Every string is escaped, and a content
+security policy names the one style and the one script by their hashes: were a string to slip through, it would still
+not run.
+"""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from string import Template
+
+from probe.escape import printable
+from store.versions import installed
+
+
+def frame(title: str, *, nav: str, body: str, filtered: str, data: Sequence[object] = (), style: str = "") -> str:
+    """The whole file.
+
+    nav, body  HTML, made of strings that went through `text`
+    filtered   what the filter is of, in words: it hides elements by their data-label
+    data       what page.js needs beside them
+    style      rules after those of page.css
+    """
+    parts = files("probe")
+    rules, script, whole = (
+        parts.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
+    )
+    rules += style
+    policy = (
+        f"default-src 'none'; style-src {_hash(rules)}; script-src {_hash(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return Template(whole).substitute(
+        policy=policy,
+        title=text(title),
+        style=rules,
+        nav=nav,
+        body=body,
+        filtered=text(filtered),
+        version=text(installed("backbone-bench") or ""),
+        data=json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c"),
+        script=script,
+    )
+
+
+def text(words: object) -> str:
+    """As text in HTML, or in a quoted attribute."""
+    return html.escape(printable(words))
+
+
+def _hash(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

@@ -1,0 +1,150 @@
+"""Where a figure comes from: its runs, what made them, and the command that makes them again.
+
+run.json is somebody's word. What is not of the type it should be is refused before anything is computed of it, and a
+command is put together from fields that match what the command line takes; a stored command line is never repeated.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probe.protocol import PROTOCOLS, kind_of
+from probe.sampling import NTrain
+from store.runs import Run
+
+_HEX = re.compile("[0-9a-f]{64}")
+_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,100}")
+_CKPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
+_BACKENDS = ("exact", "sklearn", "cuml")
+MAX_SEED = 2**63
+
+
+@dataclass(frozen=True)
+class Made:
+    """One run behind a cell."""
+
+    run_id: str
+    digest: str
+    seed: int | None
+    made: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a cell was made of.
+
+    extracted  the versions and devices that the features were embedded with, each distinct set once
+    command    makes the runs again from a store with the features; None where a field is no word of the command line
+    extract    makes the features again; None likewise
+    """
+
+    runs: tuple[Made, ...]
+    backbones: tuple[str, ...]
+    space: str
+    collection: str
+    protocol: str
+    svm: str
+    backend: str
+    n_train: NTrain
+    versions: tuple[str, ...]
+    devices: tuple[str, ...]
+    extracted: tuple[str, ...]
+    command: str | None
+    extract: str | None
+
+    @property
+    def seeds(self) -> tuple[int | None, ...]:
+        return tuple(run.seed for run in self.runs)
+
+
+def problem(record: dict[str, Any]) -> str | None:
+    """In what a run's record is not what a report can read; None where it is."""
+    seed, n_train, provenance, scores = (record[key] for key in ("seed", "n_train", "provenance", "scores"))
+    right = {
+        **{key: isinstance(record[key], str) for key in ("protocol", "svm", "backend", "test_set", "collection_name")},
+        "space": _matches(_HEX, record["space"]),
+        "collection": _matches(_HEX, record["collection"]),
+        "seed": seed is None or (type(seed) is int and 0 <= seed < MAX_SEED),
+        "n_train": n_train == "all" or (type(n_train) is int and 0 < n_train < MAX_SEED),
+        "backbones": isinstance(record["backbones"], list) and all(isinstance(b, str) for b in record["backbones"]),
+        "identical_to_sklearn": isinstance(record["identical_to_sklearn"], bool),
+        "provenance": isinstance(provenance, dict) and isinstance(provenance.get("made"), str),
+        "scores": isinstance(scores, dict) and type(scores.get("chance")) in (int, float),
+    }
+    wrong = [key for key, fits in right.items() if not fits]
+    return f"its run.json has the {wrong[0]} {str(record[wrong[0]])[:80]!r}" if wrong else None
+
+
+def origin(runs: Sequence[Run]) -> Origin:
+    """Of the runs of one cell, which differ in their seeds alone."""
+    first = runs[0].record
+    provenances = [run.record["provenance"] for run in runs]
+    extraction = [e for p in provenances for e in _list(p.get("extraction")) if isinstance(e, dict)]
+    backends = {f"{run.record['backend']} {run.record.get('backend_version') or ''}".strip() for run in runs}
+    return Origin(
+        runs=tuple(
+            Made(run.run_id, run.digest, run.record["seed"], str(p["made"]), str(p.get("commit") or ""))
+            for run, p in zip(runs, provenances, strict=True)
+        ),
+        backbones=tuple(first["backbones"]),
+        space=first["space"],
+        collection=f"{first['collection_name']}@{first['collection']}",
+        protocol=first["protocol"],
+        svm=first["svm"],
+        backend=", ".join(sorted(backends)),
+        n_train=first["n_train"],
+        versions=_distinct(_versions(p.get("versions")) for p in provenances),
+        devices=_distinct(str(e["device"]) for e in extraction if e.get("device")),
+        extracted=_distinct(_facts(e) for e in extraction),
+        command=_probe(runs),
+        extract=_extract(first),
+    )
+
+
+def _probe(runs: Sequence[Run]) -> str | None:
+    record = runs[0].record
+    if record["protocol"] not in PROTOCOLS or not _matches(_NAME, record["collection_name"]):
+        return None
+    words = ["bb", "probe", record["tasks"], "--space", record["space"]]
+    words += ["--data", f"{record['collection_name']}@{record['collection']}", "--protocol", record["protocol"]]
+    words += ["--n-train", str(record["n_train"])]
+    words += [word for run in runs if run.record["seed"] is not None for word in ("--seed", str(run.record["seed"]))]
+    usual = kind_of(PROTOCOLS[record["protocol"]].classifier(record["n_train"]))
+    if record["svm"] not in ("linear", "search") or not _matches(_NAME, record["tasks"]):
+        return None
+    words += [] if record["svm"] == usual else ["--svm", record["svm"]]
+    # What was shared between two engines is what "auto" does with large tasks.
+    words += ["--backend", record["backend"]] if record["backend"] in _BACKENDS else []
+    return shlex.join(words)
+
+
+def _extract(record: dict[str, Any]) -> str | None:
+    names = [name for name in record["backbones"] if _matches(_CKPT, name)]
+    if not names or not _matches(_NAME, record["collection_name"]):
+        return None
+    return shlex.join(["bb", "extract", "--ckpt", names[0], "--data", f"{record['collection_name']}=DIR"])
+
+
+def _matches(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _versions(value: Any) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(value.items())) if isinstance(value, dict) else ""
+
+
+def _facts(extraction: dict[str, Any]) -> str:
+    facts = {key: value for key, value in extraction.items() if key != "versions"}
+    words = [f"{key} {value}" for key, value in sorted(facts.items()) if isinstance(value, str | int | float)]
+    return ", ".join(word for word in (*words, _versions(extraction.get("versions"))) if word)
+
+
+def _distinct(words: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in words if word))

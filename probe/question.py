@@ -1,0 +1,63 @@
+"""What is asked of the runs when they are reported."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from probe.board import Kind, size
+from probe.bootstrap import Average, Level
+from probe.compare import Correction
+from probe.metrics import METRICS
+from probe.reference import Reference
+from probe.sampling import NTrain
+from store.errors import UsageError
+from store.runs import Run
+
+Sort = NTrain | Literal["score", "name"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything has an answer of its own if it is left out.
+
+    average    over "images" or "tasks"; images for accuracy, tasks for the others if None
+    over       what the intervals are for further ones of: "images", "draws", "tasks"
+    baseline   a row's label or backbone, which the others are compared with
+    groups     of a collection's name: the group of each test image, where groups are drawn; units: what they are
+    kinds      the splits of each score that are wanted; details: hardest images and sources of variance too
+    n_train    the columns; all if empty
+    sort       "score" is that of the last column; one of the columns, or "name"
+    reference  a published table, laid beside
+    """
+
+    metric: str = "accuracy"
+    average: Average | None = None
+    over: Level = "images"
+    baseline: str | None = None
+    correction: Correction = "holm"
+    groups: Callable[[str], Mapping[str, str]] | None = None
+    units: str = "test images"
+    kinds: tuple[Kind, ...] = ()
+    details: bool = False
+    n_train: tuple[NTrain, ...] = ()
+    sort: Sort = "score"
+    reference: Reference | None = None
+    resamples: int = 10_000
+
+    def check(self, runs: Sequence[Run]) -> None:
+        """Errors: UsageError where no run is of what is asked for."""
+        if self.metric not in METRICS:
+            raise UsageError(f"no metric is called {self.metric!r}: choose {', '.join(METRICS)}.")
+        shots = sorted({run.record["n_train"] for run in runs}, key=size)
+        there = ", ".join(map(str, shots))
+        for n in self.n_train:
+            if n not in shots:
+                raise UsageError(f"there are no runs at n_train {n}: there are those at {there}.")
+        shown = self.n_train or tuple(shots)
+        if self.sort not in ("score", "name") and self.sort not in shown:
+            raise UsageError(
+                f"--sort {self.sort} is no column: write score, name, or one of {', '.join(map(str, shown))}."
+            )
+        names = sorted({name for run in runs for name in run.record["backbones"]})
+        if self.baseline is not None and not any(self.baseline.startswith(name) for name in names):
+            raise UsageError(f"--baseline {self.baseline} has no runs: there are those of {', '.join(names)}.")

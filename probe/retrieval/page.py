@@ -1,0 +1,155 @@
+"""`bb report retrieval --html`: scores, and the worst queries with what they got, as one file that works offline."""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+from probe.frame import frame, text
+from probe.retrieval.answers import Answer, Kind
+from probe.retrieval.paired import Estimate
+
+DASH = "\N{EN DASH}"
+LEGEND: dict[Kind, str] = {
+    "query": "query",
+    "hit": "hit: the same label",
+    "miss": "miss: another label",
+    "missed": "missed: the same label, but not among these",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What is told of one feature space.
+
+    name        of the backbone
+    space       key of the feature space
+    facts       what was searched, in words
+    scores      by metric, over all queries
+    categories  mean score by category and metric; empty where there are none
+    metric      that the worst queries were chosen by
+    answers     these queries, the worst first
+    """
+
+    name: str
+    space: str
+    facts: str
+    scores: Mapping[str, Estimate]
+    categories: Mapping[str, Mapping[str, float]]
+    metric: str
+    answers: tuple[Answer, ...]
+
+    def record(self) -> dict[str, Any]:
+        """All of it for JSON, with None for a mean that there is not."""
+        means = {
+            category: {metric: None if math.isnan(mean) else mean for metric, mean in found.items()}
+            for category, found in self.categories.items()
+        }
+        return {**asdict(self), "categories": means}
+
+
+def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, bytes]) -> str:
+    """The whole file.
+
+    labels      what the labels are called
+    thumbnails  JPEG files by image ID, as far as they are at hand
+    """
+    style = files("probe.retrieval").joinpath("page.css").read_text(encoding="utf-8")
+    nav = "".join(f'<a href="#s{place}">{text(sheet.name)}</a>' for place, sheet in enumerate(sheets))
+    body = [_scores(sheets), *(_sheet(place, sheet, thumbnails) for place, sheet in enumerate(sheets))]
+    return frame(f"Retrieval on {labels}", nav=nav, body="\n".join(body), filtered="queries", style=style)
+
+
+def _scores(sheets: Sequence[Sheet]) -> str:
+    metrics = list(sheets[0].scores)
+    heads = "".join(_head(metric, "number") for metric in metrics)
+    best = {metric: max(sheet.scores[metric].mean for sheet in sheets) for metric in metrics}
+    rows = "".join(
+        f'<tr><th scope="row" data-value="{text(sheet.name)}"><a href="#s{place}">{text(sheet.name)}</a></th>'
+        + "".join(_score(sheet.scores[metric], best[metric]) for metric in metrics)
+        + "</tr>"
+        for place, sheet in enumerate(sheets)
+    )
+    return (
+        '<section class="card"><h2 id="scores">Scores</h2><p>Means over queries, with 95% intervals for further '
+        'queries. The best of each metric is bold.</p><div class="wide" tabindex="0" role="region" '
+        'aria-labelledby="scores"><table class="board sortable"><caption class="unseen">Scores of each backbone.'
+        f"</caption><thead><tr>{_head('backbone', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        "</section>"
+    )
+
+
+def _head(words: str, kind: str) -> str:
+    return f'<th scope="col" aria-sort="none" data-kind="{kind}"><button type="button">{text(words)}</button></th>'
+
+
+def _score(score: Estimate, best: float) -> str:
+    shown = f"<b>{score.mean:.3f}</b>" if score.mean == best else f"{score.mean:.3f}"
+    bounds = f"{score.low:.3f}{DASH}{score.high:.3f}"
+    return f'<td data-value="{score.mean!r}">{shown}<span class="small">{bounds}</span></td>'
+
+
+def _sheet(place: int, sheet: Sheet, thumbnails: Mapping[str, bytes]) -> str:
+    legend = "".join(f'<span class="{kind}">{words}</span>' for kind, words in LEGEND.items())
+    answers = "".join(_answer(answer, sheet.metric, thumbnails) for answer in sheet.answers)
+    return "\n".join(
+        [
+            f'<section class="main" id="s{place}" aria-labelledby="s{place}-title">',
+            f'<h2 id="s{place}-title" tabindex="-1">{text(sheet.name)}</h2>',
+            f'<p class="facts">{text(sheet.facts)}; feature space <code>{text(sheet.space[:12])}</code></p>',
+            _categories(sheet),
+            f'<section class="card"><h3>Worst queries</h3><p>Those of the lowest {text(sheet.metric)}, the worst '
+            f'first, with what is nearest to them.</p><p class="legend">{legend}</p>',
+            f'<ol class="answers">{answers}</ol></section>',
+            "</section>",
+        ]
+    )
+
+
+def _categories(sheet: Sheet) -> str:
+    if not sheet.categories:
+        return ""
+    metrics = list(sheet.scores)
+    rows = "".join(
+        f'<tr><th scope="row" data-value="{text(name)}">{text(name or "(none)")}</th>'
+        + "".join(
+            f'<td class="number" data-value="">{DASH}</td>'
+            if math.isnan(means[metric])
+            else f'<td class="number" data-value="{means[metric]!r}">{means[metric]:.3f}</td>'
+            for metric in metrics
+        )
+        + "</tr>"
+        for name, means in sheet.categories.items()
+    )
+    heads = "".join(_head(metric, "number") for metric in metrics)
+    return (
+        '<section class="card"><h3>Categories</h3><div class="wide"><table class="sortable">'
+        f"<caption>Means over the queries of each category.</caption><thead><tr>{_head('category', 'text')}{heads}"
+        f"</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _answer(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> str:
+    tiles = [_tile("query", "query", answer.image_id, answer.label, answer.category, thumbnails)]
+    for each in answer.shown:
+        said = "" if each.distance is None else f"distance {each.distance:.4g}"
+        title = f"{each.rank} {each.kind}" if each.rank else each.kind
+        tiles.append(_tile(each.kind, title, each.image_id, each.label, said, thumbnails))
+    label = text(f"{answer.image_id} {answer.label} {answer.category}")
+    missed = sum(each.kind == "missed" for each in answer.shown)
+    more = f", of which {missed} are shown" if missed < answer.missed else ""
+    return (
+        f'<li data-label="{label}"><h4>{text(answer.label)}: {text(metric)} {answer.score:.3f}; {answer.missed} of '
+        f'{answer.relevant} missed{more}</h4><ul class="tiles">{"".join(tiles)}</ul></li>'
+    )
+
+
+def _tile(kind: Kind, title: str, image_id: str, label: str, said: str, thumbnails: Mapping[str, bytes]) -> str:
+    picture = ""
+    if (data := thumbnails.get(image_id)) is not None:
+        source = base64.b64encode(data).decode()
+        picture = f'<img src="data:image/jpeg;base64,{source}" alt="{text(f"{title}: {label}")}" loading="lazy">'
+    small = f'<span class="small">{text(said)}</span>' if said else ""
+    return f'<li class="{kind}"><b>{text(title)}</b>{picture}{text(label)}{small}<code>{text(image_id)}</code></li>'

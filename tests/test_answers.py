@@ -1,0 +1,149 @@
+"""Worst queries, and their figures: what is shown is what was retrieved, in colours that are also named."""
+
+import base64
+import xml.etree.ElementTree as ElementTree
+from io import BytesIO
+
+import numpy as np
+import polars as pl
+import pytest
+
+from probe.retrieval.answers import Answer, Shown, relevant_rows, worst
+from probe.retrieval.figure import COLOURS, Drawing, draw
+from probe.retrieval.items import parse_items
+from probe.retrieval.logger import Figure
+from probe.retrieval.ranking import Ranking
+from store.errors import UsageError
+
+TABLE = pl.DataFrame(
+    {
+        "image_id": ["a", "b", "c", "d", "e", "f"],
+        "label": ["owl", "owl", "owl", "owl", "ray", "ray"],
+        "category": ["bird"] * 4 + ["fish", None],
+        "sequence": ["s", "s", None, None, None, None],
+    }
+)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def ranking(*rows):
+    """Of (query, nearest, distances, relevant)."""
+    query, nearest, distance, relevant = zip(*rows, strict=True)
+    return Ranking(np.array(query), np.array(nearest), np.array(distance, np.float32), np.array(relevant))
+
+
+FOUND = ranking(
+    (0, [4, 2, 5], [0.125, 0.25, 0.5], 2),
+    (2, [0, 1, 4], [0.125, 0.25, 0.5], 3),
+    (4, [3, -1, -1], [0.75, np.inf, np.inf], 1),
+    (5, [4, 0, 1], [0, 1, 2], 1),
+)
+
+
+def test_the_worst_come_first_and_equals_by_image_id():
+    items = parse_items(TABLE)
+    scores = np.array([0.5, 0.9, 0.0, np.nan])
+    assert [answer.image_id for answer in worst(items, FOUND, scores)] == ["e", "a", "c"]
+    assert [answer.image_id for answer in worst(items, FOUND, np.zeros(4), queries=3)] == ["a", "c", "e"]
+    assert worst(items, FOUND, np.full(4, np.nan)) == ()
+
+
+def test_what_a_query_got_and_what_it_missed():
+    items = parse_items(TABLE)
+    last, first, *_ = worst(items, FOUND, np.array([0.5, 0.9, 0.0, 0.8]), top=2)
+    assert first == Answer(
+        "a", "owl", "bird", 0.5, 2, 1,
+        (Shown("miss", "e", "ray", 1, 0.125), Shown("hit", "c", "owl", 2, 0.25), Shown("missed", "d", "owl")),
+    )  # fmt: skip
+    assert last == Answer(
+        "e", "ray", "fish", 0.0, 1, 1, (Shown("miss", "d", "owl", 1, 0.75), Shown("missed", "f", "ray"))
+    )
+
+
+def test_only_some_of_what_was_missed_is_shown_but_all_of_it_is_counted():
+    (answer,) = worst(parse_items(TABLE), ranking((2, [4], [1], 3)), np.zeros(1), missed=2)
+    assert answer.missed == 3 and [each.image_id for each in answer.shown] == ["e", "a", "b"]
+
+
+def test_nothing_retrieved():
+    (answer,) = worst(parse_items(TABLE), ranking((2, [-1], [np.inf], 3)), np.zeros(1), missed=0)
+    assert answer.shown == () and answer.missed == 3
+
+
+def test_neither_the_query_nor_its_sequence_is_relevant_to_it():
+    items = parse_items(TABLE)
+    assert [relevant_rows(items, row).tolist() for row in range(6)] == [[2, 3], [2, 3], [0, 1, 3], [0, 1, 2], [5], [4]]
+
+
+def jpeg(colour):
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.new("RGB", (40, 30), colour).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def pixels(drawing):
+    from PIL import Image
+
+    buffer = BytesIO()
+    drawing.savefig(buffer, format="png")
+    return np.asarray(Image.open(BytesIO(buffer.getvalue())).convert("RGB"))
+
+
+@pytest.fixture
+def answer():
+    return worst(parse_items(TABLE), FOUND, np.array([0.5, 1, 1, 1]), top=2)[0]
+
+
+def test_a_figure_has_each_image_in_its_colour_and_says_so(answer):
+    pytest.importorskip("vl_convert")
+    found = draw(answer, "map@r", {"a": jpeg("magenta"), "c": jpeg("yellow")})
+    assert isinstance(found, Figure)
+    shown = {tuple(colour) for colour in pixels(found).reshape(-1, 3)}
+    for kind, colour in COLOURS.items():
+        assert tuple(bytes.fromhex(colour[1:])) in shown, kind
+    assert any(r > 240 and g < 20 and b > 240 for r, g, b in shown), "the query's picture"
+    texts = [element.text for element in ElementTree.fromstring(found.svg).iter(f"{SVG}text")]
+    assert texts == [
+        *("query", "owl", "a", "map@r 0.500"), *("1 miss", "ray", "e", "distance 0.125"),
+        *("2 hit", "owl", "c", "distance 0.25"), *("missed", "owl", "d", None),
+    ]  # fmt: skip
+
+
+def test_pictures_are_carried_along(answer):
+    data = jpeg("red")
+    (image,) = ElementTree.fromstring(draw(answer, "m", {"c": data}).svg).iter(f"{SVG}image")
+    assert base64.b64decode(image.get("{http://www.w3.org/1999/xlink}href").partition(",")[2]) == data
+
+
+def test_hostile_names_stay_text():
+    bad = '</text><script>alert(1)</script>"\x1b[31m\x00'
+    found = draw(Answer(bad, bad, bad, 0.0, 1, 1, (Shown("missed", bad, bad),)), bad, {})
+    root = ElementTree.fromstring(found.svg)
+    assert {element.tag for element in root.iter()} == {SVG + tag for tag in ("svg", "style", "rect", "g", "text")}
+    assert "\x1b" not in found.svg and "\x00" not in found.svg
+
+
+def test_svg_needs_no_library_and_png_says_which(answer, monkeypatch):
+    monkeypatch.setattr("probe.retrieval.figure.find_spec", lambda name: None)
+    buffer = BytesIO()
+    draw(answer, "m", {}).savefig(buffer, format="svg")
+    assert buffer.getvalue().startswith(b"<svg ")
+    with pytest.raises(UsageError, match=r"^figures need vl-convert: pip install 'backbone-bench\[report\]'$"):
+        Drawing("<svg/>").savefig(buffer, format="png")
+
+
+def test_figures_go_to_a_logger(answer, tmp_path):
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("vl_convert")
+    from probe.retrieval.logger import open_logger
+    from tests.test_loggers import read_events
+
+    logger = open_logger(f"tensorboard:{tmp_path}")
+    drawing = draw(answer, "m", {})
+    logger.log_figure(drawing, "worst queries", 0)
+    logger.close()
+    buffer = BytesIO()
+    drawing.savefig(buffer, format="png")
+    assert read_events(tmp_path).figures == {("worst queries", 0): buffer.getvalue()}

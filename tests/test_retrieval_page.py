@@ -1,0 +1,169 @@
+"""The page of worst queries: harmless whatever names say; and in Chromium, light and dark, wide and narrow.
+
+BB_SCREENSHOTS names a folder that gets screenshots.
+"""
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from probe.retrieval.answers import Answer, Shown
+from probe.retrieval.page import Sheet, page
+from probe.retrieval.paired import Estimate
+from tests.test_answers import jpeg
+
+CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
+
+
+def answer(name, label, score):
+    shown = (
+        Shown("miss", f"{name}-1", "ray", 1, 0.125), Shown("hit", f"{name}-2", label, 2, 0.25),
+        Shown("missed", f"{name}-3", label),
+    )  # fmt: skip
+    return Answer(name, label, "bird", score, 4, 3, shown)
+
+
+SHEET = Sheet(
+    name="timm:vit/untrained",
+    space="ab" * 32,
+    facts="8 queries, 8 images in the gallery, 3 labels; cosine distance",
+    scores={"cmc@1": Estimate(0.5, 0.4, 0.6), "map@10": Estimate(0.25, 0.2, 0.3)},
+    categories={"bird": {"cmc@1": 0.5, "map@10": 0.25}, "": {"cmc@1": float("nan"), "map@10": 0.5}},
+    metric="map@10",
+    answers=(answer("heron", "owl", 0.0), answer("gannet", "auk", 0.125)),
+)
+SHEETS = [
+    SHEET,
+    replace(SHEET, name="timm:resnet/untrained", scores={m: Estimate(0.75, 0.7, 0.8) for m in SHEET.scores}),
+]
+PICTURES = {name: jpeg(colour) for name, colour in (("heron", "magenta"), ("heron-1", "navy"), ("heron-3", "teal"))}
+
+
+class Reader(HTMLParser):
+    def __init__(self, content):
+        super().__init__()
+        self.tags, self.attributes, self.said = [], [], ""
+        self.feed(content)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.said += data
+
+
+def test_hostile_names_stay_text():
+    bad = "</li><script>alert(1)</script><img src=x onerror=alert(1)>\"'\x1b[31m\u202e"
+    parts = (Shown("hit", bad, bad, 1, 0.5), Shown("missed", bad, bad))
+    hostile = replace(
+        SHEET, name=bad, space=bad, facts=bad, metric=bad, scores={bad: Estimate(0.5, 0.4, 0.6)},
+        categories={bad: {bad: 0.5}}, answers=(Answer(bad, bad, bad, 0.5, 1, 1, parts),),
+    )  # fmt: skip
+    found = Reader(page([hostile], bad, {bad: jpeg("red")}))
+    plain = Reader(page([SHEET], "x", {}))
+    assert found.tags.count("script") == plain.tags.count("script") == 2
+    assert not any(name.startswith("on") for name, _ in found.attributes)
+    assert {name for name, _ in found.attributes} <= {name for name, _ in plain.attributes} | {"src", "alt", "loading"}
+    assert all(value.startswith("data:image/jpeg;base64,") for name, value in found.attributes if name == "src")
+    assert "\x1b" not in found.said and "\u202e" not in found.said
+
+
+def test_it_says_what_was_retrieved():
+    text = Reader(page(SHEETS, "herons", PICTURES)).said
+    assert "Retrieval on herons" in text and "owl: map@10 0.000; 3 of 4 missed, of which 1 are shown" in text
+    assert text.index("heron-1") < text.index("heron-2") < text.index("heron-3") < text.index("gannet-1")
+    for word in ("1 miss", "2 hit", "missed", "distance 0.125", "0.400\N{EN DASH}0.600", "(none)"):
+        assert word in text
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no chromium: apt-get install chromium, or set BB_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        sandbox = [] if os.getuid() else ["--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """The page as `file://`; at the end: no error, no warning, and not one request but for itself."""
+    (tmp_path / "r.html").write_text(page(SHEETS, "herons", PICTURES), encoding="utf-8")
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
+    shown = context.new_page()
+    said, asked = [], []
+    shown.on("console", lambda message: said.append(message.text))
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.goto((tmp_path / "r.html").as_uri())
+    yield shown
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:image/jpeg;"))] == []
+    context.close()
+
+
+def colour_of(opened, kind):
+    return opened.locator(f"#s0 .tiles .{kind}").first.evaluate("e => getComputedStyle(e).borderTopColor")
+
+
+def test_colours_of_query_hit_miss_and_missed_in_light_and_dark(opened):
+    def channels(kind):
+        return [int(part) for part in re.findall(r"\d+", colour_of(opened, kind))[:3]]
+
+    for scheme in ("light", "dark"):
+        opened.emulate_media(color_scheme=scheme)
+        found = {kind: channels(kind) for kind in ("query", "hit", "miss", "missed")}
+        assert max(found["query"]) == found["query"][2], "blue"
+        assert max(found["hit"]) == found["hit"][1], "green"
+        assert max(found["miss"]) == found["miss"][0], "red"
+        assert max(found["missed"]) - min(found["missed"]) < 30, "grey"
+
+
+def test_pictures_are_drawn_and_have_words(opened):
+    pictures = opened.locator("#s0 .tiles img")
+    assert pictures.count() == 3
+    assert pictures.evaluate_all("images => images.map(image => image.alt)") == [
+        "query: owl",
+        "1 miss: ray",
+        "missed: owl",
+    ]
+    opened.locator("#s0 .answers").scroll_into_view_if_needed()
+    opened.wait_for_function("[...document.querySelectorAll('#s0 img')].every(i => i.complete && i.naturalWidth > 20)")
+
+
+def test_filtering_leaves_the_queries_that_are_named(opened):
+    opened.fill("#filter", "auk")
+    assert opened.locator(".answers > li:visible").count() == 2
+    assert opened.locator("#said").inner_text() == "1 of 2 queries"
+
+
+def test_sorting_by_a_metric(opened):
+    table = opened.locator("table.board")
+    table.locator("th", has_text="map@10").locator("button").click()
+    first = table.locator("tbody tr th").first
+    assert first.inner_text().strip() == "timm:resnet/untrained"
+
+
+def test_a_phone_scrolls_no_page_sideways(opened):
+    opened.set_viewport_size({"width": 390, "height": 844})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_screenshots(opened, tmp_path):
+    folder = Path(os.environ.get("BB_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        opened.emulate_media(color_scheme=scheme)
+        opened.screenshot(path=folder / f"retrieval-{scheme}.png", full_page=True)
+    light, dark = ((folder / f"retrieval-{scheme}.png").read_bytes() for scheme in ("light", "dark"))
+    assert light != dark and light.startswith(b"\x89PNG")

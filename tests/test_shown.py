@@ -1,0 +1,267 @@
+"""What people see of boards: readable at 80 columns, plain where piped, and harmless whatever a store says."""
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from probe import escape
+from probe.board import KINDS
+from probe.figure import curves, document, ranks, scatter, scores
+from probe.latex import latex_tables
+from probe.markdown import markdown_tables
+from probe.page import page
+from probe.plot import check_format, plot
+from probe.question import Question
+from probe.reference import Reference
+from probe.report import boards
+from probe.sheet import HEAD, sheet
+from probe.terminal import show_board
+from store import Store
+from store.errors import UsageError
+from tests.boards import predictions, put, sha, small_store
+
+EVIL = "<script>alert(1)</script>\"'&\x1b[31m\x07\u202e[red]=1+1\\input{x}$`|*_\n</title><img src=x>"
+EVIL_TASKS = (f"=cmd|' /C calc'!A0{EVIL}", "@t", "-t\u2028", "</script><b>t")
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    store = small_store(tmp_path_factory.mktemp("shown") / "s.bb")
+    question = Question(resamples=300, baseline="timm:poor", kinds=KINDS, details=True)
+    return boards(store.runs(), "newt", question)[0]
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory):
+    """Names, IDs and provenance out of the store of somebody who means harm."""
+    store = Store.create(tmp_path_factory.mktemp("evil") / "s.bb")
+    for place, name in enumerate((f"timm:{EVIL}", f"=2+3{EVIL}")):
+        rows = predictions(np.random.default_rng(place), 0.7, tasks=EVIL_TASKS, images=8, clusters=(EVIL, "d"))
+        made = {"made": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}, "extraction": [{"device": EVIL, EVIL: EVIL}]}
+        put(store, name, 0.7, rows=rows, provenance=made, collection_name=EVIL, backend=EVIL, space=sha(str(place)))
+    reference = Reference(EVIL, {f"timm:{EVIL}": {EVIL_TASKS[1]: 0.5}})
+    question = Question(
+        resamples=100, kinds=KINDS, details=True, reference=reference, baseline=f"timm:{EVIL}", units=EVIL
+    )
+    return boards(store.runs(), "newt", question)[0]
+
+
+def shown(board, width=None, **options):
+    """As text; with a width as on a terminal."""
+    file = io.StringIO()
+    console = Console(file=file, width=width or 10_000, force_terminal=bool(width), highlight=False)
+    show_board(board, console, **options)
+    return file.getvalue()
+
+
+# Terminal
+
+
+def test_piped_output_is_a_plain_line_for_each_backbone(board):
+    text = shown(board)
+    assert "\x1b" not in text and not re.search("[─-╿]", text)
+    (line,) = re.findall(r"^timm:poor .*$", text, re.MULTILINE)
+    cell = next(row for row in board.rows if row.label == "timm:poor").cells[10]
+    assert f"{cell.mean:.3f} [{cell.estimate.low:.3f}, {cell.estimate.high:.3f}]" in line and line.endswith("2/2")
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_on_eighty_columns_nothing_is_folded_but_names(board):
+    text = re.sub("\x1b\\[[0-9;]*m", "", shown(board, 80))
+    assert max(map(len, text.splitlines())) <= 80
+    for row in board.rows:
+        for cell in row.cells.values():
+            assert f"[{cell.estimate.low:.3f}, {cell.estimate.high:.3f}]" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("by", [None, *KINDS])
+def test_every_figure_is_there_at_any_width(board, width, by):
+    text = re.sub("\x1b\\[[0-9;]*m", "", shown(board, width, by=by))
+    assert max(map(len, text.splitlines())) <= width
+    for row in board.rows:
+        for cell in row.cells.values():
+            for estimate in cell.splits[by].values() if by else [cell.estimate]:
+                assert f"{estimate.mean:.3f}" in text
+
+
+def test_marks_need_no_colour(board):
+    best = next(row.cells[10] for row in board.rows if row.cells[10].best)
+    tied = next(row.cells[10] for row in board.rows if row.cells[10].tied)
+    assert f"{best.mean:.3f}* [" in shown(board) and f"{tied.mean:.3f}= [" in shown(board)
+    assert "* best at its n_train, = not called different from it" in shown(board)
+    assert "less timm:poor, with p-values (flips of images, Holm)" in shown(board)
+    assert "runs " + best.origin.runs[0].run_id[:12] in shown(board, verbose=True)
+
+
+# Hostile stores
+
+
+def test_a_terminal_is_not_steered(evil):
+    for width in (None, 80):
+        for by in (None, "task"):
+            text = (
+                re.sub("\x1b\\[[0-9;]*m", "", shown(evil, width, by=by, verbose=True)) if width else shown(evil, by=by)
+            )
+            assert not [c for c in text if not c.isprintable() and c != "\n"]
+            assert "[red]" in text.replace("\n", "").replace(" ", "") or by == "task"
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+
+def tags_of(text):
+    parser = Tags()
+    parser.feed(text)
+    return parser
+
+
+def test_a_page_holds_no_tag_of_a_store(board, evil):
+    """What an innocent store makes, and not a tag or attribute more."""
+    ours, theirs = tags_of(page([board])), tags_of(page([evil], {(EVIL, "x"): b"\xff\xd8"}))
+    assert theirs.tags.count("script") == 2 and set(theirs.tags) <= set(ours.tags) | {"img"}
+    assert {name for name, _ in theirs.attributes} <= {name for name, _ in ours.attributes}
+    assert not [name for name, _ in theirs.attributes if name.startswith("on") or name == "style"]
+    assert "<script>alert" not in page([evil]) and "\x1b" not in page([evil]) and "\u202e" not in page([evil])
+    for name, value in theirs.attributes:
+        if name in ("href", "src"):
+            assert value.startswith(("#", "data:image/jpeg;base64,"))
+
+
+def test_a_page_asks_for_nothing_from_elsewhere(board):
+    text = page([board])
+    assert not re.search(r"https?://", text)
+    policy = re.search('Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_pictures_are_xml_whatever_the_names(board, evil):
+    import xml.etree.ElementTree as ET
+
+    for each in (board, evil):
+        for drawn in (curves(each, title=True), scores(each, title=True), ranks(each), scatter(each)):
+            root = ET.fromstring(document([drawn]))
+            assert not [e for e in root.iter() if "script" in e.tag or "img" in e.tag]
+
+
+def test_a_sheet_computes_nothing(evil):
+    rows = list(csv.reader(io.StringIO(sheet([evil]))))
+    assert all(len(row) <= len(HEAD) for row in rows)
+    for row in rows[1:]:
+        for word in row:
+            assert word[:1] not in ("=", "@", "+", "\t") and not (word[:1] == "-" and not _number(word))
+            assert word.isprintable()
+
+
+def _number(word):
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def test_latex_runs_no_command_of_a_store(evil):
+    text = latex_tables([evil])
+    known = {
+        "begin",
+        "end",
+        "centering",
+        "caption",
+        "toprule",
+        "midrule",
+        "bottomrule",
+        "texttt",
+        "textbf",
+        "underline",
+    }
+    known |= {"footnotesize", "textbackslash", "textasciitilde", "textasciicircum"}
+    assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= known
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+def test_markdown_has_no_markup_of_a_store(evil):
+    text = markdown_tables([evil])
+    assert "<" not in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 3
+
+
+@given(st.text())
+def test_escaping_holds_for_any_text(text):
+    assert escape.printable(text).isprintable()
+    assert not re.search(r"(?<!\\)(?:\\\\)*[|<>]", escape.markdown(text))
+    assert not re.search(r"(?<!\\)[%$&#_]", escape.latex(text))
+    assert str(escape.csv(text))[:1] not in tuple("=+-@\t\r")
+
+
+# Formats
+
+
+def test_the_sheet_has_every_figure_of_the_json(board):
+    rows = list(csv.DictReader(io.StringIO(sheet([board]))))
+    record = board.record()
+    for row in record["rows"]:
+        for cell in row["cells"]:
+            (line,) = [
+                r for r in rows
+                if (r["backbone"], r["n_train"], r["split"]) == (row["backbone"], str(cell["n_train"]), "all")
+            ]  # fmt: skip
+            assert float(line["score"]) == cell["mean"] and float(line["low"]) == cell["low"]
+            assert line["runs"].split() == cell["runs"]
+            if cell["delta"]:
+                assert float(line["p"]) == cell["delta"]["p"]
+    assert {row["split"] for row in rows} == {"all", *KINDS}
+
+
+def test_latex_and_markdown_show_the_best(board):
+    best = next(row.cells[10] for row in board.rows if row.cells[10].best)
+    tied = next(row.cells[10] for row in board.rows if row.cells[10].tied)
+    assert f"\\textbf{{{best.mean:.3f}}}" in latex_tables([board])
+    assert f"\\underline{{{tied.mean:.3f}}}" in latex_tables([board])
+    assert f"**{best.mean:.3f}**" in markdown_tables([board]) and f"{tied.mean:.3f}=" in markdown_tables([board])
+
+
+def test_plots_are_what_their_names_say(board):
+    pytest.importorskip("vl_convert")
+    assert plot([board], ".png").startswith(b"\x89PNG") and plot([board], ".pdf").startswith(b"%PDF")
+    assert b"timm:good" in plot([board], ".svg")
+    with pytest.raises(UsageError, match="--plot draws .svg, .png, .pdf, not .gif"):
+        check_format(".gif")
+    with pytest.raises(UsageError, match="not a file without a suffix"):
+        check_format("")
+
+
+def test_a_plot_without_the_extra_says_so(monkeypatch):
+    import probe.plot
+
+    monkeypatch.setattr(probe.plot, "find_spec", lambda name: None)
+    check_format(".svg")
+    with pytest.raises(UsageError, match="pip install 'backbone-bench\\[report\\]'. For .svg it needs nothing"):
+        check_format(".png")
+
+
+def test_the_data_of_a_page_are_the_scores_of_the_json(board):
+    text = page([board])
+    (data,) = json.loads(re.search('id="data">(.*?)</script>', text)[1])
+    for place, row in enumerate(board.record()["rows"]):
+        for cell in row["cells"]:
+            column = data["columns"].index(cell["n_train"])
+            means = [cell["splits"]["task"][task]["mean"] for task in data["tasks"]]
+            assert data["values"][column][place] == pytest.approx(means, abs=1e-4)
