@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -1182,6 +1182,7 @@ def probe_head_verb(
         str | None,
         typer.Option("--load", help="Train nothing; send rows through a head that is there: its name, or a file."),
     ] = None,
+    log: Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what was trained.")] = False,
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
@@ -1212,7 +1213,7 @@ def probe_head_verb(
     )  # fmt: skip
     items = read_items(labels) if labels else None
     opened = open_store(store, write=True)
-    name = data or only_collection(opened.collection_names())
+    name = data.partition("=")[0] if data else only_collection(opened.collection_names())  # no image is read
     if items is None or labels is None:
         head = load_head(opened, str(load))
         show_heads([(extend(opened, head, opened.collection(name, [])), True)], opened, None, json_=json_)
@@ -1223,7 +1224,7 @@ def probe_head_verb(
     if not ckpt and not space:
         spaces = [each for each in spaces if not is_derived(each)]
     prepared = [prepare(opened, each, collection, items, tasks=labels.stem, recipe=recipe) for each in spaces]
-    show_heads(train_all(prepared, force=force), opened, labels, json_=json_)
+    show_heads(train_all(prepared, log or [], force=force), opened, labels, json_=json_)
 
 
 def backbone_names(ckpt: Sequence[str] | None) -> list[str]:
@@ -1235,26 +1236,39 @@ def backbone_names(ckpt: Sequence[str] | None) -> list[str]:
     return [*(shared_name(name) for name in parse_names([c for c in ckpt or [] if not is_head_name(c)])), *heads]
 
 
-def train_all(prepared: "Sequence[PreparedHead]", *, force: bool) -> "list[tuple[Derived, bool]]":
-    """What came of each training, and whether it was done now."""
+def train_all(prepared: "Sequence[PreparedHead]", log: Sequence[str], *, force: bool) -> "list[tuple[Derived, bool]]":
+    """What came of each training, and whether it was done now. Every epoch is told to the loggers."""
+    from contextlib import ExitStack, closing
+
     from probe.heads.derive import execute, existing
+    from probe.retrieval.logger import open_logger
     from store.space import short
 
     results = []
-    for each in prepared:
-        found = None if force else existing(each)
-        if found:
-            results.append((found, False))
-            continue
-        what = "head of " + (", ".join(each.store.backbones(each.parent)) or short(each.parent.key))
-        if each.checkpoint.exists():
-            warn(f"{what}: going on from {each.checkpoint}")
-        words = "stopping after this epoch; the state is kept, and the same command goes on"
-        with gentle_stop(words) as stop, Meter(what, each.recipe.epochs, "epochs") as meter:
-            made = execute(each, stop=stop, progress=meter)
-        results.append((made, True))
-        if made.space is None:
-            break
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log]
+        for logger in loggers:
+            logger.log_pipeline_info({"verb": "bb probe head", **prepared[0].recipe.record()})
+        for each in prepared:
+            found = None if force else existing(each)
+            if found:
+                results.append((found, False))
+                continue
+            name = ", ".join(each.store.backbones(each.parent)) or short(each.parent.key)
+            if each.checkpoint.exists():
+                warn(f"head of {name}: going on from {each.checkpoint}")
+            words = "stopping after this epoch; the state is kept, and the same command goes on"
+            with gentle_stop(words) as stop, Meter(f"head of {name}", each.recipe.epochs, "epochs") as meter:
+
+                def told(epoch: int, values: Mapping[str, float], name: str = name, meter: Meter = meter) -> None:
+                    meter(epoch)
+                    for logger in loggers:
+                        logger.log_scalars({f"{name}/{value}": number for value, number in values.items()}, epoch)
+
+                made = execute(each, stop=stop, progress=told)
+            results.append((made, True))
+            if made.space is None:
+                break
     return results
 
 
@@ -1706,7 +1720,6 @@ def report_retrieval_verb(
     """Show the queries that retrieval did worst on, with what they got."""
     from contextlib import ExitStack, closing
 
-    from extract.name import shared_name
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger
     from probe.retrieval.page import page
@@ -1716,7 +1729,7 @@ def report_retrieval_verb(
     if html:
         check_files({"--html": html})
     table = read_items(labels)
-    backbones = {shared_name(name) for name in parse_names(ckpt)}
+    backbones = set(backbone_names(ckpt))
     opened = open_store(store, cache_size=cache_size)
     runs = opened.runs(on_damage=lambda error: warn(f"note: left out: {error}"))
     wanted = [run for run in runs if not backbones or backbones & set(run.record["backbones"])]
@@ -1813,12 +1826,10 @@ def retrieval_spaces(
     opened: "Store", name: str, image_ids: list[str], ckpt: Sequence[str] | None, space: Sequence[str] | None
 ) -> "tuple[Collection, list[FeatureSpace]]":
     """The version of a collection that holds the images, and the feature spaces that are asked for."""
-    from extract.name import shared_name
     from probe.spaces import choose_spaces
 
     collection = opened.collection(name, image_ids)
-    backbones = [shared_name(each) for each in parse_names(ckpt)]
-    return collection, choose_spaces(opened, collection, image_ids, backbones=backbones, keys=space or [])
+    return collection, choose_spaces(opened, collection, image_ids, backbones=backbone_names(ckpt), keys=space or [])
 
 
 @report_app.command("diff")

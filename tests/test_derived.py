@@ -159,7 +159,7 @@ def test_a_killed_writing_is_finished(store, items, made):
 def test_stopped_nothing_is_written_and_the_state_is_kept(store, items):
     asked = training(store, items)
     stop = threading.Event()
-    found = execute(asked, stop=stop, progress=lambda epoch: stop.set())
+    found = execute(asked, stop=stop, progress=lambda epoch, values: stop.set())
     assert found.space is None and asked.checkpoint.exists() and not store.heads()
     assert len(store.spaces()) == 1 and verify(store).faults == []
     whole = execute(asked)

@@ -216,8 +216,15 @@ def test_training_makes_the_loss_smaller_and_validation_better():
 def test_it_ends_when_validation_gets_no_better():
     scores = iter([0.5, 0.6, 0.6, 0.59, 0.1, 0.9])
     told = []
-    found = train(Examples(X, LABELS), Recipe(patience=3), PARENT, lambda head: next(scores), progress=told.append)
-    assert (found.best, found.history, told) == (1, (0.5, 0.6, 0.6, 0.59, 0.1), [1, 2, 3, 4])
+    found = train(
+        Examples(X, LABELS),
+        Recipe(patience=3),
+        PARENT,
+        lambda head: next(scores),
+        progress=lambda epoch, values: told.append((epoch, values["validation"], "loss" in values)),
+    )
+    assert (found.best, found.history) == (1, (0.5, 0.6, 0.6, 0.59, 0.1))
+    assert told == [(1, 0.6, True), (2, 0.6, True), (3, 0.59, True), (4, 0.1, True)]
 
 
 def test_the_start_is_kept_where_no_epoch_is_better():
@@ -248,7 +255,7 @@ def test_stopped_and_gone_on_is_as_never_stopped(tmp_path, name):
     recipe, place = RECIPES[name], tmp_path / "tmp" / "state.safetensors"
     stop = threading.Event()
 
-    def stop_after(epoch):
+    def stop_after(epoch, values):
         if epoch in (1, 4):
             stop.set()
 
@@ -266,14 +273,14 @@ def test_stopped_and_gone_on_is_as_never_stopped(tmp_path, name):
 def test_killed_and_gone_on_is_as_never_killed(tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path; import tests.test_head as t\n"
-        "kill = lambda epoch: os.kill(os.getpid(), signal.SIGKILL) if epoch == 5 else None\n"
+        "kill = lambda epoch, values: os.kill(os.getpid(), signal.SIGKILL) if epoch == 5 else None\n"
         "t.trained(t.RECIPES['hard'], checkpoint=Path(sys.argv[1]), every=0.0, progress=kill)"
     )
     place = tmp_path / "state.safetensors"
     done = subprocess.run([sys.executable, "-c", script, str(place)], capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
     seen = []
-    found = trained(RECIPES["hard"], checkpoint=place, progress=seen.append)
+    found = trained(RECIPES["hard"], checkpoint=place, progress=lambda epoch, values: seen.append(epoch))
     assert seen == [6, 7, 8]
     whole = trained(RECIPES["hard"])
     assert found.history == pytest.approx(whole.history, abs=1e-6)

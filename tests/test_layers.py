@@ -24,7 +24,7 @@ TORCHLESS = (
     "import store, probe, store.fetch, store.writer, store.verify, store.compact, store.du, store.why, "
     "store.adopted, store.labels, store.tolerance, probe.labels, "
     "store.filesystem, store.row_index, "
-    "store.signing, store.trust, store.plan, store.transfer, store.url, store.index, "
+    "store.head, store.signing, store.trust, store.plan, store.transfer, store.url, store.index, "
     "store.bucket, store.web, store.hf, store.mirror, "
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
     "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, "

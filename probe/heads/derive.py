@@ -1,7 +1,6 @@
 """From the rows of one feature space to those of a derived one: what is trained, on what, and what is written."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from jaxtyping import Num
 from probe.heads.examples import Examples
 from probe.heads.head import Head
 from probe.heads.recipe import Recipe
-from probe.heads.train import train
+from probe.heads.train import Progress, train
 from probe.heads.training import Training, training_of
 from probe.heads.validation import Validation, parts
 from probe.retrieval.items import Items
@@ -110,7 +109,7 @@ def execute(
     prepared: Prepared,
     *,
     stop: threading.Event | None = None,
-    progress: Callable[[int], None] = lambda epoch: None,
+    progress: Progress = lambda epoch, values: None,
     every: float = 2.0,
 ) -> Derived:
     """Trains, going on where an earlier process was killed, and writes the head and the derived rows.

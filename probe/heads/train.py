@@ -40,6 +40,7 @@ class Trained:
 
 
 Validate = Callable[[Head], float]  # the higher the better
+Progress = Callable[[int, Mapping[str, float]], None]
 
 
 def train(
@@ -51,13 +52,13 @@ def train(
     checkpoint: Path | None = None,
     every: float = 2.0,
     stop: threading.Event | None = None,
-    progress: Callable[[int], None] = lambda epoch: None,
+    progress: Progress = lambda epoch, values: None,
 ) -> Trained:
     """Trains a head for the features of a space whose key is `parent`.
 
     checkpoint  a file from which it goes on where that is there, and in which it leaves its state `every` so many
                 seconds and when it is stopped; whoever calls names it by all that decides the outcome, and removes it
-    progress    is told every epoch that is done
+    progress    is told every epoch that is done, its validation, and of its last batch what the loss logs
     Errors: BBError where features or weights are not finite; those of samplers and losses.
     """
     if not np.isfinite(examples.features).all():
@@ -80,7 +81,7 @@ def train(
         set_stage(head, loss, warming=epoch <= recipe.warmup)
         run_epoch(head, loss, optimiser, recipe, data, examples, epoch)
         state.told(epoch, validate(head))
-        progress(epoch)
+        progress(epoch, {"validation": state.history[-1], **loss.last_logs})
     return Trained(state.best_head(), state.best_epoch, tuple(state.history), loss.last_logs)
 
 

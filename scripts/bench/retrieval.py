@@ -9,6 +9,7 @@ knn_ratio      seconds of OML's search and metrics over those of ours
 metrics_ratio  the same for the metrics alone, from the same hits
 peak_gb        our peak memory, in 10^9 bytes, data included
 categories     how many times as long our metrics take with 50 categories
+head_steps_ratio   of scripts/bench/heads.py, which runs by itself
 """
 
 import argparse
@@ -161,6 +162,10 @@ def main() -> None:
         "peak_gb_oml": max(both[1]["peak"] for both in rounds) / 1e9,
         "greatest_difference": max(abs(mine[name] - other[name]) for name in other),
     }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "heads.json")
+        subprocess.run([sys.executable, Path(__file__).with_name("heads.py"), "--json", file], check=True)
+        figures["head_steps_ratio"] = json.loads(file.read_text())["head_steps_ratio"]
     for name, value in figures.items():
         print(f"{name:22} {value:,.4g}")
     if args.json:
