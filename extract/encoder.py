@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from extract.backbone import Backbone, EncodedImgBatch
@@ -35,6 +35,7 @@ class Encoder:
     """
 
     run: Callable[[Tensor], EncodedImgBatch]
+    normalise: Callable[[Tensor], Tensor]
     numerics: Numerics
     size: int
     auto: bool
@@ -45,19 +46,28 @@ class Encoder:
         cast(nn.Module, backbone).to(numerics.device)
         run = torch.compile(backbone.img_encode) if compile else backbone.img_encode
         on_gpu = numerics.device.type == "cuda"
-        encoder = cls(run, numerics, batch_size or (LARGEST_BATCH if on_gpu else CPU_BATCH), batch_size is None)
+        encoder = cls(
+            run,
+            backbone.view.normalise,
+            numerics,
+            batch_size or (LARGEST_BATCH if on_gpu else CPU_BATCH),
+            batch_size is None,
+        )
         if encoder.auto and on_gpu:
             encoder.probe((3, *backbone.view.crop))
         return encoder
 
     def probe(self, shape: tuple[int, ...]) -> None:
         """Halves the size until a batch of images of this shape fits."""
-        self(torch.zeros(1, *shape))
+        self(torch.zeros(1, *shape, dtype=torch.uint8))
 
     def __call__(
-        self, pixels: Float[Tensor, "n 3 h w"]
+        self, pixels: UInt8[Tensor, "n 3 h w"]
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n p dp"] | None]:
-        """Image and patch features, float32, on the CPU. Raises BBError where not even one image fits the device."""
+        """Image and patch features, float32, on the CPU; the pixels are normalised on the device.
+
+        Raises BBError where not even one image fits the device.
+        """
         img, patch = [], []
         start = 0
         while start < len(pixels):
@@ -77,8 +87,10 @@ class Encoder:
         n = len(batch)
         if n < self.size:
             batch = torch.cat([batch, batch.new_zeros(self.size - n, *batch.shape[1:])])
-        with torch.inference_mode(), self.numerics.autocast():
-            encoded = self.run(batch.to(self.numerics.device, non_blocking=True))
+        with torch.inference_mode():
+            pixels = self.normalise(batch.to(self.numerics.device, non_blocking=True))
+            with self.numerics.autocast():
+                encoded = self.run(pixels)
         img, patch = encoded.img_features, encoded.patch_features
         return img[:n].float().cpu().numpy(), None if patch is None else patch[:n].float().cpu().numpy()
 
@@ -100,7 +112,7 @@ class Encoder:
             torch.cuda.empty_cache()
 
 
-def stack(pixels: Sequence[Tensor]) -> Float[Tensor, "n 3 h w"]:
+def stack(pixels: Sequence[Tensor]) -> UInt8[Tensor, "n 3 h w"]:
     """Images to a batch, in page-locked memory where a GPU will fetch it from."""
     batch = torch.stack(list(pixels))
     return batch.pin_memory() if torch.cuda.is_available() else batch

@@ -93,8 +93,9 @@ class Sampler:
 
     def _embed(self, entries: list[Entry]) -> None:
         encoder = self.extractor.encoder()
-        transform = self.extractor.backbone.make_img_transform()
-        for batch in batches(load_images(entries, self.images.files, transform, ahead=2 * encoder.size + 8), encoder):
+        decoder, geometry = self.extractor.decoder, self.extractor.backbone.view.geometry()
+        loaded = load_images(entries, self.images.files, decoder, geometry, ahead=2 * encoder.size + 8)
+        for batch in batches(loaded, encoder):
             self._failed |= {image.entry.image_sha256: image.reason for image in batch if image.pixels is None}
             good = [image.entry.image_sha256 for image in batch if image.pixels is not None]
             if good:

@@ -489,6 +489,7 @@ class ExtractOptions:
     limit: int | None = None
     strict: bool = False
     adopt: str = "auto"
+    decode: str = "auto"
 
 
 @app.command("extract")
@@ -515,6 +516,9 @@ def extract_verb(
         str,
         typer.Option(help="auto: take over rows of a space that differs in the code alone, if a sample agrees; never."),
     ] = "auto",
+    decode: Annotated[
+        str, typer.Option(envvar="BB_DECODE", help="What decodes and resizes: pillow; part of the features.")
+    ] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -540,11 +544,12 @@ def extract_verb(
     require_extract("bb extract")
     from extract.backbone import check_known
     from extract.collection import find_images
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from store.collection import check_name
 
-    Numerics.resolve(device, precision, store_dtype)
+    find_decoder(decode, Numerics.resolve(device, precision, store_dtype).device)
     parse_batch_size(batch_size)
     found = {}
     for collection, root in collections.items():
@@ -552,7 +557,7 @@ def extract_verb(
         found[collection] = find_images(root or Path())
     for backbone in names:
         check_known(backbone)
-    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt)
+    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode)
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
         return
@@ -575,12 +580,14 @@ def extract_all(
 ) -> list[dict[str, Any]]:
     """Embeds collections (image ID → file) with backbones, one after the other; a summary of each pair."""
     from extract.adopt import adopt
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.extractor import Extractor
     from extract.sample import Images
 
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    decoder = find_decoder(options.decode, numerics.device)
     batch_size = parse_batch_size(options.batch_size)
     scans = {name: _scan(store, name, files, options.limit) for name, files in found.items()}
     images = Images.of(scans)
@@ -589,7 +596,9 @@ def extract_all(
     summaries: list[dict[str, Any]] = []
     for name in names:
         warn(f"loading {name}")
-        extractor = Extractor.load(name, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile)
+        extractor = Extractor.load(
+            name, decoder, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile
+        )
         if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
             for trial in adopt(store, extractor, images):
                 warn(f"{name}: {trial.words()}")
@@ -644,17 +653,19 @@ def show_forecasts(
     """`bb extract --dry-run`."""
     from dataclasses import asdict
 
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.forecast import forecast
 
     store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    decoder = find_decoder(options.decode, numerics.device)
     scans = {name: hash_files(name, files, options.limit, read_only=True) for name, files in found.items()}
     adopting = options.adopt == "auto" and options.limit is None
     told: list[Forecast] = []
     for name in names:
         warn(f"looking at {name}")
-        told += forecast(store, name, numerics, scans, patch=options.patch, adopt=adopting)
+        told += forecast(store, name, decoder, numerics, scans, patch=options.patch, adopt=adopting)
     if json_:
         show_json([asdict(each) for each in told])
         return

@@ -18,9 +18,12 @@ from extract.embed import Plan, embed
 from extract.encoder import Encoder, parse_batch_size
 from extract.extractor import Extractor
 from extract.name import BackboneName, shared_name
+from extract.pillow import Pillow
 from extract.space import feature_spaces
 from extract.view import View
 from store import BBError, Collection, Store, UsageError
+
+PILLOW = Pillow()
 
 
 class Toy(nn.Module):
@@ -61,10 +64,10 @@ class Toy(nn.Module):
         return self.state_dict()
 
 
-def extractor(backbone, *, precision="fp32", store_dtype="auto", patch=False, batch_size=None):
+def extractor(backbone, *, decoder=PILLOW, precision="fp32", store_dtype="auto", patch=False, batch_size=None):
     numerics = Numerics.resolve("cpu", precision, store_dtype)
-    spaces = feature_spaces("toy", backbone, numerics, patch=patch)
-    return Extractor(BackboneName.parse("timm:toy/untrained"), backbone, numerics, spaces, batch_size, False)
+    spaces = feature_spaces("toy", backbone, decoder, numerics, patch=patch)
+    return Extractor(BackboneName.parse("timm:toy/untrained"), backbone, decoder, numerics, spaces, batch_size, False)
 
 
 def make_images(folder, n, seed=0):
@@ -73,6 +76,10 @@ def make_images(folder, n, seed=0):
     for i in range(n):
         Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)).save(folder / f"{i:03d}.png")
     return folder
+
+
+def noise(n):
+    return torch.randint(256, (n, 3, 8, 8), dtype=torch.uint8)
 
 
 def look(folder):
@@ -182,18 +189,15 @@ def test_a_nan_of_low_precision_has_another_remedy(tmp_path, store):
 
 
 def test_a_picture_that_cannot_be_transformed_is_reported(tmp_path, store):
-    class Picky(Toy):
-        def make_img_transform(self):
-            def transform(image):
-                if image.width == 5:
-                    raise RuntimeError("can't allocate memory")
-                return Toy.view.transform()(image)
-
-            return transform
+    class Picky(Pillow):
+        def cut(self, picture, geometry):
+            if picture.width == 5:
+                raise RuntimeError("can't allocate memory")
+            return super().cut(picture, geometry)
 
     folder = make_images(tmp_path / "pics", 2)
     Image.new("RGB", (5, 5)).save(folder / "odd.png")
-    outcome = run(store, extractor(Picky()), folder)
+    outcome = run(store, extractor(Toy(), decoder=Picky()), folder)
     assert outcome.failed == {"odd.png": "can't be transformed: can't allocate memory"} and outcome.computed == 2
 
 
@@ -246,7 +250,7 @@ def test_low_precision_runs_through_autocast_on_the_cpu(precision):
             return EncodedImgBatch(product, None)
 
     encoder = Encoder.prepare(Linear(), Numerics.resolve("cpu", precision), batch_size=2, compile=False)
-    img, patch = encoder(torch.ones(2, 3, 8, 8))
+    img, patch = encoder(torch.full((2, 3, 8, 8), 255, dtype=torch.uint8))
     assert seen == [{"bf16": torch.bfloat16, "fp16": torch.float16}[precision]]
     assert img.dtype == np.float32 and patch is None
 
@@ -275,7 +279,7 @@ def test_the_batch_size_hangs_on_memory_alone(monkeypatch):
     """On a GPU it is found once, whatever the first collection lacks: one shape, one set of kernels, one feature."""
     toy = Toy(fits=300)
     numerics = Numerics.resolve("cpu")
-    encoder = Encoder(toy.img_encode, numerics, 1024, auto=True)
+    encoder = Encoder(toy.img_encode, toy.view.normalise, numerics, 1024, auto=True)
     encoder.probe((3, 8, 8))
     assert encoder.size == 256
 
@@ -284,10 +288,10 @@ def test_the_encoder_halves_its_batch_until_it_fits():
     toy = Toy(fits=5)
     encoder = Encoder.prepare(toy, Numerics.resolve("cpu"), batch_size=None, compile=False)
     assert encoder.size == 16
-    pixels = torch.rand(20, 3, 8, 8)
+    pixels = noise(20)
     img, patch = encoder(pixels)
     assert encoder.size == 4
-    np.testing.assert_allclose(img, Toy().img_encode(pixels).img_features.numpy(), atol=1e-6)
+    np.testing.assert_allclose(img, Toy().img_encode(Toy.view.normalise(pixels)).img_features.numpy(), atol=1e-6)
     assert patch is not None and patch.shape == (20, 4, 3)
     encoder.size = 1024
     encoder.probe((3, 8, 8))
@@ -298,10 +302,10 @@ def test_a_batch_that_does_not_fit_is_said():
     numerics = Numerics.resolve("cpu")
     fixed = Encoder.prepare(Toy(fits=5), numerics, batch_size=8, compile=False)
     with pytest.raises(BBError, match="not enough memory for --batch-size 8: give a smaller one, or auto"):
-        fixed(torch.rand(8, 3, 8, 8))
+        fixed(noise(8))
     none = Encoder.prepare(Toy(fits=0), numerics, batch_size=None, compile=False)
     with pytest.raises(BBError, match="not enough memory for a single image: free some"):
-        none(torch.rand(8, 3, 8, 8))
+        none(noise(8))
     assert parse_batch_size("auto") is None and parse_batch_size("8") == 8
     for text in ("0", "-1", "many"):
         with pytest.raises(UsageError, match=f"--batch-size {text} is no number of images"):
@@ -315,7 +319,7 @@ def test_an_error_in_the_network_is_not_taken_for_want_of_memory():
 
     encoder = Encoder.prepare(Broken(), Numerics.resolve("cpu"), batch_size=None, compile=False)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        encoder(torch.rand(1, 3, 8, 8))
+        encoder(noise(1))
 
 
 def test_compile_compiles_what_is_called(monkeypatch):
@@ -336,7 +340,7 @@ def test_every_forward_pass_has_one_shape():
 
     encoder = Encoder.prepare(Watched(), Numerics.resolve("cpu"), batch_size=8, compile=False)
     for n in (8, 8, 5):
-        assert encoder(torch.rand(n, 3, 8, 8))[0].shape == (n, 12)
+        assert encoder(noise(n))[0].shape == (n, 12)
     assert shapes == {8}
 
 
