@@ -106,10 +106,10 @@ def embed(
                     features = result.features.wait() if isinstance(result, Computed) else None
                 if result is None:
                     break
-                if isinstance(result, Failed):
+                if isinstance(result, Failed) and not (strict and outcomes[0].stopped):
                     for job in lacking.networks(result.place):
                         desks[job].fail(result.place, result.reason)
-                elif features:
+                elif isinstance(result, Computed) and features:
                     with clock("write"):
                         desks[result.job].write(result.places, features)
                     profile.add(str(work[result.job].extractor.name), len(result.places), result.seconds)

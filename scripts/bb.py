@@ -489,6 +489,8 @@ class ExtractOptions:
     limit: int | None = None
     strict: bool = False
     adopt: str = "auto"
+    decode: str = "auto"
+    profile: bool = False
 
 
 @app.command("extract")
@@ -515,6 +517,12 @@ def extract_verb(
         str,
         typer.Option(help="auto: take over rows of a space that differs in the code alone, if a sample agrees; never."),
     ] = "auto",
+    decode: Annotated[
+        str, typer.Option(envvar="BB_DECODE", help="What decodes and resizes: pillow; part of the features.")
+    ] = "auto",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time went, and what the others waited for.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -540,11 +548,12 @@ def extract_verb(
     require_extract("bb extract")
     from extract.backbone import check_known
     from extract.collection import find_images
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from store.collection import check_name
 
-    Numerics.resolve(device, precision, store_dtype)
+    find_decoder(decode, Numerics.resolve(device, precision, store_dtype).device)
     parse_batch_size(batch_size)
     found = {}
     for collection, root in collections.items():
@@ -552,7 +561,7 @@ def extract_verb(
         found[collection] = find_images(root or Path())
     for backbone in names:
         check_known(backbone)
-    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt)
+    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode, profile)
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
         return
@@ -566,6 +575,8 @@ def extract_verb(
     else:
         for summary in summaries:
             say(_extract_line(summary))
+        if profile:
+            _show_profiles(summaries)
     if any(summary["failed"] or summary["stopped"] for summary in summaries):
         raise typer.Exit(1)
 
@@ -573,36 +584,50 @@ def extract_verb(
 def extract_all(
     store: "Store", names: "list[BackboneName]", found: dict[str, dict[str, Path]], options: ExtractOptions
 ) -> list[dict[str, Any]]:
-    """Embeds collections (image ID → file) with backbones, one after the other; a summary of each pair."""
+    """Embeds collections (image ID → file) with backbones, decoding once for all; a summary of each pair."""
     from extract.adopt import adopt
+    from extract.crew import crews
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.extractor import Extractor
     from extract.sample import Images
 
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    decoder = find_decoder(options.decode, numerics.device)
     batch_size = parse_batch_size(options.batch_size)
     scans = {name: _scan(store, name, files, options.limit) for name, files in found.items()}
     images = Images.of(scans)
     for name in names:
         _announce_download(name)
-    summaries: list[dict[str, Any]] = []
-    for name in names:
+
+    def load(name: "BackboneName") -> Extractor:
         warn(f"loading {name}")
-        extractor = Extractor.load(name, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile)
+        extractor = Extractor.load(
+            name, decoder, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile
+        )
         if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
             for trial in adopt(store, extractor, images):
                 warn(f"{name}: {trial.words()}")
+        return extractor
+
+    summaries: list[dict[str, Any]] = []
+    for crew in crews(names, load):
         for collection, scan in scans.items():
             with gentle_stop() as stop:
-                summary = _extract_one(store, extractor, collection, scan, options.strict, stop)
-            summaries.append(summary)
+                told = _extract_crew(store, crew, collection, scan, options, stop)
+            summaries += told
             undone = len(summaries) < len(names) * len(scans)
-            if undone and (stop.is_set() or (options.strict and summary["failed"])):
-                summary["stopped"] = True
-            if summary["stopped"]:
-                return summaries
-    return summaries
+            if undone and (stop.is_set() or (options.strict and any(summary["failed"] for summary in told))):
+                for summary in told:
+                    summary["stopped"] = True
+            if any(summary["stopped"] for summary in told):
+                break
+        else:
+            continue
+        break
+    order = [str(name) for name in names]
+    return sorted(summaries, key=lambda summary: order.index(summary["backbone"]))
 
 
 def _scan(store: "Store", name: str, files: dict[str, Path], limit: int | None) -> "Scan":
@@ -644,17 +669,19 @@ def show_forecasts(
     """`bb extract --dry-run`."""
     from dataclasses import asdict
 
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.forecast import forecast
 
     store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    decoder = find_decoder(options.decode, numerics.device)
     scans = {name: hash_files(name, files, options.limit, read_only=True) for name, files in found.items()}
     adopting = options.adopt == "auto" and options.limit is None
     told: list[Forecast] = []
     for name in names:
         warn(f"looking at {name}")
-        told += forecast(store, name, numerics, scans, patch=options.patch, adopt=adopting)
+        told += forecast(store, name, decoder, numerics, scans, patch=options.patch, adopt=adopting)
     if json_:
         show_json([asdict(each) for each in told])
         return
@@ -713,59 +740,76 @@ def _announce_download(name: "BackboneName") -> None:
         )
 
 
-def _extract_one(
-    store: "Store", extractor: "Extractor", collection: str, scan: "Scan", strict: bool, stop: threading.Event
-) -> dict[str, Any]:
-    from extract.embed import Outcome, Plan, embed
+def _extract_crew(
+    store: "Store",
+    crew: "list[Extractor]",
+    collection: str,
+    scan: "Scan",
+    options: ExtractOptions,
+    stop: threading.Event,
+) -> list[dict[str, Any]]:
+    """One pass over a collection for some backbones; a summary of each."""
+    from extract.embed import Outcome, Plan, Work, embed
     from extract.name import shared_name
     from store import BBError
 
-    if strict and scan.failed:
+    if options.strict and scan.failed:
         image_id, reason = next(iter(scan.failed.items()))
         raise BBError(f"{image_id} of {collection} {reason}. Without --strict the rest is embedded.")
-    plan = Plan.make(store, extractor.spaces, scan.entries)
-    needed, free = plan.store_bytes(extractor.spaces), free_bytes(store.root)
-    what = f"{extractor.name} on {collection}"
-    warn(
-        f"{what}: {plan.present} of {len(scan.entries)} images are there, {len(plan.wanted)} to compute on "
-        f"{extractor.numerics.device_name()} in {extractor.numerics.compute}; {size_text(needed)} to store, "
-        f"{size_text(free)} free"
-    )
-    names = store.backbones(extractor.spaces.img)
-    if not plan.wanted and names and shared_name(extractor.name) not in names:
-        warn(f"{what}: these very features are known as {' and '.join(names)}; probe them with --ckpt {names[0]}")
-    if needed > free:
+    plans = [Plan.make(store, extractor.spaces, scan.entries) for extractor in crew]
+    needed = [plan.store_bytes(extractor.spaces) for plan, extractor in zip(plans, crew, strict=True)]
+    free = free_bytes(store.root)
+    for extractor, plan, size in zip(crew, plans, needed, strict=True):
+        what = f"{extractor.name} on {collection}"
+        warn(
+            f"{what}: {plan.present} of {len(scan.entries)} images are there, {len(plan.wanted)} to compute on "
+            f"{extractor.numerics.device_name()} in {extractor.numerics.compute}; {size_text(size)} to store, "
+            f"{size_text(free)} free"
+        )
+        names = store.backbones(extractor.spaces.img)
+        if not plan.wanted and names and shared_name(extractor.name) not in names:
+            warn(f"{what}: these very features are known as {' and '.join(names)}; probe them with --ckpt {names[0]}")
+    if sum(needed) > free:
         raise BBError(
-            f"{store.root} has {size_text(free)} free, and {size_text(needed)} are needed: "
+            f"{store.root} has {size_text(free)} free, and {size_text(sum(needed))} are needed: "
             f"make room, or give --store another place."
         )
     started = time.monotonic()
-    with Meter(what, len(plan.wanted), "images") as meter:
+    who = str(crew[0].name) if len(crew) == 1 else f"{len(crew)} backbones"
+    with Meter(f"{who} on {collection}", sum(len(plan.wanted) for plan in plans), "images") as meter:
 
-        def show(outcome: Outcome) -> None:
-            meter(outcome.computed + len(outcome.failed))
+        def show(outcomes: "Sequence[Outcome]") -> None:
+            meter(sum(outcome.computed + len(outcome.failed) for outcome in outcomes))
 
-        outcome = embed(store, extractor, collection, scan, plan.wanted, strict=strict, stop=stop, progress=show)
+        work = [Work(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
+        outcomes, profile = embed(store, work, collection, scan, strict=options.strict, stop=stop, progress=show)
     seconds = time.monotonic() - started
-    failed = dict(sorted((scan.failed | outcome.failed).items()))
+    told = []
+    for extractor, plan, outcome in zip(crew, plans, outcomes, strict=True):
+        failed = dict(sorted((scan.failed | outcome.failed).items()))
+        told.append(
+            {
+                "backbone": str(extractor.name),
+                "collection": collection,
+                "spaces": [space.key for space in extractor.spaces],
+                "adopted": sorted({older.key for space in extractor.spaces for older in store.older(space)}),
+                "images": len(scan.sources),
+                "present": plan.present,
+                "computed": outcome.computed,
+                "failed": failed,
+                "stopped": outcome.stopped,
+                "seconds": round(seconds, 3),
+                "images_per_second": round(outcome.computed / seconds, 1) if outcome.computed else None,
+                "store": str(store.root),
+                **({"profile": profile.record()} if options.profile else {}),
+            }
+        )
+    failed = {image_id: reason for summary in told for image_id, reason in summary["failed"].items()}
     for image_id, reason in list(failed.items())[:20]:
         warn(f"  {image_id}: {reason}")
     if len(failed) > 20:
         warn(f"  … and {len(failed) - 20} more, which --json lists")
-    return {
-        "backbone": str(extractor.name),
-        "collection": collection,
-        "spaces": [space.key for space in extractor.spaces],
-        "adopted": sorted({older.key for space in extractor.spaces for older in store.older(space)}),
-        "images": len(scan.sources),
-        "present": plan.present,
-        "computed": outcome.computed,
-        "failed": failed,
-        "stopped": outcome.stopped,
-        "seconds": round(seconds, 3),
-        "images_per_second": round(outcome.computed / seconds, 1) if outcome.computed else None,
-        "store": str(store.root),
-    }
+    return told
 
 
 def _extract_line(summary: dict[str, Any]) -> str:
@@ -781,6 +825,21 @@ def _extract_line(summary: dict[str, Any]) -> str:
         f"space {', '.join(short(key) for key in summary['spaces'])} in {summary['store']}"
         + (f"; rows adopted from space {', '.join(map(short, summary['adopted']))}" if summary["adopted"] else "")
     )
+
+
+def _show_profiles(summaries: Sequence[dict[str, Any]]) -> None:
+    """A table for each pass over a collection; backbones that shared it are told together."""
+    passes: dict[str, list[dict[str, Any]]] = {}
+    for summary in summaries:
+        passes.setdefault(json.dumps([summary["collection"], summary["profile"]]), []).append(summary)
+    for shared in passes.values():
+        told = shared[0]["profile"]
+        names = ", ".join(summary["backbone"] for summary in shared)
+        say(f"{names} on {shared[0]['collection']}, {told['seconds']:.1f} s on {told['cores']} cores:")
+        rows = [[name, f"{s['seconds']:.1f}", f"{s['processor_seconds']:.1f}"] for name, s in told["stages"].items()]
+        rows += [[f"waiting: {name} ({w['threads']})", f"{w['seconds']:.1f}", ""] for name, w in told["waiting"].items()]
+        show_table(["stage", "s", "processor s"], rows, right=["s", "processor s"])
+        say(told["bottleneck"])
 
 
 def free_bytes(path: Path) -> int:
