@@ -70,13 +70,14 @@ def embed(
     strict: bool = False,
     stop: threading.Event | None = None,
     progress: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+    announce: Callable[[str], None] = lambda words: None,
 ) -> tuple[list[Outcome], Profile]:
     """Embeds images of a collection with some networks and publishes the features segment by segment.
 
     Each image is read and decoded once for all networks that lack it; they share a device and a decoder. What can't be
     embedded is reported in the outcomes, one for each network, and the rest is kept; `strict` stops at the first.
     Setting `stop` ends what the device has in hand, publishes the open segments and returns. An error publishes them
-    before it is raised. Where the time went is told as well.
+    before it is raised. Where the time went is told as well. `announce` is told what a person may want to know.
     """
     outcomes = [Outcome() for _ in work]
     lacking = Lacking(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
@@ -84,6 +85,9 @@ def embed(
     profile = Profile.start(numerics.device.type)
     if not lacking.entries:
         return outcomes, profile
+    for each in work:
+        if each.extractor.compile and each.wanted:
+            announce(f"{each.extractor.name}: {each.extractor.compile_if_it_repays(len(each.wanted))}")
     pipeline = Pipeline(
         lacking,
         scan.sources,

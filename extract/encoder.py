@@ -74,6 +74,7 @@ class Encoder:
     normalise      pixels from 0 to 255, to what the network takes
     convolutional  whether a pixel's channels should lie side by side
     streams        of a GPU
+    weights, work  bytes that the network takes on a GPU, and that it takes beside them to work
     """
 
     run: Callable[[Tensor], EncodedImgBatch]
@@ -83,6 +84,10 @@ class Encoder:
     auto: bool
     convolutional: bool = False
     streams: Streams | None = None
+    network: nn.Module | None = None
+    weights: int = 0
+    work: int = 0
+    compiled: bool = False
     _first: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _ran: bool = False
 
@@ -96,23 +101,52 @@ class Encoder:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         streams = Streams.of(numerics.device) if numerics.device.type == "cuda" else None
         size, auto = batch_size or CPU_BATCH, batch_size is None
-        encoder = cls(backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams)
-        if streams and auto:
-            encoder.search((3, *backbone.view.crop), streams.seconds)
+        encoder = cls(
+            backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams, network
+        )
+        if streams:
+            shape = (3, *backbone.view.crop)
+            if auto:
+                encoder.search(shape)
+            before = torch.cuda.memory_allocated(numerics.device)
+            torch.cuda.reset_peak_memory_stats(numerics.device)
+            encoder(torch.zeros(encoder.size, *shape, dtype=torch.uint8))
+            encoder.work = torch.cuda.max_memory_allocated(numerics.device) - before
+            encoder.weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+            torch.cuda.empty_cache()
         return encoder
 
-    def search(self, shape: tuple[int, ...], timed: Callable[[Callable[[], object]], float] = sizes.seconds) -> None:
+    def search(self, shape: tuple[int, ...]) -> None:
         """Finds the size for images of this shape. Raises BBError where not even one fits."""
 
         def seconds(size: int) -> float:
-            batch, self.size = torch.zeros(size, *shape, dtype=torch.uint8), size
-            return timed(lambda: self._forward(batch))
+            return self.seconds(torch.zeros(size, *shape, dtype=torch.uint8))
 
         self.size = sizes.search(seconds) or sizes.search(seconds, smallest=1, largest=sizes.SMALLEST // 2)
         if not self.size:
-            self.size = 1
             self._shrink(torch.OutOfMemoryError("out of memory"), 1)
-        self._free()
+
+    def seconds(self, batch: UInt8[Tensor, "n 3 h w"]) -> float:
+        """What a forward pass over this batch takes the device."""
+        timed = self.streams.seconds if self.streams else sizes.seconds
+        return timed(lambda: self._forward(batch))
+
+    def room(self) -> int:
+        """Bytes of the device that networks can have, those which this process has among them; 0 where any can."""
+        if not self.streams:
+            return 0
+        return torch.cuda.mem_get_info(self.numerics.device)[0] + torch.cuda.memory_reserved(self.numerics.device)
+
+    def leave(self) -> None:
+        """Makes room on a GPU."""
+        if self.streams and self.network is not None:
+            self.network.to("cpu")
+            torch.cuda.empty_cache()
+
+    def enter(self) -> None:
+        """Comes back to the device."""
+        if self.streams and self.network is not None:
+            self.network.to(self.numerics.device)
 
     def start(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Coming:
         """Begins to compute. Raises BBError where not even one image fits the device."""
@@ -177,10 +211,7 @@ class Encoder:
                 f"free some, choose another --device, or try --precision bf16."
             ) from None
         self.size = min(self.size, tried // 2)  # another thread may have found the same
-        self._free()
-
-    def _free(self) -> None:
-        if self.numerics.device.type == "cuda":
+        if self.streams:
             torch.cuda.empty_cache()
 
 

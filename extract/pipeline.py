@@ -9,6 +9,7 @@ networks then share the cores without waiting for each other, as threads of one 
 """
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,9 +27,11 @@ from extract.images import UnreadableImage
 from extract.lacking import Lacking
 from extract.profile import Clock, Profile
 from extract.source import Source
+from extract.turns import Turns
 from extract.window import Window
 
 READERS = 4
+CACHE = 4 * 2**30  # bytes of pixels that are kept for networks which take turns, so that these are long
 LANES = 8  # at most, of threads that compute on a CPU: each holds a batch
 PARTING = 5.0  # seconds that work in hand is waited for when a person quits
 
@@ -85,6 +88,7 @@ class Pipeline:
     profile: Profile
     threads: Threads
     window: Window = field(init=False)
+    turns: Turns = field(init=False)
     _files: Channel[tuple[int, bytes]] = field(init=False)
     _outcomes: Channel[Failed | Computed] = field(init=False)
     _trouble: list[BaseException] = field(default_factory=list)
@@ -92,8 +96,12 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         sizes = [encoder.size for encoder in self.encoders]
+        self.turns = Turns.of(self.encoders)
         room = 2 * sum(sizes) + self.threads.readers + 3 * self.threads.decoders
-        self.window = Window(self.lacking, self.geometries, sizes, room, set(range(len(sizes))))
+        if len(self.turns.groups) > 1:
+            kept = sum(3 * math.prod(geometry.crop) for geometry in set(self.geometries))
+            room = max(room, CACHE // kept)
+        self.window = Window(self.lacking, self.geometries, sizes, room, self.turns.there)
         self._files = Channel(2 * self.threads.decoders)
         self._outcomes = Channel(2)
 
@@ -192,6 +200,10 @@ class Pipeline:
                 batch = self.window.take()
             if batch is None:
                 return
+            if batch.job not in self.turns.there:  # only on a GPU, which one thread serves
+                with clock("copy"):
+                    self.turns.take(batch.job)
+                self.window.resident = self.turns.there
             encoder = self.encoders[batch.job]
             with clock("copy"):
                 pixels = stack(batch.pixels)

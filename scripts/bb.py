@@ -509,7 +509,7 @@ def extract_verb(
     batch_size: Annotated[
         str, typer.Option(envvar="BB_BATCH_SIZE", help="Images in a batch; auto finds what fits a GPU.")
     ] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network, where that repays itself.")] = False,
     patch: Annotated[bool, typer.Option("--patch", help="Store patch features too, in a space of their own.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed only the first N images, for a try.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that can't be embedded.")] = False,
@@ -609,6 +609,7 @@ def extract_all(
         if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
             for trial in adopt(store, extractor, images):
                 warn(f"{name}: {trial.words()}")
+            extractor.rest()
         return extractor
 
     summaries: list[dict[str, Any]] = []
@@ -782,7 +783,9 @@ def _extract_crew(
             meter(sum(outcome.computed + len(outcome.failed) for outcome in outcomes))
 
         work = [Work(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
-        outcomes, profile = embed(store, work, collection, scan, strict=options.strict, stop=stop, progress=show)
+        outcomes, profile = embed(
+            store, work, collection, scan, strict=options.strict, stop=stop, progress=show, announce=warn
+        )
     seconds = time.monotonic() - started
     told = []
     for extractor, plan, outcome in zip(crew, plans, outcomes, strict=True):
