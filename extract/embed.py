@@ -159,7 +159,7 @@ class _Desk:
             if rows is None:
                 raise BBError(f"the network gave no {writer.space.kind} features for a batch of {len(places)} images.")
             stored.append(to_stored(rows, writer.space))
-            for i, reason in _faults(rows, stored[-1], writer.space.numerics["compute"]).items():
+            for i, reason in faults(rows, stored[-1], writer.space.numerics["compute"]).items():
                 usable[i] = False
                 self.fail(places[i], reason)
         for writer, rows in zip(self.writers, stored, strict=True):
@@ -184,7 +184,7 @@ def to_stored(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> Float[np
         return rows.astype(space.dtype)
 
 
-def _faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str]:
+def faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str]:
     """Which rows can't be stored, and why."""
     axes = tuple(range(1, rows.ndim))
     finite = np.isfinite(rows).all(axis=axes)
