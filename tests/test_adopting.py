@@ -18,7 +18,7 @@ from torch import nn
 import tests.test_bb as command_line
 from extract.adopt import adopt, candidates, sample_order
 from extract.backbone import EncodedImgBatch
-from extract.embed import Plan, embed
+from extract.embed import Plan, Work, embed
 from extract.sample import Images
 from extract.space import Spaces
 from probe.report import boards
@@ -62,7 +62,9 @@ def job(code, backbone=None, **options):
 
 def run(store, extracting, folder):
     found = look(folder)
-    return embed(store, extracting, "pics", found, Plan.make(store, extracting.spaces, found.entries).wanted)
+    wanted = Plan.make(store, extracting.spaces, found.entries).wanted
+    (outcome,), _ = embed(store, [Work(extracting, wanted)], "pics", found)
+    return outcome
 
 
 def at_hand(folder):
