@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from extract.collection import HashMemory, Scan
 from extract.image_parquet import ParquetShard
@@ -18,6 +18,8 @@ from store import BBError, Entry, UsageError
 from store.blob import Remote
 from store.collection import some
 from store.tar import PackedTar
+
+Files = dict[str, Path] | list[Shard]  # what holds a collection's images: a file each, by image ID, or shards
 
 
 def find_shards(named: Shards) -> list[Shard]:

@@ -77,7 +77,7 @@ def tar_members(stream: Stream, total: int) -> Iterator[TarMember]:
     """
     name: str | None = None
     records: dict[bytes, bytes] = {}
-    while (info := _header(stream.read(HEADER), stream.position - HEADER)) is not None:
+    while (info := _header(stream)) is not None:
         start = stream.position
         if info.type in _EXTRA:
             extra = _extra(stream, info, total)
@@ -115,19 +115,19 @@ _EXTRA = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK} | {
 }  # fmt: skip
 
 
-def _header(block: bytes, at: int) -> tarfile.TarInfo | None:
-    """The header in a block at byte `at`; None for the mark of the end."""
+def _header(stream: Stream) -> tarfile.TarInfo | None:
+    """The next header; None at the mark of the end."""
+    at, block = stream.position, stream.read(HEADER)
+    if not at:
+        for magic, program in _PACKED.items():
+            if block.startswith(magic):
+                raise PackedTar(program)
     if len(block) < HEADER:
-        at += HEADER - len(block)
         if not block and not at:
             raise DamagedTar("is empty")
         raise DamagedTar(f"is cut short: it ends at byte {at + len(block):,} without the mark of an archive's end")
     if not any(block):
         return None
-    if not at:
-        for magic, program in _PACKED.items():
-            if block.startswith(magic):
-                raise PackedTar(program)
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError):
