@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from extract import images
+from extract.root import PARQUET, TAR
 from extract.shard import Found
 from extract.source import File, Source
 from store import BBError, Entry, UsageError
@@ -51,6 +52,9 @@ def find_images(root: Path) -> dict[str, Path]:
                 raise BBError(f"{found[image_id]} and {path} are both image {image_id!r}. Rename one of them.")
             found[image_id] = path
     if not found:
+        endings = sorted({path.suffix for path in base.iterdir() if path.suffix in (TAR, PARQUET)})
+        if endings:
+            raise UsageError(f"{base} holds no image but shards: name them, --data NAME='{base / '*'}{endings[0]}'.")
         raise UsageError(f"{base} holds no image ({some(sorted(SUFFIXES), 9)}): is it the right folder?")
     return dict(sorted(found.items()))
 

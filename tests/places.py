@@ -72,7 +72,9 @@ class ReadingPlace:
     def test_it_reads_any_part(self, place, laid):
         path, data = max(laid.items(), key=lambda item: len(item[1]))
         if self.ranges_refused(place):
-            with pytest.raises(BBError, match=r"the server knows no ranges.*Download the files, or serve them with one"):
+            with pytest.raises(
+                BBError, match=r"the server knows no ranges.*Download the files, or serve them with one"
+            ):
                 place.read_range(path, 1, 2)
             return
         for start, size in ((0, 1), (1, 2), (len(data) // 2, 10), (len(data) - 1, 1), (len(data) - 1, 9)):

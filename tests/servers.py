@@ -208,7 +208,7 @@ def proxy_to(target: str) -> Iterator[Proxy]:
 
 
 def static(folder: Path, *, ranges: bool = True, dated: bool = True) -> Callable[[BaseHTTPRequestHandler], None]:
-    """A handler for `serving`: the files of a folder as any plain web server has them, with or without Range and times."""
+    """A handler for `serving`: a folder's files as any plain web server has them, with or without Range and times."""
 
     def handle(handler: BaseHTTPRequestHandler) -> None:
         file = folder / unquote(urlsplit(handler.path).path).lstrip("/")

@@ -172,7 +172,12 @@ def test_sparse_files_of_pax_are_no_plain_files():
 
 @pytest.mark.parametrize(
     "pack, program",
-    [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz"), (lambda d: b"\x28\xb5\x2f\xfd" + d, "zstd")],
+    [
+        (gzip.compress, "gzip"),
+        (bz2.compress, "bzip2"),
+        (lzma.compress, "xz"),
+        (lambda d: b"\x28\xb5\x2f\xfd" + d, "zstd"),
+    ],
 )
 def test_a_compressed_archive_is_told_from_a_damaged_one(pack, program):
     noise = archive(("a.jpg", bytes(i * i % 251 for i in range(5000))))
