@@ -33,7 +33,7 @@ def test_a_folder_and_its_shards_are_one_collection(call, tars, tmp_path):
     status, out, err = call("extract", "--ckpt", VIT, "--data", f"pics={tars}")
     assert status == 0 and "0 were there, 50 computed" in out
     (first,) = Store.open("features.bb").collections("pics")
-    status, out, err = call("extract", "--ckpt", VIT, "--data", f"pics={tmp_path / 'folder'}")
+    status, out, _ = call("extract", "--ckpt", VIT, "--data", f"pics={tmp_path / 'folder'}")
     assert status == 0 and "50 were there, 0 computed" in out
     assert [version.digest for version in Store.open("features.bb").collections("pics")] == [first.digest]
     assert call("extract", "--ckpt", VIT, "--data", f"pics={tmp_path / 'folder'}", "--store", "other.bb")[0] == 0
