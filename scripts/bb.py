@@ -980,13 +980,14 @@ def retrieve_all(prepared: "Sequence[Prepared]", *, jobs: int | None, force: boo
 
 
 def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
-    """Runs of one test set: the main metric with its interval, some others, categories, and what to know of them."""
+    """Runs of one test set, the best first: the main metric with its interval, some others, categories, and notes."""
     from probe.retrieval.run import intervals
     from store.space import short
 
     if json_:
         show_json([{**run.record, "fresh": fresh} for run, fresh in results])
         return
+    results = sorted(results, key=lambda one: -one[0].record["scores"]["mean"])
     records = [run.record for run, _ in results]
     scores, how = records[0]["scores"], records[0]["parameters"]
     main, ks = scores["main"], how["ks"]
@@ -1765,17 +1766,16 @@ def report_retrieval_verb(
     if json_:
         show_json([each.record() for each in made])
     elif not html and not log:
-        show_table(
-            ["backbone", "space", *made[0].scores],
-            [
-                [
-                    each.name,
-                    each.space[:12],
-                    *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values()),
-                ]
-                for each in made
-            ],
-        )
+        rows = []
+        for each in made:
+            lead, *others = (f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values())
+            less, p = "", ""
+            if each.behind is not None:
+                d = each.behind.difference
+                less, p = f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", f"{each.behind.p:.4f}"
+            rows.append([each.name, each.space[:12], lead, less, p, *others])
+        lead, *others = made[0].scores
+        show_table(["backbone", "space", lead, "less the first", "p", *others], rows)
 
 
 def check_named(distance: str, convention: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from probe.frame import frame, text
 from probe.retrieval.answers import Answer, Kind
-from probe.retrieval.paired import Estimate
+from probe.retrieval.paired import Behind, Estimate
 
 DASH = "\N{EN DASH}"
 LEGEND: dict[Kind, str] = {
@@ -29,8 +29,9 @@ class Sheet:
     facts       what was searched, in words
     scores      by metric, over all queries
     categories  mean score by category and metric; empty where there are none
-    metric      that the worst queries were chosen by
+    metric      that the sheets are ordered and the worst queries chosen by
     answers     these queries, the worst first
+    behind      how far it is behind the first sheet in that metric; None of the first
     """
 
     name: str
@@ -40,6 +41,7 @@ class Sheet:
     categories: Mapping[str, Mapping[str, float]]
     metric: str
     answers: tuple[Answer, ...]
+    behind: Behind | None = None
 
     def record(self) -> dict[str, Any]:
         """All of it for JSON, with None for a mean that there is not."""
@@ -69,12 +71,16 @@ def _scores(sheets: Sequence[Sheet]) -> str:
     rows = "".join(
         f'<tr><th scope="row" data-value="{text(sheet.name)}"><a href="#s{place}">{text(sheet.name)}</a></th>'
         + "".join(_score(sheet.scores[metric], best[metric]) for metric in metrics)
+        + _behind(sheet.behind)
         + "</tr>"
         for place, sheet in enumerate(sheets)
     )
+    heads += _head("less the first", "number")
     return (
         '<section class="card"><h2 id="scores">Scores</h2><p>Means over queries, with 95% intervals for further '
-        'queries. The best of each metric is bold.</p><div class="wide" tabindex="0" role="region" '
+        f"queries. The best of each metric is bold. Less the first is the difference in {text(sheets[0].metric)} from "
+        "the first row; its p is by flips of queries, corrected by Holm for the number of rows.</p>"
+        '<div class="wide" tabindex="0" role="region" '
         'aria-labelledby="scores"><table class="board sortable"><caption class="unseen">Scores of each backbone.'
         f"</caption><thead><tr>{_head('backbone', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         "</section>"
@@ -89,6 +95,14 @@ def _score(score: Estimate, best: float) -> str:
     shown = f"<b>{score.mean:.3f}</b>" if score.mean == best else f"{score.mean:.3f}"
     bounds = f"{score.low:.3f}{DASH}{score.high:.3f}"
     return f'<td data-value="{score.mean!r}">{shown}<span class="small">{bounds}</span></td>'
+
+
+def _behind(behind: Behind | None) -> str:
+    if behind is None:
+        return f'<td data-value="0">{DASH}</td>'
+    d = behind.difference
+    bounds = f"{d.low:+.3f} to {d.high:+.3f}, p = {behind.p:.4f}"
+    return f'<td data-value="{d.mean!r}">{d.mean:+.3f}<span class="small">{bounds}</span></td>'
 
 
 def _sheet(place: int, sheet: Sheet, thumbnails: Mapping[str, bytes]) -> str:
