@@ -170,12 +170,29 @@ def test_the_page_shows_the_worst_and_their_pictures(call, tmp_path):
     status, out, err = call(*REPORT, "--data", "pics=images", "--html", file, "--queries", 3, "--top", 4)
     assert status == 0 and out == "" and f"wrote {file}" in err
     text = file.read_text()
-    assert text.count('<li data-label="') == 6 and text.count('<img src="data:image/jpeg;base64,') >= 6 * 5
+    assert text.count('<li data-label="') == 6 and text.count('<use href="#p') >= 6 * 5
+    assert text.count('href="data:image/jpeg;base64,') == len(set(re.findall('<use href="#(p[0-9]+)"', text)))
     assert "<h2" in text and "cow" in text and "feature space <code>" in text
     assert sorted(re.findall(r'<h2 id="s\d-title"[^>]*>([^<]*)</h2>', text)) == [
         "timm:bad/untrained",
         "timm:good/untrained",
     ]
+
+
+def test_bounding_boxes_are_framed_and_those_beyond_their_image_are_said(call, place, tmp_path):
+    boxes = {"x1": 2, "y1": 3, "x2": [24 if place % 2 else 24.5 for place in range(len(NAMES))], "y2": 16}
+    table = pl.read_csv(place / "labels.csv")
+    table.with_columns(
+        pl.lit(v).alias(n) if isinstance(v, int) else pl.Series(n, v) for n, v in boxes.items()
+    ).write_csv(place / "labels.csv")
+    status, _, err = call(*REPORT, *GOOD, "--queries", 96, "--data", "pics=images", "--html", tmp_path / "r.html")
+    assert status == 0
+    assert (
+        f"note: 48 boxes are not drawn, such as that of {NAMES[0]}: the box 2, 3, 24.5, 16 reaches out of 24 x 16 "
+        "pixels; x1, y1, x2 and y2 count pixels of the image the right way up\n"
+    ) in err
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("<image ") == 96 and text.count('<rect x="2.00" y="3.00" width="22.00" height="13.00"') == 2 * 48
 
 
 def test_figures_go_to_the_loggers(call, tmp_path):
@@ -195,7 +212,7 @@ def test_without_images_they_are_named(call, tmp_path):
     assert status == 0
     assert "note: no images are at hand, so they are only named: --data pics=DIR shows them\n" in err
     text = (tmp_path / "r.html").read_text()
-    assert "<img" not in text and NAMES[0] in text
+    assert "<image" not in text and "<use" not in text and NAMES[0] in text
 
 
 def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path):

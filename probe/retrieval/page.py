@@ -1,6 +1,5 @@
 """`bb report retrieval --html`: scores, and the worst queries with what they got, as one file that works offline."""
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from probe.frame import frame, text
 from probe.retrieval.answers import Answer, Kind
 from probe.retrieval.paired import Behind, Estimate
+from probe.retrieval.thumbnail import Thumbnail
 
 DASH = "\N{EN DASH}"
 LEGEND: dict[Kind, str] = {
@@ -52,16 +52,33 @@ class Sheet:
         return {**asdict(self), "categories": means}
 
 
-def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, bytes]) -> str:
-    """The whole file.
+def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnail]) -> str:
+    """The whole file. Each picture is in it once, as a symbol, whatever the number of places that show it.
 
     labels      what the labels are called
-    thumbnails  JPEG files by image ID, as far as they are at hand
+    thumbnails  by image ID, as far as they are at hand
     """
     style = files("probe.retrieval").joinpath("page.css").read_text(encoding="utf-8")
     nav = "".join(f'<a href="#s{place}">{text(sheet.name)}</a>' for place, sheet in enumerate(sheets))
-    body = [_scores(sheets), *(_sheet(place, sheet, thumbnails) for place, sheet in enumerate(sheets))]
+    shown = set().union(*map(image_ids, sheets))
+    symbols = {image_id: f"p{place}" for place, image_id in enumerate(sorted(shown & thumbnails.keys()))}
+    pictures = "".join(_symbol(symbols[image_id], thumbnails[image_id]) for image_id in symbols)
+    body = [
+        f'<svg class="pictures" width="0" height="0" aria-hidden="true">{pictures}</svg>',
+        _scores(sheets),
+        *(_sheet(place, sheet, symbols) for place, sheet in enumerate(sheets)),
+    ]
     return frame(f"Retrieval on {labels}", nav=nav, body="\n".join(body), filtered="queries", style=style)
+
+
+def image_ids(sheet: Sheet) -> set[str]:
+    """The images that are shown."""
+    queries = {answer.image_id for answer in sheet.answers}
+    return queries | {each.image_id for answer in sheet.answers for each in answer.shown}
+
+
+def _symbol(name: str, picture: Thumbnail) -> str:
+    return f'<symbol id="{name}" viewBox="0 0 {picture.width} {picture.height}">{picture.svg()}</symbol>'
 
 
 def _scores(sheets: Sequence[Sheet]) -> str:
@@ -105,9 +122,9 @@ def _behind(behind: Behind | None) -> str:
     return f'<td data-value="{d.mean!r}">{d.mean:+.3f}<span class="small">{bounds}</span></td>'
 
 
-def _sheet(place: int, sheet: Sheet, thumbnails: Mapping[str, bytes]) -> str:
+def _sheet(place: int, sheet: Sheet, symbols: Mapping[str, str]) -> str:
     legend = "".join(f'<span class="{kind}">{words}</span>' for kind, words in LEGEND.items())
-    answers = "".join(_answer(answer, sheet.metric, thumbnails) for answer in sheet.answers)
+    answers = "".join(_answer(answer, sheet.metric, symbols) for answer in sheet.answers)
     return "\n".join(
         [
             f'<section class="main" id="s{place}" aria-labelledby="s{place}-title">',
@@ -145,12 +162,12 @@ def _categories(sheet: Sheet) -> str:
     )
 
 
-def _answer(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> str:
-    tiles = [_tile("query", "query", answer.image_id, answer.label, answer.category, thumbnails)]
+def _answer(answer: Answer, metric: str, symbols: Mapping[str, str]) -> str:
+    tiles = [_tile("query", "query", answer.image_id, answer.label, answer.category, symbols)]
     for each in answer.shown:
         said = "" if each.distance is None else f"distance {each.distance:.4g}"
         title = f"{each.rank} {each.kind}" if each.rank else each.kind
-        tiles.append(_tile(each.kind, title, each.image_id, each.label, said, thumbnails))
+        tiles.append(_tile(each.kind, title, each.image_id, each.label, said, symbols))
     label = text(f"{answer.image_id} {answer.label} {answer.category}")
     missed = sum(each.kind == "missed" for each in answer.shown)
     more = f", of which {missed} are shown" if missed < answer.missed else ""
@@ -160,10 +177,10 @@ def _answer(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> str
     )
 
 
-def _tile(kind: Kind, title: str, image_id: str, label: str, said: str, thumbnails: Mapping[str, bytes]) -> str:
+def _tile(kind: Kind, title: str, image_id: str, label: str, said: str, symbols: Mapping[str, str]) -> str:
     picture = ""
-    if (data := thumbnails.get(image_id)) is not None:
-        source = base64.b64encode(data).decode()
-        picture = f'<img src="data:image/jpeg;base64,{source}" alt="{text(f"{title}: {label}")}" loading="lazy">'
+    if (name := symbols.get(image_id)) is not None:
+        words = text(f"{title}: {label}")
+        picture = f'<svg class="picture" role="img" aria-label="{words}"><use href="#{name}"/></svg>'
     small = f'<span class="small">{text(said)}</span>' if said else ""
     return f'<li class="{kind}"><b>{text(title)}</b>{picture}{text(label)}{small}<code>{text(image_id)}</code></li>'

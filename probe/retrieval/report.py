@@ -1,6 +1,6 @@
 """What is told of retrieval runs: scores with intervals, categories, the worst queries."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from probe.retrieval.page import Sheet
 from probe.retrieval.paired import Estimate, behind_first
 from probe.retrieval.ranking import NOBODY, Ranking, count_relevant
 from probe.retrieval.run import PROTOCOL, intervals, table_of_runs
+from probe.retrieval.thumbnail import Thumbnail
 from store.canonical import digest_of
 from store.errors import BBError, UsageError
 from store.runs import Run
@@ -155,13 +156,7 @@ def roles(run: Run) -> dict[str, Any]:
     return {"split": said["split"], "against": said["against"], "folds": said["folds"], "seed": said["seed"] or 0}
 
 
-def image_ids(sheet: Sheet) -> set[str]:
-    """The images that are shown."""
-    queries = {answer.image_id for answer in sheet.answers}
-    return queries | {each.image_id for answer in sheet.answers for each in answer.shown}
-
-
-def log_sheet(logger: PipelineLogger, sheet: Sheet, step: int, thumbnails: dict[str, bytes]) -> None:
+def log_sheet(logger: PipelineLogger, sheet: Sheet, step: int, thumbnails: Mapping[str, Thumbnail]) -> None:
     """Scores at `step`, and a figure for each of the worst queries."""
     logger.log_scalars({f"{sheet.name}/{name}": score.mean for name, score in sheet.scores.items()}, step)
     for place, answer in enumerate(sheet.answers):
