@@ -30,7 +30,7 @@ def tars(tmp_path):
 
 
 def test_a_folder_and_its_shards_are_one_collection(call, tars, tmp_path):
-    status, out, err = call("extract", "--ckpt", VIT, "--data", f"pics={tars}")
+    status, out, _ = call("extract", "--ckpt", VIT, "--data", f"pics={tars}")
     assert status == 0 and "0 were there, 50 computed" in out
     (first,) = Store.open("features.bb").collections("pics")
     status, out, _ = call("extract", "--ckpt", VIT, "--data", f"pics={tmp_path / 'folder'}")
