@@ -1,6 +1,7 @@
 """From a folder of images to a collection: which images are there, and what their bytes hash to."""
 
 import hashlib
+import io
 import json
 import os
 import sqlite3
@@ -9,11 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from extract import images
+from extract.root import PARQUET, TAR
+from extract.shard import Found
 from extract.source import File, Source
 from store import BBError, Entry, UsageError
 from store.collection import normalise_id, some
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 NEWT_IMAGES = "newt2021_images"
@@ -45,6 +52,9 @@ def find_images(root: Path) -> dict[str, Path]:
                 raise BBError(f"{found[image_id]} and {path} are both image {image_id!r}. Rename one of them.")
             found[image_id] = path
     if not found:
+        endings = sorted({path.suffix for path in base.iterdir() if path.suffix in (TAR, PARQUET)})
+        if endings:
+            raise UsageError(f"{base} holds no image but shards: name them, --data NAME='{base / '*'}{endings[0]}'.")
         raise UsageError(f"{base} holds no image ({some(sorted(SUFFIXES), 9)}): is it the right folder?")
     return dict(sorted(found.items()))
 
@@ -81,10 +91,13 @@ class HashMemory:
                 path.parent.mkdir(parents=True, exist_ok=True)
             where = f"{path.absolute().as_uri()}?mode=ro" if path and read_only else str(path or ":memory:")
             database = sqlite3.connect(where, timeout=30, check_same_thread=False, uri=read_only)
-            database.execute("CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stat TEXT, entry TEXT)")
+            if read_only:
+                database.execute("SELECT path FROM file LIMIT 1")
+            else:
+                _make_tables(database)
         except (OSError, sqlite3.Error):
             database = sqlite3.connect(":memory:", check_same_thread=False)
-            database.execute("CREATE TABLE file (path TEXT PRIMARY KEY, stat TEXT, entry TEXT)")
+            _make_tables(database)
         return cls(database)
 
     def __enter__(self) -> "HashMemory":
@@ -103,6 +116,48 @@ class HashMemory:
                 self.database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", rows)
         except sqlite3.Error:
             pass  # a full disk or a lock on a network file system costs a second hashing, nothing else
+
+    def recall_shard(self, place: str, state: str) -> list[Found] | None:
+        """The images of a shard; None where they are not known, or those of another state (size, times, ETag)."""
+        import polars as pl
+
+        try:
+            row = self.database.execute(
+                "SELECT found FROM shard WHERE place = ? AND state = ?", (place, state)
+            ).fetchone()
+            return [Found(*values) for values in pl.read_parquet(io.BytesIO(row[0])).iter_rows()] if row else None
+        except (sqlite3.Error, pl.exceptions.PolarsError, TypeError):  # older than shards, or damaged
+            return None
+
+    def keep_shard(self, place: str, state: str, found: list[Found]) -> None:
+        """Remembers a shard as a whole; an empty state can't be told from a later one, and is not kept."""
+        import polars as pl
+
+        if not state:
+            return
+        buffer = io.BytesIO()
+        pl.DataFrame(found, schema=_found_schema(), orient="row").write_parquet(buffer, compression="zstd")
+        try:
+            with self.database:
+                row = (place, state, buffer.getvalue())
+                self.database.execute("INSERT OR REPLACE INTO shard VALUES (?, ?, ?)", row)
+        except (sqlite3.Error, OverflowError):
+            pass
+
+
+def _make_tables(database: sqlite3.Connection) -> None:
+    database.execute("CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, stat TEXT, entry TEXT)")
+    database.execute("CREATE TABLE IF NOT EXISTS shard (place TEXT PRIMARY KEY, state TEXT, found BLOB)")
+
+
+def _found_schema() -> "dict[str, pl.DataType]":
+    import polars as pl
+
+    text, whole = pl.String(), pl.Int64()
+    return {
+        "name": text, "at": whole, "of": whole, "digest": pl.Binary(), "n_bytes": whole, "width": whole,
+        "height": whole, "fault": text,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

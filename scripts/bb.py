@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from extract.forecast import Forecast
     from extract.name import BackboneName
     from extract.recompute import Recomputed
+    from extract.root import Root
     from extract.sample import Images
+    from extract.shards import Files
     from probe.board import Board
     from probe.heads.derive import Derived
     from probe.heads.derive import Prepared as PreparedHead
     from probe.newt import Labels as ProbeLabels
     from probe.retrieval.run import Prepared
+    from probe.retrieval.thumbnail import Thumbnail
     from probe.run import Inputs, Spec
     from store import Collection, FeatureSpace, Store
     from store.paths import Part
@@ -131,7 +134,7 @@ class Settings:
     """What bb.toml says: values for options by name, the roots of collections, and the licences of their labels."""
 
     options: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Path] = field(default_factory=dict)
+    data: "dict[str, Root]" = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -142,8 +145,10 @@ class Settings:
             settings = cls(
                 settings.options | nearer.options, settings.data | nearer.data, settings.licences | nearer.licences
             )
-        pairs = [text.partition("=") for text in os.environ.get("BB_DATA", "").split(os.pathsep) if text]
-        data = settings.data | {name: Path(root).expanduser() for name, _, root in pairs}
+        # Only before the next NAME= does a separator end a root: URLs have colons too.
+        texts = re.split(rf"{os.pathsep}(?=[\w.-]+=|$)", os.environ.get("BB_DATA", ""))
+        pairs = [text.partition("=") for text in texts if text]
+        data = settings.data | {name: _parse_root(root) for name, _, root in pairs}
         return cls(settings.options, data, settings.licences)
 
     @classmethod
@@ -186,10 +191,21 @@ class Settings:
                     f'write licence = "CC-BY-4.0", say (https://spdx.org/licenses).'
                 )
             if root is not None:
-                roots[name] = path.parent / Path(root).expanduser()
+                roots[name] = _parse_root(root, path.parent)
             if licence is not None:
                 licences[name] = licence
         return cls(content, roots, licences)
+
+
+def _parse_root(text: str, base: Path = Path()) -> "Root":
+    from extract.root import parse_root
+
+    return parse_root(text, base)
+
+
+def labels_beside(root: "Root | None") -> Path | None:
+    """Where NeWT's labels would lie, in a folder of images."""
+    return root / NEWT_LABELS if isinstance(root, Path) else None
 
 
 def _settings_files() -> list[Path]:
@@ -444,20 +460,20 @@ def key_file() -> Path:
     return Path(typer.get_app_dir("bb")) / "key.pem"
 
 
-def parse_data(given: Sequence[str] | None, settings: Settings) -> dict[str, Path | None]:
-    """Collections by name, each with its folder where one is known; all of bb.toml where none is given."""
+def parse_data(given: Sequence[str] | None, settings: Settings) -> "dict[str, Root | None]":
+    """Collections by name, each with its folder or shards where they are known; all of bb.toml where none is given."""
     if not given:
         return dict(settings.data)
     from store import UsageError
 
-    found: dict[str, Path | None] = {}
+    found: dict[str, Root | None] = {}
     for text in given:
         name, equals, folder = text.partition("=")
         if equals and not folder:
             raise UsageError(f"--data {text} names no folder: write {name}=DIR.")
         if name in found:
             raise UsageError(f"--data names {name} twice: give each collection a name of its own.")
-        found[name] = Path(folder).expanduser() if equals else settings.data.get(name.partition("@")[0])
+        found[name] = _parse_root(folder) if equals else settings.data.get(name.partition("@")[0])
     return found
 
 
@@ -547,7 +563,6 @@ def extract_verb(
     names = parse_names(ckpt)
     require_extract("bb extract")
     from extract.backbone import check_known
-    from extract.collection import find_images
     from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
@@ -558,17 +573,20 @@ def extract_verb(
     found = {}
     for collection, root in collections.items():
         check_name(collection)
-        found[collection] = find_images(root or Path())
+        found[collection] = find(root or Path())
     for backbone in names:
         check_known(backbone)
-    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode, profile)
+    options = ExtractOptions(
+        device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode, profile
+    )
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
         return
     opened = open_store(store, create=True)
     if limit is None:
         for collection, root in collections.items():
-            _share_labels(opened, collection, (root or Path()) / NEWT_LABELS, ctx.obj)
+            if (labels := labels_beside(root)) is not None:
+                _share_labels(opened, collection, labels, ctx.obj)
     summaries = extract_all(opened, names, found, options)
     if json_:
         show_json(summaries)
@@ -582,9 +600,9 @@ def extract_verb(
 
 
 def extract_all(
-    store: "Store", names: "list[BackboneName]", found: dict[str, dict[str, Path]], options: ExtractOptions
+    store: "Store", names: "list[BackboneName]", found: "dict[str, Files]", options: ExtractOptions
 ) -> list[dict[str, Any]]:
-    """Embeds collections (image ID → file) with backbones, decoding once for all; a summary of each pair."""
+    """Embeds collections with backbones, decoding once for all; a summary of each pair."""
     from extract.adopt import adopt
     from extract.crew import crews
     from extract.decoder import find_decoder
@@ -596,7 +614,7 @@ def extract_all(
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     decoder = find_decoder(options.decode, numerics.device)
     batch_size = parse_batch_size(options.batch_size)
-    scans = {name: _scan(store, name, files, options.limit) for name, files in found.items()}
+    scans = {name: _scan(store, name, images, options.limit) for name, images in found.items()}
     images = Images.of(scans)
     for name in names:
         _announce_download(name)
@@ -631,11 +649,11 @@ def extract_all(
     return sorted(summaries, key=lambda summary: order.index(summary["backbone"]))
 
 
-def _scan(store: "Store", name: str, files: dict[str, Path], limit: int | None) -> "Scan":
+def _scan(store: "Store", name: str, images: "Files", limit: int | None) -> "Scan":
     """Hashes a collection, and publishes the version unless only a part is looked at."""
     from store import Collection
 
-    found = hash_files(name, files, limit)
+    found = hash_images(name, images, limit)
     if limit is None:
         store.put_collection(Collection.from_entries(name, found.entries))
     else:
@@ -643,26 +661,41 @@ def _scan(store: "Store", name: str, files: dict[str, Path], limit: int | None) 
     return found
 
 
-def hash_files(name: str, files: dict[str, Path], limit: int | None = None, *, read_only: bool = False) -> "Scan":
-    """What the files of a collection hash to; with `read_only`, nothing of it is remembered."""
+def find(root: "Root") -> "Files":
+    """The files of a folder, or the shards, that hold a collection's images."""
+    from extract.collection import find_images
+    from extract.shards import find_shards
+
+    return find_images(root) if isinstance(root, Path) else find_shards(root)
+
+
+def hash_images(
+    name: str, images: "Files", limit: int | None = None, *, read_only: bool = False, known_only: bool = False
+) -> "Scan":
+    """What the images of a collection hash to; with `read_only`, nothing of it is remembered.
+
+    known_only  of shards, only what is remembered: BBError where they would have to be read
+    """
     from itertools import islice
 
     from joblib import cpu_count
 
     from extract.collection import HashMemory, scan
+    from extract.shards import scan_shards
 
-    files = dict(islice(files.items(), limit))
-    with (
-        HashMemory.open(_cache_folder() / "hashes.sqlite", read_only=read_only) as memory,
-        Meter(f"hashing {name}", len(files), "images") as meter,
-    ):
-        return scan(files, memory, threads=cpu_count(), progress=meter)
+    with HashMemory.open(_cache_folder() / "hashes.sqlite", read_only=read_only) as memory:
+        if isinstance(images, dict):
+            files = dict(islice(images.items(), limit))
+            with Meter(f"hashing {name}", len(files), "images") as meter:
+                return scan(files, memory, threads=cpu_count(), progress=meter)
+        with Meter(f"reading {name}", sum(shard.blob.size for shard in images), "B") as meter:
+            return scan_shards(images, memory, limit=limit, known_only=known_only, threads=cpu_count(), progress=meter)
 
 
 def show_forecasts(
     place: str,
     names: "list[BackboneName]",
-    found: dict[str, dict[str, Path]],
+    found: "dict[str, Files]",
     options: ExtractOptions,
     *,
     json_: bool,
@@ -677,7 +710,7 @@ def show_forecasts(
     store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     decoder = find_decoder(options.decode, numerics.device)
-    scans = {name: hash_files(name, files, options.limit, read_only=True) for name, files in found.items()}
+    scans = {name: hash_images(name, images, options.limit, read_only=True) for name, images in found.items()}
     adopting = options.adopt == "auto" and options.limit is None
     told: list[Forecast] = []
     for name in names:
@@ -1042,13 +1075,14 @@ def retrieve_all(prepared: "Sequence[Prepared]", *, jobs: int | None, force: boo
 
 
 def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
-    """Runs of one test set: the main metric with its interval, some others, categories, and what to know of them."""
+    """Runs of one test set, the best first: the main metric with its interval, some others, categories, and notes."""
     from probe.retrieval.run import intervals
     from store.space import short
 
     if json_:
         show_json([{**run.record, "fresh": fresh} for run, fresh in results])
         return
+    results = sorted(results, key=lambda one: -one[0].record["scores"]["mean"])
     records = [run.record for run, _ in results]
     scores, how = records[0]["scores"], records[0]["parameters"]
     main, ks = scores["main"], how["ks"]
@@ -1430,7 +1464,7 @@ def _run_line(run: "Run", fresh: bool) -> list[object]:
 
 
 def read_probe_labels(
-    store: "Store", name: str, root: Path | None, given: Path | None, settings: Settings
+    store: "Store", name: str, root: "Root | None", given: Path | None, settings: Settings
 ) -> "ProbeLabels":
     """The labels of a collection: of the file given, of that in its folder, or of the store.
 
@@ -1443,7 +1477,7 @@ def read_probe_labels(
     plain = name.partition("@")[0]
     if given is not None and str(given).startswith("@"):
         return labels_of(find_labels_by_digest(store, "newt", str(given)[1:]))
-    file = given or (root / NEWT_LABELS if root else None)
+    file = given or labels_beside(root)
     if given is None and (file is None or not file.exists()):
         found = find_labels(store, "newt", plain)
         if found:
@@ -1632,7 +1666,7 @@ def check_files(files: dict[str, Path]) -> None:
 
 
 def write_report(
-    found: "list[Board]", files: dict[str, Path | None], opened: "Store", roots: dict[str, Path | None]
+    found: "list[Board]", files: dict[str, Path | None], opened: "Store", roots: "dict[str, Root | None]"
 ) -> None:
     """Writes the files that are asked for, each whole or not at all."""
     from probe.latex import latex_tables
@@ -1682,7 +1716,7 @@ def show_boards(found: "Sequence[Board]", *, by: str | None = None, verbose: boo
         warn(*(f"note: {note}" for note in board.notes))
 
 
-def read_groups(name: str, column: str, labels: Path | None, roots: dict[str, Path | None]) -> dict[str, str]:
+def read_groups(name: str, column: str, labels: Path | None, roots: "dict[str, Root | None]") -> dict[str, str]:
     """The group of each image of a collection, from a file of labels that has the column."""
     import polars as pl
 
@@ -1691,7 +1725,7 @@ def read_groups(name: str, column: str, labels: Path | None, roots: dict[str, Pa
     from store import UsageError
 
     root = roots.get(name)
-    file = labels or (root / NEWT_LABELS if root else None)
+    file = labels or labels_beside(root)
     if file is None:
         raise UsageError(
             f"--cluster {column} is read from the labels of {name}: give --data {name}=DIR or --labels FILE."
@@ -1703,7 +1737,7 @@ def read_groups(name: str, column: str, labels: Path | None, roots: dict[str, Pa
 
 
 def make_thumbnails(
-    found: "Sequence[Board]", opened: "Store", roots: dict[str, Path | None]
+    found: "Sequence[Board]", opened: "Store", roots: "dict[str, Root | None]"
 ) -> dict[tuple[str, str], bytes]:
     """Small JPEG files of the hardest images, by collection and ID: those at hand that are the ones tested on."""
     wanted: dict[tuple[str, str], set[str]] = {}
@@ -1718,31 +1752,49 @@ def make_thumbnails(
         warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[extract]' shows them")
         return {}
     return {
-        (name, image_id): data
+        (name, image_id): picture.jpeg
         for (name, digest), ids in wanted.items()
         if (root := roots.get(name)) is not None
-        for image_id, data in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
+        for image_id, picture in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
     }
 
 
-def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict[str, bytes]:
-    """Small JPEG files of some images of a collection, by ID: those in the folder that have the collection's bytes."""
+def thumbnails_of(
+    opened: "Store",
+    name: str,
+    root: "Root",
+    ids: set[str],
+    boxes: "Mapping[str, tuple[float, float, float, float]] | None" = None,
+) -> "dict[str, Thumbnail]":
+    """Small pictures of some images of a collection, by ID: of those at hand that have the collection's bytes.
+
+    boxes  to be framed, by ID, in pixels of the images
+    """
     from hashlib import sha256
     from io import BytesIO
 
-    from extract.collection import find_images
     from extract.images import UnreadableImage, decode
+    from extract.source import File, Source
+    from probe.retrieval.thumbnail import Thumbnail
     from store import BBError
 
     try:
-        files, listed = find_images(root), opened.collection(name, sorted(ids))
+        listed, images = opened.collection(name, sorted(ids)), find(root)
+        sources: dict[str, Source]
+        if isinstance(images, dict):
+            sources = {image_id: File(path) for image_id, path in images.items()}
+        else:
+            sources = hash_images(name.partition("@")[0], images, read_only=True, known_only=True).sources
         digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
     except BBError as error:
         warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
         return {}
-    made, other = {}, 0
-    for image_id in sorted(ids & files.keys()):
-        data = files[image_id].read_bytes()
+    made, other, beyond = {}, 0, []
+    for image_id in sorted(ids & sources.keys()):
+        try:
+            data = sources[image_id].read()
+        except (BBError, OSError):
+            continue
         if sha256(data).digest() != bytes(digests[image_id]):
             other += 1
             continue
@@ -1750,10 +1802,21 @@ def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict
             picture = decode(data)
         except UnreadableImage:
             continue
+        size = picture.size
         picture.thumbnail(THUMBNAIL)
         buffer = BytesIO()
         picture.save(buffer, "JPEG", quality=80, optimize=True)
-        made[image_id] = buffer.getvalue()
+        made[image_id] = Thumbnail(buffer.getvalue(), *picture.size)
+        if boxes and image_id in boxes:
+            try:
+                made[image_id] = made[image_id].framed(boxes[image_id], *size)
+            except ValueError as fact:
+                beyond.append(f"{image_id}: {fact}")
+    if beyond:
+        warn(
+            f"note: {len(beyond)} boxes are not drawn, such as that of {beyond[0]}; x1, y1, x2 and y2 count pixels of "
+            "the image the right way up"
+        )
     if other:
         warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
     return made
@@ -1784,8 +1847,8 @@ def report_retrieval_verb(
 
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger
-    from probe.retrieval.page import page
-    from probe.retrieval.report import image_ids, log_sheet, newest, roles, sheets
+    from probe.retrieval.page import image_ids, page
+    from probe.retrieval.report import log_sheet, newest, roles, sheets
     from store import BBError
 
     if html:
@@ -1806,7 +1869,7 @@ def report_retrieval_verb(
     with ExitStack() as stack:
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
         made = list(sheets(chosen, items, metric=metric, queries=queries, top=top))
-        thumbnails: dict[str, bytes] = {}
+        thumbnails: dict[str, Thumbnail] = {}
         if html or loggers:
             record = chosen[0].record
             name = str(record["collection_name"])
@@ -1817,7 +1880,7 @@ def report_retrieval_verb(
                 warn("note: without Pillow images are only named: pip install 'backbone-bench[extract]' shows them")
             else:
                 shown = set().union(*map(image_ids, made))
-                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown)
+                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown, items.boxes())
         for logger in loggers:
             logger.log_pipeline_info({"labels": labels.name, "runs": [run.run_id for run in chosen]})
             for place, each in enumerate(made):
@@ -1827,17 +1890,16 @@ def report_retrieval_verb(
     if json_:
         show_json([each.record() for each in made])
     elif not html and not log:
-        show_table(
-            ["backbone", "space", *made[0].scores],
-            [
-                [
-                    each.name,
-                    each.space[:12],
-                    *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values()),
-                ]
-                for each in made
-            ],
-        )
+        rows = []
+        for each in made:
+            lead, *others = (f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values())
+            less, p = "", ""
+            if each.behind is not None:
+                d = each.behind.difference
+                less, p = f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", f"{each.behind.p:.4f}"
+            rows.append([each.name, each.space[:12], lead, less, p, *others])
+        lead, *others = made[0].scores
+        show_table(["backbone", "space", lead, "less the first", "p", *others], rows)
 
 
 def check_named(distance: str, convention: str) -> None:
@@ -1853,7 +1915,7 @@ def check_named(distance: str, convention: str) -> None:
 
 def collection_of(
     opened: "Store", data: str | None, image_ids: list[str], settings: Settings
-) -> tuple[str, Path | None]:
+) -> "tuple[str, Root | None]":
     """The collection that labels are of, and its folder if known: the one named, or the only one that fits."""
     from store import BBError, UsageError
 
@@ -1941,7 +2003,7 @@ def models_verb(
 
 @data_app.command("list")
 def data_list_verb(ctx: typer.Context, store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
-    """List collections: folders from bb.toml, and versions in the store."""
+    """List collections: folders and shards from bb.toml, and versions in the store."""
     from store.url import is_url
 
     opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
@@ -1999,9 +2061,6 @@ def data_check_verb(
 ) -> None:
     """Read every image's header and NeWT's labels, and say what is wrong."""
     require_extract("bb data check")
-    from joblib import cpu_count
-
-    from extract.collection import HashMemory, find_images, scan
     from probe.newt import read_labels
     from store import UsageError
 
@@ -2012,24 +2071,20 @@ def data_check_verb(
     for name, root in collections.items():
         if root is None:
             raise UsageError(f"where are the images of {name}? bb data check {name}=DIR")
-        files = find_images(root)
-        with (
-            HashMemory.open(_cache_folder() / "hashes.sqlite") as memory,
-            Meter(f"reading {name}", len(files), "images") as meter,
-        ):
-            found = scan(files, memory, threads=cpu_count(), progress=meter)
+        found = hash_images(name, find(root))
         problems = [f"{image_id}: {reason}" for image_id, reason in found.failed.items()]
         problems += [f"{entry.image_id}: no image that can be read" for entry in found.entries if entry.width is None]
         copies = len(found.entries) - len({entry.image_sha256 for entry in found.entries})
-        if (root / NEWT_LABELS).exists():
-            labels = read_labels(root / NEWT_LABELS)
+        if (file := labels_beside(root)) and file.exists():
+            labels = read_labels(file)
             problems += [
                 f"{image_id}: named by the labels, but not there"
                 for image_id in labels.image_ids
-                if image_id not in files
+                if image_id not in found.sources
             ]
             say(f"{name}: {labels.note or 'all 164 tasks'}, {len(labels.image_ids)} images named by the labels")
-        say(f"{name}: {len(files)} images in {root}, {copies} of them copies of others, {len(problems)} problems")
+        count = f"{len(found.sources)} images in {root}"
+        say(f"{name}: {count}, {copies} of them copies of others, {len(problems)} problems")
         say(*(f"  {problem}" for problem in problems))
         wrong += len(problems)
     if wrong:
@@ -2196,7 +2251,6 @@ def _images_to_recompute(opened: "Store", data: Sequence[str] | None, settings: 
     from store import UsageError
 
     require_extract("bb store verify --recompute")
-    from extract.collection import find_images
     from extract.recompute import changed
     from extract.sample import Images
     from store.collection import check_name, some
@@ -2209,7 +2263,7 @@ def _images_to_recompute(opened: "Store", data: Sequence[str] | None, settings: 
     scans = {}
     for name, root in collections.items():
         check_name(name)
-        scans[name] = hash_files(name, find_images(root or Path()))
+        scans[name] = hash_images(name, find(root or Path()))
         if other := changed(opened, name, scans[name]):
             warn(f"{len(other)} images at hand are others than the store's collection {name} lists: {some(other)}")
         if not opened.collections(name):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from store.client import Client, client_options, require_obstore, retry_config
 from store.errors import BBError, UsageError
 from store.patience import PATIENCE, Patience, persist
-from store.place import Object, Parcel
+from store.place import Look, Object, Parcel
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -73,6 +73,12 @@ class Bucket:
 
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
         return self.client.stream(path, start)
+
+    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+        return self.client.look(paths)
+
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        return self.client.read_range(path, start, size)
 
     def publish(self, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from store.errors import BBError, UsageError
 from store.patience import PATIENCE, Patience, Verdict, persist, resume
+from store.place import Look
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -116,6 +118,47 @@ class Client:
             if skip < len(piece):
                 yield bytes(piece[skip:]) if skip else bytes(piece)
             skip = max(0, skip - len(piece))
+
+    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+        """See `store.place.Ranged.look`."""
+        with ThreadPoolExecutor(min(16, len(paths) or 1), thread_name_prefix="look") as pool:
+            found = zip(paths, pool.map(self._look, paths), strict=True)
+            return {path: look for path, look in found if look}
+
+    def _look(self, path: str) -> Look | None:
+        import obstore
+
+        try:
+            meta = persist(lambda: obstore.head(self.store, path), lambda error: self.judge(error, path), self.patience)
+        except FileNotFoundError:
+            return None
+        # Where a server gives no time, obstore says the epoch.
+        time = meta["last_modified"].timestamp()
+        return Look(int(meta["size"]), meta["e_tag"] or (str(time) if time > 0 else ""))
+
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        """See `store.place.Ranged.read_range`."""
+        return persist(
+            lambda: self._read_range(path, start, size), lambda error: self.judge(error, path), self.patience
+        )
+
+    def _read_range(self, path: str, start: int, size: int) -> bytes:
+        import obstore
+        from obstore.exceptions import NotSupportedError
+
+        if size <= 0:
+            return b""
+        try:
+            return bytes(obstore.get_range(self.store, path, start=start, length=size))
+        except Exception as error:
+            if _status(error) == 416:
+                return b""
+            if isinstance(error, NotSupportedError) or "NotPartial" in str(error):
+                raise BBError(
+                    f"{self.url}: the server knows no ranges: asked for a part of a file it sends all of it. Download "
+                    f"the files, or serve them with one that does (nginx, Caddy, an object store)."
+                ) from None
+            raise
 
     def judge(self, error: Exception, path: str = "") -> Verdict:
         """What an error of obstore's means. The server's own words are not repeated, only its error code."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import BBError
-from store.place import Object, Parcel
+from store.place import Look, Object, Parcel
 from store.publish import make_folder, publish_file, put_in_place, sync, sync_tree
 
 PIECE = 2**20
@@ -54,6 +54,21 @@ class Folder:
             file.seek(start)
             while piece := file.read(PIECE):
                 yield piece
+
+    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+        found = {}
+        for path in paths:
+            try:
+                status = os.stat(self._file(path))
+            except FileNotFoundError:
+                continue
+            found[path] = Look(status.st_size, f"{status.st_mtime_ns}:{status.st_ctime_ns}")
+        return found
+
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        with open(self._file(path), "rb") as file:
+            file.seek(start)
+            return file.read(size)
 
     def publish(self, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:

@@ -5,6 +5,7 @@ https://huggingface.co/docs/huggingface_hub
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,10 +15,10 @@ from urllib.parse import quote
 
 from store.errors import BBError, UsageError
 from store.patience import PATIENCE, Patience, Verdict, persist, resume
-from store.place import Object, Parcel
+from store.place import Look, Object, Parcel
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, RepoFile
 
 PIECE = 2**20
 PASSING = {408, 409, 412, 425, 429, 500, 502, 503, 504}  # 409 and 412: another commit came first
@@ -101,7 +102,7 @@ class Hub:
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
         return resume(lambda at: self._stream(path, at), start, lambda e: self._judge(e, path), self.patience)
 
-    def _stream(self, path: str, start: int) -> Iterator[bytes]:
+    def _stream(self, path: str, start: int, size: int | None = None) -> Iterator[bytes]:
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers, get_session
 
@@ -110,24 +111,43 @@ class Hub:
         )
         # Unpacked by nobody: what is compressed on the way could be anything's size.
         headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        if start or size:
+            headers["Range"] = f"bytes={start}-{start + size - 1 if size else ''}"
         session = get_session()
         with session.stream(
             "GET", url, headers=headers, follow_redirects=True, timeout=self.patience.silence
         ) as answer:
-            if answer.status_code == 416 and start:  # there is nothing behind the last byte
+            if answer.status_code == 416 and (start or size):  # there is nothing behind the last byte
                 return
             if answer.status_code not in (200, 206):
                 raise _Refused(answer.status_code, answer.headers.get("X-Error-Code", ""))
             skip = start if answer.status_code == 200 else 0
+            left = size if size is not None else sys.maxsize
             for piece in answer.iter_raw(PIECE):
                 if skip < len(piece):
-                    yield piece[skip:]
+                    yield piece[skip : skip + left]
+                    left -= len(piece[skip : skip + left])
+                if left <= 0:
+                    return
                 skip = max(0, skip - len(piece))
 
+    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+        found: dict[str, Look] = {}
+        for start in range(0, len(paths), 100):
+            some = paths[start : start + 100]
+            # A file's git or LFS digest is its version.
+            for path, entry in self._info(some).items():
+                found[path] = Look(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
+        return found
+
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        def read() -> bytes:
+            return b"".join(self._stream(path, start, size)) if size > 0 else b""
+
+        return persist(read, lambda error: self._judge(error, path), self.patience)
+
     def publish(self, parcels: Sequence[Parcel]) -> None:
-        there = self._there([parcel.part.path for parcel in parcels])
+        there = self._info([parcel.part.path for parcel in parcels])
         files = {
             parcel.part.at(file): data
             for parcel in parcels
@@ -140,7 +160,10 @@ class Hub:
     def replace(self, path: str, data: bytes) -> None:
         self._commit({path: data}, f"Write {path}")
 
-    def _there(self, paths: Sequence[str]) -> set[str]:
+    def _info(self, paths: Sequence[str]) -> "dict[str, RepoFile]":
+        """What the Hub says of those files that are there."""
+        from huggingface_hub import RepoFile
+
         found = persist(
             lambda: self.api.get_paths_info(
                 self.repo, [self._at(path) for path in paths], revision=self.revision, repo_type="dataset"
@@ -148,8 +171,8 @@ class Hub:
             self._judge_call,
             self.patience,
         )
-        present = {entry.path for entry in found}
-        return {path for path in paths if self._at(path) in present}
+        present = {entry.path: entry for entry in found if isinstance(entry, RepoFile)}
+        return {path: present[self._at(path)] for path in paths if self._at(path) in present}
 
     def _commit(self, files: dict[str, Path | bytes], message: str) -> None:
         from huggingface_hub import CommitOperationAdd

@@ -19,6 +19,13 @@ class Object(NamedTuple):
     size: int
 
 
+class Look(NamedTuple):
+    """A file's size in bytes, and what changes when the file does (an ETag, times); "" where that can't be known."""
+
+    size: int
+    version: str
+
+
 @dataclass(frozen=True)
 class Parcel:
     """A part with all its files (path in its folder: local file, or bytes), ready to be published."""
@@ -69,4 +76,18 @@ class Place(Protocol):
 
     def replace(self, path: str, data: bytes) -> None:
         """Lays one small file that may change: an index, which is a cache. Readers see the old or the new one."""
+        ...
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A place that may be asked for a part of a file. All those of `Place` are; errors are those of its methods."""
+
+    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+        """Size and version of each file; those that are not there are left out."""
+        ...
+
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on, fewer only where the file ends. Raises BBError where the server knows no
+        ranges, FileNotFoundError where there is no such file."""
         ...

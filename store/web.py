@@ -9,7 +9,7 @@ from store.client import Client, client_options, require_obstore, retry_config
 from store.errors import UsageError
 from store.index import read_index
 from store.patience import PATIENCE, Patience
-from store.place import Object, Parcel
+from store.place import Look, Object, Parcel
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class Web:
 
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
         return self.client.stream(path, start)
+
+    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+        return self.client.look(paths)
+
+    def read_range(self, path: str, start: int, size: int) -> bytes:
+        return self.client.read_range(path, start, size)
 
     def publish(self, parcels: Sequence[Parcel]) -> None:
         self._refuse()

@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -70,7 +70,7 @@ class FakeHub:
         return self._say(handler, 200, entries + [self._entry(path) for path in paths])
 
     def _entry(self, path):
-        return {"type": "file", "oid": "1" * 40, "size": len(self.files[path]), "path": path}
+        return {"type": "file", "oid": sha1(self.files[path]).hexdigest(), "size": len(self.files[path]), "path": path}
 
     def _paths(self, handler, body, base):
         asked = parse_qs(body.decode())["paths"]
@@ -123,15 +123,17 @@ class FakeHub:
         return self._bytes(handler, data)
 
     def _bytes(self, handler, data):
-        start = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        if start and start >= len(data):
+        asked = handler.headers["Range"]
+        first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(len(data), int(last or len(data)) + 1)
+        if asked and start >= len(data):
             return self._say(handler, 416, {})
-        handler.send_response(206 if start else 200)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        handler.send_header("Content-Length", str(len(data) - start))
+        handler.send_response(206 if asked else 200)
+        if asked:
+            handler.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+        handler.send_header("Content-Length", str(stop - start))
         handler.end_headers()
-        handler.wfile.write(data[start:])
+        handler.wfile.write(data[start:stop])
 
     def _say(self, handler, status, value, word="", **headers):
         data = json.dumps(value).encode()

@@ -9,7 +9,7 @@ from store.errors import BBError, UsageError
 from store.folder import Folder
 from store.index import INDEX, build, read_index, write_index
 from store.paths import Part, locate, published
-from store.place import Parcel
+from store.place import Parcel, Ranged
 from store.segment import encode_segment
 from tests.test_store import features, images, space
 
@@ -68,6 +68,29 @@ class ReadingPlace:
         path, data = max(laid.items(), key=lambda item: len(item[1]))
         for start in (1, len(data) // 2, len(data) - 1, len(data)):
             assert b"".join(place.stream(path, start)) == data[start:]
+
+    def test_it_reads_any_part(self, place, laid):
+        path, data = max(laid.items(), key=lambda item: len(item[1]))
+        if self.ranges_refused(place):
+            with pytest.raises(
+                BBError, match=r"the server knows no ranges.*Download the files, or serve them with one"
+            ):
+                place.read_range(path, 1, 2)
+            return
+        for start, size in ((0, 1), (1, 2), (len(data) // 2, 10), (len(data) - 1, 1), (len(data) - 1, 9)):
+            assert place.read_range(path, start, size) == data[start : start + size]
+        assert place.read_range(path, 5, 0) == place.read_range(path, len(data), 3) == b""
+        with pytest.raises(FileNotFoundError):
+            place.read_range("runs/none", 0, 1)
+
+    def test_it_looks_at_files_without_reading_them(self, place, laid):
+        found = place.look([*laid, "runs/none"])
+        assert {path: look.size for path, look in found.items()} == {path: len(data) for path, data in laid.items()}
+        assert all(look.version for look in found.values()) and place.look(list(laid)) == found
+        assert isinstance(place, Ranged)
+
+    def ranges_refused(self, place) -> bool:
+        return False
 
     def test_what_is_not_there_is_said(self, place):
         missing = f"runs/{'0' * 64}/{'1' * 64}/run.json"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -206,8 +207,8 @@ def proxy_to(target: str) -> Iterator[Proxy]:
         yield proxy
 
 
-def static(folder: Path, *, ranges: bool = True) -> Callable[[BaseHTTPRequestHandler], None]:
-    """A handler for `serving`: the files of a folder as any plain web server has them, with or without Range."""
+def static(folder: Path, *, ranges: bool = True, dated: bool = True) -> Callable[[BaseHTTPRequestHandler], None]:
+    """A handler for `serving`: a folder's files as any plain web server has them, with or without Range and times."""
 
     def handle(handler: BaseHTTPRequestHandler) -> None:
         file = folder / unquote(urlsplit(handler.path).path).lstrip("/")
@@ -218,7 +219,8 @@ def static(folder: Path, *, ranges: bool = True) -> Callable[[BaseHTTPRequestHan
             body_of(handler)
             return
         size, asked = file.stat().st_size, handler.headers["Range"]
-        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked and ranges else 0
+        first, _, last = (asked if asked and ranges else "bytes=0-").removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(size, int(last or size) + 1)
         if asked and ranges and start >= size:
             handler.send_response(416)
             handler.send_header("Content-Range", f"bytes */{size}")
@@ -227,13 +229,15 @@ def static(folder: Path, *, ranges: bool = True) -> Callable[[BaseHTTPRequestHan
             return
         handler.send_response(206 if asked and ranges else 200)
         if asked and ranges:
-            handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-        handler.send_header("Content-Length", str(size - start))
+            handler.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        handler.send_header("Content-Length", str(stop - start))
+        if dated:
+            handler.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
         handler.end_headers()
         if handler.command == "GET":
             with open(file, "rb") as source:
                 source.seek(start)
-                shutil.copyfileobj(source, handler.wfile)
+                handler.wfile.write(source.read(stop - start))
 
     return handle
 

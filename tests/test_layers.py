@@ -26,6 +26,7 @@ TORCHLESS = (
     "store.filesystem, store.row_index, "
     "store.head, store.signing, store.trust, store.plan, store.transfer, store.url, store.index, "
     "store.bucket, store.web, store.hf, store.mirror, "
+    "store.blob, store.shelf, store.braces, store.tar, store.footer, extract.root, "
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
     "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, "
     "probe.retrieval.search, probe.retrieval.metrics, probe.retrieval.rerank, probe.retrieval.report, "

@@ -1,0 +1,154 @@
+"""Where a collection's images are, as a person writes it, parsed once: a folder, or shards."""
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from store.blob import Blob, Remote, local, place_at
+from store.braces import expand
+from store.collection import some
+from store.errors import UsageError
+from store.place import Ranged
+from store.url import FORMS, is_url
+
+TAR, PARQUET = ".tar", ".parquet"
+# Unpacking program by what a name ends with.
+PACKED = {
+    **dict.fromkeys((".tar.gz", ".tgz"), "gunzip"),
+    **dict.fromkeys((".tar.bz2", ".tbz2"), "bunzip2"),
+    **dict.fromkeys((".tar.xz", ".txz"), "unxz"),
+    **dict.fromkeys((".tar.zst", ".tzst"), "unzstd"),
+}
+_WILD = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Tar or Parquet files that hold images.
+
+    text  as written: paths or URLs with {0000..0099}, {a,b}, *, ? and [ab] in them, several with :: between
+    base  the folder that relative paths start from
+    """
+
+    text: str
+    base: Path = Path()
+
+    def __str__(self) -> str:
+        return self.text
+
+    def blobs(self) -> list[Blob]:
+        """The files, in the order written, those of a wildcard sorted. Asks whether they are there.
+
+        Raises UsageError for what is no shard, is not there or named twice; BBError where a place can't be asked.
+        """
+        names = [name for text in self.text.split("::") for each in expand(text) for name in _named(each, self.base)]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise UsageError(f"{self} names {some(twice)} more than once: name each shard once.")
+        for name in names:
+            _check(name)
+        found = dict(_found(names))
+        absent = [name for name in names if name not in found]
+        if absent:
+            raise UsageError(f"{len(absent)} of {len(names)} shards are not there: {some(absent)}.")
+        return [found[name] for name in names]
+
+
+Root = Path | Shards
+
+
+def parse_root(text: str, base: Path = Path()) -> Root:
+    """A folder's path, or the shards that a text names: by a URL, or by what a name ends with."""
+    folder = base / Path(text).expanduser()
+    ends = (TAR, PARQUET, *PACKED)
+    shards = any(is_url(part) or part.lower().endswith(ends) or part.startswith("pipe:") for part in text.split("::"))
+    return Shards(text, base) if shards and not folder.is_dir() else folder
+
+
+def _named(text: str, base: Path) -> Iterator[str]:
+    """The paths and URLs that a text without braces stands for."""
+    if text.startswith("pipe:"):
+        raise UsageError(f"{text} runs a command, which bb does not: give the shard's path or URL itself.")
+    if not is_url(text):
+        path = unquote(text.removeprefix("file://")) if text.startswith("file://") else text
+        name = os.path.normpath(base / Path(path).expanduser())
+        if not _WILD.search(name) or os.path.exists(name):
+            yield name
+        elif not (found := sorted(glob.glob(name, recursive=True))):
+            raise UsageError(f"no file is called {text}: mend the name.")
+        else:
+            yield from found
+        return
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() not in FORMS:
+        raise UsageError(f"no shards can be read at {scheme}://: give paths, or URLs with {', '.join(FORMS)}.")
+    web = scheme.lower() in ("http", "https")
+    if not _WILD.search(rest) or (web and not re.search(r"[*[]", rest)):
+        if "?" in rest or "#" in rest:
+            raise UsageError(
+                f"{text.partition('?')[0]}: a shard's URL has neither ? nor #, since URLs are shown and logged and "
+                f"signed ones expire."
+            )
+        yield text
+        return
+    if web:
+        raise UsageError(
+            f"{text}: a web server can't be asked which files it has. Name them, with {{0000..0099}}, say."
+        )
+    steps = rest.split("/")
+    fixed = next(i for i, step in enumerate(steps) if _WILD.search(step))
+    folder, pattern = f"{scheme}://{'/'.join(steps[:fixed])}", _pattern("/".join(steps[fixed:]))
+    found = sorted(item.path for item in place_at(folder).list() if pattern.fullmatch(item.path))
+    if not found:
+        raise UsageError(f"no file is called {text}: mend the name.")
+    yield from (f"{folder}/{path}" for path in found)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """What a shell's wildcards mean; ** is any number of folders."""
+    parts = re.split(r"(\*\*/|\*|\?|\[[^]/]+\])", text)
+    meaning = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile(
+        "".join(meaning.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts)
+    )
+
+
+def _check(name: str) -> None:
+    for ending, program in PACKED.items():
+        if name.lower().endswith(ending):
+            raise UsageError(f"{name} is {packed_words(program)}")
+    if not name.lower().endswith((TAR, PARQUET)):
+        raise UsageError(f"{name} is no shard: its name ends with neither {TAR} nor {PARQUET}.")
+
+
+def packed_words(program: str) -> str:
+    """Why a compressed archive is of no use, and what to do."""
+    return (
+        f"compressed as a whole, so that no image in it can be read without all before it. Unpack it with {program}; "
+        f"images hardly take more room so."
+    )
+
+
+def _found(names: Sequence[str]) -> Iterator[tuple[str, Blob]]:
+    """Those that are there. A place is asked for all of its files at once."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        if is_url(name):
+            folder, _, file = name.rpartition("/")
+            folders.setdefault(folder, []).append(file)
+            continue
+        try:
+            yield name, local(Path(name))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UsageError(f"{name} can't be read: {error.strerror}. Mend its permissions.") from None
+    for folder, files in folders.items():
+        place = place_at(folder)
+        if isinstance(place, Ranged):
+            yield from ((f"{folder}/{file}", Remote(folder, file, look)) for file, look in place.look(files).items())
