@@ -1,6 +1,5 @@
 """Compiling a network, where that repays itself within the images at hand and changes nothing that counts."""
 
-
 import torch
 
 from extract.encoder import Encoder
@@ -10,9 +9,7 @@ COST = 20.0  # seconds that torch.compile takes at least, for networks that are 
 GAIN = 0.5  # of the time, what it saves at most
 
 
-def compile_if_it_repays(
-    encoder: Encoder, shape: tuple[int, ...], images: int, tolerance: float
-) -> str:
+def compile_if_it_repays(encoder: Encoder, shape: tuple[int, ...], images: int, tolerance: float) -> str:
     """Compiles the network of an encoder, or leaves it as it is; what was done and why, in words.
 
     shape      of an image's pixels

@@ -71,6 +71,7 @@ def embed(
     stop: threading.Event | None = None,
     progress: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
     announce: Callable[[str], None] = lambda words: None,
+    cores: int | None = None,
 ) -> tuple[list[Outcome], Profile]:
     """Embeds images of a collection with some networks and publishes the features segment by segment.
 
@@ -78,11 +79,12 @@ def embed(
     embedded is reported in the outcomes, one for each network, and the rest is kept; `strict` stops at the first.
     Setting `stop` ends what the device has in hand, publishes the open segments and returns. An error publishes them
     before it is raised. Where the time went is told as well. `announce` is told what a person may want to know.
+    `cores` are those that it may use, all of the machine's if it is not said.
     """
     outcomes = [Outcome() for _ in work]
     lacking = Lacking(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
     numerics = work[0].extractor.numerics
-    profile = Profile.start(numerics.device.type)
+    profile = Profile.start(numerics.device.type, cores)
     if not lacking.entries:
         return outcomes, profile
     for each in work:
@@ -95,7 +97,7 @@ def embed(
         [each.extractor.encoder() for each in work],
         [each.extractor.backbone.view.geometry() for each in work],
         profile,
-        Threads.for_device(numerics.device.type),
+        Threads.for_device(numerics.device.type, cores),
     )
     desks = [
         _Desk(each.extractor, store, lacking, collection, outcome) for each, outcome in zip(work, outcomes, strict=True)
@@ -164,7 +166,7 @@ class _Desk:
                 self.fail(places[i], reason)
         for writer, rows in zip(self.writers, stored, strict=True):
             take = np.flatnonzero(usable & self.lacking.rows(writer.space.key, places))
-            kept = [places[i] for i in take]
+            kept = [places[int(i)] for i in take]
             closed = len(writer.published)
             names = [f"{self.collection}/{self.lacking.entries[place].image_id}" for place in kept]
             writer.add(self.lacking.keys(kept), names, rows if len(take) == len(rows) else rows[take])

@@ -98,7 +98,7 @@ class Encoder:
         network.to(numerics.device)
         convolutional = is_convolutional(network)
         if convolutional:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
         streams = Streams.of(numerics.device) if numerics.device.type == "cuda" else None
         size, auto = batch_size or CPU_BATCH, batch_size is None
         encoder = cls(

@@ -9,6 +9,7 @@ networks then share the cores without waiting for each other, as threads of one 
 """
 
 import hashlib
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from dataclasses import dataclass, field
 
 import torch
 from joblib import cpu_count
-from torch import Tensor
 
 from extract.channel import Channel
 from extract.decoder import Decoder
@@ -117,13 +117,9 @@ class Pipeline:
         self.window.stop()
 
     def start(self) -> None:
-        last_reader, last_lane = _Last(self.threads.readers), _Last(self.threads.lanes)
-        for _ in range(self.threads.readers):
-            self._run(self._read, "reader", lambda: last_reader() and self._files.close())
-        for _ in range(self.threads.decoders):
-            self._run(self._decode, "decoder", lambda: None)
-        for _ in range(self.threads.lanes):
-            self._run(self._compute, "device", lambda: last_lane() and self._outcomes.close())
+        self._run(self._read, "reader", self.threads.readers, self._files.close)
+        self._run(self._decode, "decoder", self.threads.decoders, lambda: None)
+        self._run(self._compute, "device", self.threads.lanes, self._outcomes.close)
 
     def end(self, patience: float | None = None) -> None:
         """Ends all threads, whatever they are at. What they hold is lost."""
@@ -133,10 +129,11 @@ class Pipeline:
         for thread in self._running:
             thread.join(patience)
 
-    def _run(self, stage: Callable[[Clock], None], name: str, at_end: Callable[[], object]) -> None:
-        clock = self.profile.clock(name)
+    def _run(self, stage: Callable[[Clock], None], name: str, threads: int, at_end: Callable[[], None]) -> None:
+        """Starts the threads of a stage; `at_end` is called when the last of them ends, in whatever way."""
+        left = itertools.count(threads - 1, -1)
 
-        def work() -> None:
+        def work(clock: Clock) -> None:
             torch.set_num_threads(self.threads.within if name == "device" else 1)
             try:
                 stage(clock)
@@ -144,11 +141,13 @@ class Pipeline:
                 self._trouble.append(error)
                 self.window.stop()
             finally:
-                at_end()
+                if next(left) == 0:
+                    at_end()
 
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        self._running.append(thread)
-        thread.start()
+        for _ in range(threads):
+            thread = threading.Thread(target=work, args=(self.profile.clock(name),), name=name, daemon=True)
+            self._running.append(thread)
+            thread.start()
 
     def _read(self, clock: Clock) -> None:
         while True:
@@ -218,19 +217,6 @@ class Pipeline:
     def _fail(self, place: int, reason: str) -> None:
         self._outcomes.put(Failed(place, reason))
         self.window.put(place, {})
-
-
-@dataclass
-class _Last:
-    """Tells the last of some threads that it is the last."""
-
-    left: int
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self) -> bool:
-        with self._lock:
-            self.left -= 1
-            return self.left == 0
 
 
 @contextmanager

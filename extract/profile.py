@@ -5,7 +5,7 @@ pass, which include waiting for a disk, a device or a free core, and in seconds 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,8 +59,19 @@ class Profile:
     _started: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def start(cls, device: str) -> "Profile":
-        return cls(cpu_count(), device)
+    def start(cls, device: str, cores: int | None = None) -> "Profile":
+        return cls(cores or cpu_count(), device)
+
+    @classmethod
+    def merged(cls, several: "Sequence[Profile]", device: str) -> "Profile":
+        """Of processes that ran beside each other."""
+        whole = cls(sum(each.cores for each in several), device, sum(each.images for each in several))
+        for each in several:
+            whole.clocks += each.clocks
+            for name, seconds in each.forward.items():
+                whole.forward[name] = whole.forward.get(name, 0.0) + seconds
+        whole.seconds = max((each.seconds for each in several), default=0.0)
+        return whole
 
     def add(self, backbone: str, images: int, seconds: float) -> None:
         """A batch, and what the device took for it."""
@@ -77,7 +88,7 @@ class Profile:
         self.seconds = time.perf_counter() - self._started
 
     def stage(self, name: str) -> tuple[float, float]:
-        """Seconds that passed in a stage and seconds of processors, over all threads; on a GPU, `forward` is its own."""
+        """Seconds in a stage and seconds of processors, over all threads; on a GPU, `forward` is its own."""
         wall = sum(clock.wall[name] for clock in self.clocks)
         if name == "forward" and self.device != "cpu":
             wall = sum(self.forward.values())
@@ -90,25 +101,26 @@ class Profile:
         return min(1.0, busy / (threads * self.seconds)) if threads and self.seconds else 0.0
 
     def bottleneck(self) -> str:
-        """In one sentence."""
+        """In one sentence.
+
+        Where networks run on the processor, so does everything else: then it is told what the processor did, unless
+        a disk or a store kept it waiting.
+        """
         if not self.images:
             return "nothing was embedded, so nothing held it up"
-        cpu = {name: self.stage(name)[1] for name in STAGES}
-        whole = self.cores * self.seconds
-        if sum(cpu.values()) >= BUSY * whole:
-            first = max(cpu, key=lambda name: cpu[name])
-            cores = "core was" if self.cores == 1 else f"{self.cores} cores were"
-            return (
-                f"the bottleneck is the processor: its {cores} busy {sum(cpu.values()) / whole:.0%} of the time, "
-                f"{cpu[first] / whole:.0%} with {_WORDS[first]}"
-            )
         loads = {worker: self.load(worker) for worker in WORKERS}
         worker = max(loads, key=lambda name: loads[name])
+        if self.device == "cpu" and worker in ("decoder", "device"):
+            cpu = {name: self.stage(name)[1] for name in STAGES}
+            first = max(cpu, key=lambda name: cpu[name])
+            return (
+                f"the bottleneck is the processor: {cpu[first] / sum(cpu.values()):.0%} of its work is {_WORDS[first]}"
+            )
         stage = max(WORKERS[worker], key=lambda name: self.stage(name)[0])
         what = f"{_WORDS[stage]}: {_WHO[worker]} busy {loads[worker]:.0%} of the time"
-        if loads[worker] >= BUSY:
-            return f"the bottleneck is {what}"
-        return f"no stage was busy throughout; most of all {what}"
+        return (
+            f"the bottleneck is {what}" if loads[worker] >= BUSY else f"nothing was busy throughout; most of all {what}"
+        )
 
     def record(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -140,4 +152,9 @@ _WORDS = {
     "forward": "the forward pass",
     "write": "writing",
 }
-_WHO = {"reader": "the readers were", "decoder": "the decoders were", "device": "the device was", "writer": "it was"}
+_WHO = {
+    "reader": "the readers were",
+    "decoder": "the decoders were",
+    "device": "the device was",
+    "writer": "the writer was",
+}

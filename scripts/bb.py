@@ -28,6 +28,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from extract.collection import Scan
+    from extract.embed import Outcome as Embedded
     from extract.extractor import Extractor
     from extract.forecast import Forecast
     from extract.name import BackboneName
@@ -507,6 +508,7 @@ class ExtractOptions:
     adopt: str = "auto"
     decode: str = "auto"
     profile: bool = False
+    devices: tuple[str, ...] = ()
 
 
 @app.command("extract")
@@ -516,6 +518,9 @@ def extract_verb(
     data: DataOption = None,
     store: StoreOption = DEFAULT_STORE,
     device: Annotated[str, typer.Option(envvar="BB_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    devices: Annotated[
+        str | None, typer.Option(help="Several GPUs, 0,1 say: a process on each embeds its share of the images.")
+    ] = None,
     precision: Annotated[
         str, typer.Option(envvar="BB_PRECISION", help="fp32, bf16, fp16; auto is bf16 on CUDA and fp32 elsewhere.")
     ] = "auto",
@@ -565,10 +570,15 @@ def extract_verb(
     from extract.backbone import check_known
     from extract.decoder import find_decoder
     from extract.device import Numerics
+    from extract.devices import parse_devices
     from extract.encoder import parse_batch_size
     from store.collection import check_name
 
-    find_decoder(decode, Numerics.resolve(device, precision, store_dtype).device)
+    several = parse_devices(devices) if devices is not None else []
+    if several and device != "auto":
+        raise UsageError(f"--device {device} and --devices {devices}: give one of them.")
+    for where in several or [device]:
+        find_decoder(decode, Numerics.resolve(where, precision, store_dtype).device)
     parse_batch_size(batch_size)
     found = {}
     for collection, root in collections.items():
@@ -576,8 +586,9 @@ def extract_verb(
         found[collection] = find(root or Path())
     for backbone in names:
         check_known(backbone)
+    where = several[0] if several else device
     options = ExtractOptions(
-        device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode, profile
+        where, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode, profile, tuple(several)
     )
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
@@ -783,7 +794,10 @@ def _extract_crew(
     stop: threading.Event,
 ) -> list[dict[str, Any]]:
     """One pass over a collection for some backbones; a summary of each."""
-    from extract.embed import Outcome, Plan, Work, embed
+    from functools import partial
+
+    from extract.devices import embed_on
+    from extract.embed import Plan, Work, embed
     from extract.name import shared_name
     from store import BBError
 
@@ -812,15 +826,16 @@ def _extract_crew(
     who = str(crew[0].name) if len(crew) == 1 else f"{len(crew)} backbones"
     with Meter(f"{who} on {collection}", sum(len(plan.wanted) for plan in plans), "images") as meter:
 
-        def show(outcomes: "Sequence[Outcome]") -> None:
+        def show(outcomes: "Sequence[Embedded]") -> None:
             meter(sum(outcome.computed + len(outcome.failed) for outcome in outcomes))
 
         work = [Work(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
-        outcomes, profile = embed(
+        run = partial(embed_on, options.devices) if options.devices else embed
+        outcomes, profile = run(
             store, work, collection, scan, strict=options.strict, stop=stop, progress=show, announce=warn
         )
     seconds = time.monotonic() - started
-    told = []
+    told: list[dict[str, Any]] = []
     for extractor, plan, outcome in zip(crew, plans, outcomes, strict=True):
         failed = dict(sorted((scan.failed | outcome.failed).items()))
         told.append(
@@ -873,7 +888,10 @@ def _show_profiles(summaries: Sequence[dict[str, Any]]) -> None:
         names = ", ".join(summary["backbone"] for summary in shared)
         say(f"{names} on {shared[0]['collection']}, {told['seconds']:.1f} s on {told['cores']} cores:")
         rows = [[name, f"{s['seconds']:.1f}", f"{s['processor_seconds']:.1f}"] for name, s in told["stages"].items()]
-        rows += [[f"waiting: {name} ({w['threads']})", f"{w['seconds']:.1f}", ""] for name, w in told["waiting"].items()]
+        rows += [
+            [f"waiting: {name} ({waited['threads']})", f"{waited['seconds']:.1f}", ""]
+            for name, waited in told["waiting"].items()
+        ]
         show_table(["stage", "s", "processor s"], rows, right=["s", "processor s"])
         say(told["bottleneck"])
 

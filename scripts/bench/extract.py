@@ -1,9 +1,9 @@
 """Extraction beside the loop that everybody writes: `python scripts/bench/extract.py --photographs DIR [--json FILE]`.
 
 The forerunner is that loop: a DataLoader with two workers, Pillow and the backbone's own transform, batches of 16,
-autocast, features kept in memory; torch has one thread or all cores, whichever is quicker. Photographs are repeated with a comment of their own in
-each file, so that each is another image to bb. Sides take turns, and the least time of each counts, since the machine
-has other work too; a store is new each time.
+autocast, features kept in memory; torch has one thread or all cores, whichever is quicker. Photographs are repeated
+with a comment of their own in each file, so that each is another image to bb. Sides take turns, and the least time of
+each counts, since the machine has other work too; a store is new each time.
 
 decode_bound_ratio   images per second of bb over those of the forerunner, with a tiny network
 forward_bound_ratio  the same with a network that takes most of the time
@@ -212,7 +212,9 @@ def repeat(photographs: Path, to: Path, n: int) -> None:
     files = sorted(photographs.rglob("*.jpg"))
     for i in range(n):
         data, words = files[i % len(files)].read_bytes(), b"%08d" % i
-        (to / f"{i:06}.jpg").write_bytes(data[:2] + b"\xff\xfe" + (len(words) + 2).to_bytes(2, "big") + words + data[2:])
+        (to / f"{i:06}.jpg").write_bytes(
+            data[:2] + b"\xff\xfe" + (len(words) + 2).to_bytes(2, "big") + words + data[2:]
+        )
 
 
 def generate(to: Path, n: int) -> None:

@@ -1,0 +1,219 @@
+"""Several devices of one machine: a process for each, which embeds its share of what is missing.
+
+The share hangs on the image digests, as that of a machine among several does, and each process publishes segments of
+its own: nothing is coordinated but by the store. Processes, since the interpreter lock would hold several GPUs up.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection, get_context
+from pathlib import Path
+from typing import Any
+
+from joblib import cpu_count
+
+from extract.collection import Scan
+from extract.decoder import find_decoder
+from extract.device import Numerics
+from extract.embed import Outcome, Work, embed
+from extract.extractor import Extractor
+from extract.name import BackboneName
+from extract.profile import Profile
+from store import BBError, Entry, Store, UsageError
+
+TICK = 0.2  # seconds after which it is looked whether a person wants to stop, and said how far it is
+
+
+def parse_devices(text: str) -> list[str]:
+    """`--devices` as devices that torch knows: 0,1 are CUDA's. Raises UsageError where they don't go together."""
+    names = [f"cuda:{name}" if name.isdecimal() else name for name in (part.strip() for part in text.split(","))]
+    if len({name.partition(":")[0] for name in names}) > 1:
+        raise UsageError(f"--devices {text} names devices of several kinds, which make features of several kinds.")
+    if twice := sorted({name for name in names if name != "cpu" and names.count(name) > 1}):
+        raise UsageError(f"--devices {text} names {twice[0]} twice: give each once.")
+    return names
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process is to do.
+
+    wanted  of each backbone, what it lacks of this process's images
+    spaces  of each backbone, the keys of the spaces that it must fill
+    cores   that the process may use
+    """
+
+    store: Path
+    names: list[BackboneName]
+    spaces: list[list[str]]
+    decoder: str
+    numerics: tuple[str, str, str]
+    patch: bool
+    batch_size: int | None
+    compile: bool
+    collection: str
+    scan: Scan
+    wanted: list[list[Entry]]
+    strict: bool
+    cores: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a process says: how far it is, that it is done (with a profile), or why it can't go on (with a fault)."""
+
+    outcomes: list[Outcome]
+    profile: Profile | None = None
+    fault: str = ""
+
+
+def shares(
+    devices: Sequence[str], store: Store, work: Sequence[Work], collection: str, scan: Scan, *, strict: bool
+) -> list[Share]:
+    """One for each device; none lacks an image that another has."""
+    found = []
+    for part, device in enumerate(devices):
+        wanted = [[entry for entry in each.wanted if part_of(entry, len(devices)) == part] for each in work]
+        ids = {entry.image_id for some in wanted for entry in some}
+        first = work[0].extractor
+        found.append(
+            Share(
+                store.root,
+                [each.extractor.name for each in work],
+                [[space.key for space in each.extractor.spaces] for each in work],
+                first.decoder.name,
+                (device, first.numerics.compute, first.numerics.stored),
+                first.spaces.patch is not None,
+                first.batch_size,
+                first.compile,
+                collection,
+                Scan({image_id: scan.sources[image_id] for image_id in ids}, [], {}),
+                wanted,
+                strict,
+                max(1, cpu_count() // len(devices)),
+            )
+        )
+    return found
+
+
+def part_of(entry: Entry, parts: int) -> int:
+    """Which of so many parts an image belongs to, from 0."""
+    return int.from_bytes(entry.image_sha256[:8]) % parts
+
+
+def embed_on(
+    devices: Sequence[str],
+    store: Store,
+    work: Sequence[Work],
+    collection: str,
+    scan: Scan,
+    *,
+    strict: bool = False,
+    stop: threading.Event | None = None,
+    progress: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+    announce: Callable[[str], None] = lambda words: None,
+) -> tuple[list[Outcome], Profile]:
+    """As `extract.embed.embed`, on several devices. An error of one stops the others, which keep what they have."""
+    processes = get_context("spawn")
+    halt = processes.Event()
+    running: dict[Any, Any] = {}
+    told: dict[Any, Told] = {}
+    try:
+        for share in shares(devices, store, work, collection, scan, strict=strict):
+            if any(share.wanted):
+                hears, says = processes.Pipe(duplex=False)
+                process = processes.Process(target=_serve, args=(share, says, halt), daemon=True)
+                process.start()
+                says.close()
+                running[hears] = (process, share.numerics[0])
+                told[hears] = Told([Outcome() for _ in work])
+        open_ = set(running)
+        while open_:
+            for ready in connection.wait(open_, TICK):
+                ours: Any = ready
+                try:
+                    said = ours.recv()
+                except EOFError:
+                    open_.remove(ours)
+                    process, device = running[ours]
+                    process.join()
+                    if told[ours].profile is None and not told[ours].fault:
+                        words = f"the process on {device} ended with status {process.exitcode}; what it published stays"
+                        told[ours] = Told(told[ours].outcomes, fault=f"{words}, and the same command goes on.")
+                        halt.set()
+                    continue
+                if isinstance(said, str):
+                    announce(f"{running[ours][1]}: {said}")
+                    continue
+                told[ours] = said
+                progress(_together(list(told.values()), len(work)))
+                if said.fault or (strict and any(outcome.failed for outcome in said.outcomes)):
+                    halt.set()
+            if stop and stop.is_set():
+                halt.set()
+    finally:
+        halt.set()
+        for process, _ in running.values():
+            process.join()
+    if faults := [each.fault for each in told.values() if each.fault]:
+        raise BBError(faults[0])
+    profiles = [each.profile for each in told.values() if each.profile]
+    return _together(list(told.values()), len(work)), Profile.merged(profiles, work[0].extractor.numerics.device.type)
+
+
+def _together(told: Sequence[Told], backbones: int) -> list[Outcome]:
+    """Of each backbone, what all processes made of it."""
+    return [
+        Outcome(
+            sum(each.outcomes[i].computed for each in told),
+            {image_id: reason for each in told for image_id, reason in each.outcomes[i].failed.items()},
+            any(each.outcomes[i].stopped for each in told),
+        )
+        for i in range(backbones)
+    ]
+
+
+def _serve(share: Share, answers: Any, halt: Any) -> None:
+    """In a process of its own. Ctrl-C reaches it too, but the first process is who decides."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    outcomes = [Outcome() for _ in share.names]
+    try:
+        device, compute, stored = share.numerics
+        numerics = Numerics.resolve(device, compute, stored)
+        decoder = find_decoder(share.decoder, numerics.device)
+        work = []
+        for name, wanted, keys in zip(share.names, share.wanted, share.spaces, strict=True):
+            extractor = Extractor.load(
+                name, decoder, numerics, patch=share.patch, batch_size=share.batch_size, compile=share.compile
+            )
+            if [space.key for space in extractor.spaces] != keys:
+                raise BBError(f"the files of {name} changed while bb ran: run it again.")
+            work.append(Work(extractor, wanted))
+
+        said = 0.0
+
+        def tell(now: Sequence[Outcome]) -> None:
+            nonlocal said
+            outcomes[:] = now
+            if time.monotonic() - said > TICK or (share.strict and any(outcome.failed for outcome in now)):
+                said = time.monotonic()
+                answers.send(Told(list(now)))
+
+        outcomes, profile = embed(
+            Store.open(share.store),
+            work,
+            share.collection,
+            share.scan,
+            strict=share.strict,
+            stop=halt,
+            progress=tell,
+            announce=answers.send,
+            cores=share.cores,
+        )
+        answers.send(Told(outcomes, profile))
+    except BBError as error:
+        answers.send(Told(outcomes, fault=f"{share.numerics[0]}: {error}"))
