@@ -11,7 +11,17 @@ from extract.name import BackboneName, shared_name
 from extract.space import Spaces, feature_spaces
 from store.versions import versions
 
-VERSIONS = ("backbone-bench", "torch", "torchvision", "timm", "open_clip_torch", "pillow", "numpy", "zarr")
+VERSIONS = (
+    "backbone-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip_torch",
+    "pillow",
+    "simplejpeg",
+    "numpy",
+    "zarr",
+)
 
 
 @dataclass
