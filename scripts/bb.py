@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from probe.heads.derive import Prepared as PreparedHead
     from probe.newt import Labels as ProbeLabels
     from probe.retrieval.run import Prepared
+    from probe.retrieval.thumbnail import Thumbnail
     from probe.run import Inputs, Spec
     from store import Collection, FeatureSpace, Store
     from store.paths import Part
@@ -994,13 +995,14 @@ def retrieve_all(prepared: "Sequence[Prepared]", *, jobs: int | None, force: boo
 
 
 def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
-    """Runs of one test set: the main metric with its interval, some others, categories, and what to know of them."""
+    """Runs of one test set, the best first: the main metric with its interval, some others, categories, and notes."""
     from probe.retrieval.run import intervals
     from store.space import short
 
     if json_:
         show_json([{**run.record, "fresh": fresh} for run, fresh in results])
         return
+    results = sorted(results, key=lambda one: -one[0].record["scores"]["mean"])
     records = [run.record for run, _ in results]
     scores, how = records[0]["scores"], records[0]["parameters"]
     main, ks = scores["main"], how["ks"]
@@ -1670,20 +1672,30 @@ def make_thumbnails(
         warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[extract]' shows them")
         return {}
     return {
-        (name, image_id): data
+        (name, image_id): picture.jpeg
         for (name, digest), ids in wanted.items()
         if (root := roots.get(name)) is not None
-        for image_id, data in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
+        for image_id, picture in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
     }
 
 
-def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict[str, bytes]:
-    """Small JPEG files of some images of a collection, by ID: those in the folder that have the collection's bytes."""
+def thumbnails_of(
+    opened: "Store",
+    name: str,
+    root: Path,
+    ids: set[str],
+    boxes: "Mapping[str, tuple[float, float, float, float]] | None" = None,
+) -> "dict[str, Thumbnail]":
+    """Small pictures of some images of a collection, by ID: of those in the folder that have the collection's bytes.
+
+    boxes  to be framed, by ID, in pixels of the images
+    """
     from hashlib import sha256
     from io import BytesIO
 
     from extract.collection import find_images
     from extract.images import UnreadableImage, decode
+    from probe.retrieval.thumbnail import Thumbnail
     from store import BBError
 
     try:
@@ -1692,7 +1704,7 @@ def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict
     except BBError as error:
         warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
         return {}
-    made, other = {}, 0
+    made, other, beyond = {}, 0, []
     for image_id in sorted(ids & files.keys()):
         data = files[image_id].read_bytes()
         if sha256(data).digest() != bytes(digests[image_id]):
@@ -1702,10 +1714,21 @@ def thumbnails_of(opened: "Store", name: str, root: Path, ids: set[str]) -> dict
             picture = decode(data)
         except UnreadableImage:
             continue
+        size = picture.size
         picture.thumbnail(THUMBNAIL)
         buffer = BytesIO()
         picture.save(buffer, "JPEG", quality=80, optimize=True)
-        made[image_id] = buffer.getvalue()
+        made[image_id] = Thumbnail(buffer.getvalue(), *picture.size)
+        if boxes and image_id in boxes:
+            try:
+                made[image_id] = made[image_id].framed(boxes[image_id], *size)
+            except ValueError as fact:
+                beyond.append(f"{image_id}: {fact}")
+    if beyond:
+        warn(
+            f"note: {len(beyond)} boxes are not drawn, such as that of {beyond[0]}; x1, y1, x2 and y2 count pixels of "
+            "the image the right way up"
+        )
     if other:
         warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
     return made
@@ -1736,8 +1759,8 @@ def report_retrieval_verb(
 
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger
-    from probe.retrieval.page import page
-    from probe.retrieval.report import image_ids, log_sheet, newest, roles, sheets
+    from probe.retrieval.page import image_ids, page
+    from probe.retrieval.report import log_sheet, newest, roles, sheets
     from store import BBError
 
     if html:
@@ -1758,7 +1781,7 @@ def report_retrieval_verb(
     with ExitStack() as stack:
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
         made = list(sheets(chosen, items, metric=metric, queries=queries, top=top))
-        thumbnails: dict[str, bytes] = {}
+        thumbnails: dict[str, Thumbnail] = {}
         if html or loggers:
             record = chosen[0].record
             name = str(record["collection_name"])
@@ -1769,7 +1792,7 @@ def report_retrieval_verb(
                 warn("note: without Pillow images are only named: pip install 'backbone-bench[extract]' shows them")
             else:
                 shown = set().union(*map(image_ids, made))
-                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown)
+                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown, items.boxes())
         for logger in loggers:
             logger.log_pipeline_info({"labels": labels.name, "runs": [run.run_id for run in chosen]})
             for place, each in enumerate(made):
@@ -1779,17 +1802,16 @@ def report_retrieval_verb(
     if json_:
         show_json([each.record() for each in made])
     elif not html and not log:
-        show_table(
-            ["backbone", "space", *made[0].scores],
-            [
-                [
-                    each.name,
-                    each.space[:12],
-                    *(f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values()),
-                ]
-                for each in made
-            ],
-        )
+        rows = []
+        for each in made:
+            lead, *others = (f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in each.scores.values())
+            less, p = "", ""
+            if each.behind is not None:
+                d = each.behind.difference
+                less, p = f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", f"{each.behind.p:.4f}"
+            rows.append([each.name, each.space[:12], lead, less, p, *others])
+        lead, *others = made[0].scores
+        show_table(["backbone", "space", lead, "less the first", "p", *others], rows)
 
 
 def check_named(distance: str, convention: str) -> None:

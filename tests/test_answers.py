@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from probe.retrieval.answers import Answer, Shown, relevant_rows, worst
-from probe.retrieval.figure import COLOURS, Drawing, draw
+from probe.retrieval.figure import COLOURS, GAP, Drawing, draw
 from probe.retrieval.items import parse_items
 from probe.retrieval.logger import Figure
 from probe.retrieval.ranking import Ranking
+from probe.retrieval.thumbnail import Thumbnail
 from store.errors import UsageError
 
 TABLE = pl.DataFrame(
@@ -75,12 +76,12 @@ def test_neither_the_query_nor_its_sequence_is_relevant_to_it():
     assert [relevant_rows(items, row).tolist() for row in range(6)] == [[2, 3], [2, 3], [0, 1, 3], [0, 1, 2], [5], [4]]
 
 
-def jpeg(colour):
+def small(colour):
     from PIL import Image
 
     buffer = BytesIO()
     Image.new("RGB", (40, 30), colour).save(buffer, "JPEG")
-    return buffer.getvalue()
+    return Thumbnail(buffer.getvalue(), 40, 30)
 
 
 def pixels(drawing):
@@ -98,7 +99,7 @@ def answer():
 
 def test_a_figure_has_each_image_in_its_colour_and_says_so(answer):
     pytest.importorskip("vl_convert")
-    found = draw(answer, "map@r", {"a": jpeg("magenta"), "c": jpeg("yellow")})
+    found = draw(answer, "map@r", {"a": small("magenta"), "c": small("cyan")})
     assert isinstance(found, Figure)
     shown = {tuple(colour) for colour in pixels(found).reshape(-1, 3)}
     for kind, colour in COLOURS.items():
@@ -112,9 +113,31 @@ def test_a_figure_has_each_image_in_its_colour_and_says_so(answer):
 
 
 def test_pictures_are_carried_along(answer):
-    data = jpeg("red")
-    (image,) = ElementTree.fromstring(draw(answer, "m", {"c": data}).svg).iter(f"{SVG}image")
-    assert base64.b64decode(image.get("{http://www.w3.org/1999/xlink}href").partition(",")[2]) == data
+    picture = small("red")
+    (image,) = ElementTree.fromstring(draw(answer, "m", {"c": picture}).svg).iter(f"{SVG}image")
+    assert base64.b64decode(image.get("href").partition(",")[2]) == picture.jpeg
+
+
+def test_a_bounding_box_is_framed_where_it_lies(answer):
+    pytest.importorskip("vl_convert")
+    # An image of 400 x 300 pixels, of which the thumbnail has one in ten, drawn three times as large.
+    framed = small("magenta").framed((100.0, 60.0, 300.0, 240.0), 400, 300)
+    assert framed.box == (10, 6, 30, 24)
+    plain, found = (pixels(draw(answer, "m", {"a": picture})).astype(int) for picture in (small("magenta"), framed))
+    changed = np.argwhere(np.abs(found - plain).sum(axis=2) > 200) / 1.5  # figures are drawn larger by half
+    corner = np.array([GAP + 14 + 15, GAP])  # of the picture, which is 120 wide and 90 high in a tile of 120 x 120
+    for axis, (low, high) in enumerate(((6, 24), (10, 30))):
+        assert (changed - corner)[:, axis].min() == pytest.approx(3 * low, abs=3)
+        assert (changed - corner)[:, axis].max() == pytest.approx(3 * high, abs=3)
+    yellow = (np.abs(found - np.array([0xFF, 0xD6, 0x0A])) < 20).all(axis=2)
+    assert yellow.sum() > 200 and not (np.abs(plain - np.array([0xFF, 0xD6, 0x0A])) < 20).all(axis=2).any()
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 10, 10), (0, 0, 41, 30), (0, 0, 40, 30.5), (50, 5, 60, 10)])
+def test_a_box_beyond_its_image_is_refused(box):
+    with pytest.raises(ValueError, match=r"^the box .* reaches out of 40 x 30 pixels$"):
+        small("red").framed(tuple(map(float, box)), 40, 30)
+    assert small("red").framed((0.0, 0.0, 40.0, 30.0), 40, 30).box == (0, 0, 40, 30)
 
 
 def test_hostile_names_stay_text():

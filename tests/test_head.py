@@ -50,10 +50,17 @@ def trained(recipe, **options):
 
 
 @pytest.mark.parametrize("hidden", [None, 7])
-def test_a_head_keeps_the_contracts_of_extractors_and_of_what_can_be_frozen(hidden):
+def test_a_head_keeps_the_contracts_of_extractors_and_of_what_can_be_frozen(hidden, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     found = head(hidden)
-    said = check_extractor(found, torch.tensor(X), "nothing.safetensors")
-    assert said.startswith("there is no head 'nothing.safetensors': give a .safetensors file, or head:DIGITS@STORE")
+    (tmp_path / "whales.safetensors").write_bytes(found.encode())
+    said = check_extractor(found, torch.tensor(X), str(tmp_path / "wales.safetensors"))
+    assert said.endswith(
+        f"wales.safetensors': give a .safetensors file (in {tmp_path}: whales.safetensors), or head:DIGITS@STORE (`bb "
+        "store ls` lists them)."
+    )
+    assert "(in .: none)" in check_extractor(found, torch.tensor(X), "nothing.safetensors")
     check_freezable(found, lambda: list(found.parameters()))
     for stage in found.stages:
         check_freezable(stage, lambda stage=stage: list(stage.parameters()))
@@ -66,9 +73,9 @@ def test_backbones_are_extractors_too():
     said = check_extractor(
         load("timm:test_vit/untrained"),
         torch.rand(4, 3, 160, 160, generator=torch.Generator().manual_seed(0)),
-        "no such",
+        "timm:test_vit.r160",
     )
-    assert "no such" in said
+    assert "r160_in1k" in said, "it lists the weights that there are"
 
 
 def test_projection_is_the_formula():

@@ -23,6 +23,7 @@ from store.errors import BBError, UsageError
 from store.url import open_place
 from tests.photographs import PHOTOS, needs_photographs
 from tests.places import copy
+from tests.streams import check_metric
 from tests.test_bb import RESNET, VIT, call, own_place
 from tests.test_retrieval_search import items_of
 
@@ -116,8 +117,7 @@ def test_how_a_retrieval_is_judged_is_checked():
 def test_batches_in_any_order_are_the_whole(example):
     x, items = example
     metric = RetrievalMetric(items)
-    for batch in np.array_split(np.random.default_rng(2).permutation(len(items)), 7):
-        metric.update(x[batch], batch)
+    check_metric(metric, x, ["even", "odd"])
     assert metric.compute() == evaluate(x, items, Retrieval(pairs=False)).summary()
     metric.setup(len(items))
     with pytest.raises(

@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from probe.retrieval.answers import Answer, Shown
 from probe.retrieval.page import Sheet, page
 from probe.retrieval.paired import Estimate
-from tests.test_answers import jpeg
+from tests.test_answers import small
 
 CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
 
@@ -41,7 +42,8 @@ SHEETS = [
     SHEET,
     replace(SHEET, name="timm:resnet/untrained", scores={m: Estimate(0.75, 0.7, 0.8) for m in SHEET.scores}),
 ]
-PICTURES = {name: jpeg(colour) for name, colour in (("heron", "magenta"), ("heron-1", "navy"), ("heron-3", "teal"))}
+PICTURES = {name: small(colour) for name, colour in (("heron", "magenta"), ("heron-1", "navy"), ("heron-3", "teal"))}
+BOXED = {**PICTURES, "gannet": replace(PICTURES["heron"], box=(4.0, 3.0, 20.0, 27.0))}
 
 
 class Reader(HTMLParser):
@@ -65,12 +67,14 @@ def test_hostile_names_stay_text():
         SHEET, name=bad, space=bad, facts=bad, metric=bad, scores={bad: Estimate(0.5, 0.4, 0.6)},
         categories={bad: {bad: 0.5}}, answers=(Answer(bad, bad, bad, 0.5, 1, 1, parts),),
     )  # fmt: skip
-    found = Reader(page([hostile], bad, {bad: jpeg("red")}))
+    found = Reader(page([hostile], bad, {bad: small("red")}))
     plain = Reader(page([SHEET], "x", {}))
     assert found.tags.count("script") == plain.tags.count("script") == 2
     assert not any(name.startswith("on") for name, _ in found.attributes)
-    assert {name for name, _ in found.attributes} <= {name for name, _ in plain.attributes} | {"src", "alt", "loading"}
-    assert all(value.startswith("data:image/jpeg;base64,") for name, value in found.attributes if name == "src")
+    of_pictures = {"href", "height", "viewbox", "aria-label"}
+    assert {name for name, _ in found.attributes} <= {name for name, _ in plain.attributes} | of_pictures
+    links = [value for name, value in found.attributes if name == "href"]
+    assert all(value.startswith(("data:image/jpeg;base64,", "#")) for value in links)
     assert "\x1b" not in found.said and "\u202e" not in found.said
 
 
@@ -80,6 +84,11 @@ def test_it_says_what_was_retrieved():
     assert text.index("heron-1") < text.index("heron-2") < text.index("heron-3") < text.index("gannet-1")
     for word in ("1 miss", "2 hit", "missed", "distance 0.125", "0.400\N{EN DASH}0.600", "(none)"):
         assert word in text
+
+
+def test_each_picture_is_there_once(tmp_path):
+    content = page([SHEET, SHEET, SHEET], "herons", {**PICTURES, "nobody": small("red")})
+    assert content.count("data:image/jpeg;base64,") == len(PICTURES) and content.count("<use ") == 3 * len(PICTURES)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +107,7 @@ def browser():
 @pytest.fixture
 def opened(browser, tmp_path):
     """The page as `file://`; at the end: no error, no warning, and not one request but for itself."""
-    (tmp_path / "r.html").write_text(page(SHEETS, "herons", PICTURES), encoding="utf-8")
+    (tmp_path / "r.html").write_text(page(SHEETS, "herons", BOXED), encoding="utf-8")
     context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
     shown = context.new_page()
     said, asked = [], []
@@ -130,15 +139,38 @@ def test_colours_of_query_hit_miss_and_missed_in_light_and_dark(opened):
 
 
 def test_pictures_are_drawn_and_have_words(opened):
-    pictures = opened.locator("#s0 .tiles img")
-    assert pictures.count() == 3
-    assert pictures.evaluate_all("images => images.map(image => image.alt)") == [
-        "query: owl",
-        "1 miss: ray",
-        "missed: owl",
-    ]
-    opened.locator("#s0 .answers").scroll_into_view_if_needed()
-    opened.wait_for_function("[...document.querySelectorAll('#s0 img')].every(i => i.complete && i.naturalWidth > 20)")
+    from PIL import Image
+
+    pictures = opened.locator("#s0 .tiles .picture")
+    assert pictures.count() == 4
+    words = pictures.evaluate_all("pictures => pictures.map(picture => picture.getAttribute('aria-label'))")
+    assert words == ["query: owl", "1 miss: ray", "missed: owl", "query: auk"]
+    for media in ("screen", "print"):
+        opened.emulate_media(media=media)
+        for sheet in ("#s0", "#s1"):  # the same symbols, once more
+            for place, colour in enumerate(((255, 0, 255), (0, 0, 128), (0, 128, 128))):
+                shot = opened.locator(f"{sheet} .tiles .picture").nth(place).screenshot()
+                drawn = Image.open(BytesIO(shot)).convert("RGB")
+                middle = drawn.getpixel((drawn.width // 2, drawn.height // 2))
+                assert all(abs(a - b) < 12 for a, b in zip(middle, colour, strict=True)), (media, sheet, place)
+
+
+def test_a_bounding_box_is_framed(opened):
+    from PIL import Image
+
+    # (4, 3) to (20, 27) of 40 x 30 pixels: a frame in the left half, its right edge in the middle.
+    shot = Image.open(BytesIO(opened.locator("#s0 .tiles .query .picture").nth(1).screenshot())).convert("RGB")
+    scale = min(shot.width / 40, shot.height / 30)
+    x, y = (shot.width - 40 * scale) / 2, (shot.height - 30 * scale) / 2
+
+    def at(column, row):
+        return shot.getpixel((round(x + column * scale), round(y + row * scale)))
+
+    for column, row in ((4, 15), (20, 10), (12, 3), (12, 27)):
+        near = [at(column + a, row + b) for a in (-0.5, 0, 0.5) for b in (-0.5, 0, 0.5)]
+        assert any(red > 150 and green > 120 and blue < 120 for red, green, blue in near), "yellow"
+    for off in ((12, 15), (30, 15)):
+        assert at(*off)[1] < 40, "magenta"
 
 
 def test_filtering_leaves_the_queries_that_are_named(opened):

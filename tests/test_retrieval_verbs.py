@@ -11,9 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from probe.bootstrap import resample
+from probe.compare import differences
 from probe.retrieval.evaluate import Retrieval
 from probe.retrieval.items import assign, read_items
 from probe.retrieval.run import execute, prepare
+from probe.table import read_table
 from store import Collection, Store
 from store.collection import Entry
 from tests.test_loggers import read_events
@@ -167,12 +170,29 @@ def test_the_page_shows_the_worst_and_their_pictures(call, tmp_path):
     status, out, err = call(*REPORT, "--data", "pics=images", "--html", file, "--queries", 3, "--top", 4)
     assert status == 0 and out == "" and f"wrote {file}" in err
     text = file.read_text()
-    assert text.count('<li data-label="') == 6 and text.count('<img src="data:image/jpeg;base64,') >= 6 * 5
+    assert text.count('<li data-label="') == 6 and text.count('<use href="#p') >= 6 * 5
+    assert text.count('href="data:image/jpeg;base64,') == len(set(re.findall('<use href="#(p[0-9]+)"', text)))
     assert "<h2" in text and "cow" in text and "feature space <code>" in text
     assert sorted(re.findall(r'<h2 id="s\d-title"[^>]*>([^<]*)</h2>', text)) == [
         "timm:bad/untrained",
         "timm:good/untrained",
     ]
+
+
+def test_bounding_boxes_are_framed_and_those_beyond_their_image_are_said(call, place, tmp_path):
+    boxes = {"x1": 2, "y1": 3, "x2": [24 if place % 2 else 24.5 for place in range(len(NAMES))], "y2": 16}
+    table = pl.read_csv(place / "labels.csv")
+    table.with_columns(
+        pl.lit(v).alias(n) if isinstance(v, int) else pl.Series(n, v) for n, v in boxes.items()
+    ).write_csv(place / "labels.csv")
+    status, _, err = call(*REPORT, *GOOD, "--queries", 96, "--data", "pics=images", "--html", tmp_path / "r.html")
+    assert status == 0
+    assert (
+        f"note: 48 boxes are not drawn, such as that of {NAMES[0]}: the box 2, 3, 24.5, 16 reaches out of 24 x 16 "
+        "pixels; x1, y1, x2 and y2 count pixels of the image the right way up\n"
+    ) in err
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("<image ") == 96 and text.count('<rect x="2.00" y="3.00" width="22.00" height="13.00"') == 2 * 48
 
 
 def test_figures_go_to_the_loggers(call, tmp_path):
@@ -192,7 +212,7 @@ def test_without_images_they_are_named(call, tmp_path):
     assert status == 0
     assert "note: no images are at hand, so they are only named: --data pics=DIR shows them\n" in err
     text = (tmp_path / "r.html").read_text()
-    assert "<img" not in text and NAMES[0] in text
+    assert "<image" not in text and "<use" not in text and NAMES[0] in text
 
 
 def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path):
@@ -207,7 +227,40 @@ def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path)
 
 def test_scores_in_the_terminal_and_as_json(call):
     status, out, _ = call(*REPORT)
-    assert status == 0 and re.search(r"^timm:good/untrained +[0-9a-f]{12} +0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", out, re.M)
+    assert status == 0
+    heads, best, other = (re.split(" {2,}", line.rstrip()) for line in out.splitlines())
+    assert heads[:5] == ["backbone", "space", "map@r", "less the first", "p"]
+    assert heads[5:] == ["cmc@1", "precision@5", "map@10", "r_precision"]
+    score, less = r"[01]\.\d{3} \[[01]\.\d{3}, [01]\.\d{3}\]", r"-0\.\d{3} \[-0\.\d{3}, -0\.\d{3}\]"
+    assert best[0] == "timm:good/untrained" and re.fullmatch(score, best[2]) and len(best) == len(heads) - 2
+    assert other[0] == "timm:bad/untrained" and re.fullmatch(score, other[2]) and re.fullmatch(less, other[3])
+    assert float(other[4]) < 0.001
+
+
+def test_the_paired_test_is_that_of_reports(call, place):
+    runs = {run.record["backbones"][0]: run for run in Store.open(place / "features.bb").runs()}
+    for metric in ("map@r", "cmc@1"):
+        best, other = json.loads(call(*REPORT, "--metric", metric, "--json")[1])
+        assert [best["name"], other["name"]] == ["timm:good/untrained", "timm:bad/untrained"]
+        assert next(iter(best["scores"])) == metric and best["behind"] is None
+        table = read_table({each["name"]: [runs[each["name"]]] for each in (other, best)}).only([metric])
+        found = differences(table, resample(table))
+        assert other["behind"]["p"] == found.adjusted[0]
+        means = [found.interval.estimate[0], found.interval.low[0], found.interval.high[0]]
+        assert [other["behind"]["difference"][name] for name in ("mean", "low", "high")] == pytest.approx(means)
+
+
+def test_rows_stand_in_order_of_the_leading_score_whatever_was_asked_first(call):
+    keys = [word for name in ("bad", "good") for word in ("--space", spaces()[name].key)]
+    out = call(*PROBE, "--labels", "labels.csv", *keys)[1]
+    rows = [line for line in out.splitlines() if line.startswith("timm:")]
+    assert [row.split()[0] for row in rows[:2]] == ["timm:good/untrained", "timm:bad/untrained"]
+    assert float(rows[0].split()[2]) > float(rows[1].split()[2])
+    per_category = [row.split()[0] for row in rows[2:]]
+    assert per_category == ["timm:good/untrained"] * 2 + ["timm:bad/untrained"] * 2
+
+
+def test_json_of_the_worst(call):
     (found,) = json.loads(call(*REPORT, *GOOD, "--metric", "map@10", "--json", "--queries", 2)[1])
     assert len(found["answers"]) == 2 and found["categories"].keys() == {"calf", "cow"}
     low, mean, high = (found["scores"]["map@10"][name] for name in ("low", "mean", "high"))

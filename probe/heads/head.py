@@ -130,8 +130,10 @@ class Head(nn.Module):
             return cls.decode(store.head(find_head(store, name)), weights)
         path = Path(weights)
         if not path.is_file():
+            there = ", ".join(sorted(file.name for file in path.parent.glob("*.safetensors"))) or "none"
             raise UsageError(
-                f"there is no head {weights!r}: give a .safetensors file, or head:DIGITS@STORE (`bb store ls`)."
+                f"there is no head {weights!r}: give a .safetensors file (in {path.parent}: {there[:500]}), or "
+                "head:DIGITS@STORE (`bb store ls` lists them)."
             )
         return cls.decode(path.read_bytes(), weights)
 

@@ -27,7 +27,7 @@ FORMAT = "pairwise 1"
 
 
 class LearnedDistance(nn.Module):
-    """Log odds that two images have different labels, from their embeddings.
+    """Log odds that two images have different labels, from their embeddings. It is Freezable.
 
     Shapes: centre c (d,), whitening W and turn U (d, d), scale s and bias b (). Only turn, scale and bias are trained.
     """
@@ -42,6 +42,12 @@ class LearnedDistance(nn.Module):
         self.turn = nn.Parameter(torch.eye(len(centre)))
         self.scale = nn.Parameter(torch.tensor(5.0))
         self.bias = nn.Parameter(torch.tensor(-2.5))
+
+    def freeze(self) -> None:
+        self.requires_grad_(False)
+
+    def unfreeze(self) -> None:
+        self.requires_grad_(True)
 
     def embed(self, x: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "n d"]:
         """z, of length 1."""

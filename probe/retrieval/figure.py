@@ -4,7 +4,6 @@ PNG is made of it by vl-convert, as of all other pictures: so no drawing library
 Pillow. Colours are not alone: each image is also named by what it is.
 """
 
-import base64
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from io import BufferedIOBase
 
 from probe.retrieval.answers import Answer, Kind
+from probe.retrieval.thumbnail import Thumbnail
 from store.errors import UsageError
 
 TILE, GAP, TEXT = 120, 14, 50  # pixels: an image, what is around it, three lines below it
@@ -37,10 +37,10 @@ class Drawing:
         fname.write(bytes(vl_convert.svg_to_png(self.svg, scale=1.5)))
 
 
-def draw(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> Drawing:
+def draw(answer: Answer, metric: str, thumbnails: Mapping[str, Thumbnail]) -> Drawing:
     """The query, then what it got in order of rank, then what it missed.
 
-    thumbnails  JPEG files by image ID, as far as they are at hand; others are named only
+    thumbnails  by image ID, as far as they are at hand; others are named only
     """
     tiles = [("query", _tile("query", answer.image_id, answer.label, f"{metric} {answer.score:.3f}", thumbnails))]
     for each in answer.shown:
@@ -54,7 +54,7 @@ def draw(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> Drawin
         x, before = x + TILE + GAP, kind
     width, height = x, 2 * GAP + TILE + TEXT + 14
     return Drawing(
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{width}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}"><style>text{{font:12px "DejaVu Sans",Helvetica,Arial,'
         f"sans-serif;fill:#1c2328}}.muted{{fill:#55606a}}.kind{{font-weight:bold}}</style>"
         f'<rect width="100%" height="100%" fill="#fff"/>{"".join(placed)}</svg>\n'
@@ -62,13 +62,14 @@ def draw(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> Drawin
 
 
 def _tile(
-    kind: Kind, image_id: str, label: str, said: str, thumbnails: Mapping[str, bytes], title: str | None = None
+    kind: Kind, image_id: str, label: str, said: str, thumbnails: Mapping[str, Thumbnail], title: str | None = None
 ) -> str:
     colour = COLOURS[kind]
     picture = ""
     if image_id in thumbnails:
-        source = base64.b64encode(thumbnails[image_id]).decode()
-        picture = f'<image width="{TILE}" height="{TILE}" xlink:href="data:image/jpeg;base64,{source}"/>'
+        found = thumbnails[image_id]
+        size = f'width="{TILE}" height="{TILE}" viewBox="0 0 {found.width} {found.height}"'
+        picture = f"<svg {size}>{found.svg()}</svg>"
     lines = [(label, ""), (image_id, "muted"), (said, "muted")]
     below = "".join(
         f'<text y="{TILE + 18 + 15 * place}" class="{kind}">{_cut(line)}</text>'

@@ -89,6 +89,13 @@ class Items:
         """Whether the table has bounding boxes."""
         return "x1" in self.frame.columns
 
+    def boxes(self) -> dict[str, tuple[float, float, float, float]]:
+        """x1, y1, x2, y2 by image ID, in pixels of the image the right way up; of images that have a box."""
+        if not self.boxed:
+            return {}
+        found = self.frame.drop_nulls("x1").select("image_id", *BOX)
+        return {image_id: (x1, y1, x2, y2) for image_id, x1, y1, x2, y2 in found.iter_rows()}
+
     def rows(self, mask: Bool[np.ndarray, " n"]) -> "Items":
         """Some of the rows, in the same order; codes count anew."""
         return replace(self, frame=self.frame.filter(pl.Series(mask)))

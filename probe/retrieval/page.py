@@ -1,6 +1,5 @@
 """`bb report retrieval --html`: scores, and the worst queries with what they got, as one file that works offline."""
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +8,8 @@ from typing import Any
 
 from probe.frame import frame, text
 from probe.retrieval.answers import Answer, Kind
-from probe.retrieval.paired import Estimate
+from probe.retrieval.paired import Behind, Estimate
+from probe.retrieval.thumbnail import Thumbnail
 
 DASH = "\N{EN DASH}"
 LEGEND: dict[Kind, str] = {
@@ -29,8 +29,9 @@ class Sheet:
     facts       what was searched, in words
     scores      by metric, over all queries
     categories  mean score by category and metric; empty where there are none
-    metric      that the worst queries were chosen by
+    metric      that the sheets are ordered and the worst queries chosen by
     answers     these queries, the worst first
+    behind      how far it is behind the first sheet in that metric; None of the first
     """
 
     name: str
@@ -40,6 +41,7 @@ class Sheet:
     categories: Mapping[str, Mapping[str, float]]
     metric: str
     answers: tuple[Answer, ...]
+    behind: Behind | None = None
 
     def record(self) -> dict[str, Any]:
         """All of it for JSON, with None for a mean that there is not."""
@@ -50,16 +52,33 @@ class Sheet:
         return {**asdict(self), "categories": means}
 
 
-def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, bytes]) -> str:
-    """The whole file.
+def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnail]) -> str:
+    """The whole file. Each picture is in it once, as a symbol, whatever the number of places that show it.
 
     labels      what the labels are called
-    thumbnails  JPEG files by image ID, as far as they are at hand
+    thumbnails  by image ID, as far as they are at hand
     """
     style = files("probe.retrieval").joinpath("page.css").read_text(encoding="utf-8")
     nav = "".join(f'<a href="#s{place}">{text(sheet.name)}</a>' for place, sheet in enumerate(sheets))
-    body = [_scores(sheets), *(_sheet(place, sheet, thumbnails) for place, sheet in enumerate(sheets))]
+    shown = set().union(*map(image_ids, sheets))
+    symbols = {image_id: f"p{place}" for place, image_id in enumerate(sorted(shown & thumbnails.keys()))}
+    pictures = "".join(_symbol(symbols[image_id], thumbnails[image_id]) for image_id in symbols)
+    body = [
+        f'<svg class="pictures" width="0" height="0" aria-hidden="true">{pictures}</svg>',
+        _scores(sheets),
+        *(_sheet(place, sheet, symbols) for place, sheet in enumerate(sheets)),
+    ]
     return frame(f"Retrieval on {labels}", nav=nav, body="\n".join(body), filtered="queries", style=style)
+
+
+def image_ids(sheet: Sheet) -> set[str]:
+    """The images that are shown."""
+    queries = {answer.image_id for answer in sheet.answers}
+    return queries | {each.image_id for answer in sheet.answers for each in answer.shown}
+
+
+def _symbol(name: str, picture: Thumbnail) -> str:
+    return f'<symbol id="{name}" viewBox="0 0 {picture.width} {picture.height}">{picture.svg()}</symbol>'
 
 
 def _scores(sheets: Sequence[Sheet]) -> str:
@@ -69,12 +88,16 @@ def _scores(sheets: Sequence[Sheet]) -> str:
     rows = "".join(
         f'<tr><th scope="row" data-value="{text(sheet.name)}"><a href="#s{place}">{text(sheet.name)}</a></th>'
         + "".join(_score(sheet.scores[metric], best[metric]) for metric in metrics)
+        + _behind(sheet.behind)
         + "</tr>"
         for place, sheet in enumerate(sheets)
     )
+    heads += _head("less the first", "number")
     return (
         '<section class="card"><h2 id="scores">Scores</h2><p>Means over queries, with 95% intervals for further '
-        'queries. The best of each metric is bold.</p><div class="wide" tabindex="0" role="region" '
+        f"queries. The best of each metric is bold. Less the first is the difference in {text(sheets[0].metric)} from "
+        "the first row; its p is by flips of queries, corrected by Holm for the number of rows.</p>"
+        '<div class="wide" tabindex="0" role="region" '
         'aria-labelledby="scores"><table class="board sortable"><caption class="unseen">Scores of each backbone.'
         f"</caption><thead><tr>{_head('backbone', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         "</section>"
@@ -91,9 +114,17 @@ def _score(score: Estimate, best: float) -> str:
     return f'<td data-value="{score.mean!r}">{shown}<span class="small">{bounds}</span></td>'
 
 
-def _sheet(place: int, sheet: Sheet, thumbnails: Mapping[str, bytes]) -> str:
+def _behind(behind: Behind | None) -> str:
+    if behind is None:
+        return f'<td data-value="0">{DASH}</td>'
+    d = behind.difference
+    bounds = f"{d.low:+.3f} to {d.high:+.3f}, p = {behind.p:.4f}"
+    return f'<td data-value="{d.mean!r}">{d.mean:+.3f}<span class="small">{bounds}</span></td>'
+
+
+def _sheet(place: int, sheet: Sheet, symbols: Mapping[str, str]) -> str:
     legend = "".join(f'<span class="{kind}">{words}</span>' for kind, words in LEGEND.items())
-    answers = "".join(_answer(answer, sheet.metric, thumbnails) for answer in sheet.answers)
+    answers = "".join(_answer(answer, sheet.metric, symbols) for answer in sheet.answers)
     return "\n".join(
         [
             f'<section class="main" id="s{place}" aria-labelledby="s{place}-title">',
@@ -131,12 +162,12 @@ def _categories(sheet: Sheet) -> str:
     )
 
 
-def _answer(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> str:
-    tiles = [_tile("query", "query", answer.image_id, answer.label, answer.category, thumbnails)]
+def _answer(answer: Answer, metric: str, symbols: Mapping[str, str]) -> str:
+    tiles = [_tile("query", "query", answer.image_id, answer.label, answer.category, symbols)]
     for each in answer.shown:
         said = "" if each.distance is None else f"distance {each.distance:.4g}"
         title = f"{each.rank} {each.kind}" if each.rank else each.kind
-        tiles.append(_tile(each.kind, title, each.image_id, each.label, said, thumbnails))
+        tiles.append(_tile(each.kind, title, each.image_id, each.label, said, symbols))
     label = text(f"{answer.image_id} {answer.label} {answer.category}")
     missed = sum(each.kind == "missed" for each in answer.shown)
     more = f", of which {missed} are shown" if missed < answer.missed else ""
@@ -146,10 +177,10 @@ def _answer(answer: Answer, metric: str, thumbnails: Mapping[str, bytes]) -> str
     )
 
 
-def _tile(kind: Kind, title: str, image_id: str, label: str, said: str, thumbnails: Mapping[str, bytes]) -> str:
+def _tile(kind: Kind, title: str, image_id: str, label: str, said: str, symbols: Mapping[str, str]) -> str:
     picture = ""
-    if (data := thumbnails.get(image_id)) is not None:
-        source = base64.b64encode(data).decode()
-        picture = f'<img src="data:image/jpeg;base64,{source}" alt="{text(f"{title}: {label}")}" loading="lazy">'
+    if (name := symbols.get(image_id)) is not None:
+        words = text(f"{title}: {label}")
+        picture = f'<svg class="picture" role="img" aria-label="{words}"><use href="#{name}"/></svg>'
     small = f'<span class="small">{text(said)}</span>' if said else ""
     return f'<li class="{kind}"><b>{text(title)}</b>{picture}{text(label)}{small}<code>{text(image_id)}</code></li>'

@@ -34,6 +34,14 @@ class Change:
     queries: int
 
 
+@dataclass(frozen=True)
+class Behind:
+    """Less the first of several on the same queries; p is two-sided, by flips of queries, by Holm for all of them."""
+
+    difference: Estimate
+    p: float
+
+
 def table_of(image_ids: Shaped[np.ndarray, " q"], models: Mapping[str, Scores]) -> Table:
     """The table of some models' scores of the same queries, without queries that have none.
 
@@ -91,3 +99,10 @@ def changes_of(table: Table) -> dict[str, Change]:
         difference = Estimate(*(float(bound[0]) for bound in pair.interval[:3]))
         found[metric] = Change(one, other, difference, float(pair.p[0]), len(part))
     return found
+
+
+def behind_first(table: Table) -> list[Behind | None]:
+    """Each model of a table of one metric less its first one, in their order; None of the first itself."""
+    found = differences(table, resample(table), baseline=table.models[0])
+    bounds = zip(*found.interval[:3], found.adjusted, strict=True)
+    return [None, *(Behind(Estimate(*map(float, bound)), float(p)) for *bound, p in bounds)]

@@ -1,6 +1,6 @@
 """What is told of retrieval runs: scores with intervals, categories, the worst queries."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from probe.retrieval.figure import draw
 from probe.retrieval.items import Items
 from probe.retrieval.logger import PipelineLogger
 from probe.retrieval.page import Sheet
-from probe.retrieval.paired import Estimate
+from probe.retrieval.paired import Estimate, behind_first
 from probe.retrieval.ranking import NOBODY, Ranking, count_relevant
-from probe.retrieval.run import PROTOCOL, intervals
+from probe.retrieval.run import PROTOCOL, intervals, table_of_runs
+from probe.retrieval.thumbnail import Thumbnail
 from store.canonical import digest_of
 from store.errors import BBError, UsageError
 from store.runs import Run
@@ -61,10 +62,10 @@ def names(runs: Sequence[Run]) -> list[str]:
 
 
 def sheets(runs: Sequence[Run], items: Items, *, metric: str | None, queries: int, top: int) -> Iterator[Sheet]:
-    """What is told of runs of one test set, in their order.
+    """What is told of runs of one test set, the best first.
 
     items    the labels that they were made on, with the same roles
-    metric   that the worst queries are chosen by; the runs' main one if None
+    metric   that runs are ordered and the worst queries chosen by, the first of the scores; the main one if None
     queries  how many of them; top: how many images each, of those that the runs kept
     Errors: UsageError for a metric that the runs do not have; BBError where they were made on other labels.
     """
@@ -72,8 +73,10 @@ def sheets(runs: Sequence[Run], items: Items, *, metric: str | None, queries: in
     metric = metric or str(scores["main"])
     if metric not in scores["tasks"]:
         raise UsageError(f"there is no metric {metric!r} in these runs: choose {', '.join(scores['tasks'])}.")
-    shown = [name for name in dict.fromkeys((*SHOWN, metric)) if name in scores["tasks"]]
+    runs = sorted(runs, key=lambda run: -run.record["scores"]["tasks"][metric]["mean"])
+    shown = [name for name in dict.fromkeys((metric, *SHOWN)) if name in scores["tasks"]]
     bounds = {name: intervals(runs, name) for name in shown}
+    behind = behind_first(table_of_runs(runs, metric))
     for place, (name, run) in enumerate(zip(names(runs), runs, strict=True)):
         ranking, how = ranking_of(run, items), run.record["parameters"]
         yield Sheet(
@@ -91,6 +94,7 @@ def sheets(runs: Sequence[Run], items: Items, *, metric: str | None, queries: in
                 for category, means in run.record["scores"]["categories"].items()
             },
             metric=metric,
+            behind=behind[place],
             answers=worst(items, ranking, _scores(run, items, metric), queries=queries, top=top),
         )
 
@@ -152,13 +156,7 @@ def roles(run: Run) -> dict[str, Any]:
     return {"split": said["split"], "against": said["against"], "folds": said["folds"], "seed": said["seed"] or 0}
 
 
-def image_ids(sheet: Sheet) -> set[str]:
-    """The images that are shown."""
-    queries = {answer.image_id for answer in sheet.answers}
-    return queries | {each.image_id for answer in sheet.answers for each in answer.shown}
-
-
-def log_sheet(logger: PipelineLogger, sheet: Sheet, step: int, thumbnails: dict[str, bytes]) -> None:
+def log_sheet(logger: PipelineLogger, sheet: Sheet, step: int, thumbnails: Mapping[str, Thumbnail]) -> None:
     """Scores at `step`, and a figure for each of the worst queries."""
     logger.log_scalars({f"{sheet.name}/{name}": score.mean for name, score in sheet.scores.items()}, step)
     for place, answer in enumerate(sheet.answers):

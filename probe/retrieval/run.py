@@ -18,7 +18,7 @@ from probe.retrieval.items import OVERALL, Items
 from probe.retrieval.ranking import NOBODY, hits
 from probe.retrieval.rerank import Step, then
 from probe.run import extraction
-from probe.table import read_table
+from probe.table import Table, read_table
 from store import Collection, FeatureSpace, Store
 from store.canonical import digest_of, sha256_hex
 from store.head import SEEN, has_seen, head_name
@@ -241,8 +241,12 @@ def retrieved(found: Evaluation) -> pl.DataFrame:
 
 def intervals(runs: Sequence[Run], metric: str) -> Interval:
     """A metric's mean over queries in each of some runs of one test set, with its 95% bootstrap interval."""
-    table = read_table({str(place): [run] for place, run in enumerate(runs)})
-    return resample(table.only([metric])).interval()
+    return resample(table_of_runs(runs, metric)).interval()
+
+
+def table_of_runs(runs: Sequence[Run], metric: str) -> Table:
+    """A metric's values of queries in each of some runs of one test set; the runs are called by their places."""
+    return read_table({str(place): [run] for place, run in enumerate(runs)}).only([metric])
 
 
 def _gallery(items: Items) -> pl.DataFrame:

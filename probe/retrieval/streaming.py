@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -12,6 +12,7 @@ from probe.retrieval.items import Items
 from store.errors import BBError
 
 
+@runtime_checkable
 class Metric(Protocol):
     """What is computed once over all samples of an epoch: `setup`, then `update` for each batch, then `compute`."""
 
