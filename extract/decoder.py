@@ -4,7 +4,7 @@ Decoders that are not bit-equal make different features of one file, so the name
 them refuse the same files in the same words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from extract.geometry import Geometry
+from extract.images import UnreadableImage
 from store import UsageError
 
 Picture = Any  # whatever form a decoder keeps it in
@@ -44,14 +45,49 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchDecoder(Protocol):
+    """A decoder that is quicker at many files in one call than at one in each; its pictures lie on a device.
+
+    batch: files in a call that pay
+    """
+
+    @property
+    def batch(self) -> int: ...
+
+    def decode_batch(self, files: Sequence[bytes]) -> list[Picture | UnreadableImage]:
+        """For each file what `decode` would return or raise."""
+        ...
+
+
 def _pillow(device: torch.device) -> Decoder:
     from extract.pillow import Pillow
 
     return Pillow()
 
 
-DECODERS: dict[str, Callable[[torch.device], Decoder]] = {"pillow": _pillow}
-DEFAULT = "pillow"
+def _simplejpeg(device: torch.device) -> Decoder:
+    from extract.simplejpeg import SimpleJpeg
+
+    return SimpleJpeg()
+
+
+def _nvjpeg(device: torch.device) -> Decoder:
+    from extract.nvjpeg import NvJpeg
+
+    if device.type != "cuda":
+        raise UsageError(
+            f"--decode nvjpeg works on an NVIDIA GPU, and the device is {device.type}: choose auto, or --device cuda."
+        )
+    return NvJpeg(device)
+
+
+DECODERS: dict[str, Callable[[torch.device], Decoder]] = {
+    "simplejpeg": _simplejpeg,
+    "pillow": _pillow,
+    "nvjpeg": _nvjpeg,
+}
+DEFAULT = "simplejpeg"
 
 
 def find_decoder(name: str, device: torch.device) -> Decoder:

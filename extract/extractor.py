@@ -13,7 +13,17 @@ from extract.space import Spaces, feature_spaces
 from store.tolerance import tolerance_of
 from store.versions import versions
 
-VERSIONS = ("backbone-bench", "torch", "torchvision", "timm", "open_clip_torch", "pillow", "numpy", "zarr")
+VERSIONS = (
+    "backbone-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip_torch",
+    "pillow",
+    "simplejpeg",
+    "numpy",
+    "zarr",
+)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -39,6 +40,14 @@ class UnreadableImage(BBError):
     """A file that can't become a picture; its message is the reason, without the file's name."""
 
 
+class Header(NamedTuple):
+    """What a file says of its picture before any pixel: Pillow's format and mode, and the EXIF orientation, 1 to 8."""
+
+    format: str
+    mode: str
+    orientation: int
+
+
 def decode(data: bytes) -> Image.Image:
     """The picture in a JPEG, PNG, WebP, TIFF, BMP or GIF file, in mode RGB and the right way up.
 
@@ -54,6 +63,12 @@ def decode(data: bytes) -> Image.Image:
             raise
         except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
             raise _unreadable(error) from error
+
+
+def header(data: bytes) -> Header:
+    """Of the formats that `decode` knows. Raises UnreadableImage where no picture begins, or one beyond the limit."""
+    with _open(io.BytesIO(data)) as image:
+        return Header(image.format or "", image.mode, _orientation(image))
 
 
 def size(source: bytes | str | Path) -> tuple[int, int] | None:

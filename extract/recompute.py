@@ -101,11 +101,12 @@ def recompute(
         result = Recomputed(space, backbones, len(held))
         try:
             name = _loadable(backbones, given)
-            wanted = (name, space.view["decoder"], space.numerics, space.kind == "patch")
+            decode = str(space.view.get("decoder", "auto"))
+            wanted = (name, decode, space.numerics, space.kind == "patch")
             if made_by != wanted or sampler is None:
                 announce(f"loading {name} for space {short(space.key)}")
                 numerics = Numerics.resolve(device, space.numerics["compute"], space.numerics["stored"])
-                decoder = find_decoder(space.view["decoder"], numerics.device)
+                decoder = find_decoder(decode, numerics.device)
                 patch = space.kind == "patch"
                 extractor = Extractor.load(name, decoder, numerics, patch=patch, batch_size=batch_size, compile=False)
                 sampler, made_by = Sampler(extractor, images), wanted

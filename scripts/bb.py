@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from store.transfer import Outcome
 
 OWN_PACKAGES = ("extract", "probe", "store")
-NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
+NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "simplejpeg", "safetensors")
 SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 HERE = Path(__file__).resolve().parent
@@ -539,7 +539,10 @@ def extract_verb(
         typer.Option(help="auto: take over rows of a space that differs in the code alone, if a sample agrees; never."),
     ] = "auto",
     decode: Annotated[
-        str, typer.Option(envvar="BB_DECODE", help="What decodes and resizes: pillow; part of the features.")
+        str,
+        typer.Option(
+            envvar="BB_DECODE", help="simplejpeg, pillow or nvjpeg; auto is simplejpeg. Part of the features."
+        ),
     ] = "auto",
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time went, and what the others waited for.")

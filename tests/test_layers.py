@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
-    "store": {"extract", "probe", "bb", "torch", "torchvision", "timm", "open_clip", "sklearn", "PIL"},
+    "store": {"extract", "probe", "bb", "torch", "torchvision", "timm", "open_clip", "sklearn", "PIL", "simplejpeg"},
     "extract": {"probe", "bb", "sklearn", "cuml"},
-    "probe": {"extract", "bb", "torch", "torchvision", "timm", "open_clip", "PIL"},
+    "probe": {"extract", "bb", "torch", "torchvision", "timm", "open_clip", "PIL", "simplejpeg"},
 }
 # What is learned on features may use torch; the rest of the layer does without.
 TORCH = {"probe/heads": {"torch"}}
@@ -80,7 +80,7 @@ def test_a_library_has_one_home(library):
 
 def test_probing_and_stores_need_no_torch():
     """In a process where torch, timm, open_clip and Pillow can't be imported."""
-    absent = "dict.fromkeys(('torch', 'torchvision', 'timm', 'open_clip', 'PIL', 'safetensors'))"
+    absent = "dict.fromkeys(('torch', 'torchvision', 'timm', 'open_clip', 'PIL', 'simplejpeg', 'safetensors'))"
     script = f"import sys; sys.modules.update({absent}); {TORCHLESS}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,89 @@
+"""nvJPEG as decoder: JPEGs are decoded and resized on the GPU, many in a call. Its pixels are another decoder's, so
+its features are a space of their own.
+
+It takes the JPEGs that extract/simplejpeg.py takes, if they end as a JPEG ends: nvJPEG would fill up a truncated one
+in silence. All else, and what nvJPEG fails at, that decoder decodes on the CPU; resizing is on the GPU for all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn import functional
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from extract import images
+from extract.geometry import Geometry
+from extract.images import UnreadableImage
+from extract.simplejpeg import FILTERS, SimpleJpeg, centre, takes, upright
+
+_ON_CPU = SimpleJpeg()
+_END_OF_IMAGE = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class NvJpeg:
+    """A picture is a uint8 tensor, 3 × height × width, on the device."""
+
+    device: torch.device
+    name: str = "nvjpeg"
+    batch: int = 64
+
+    def decode(self, data: bytes) -> UInt8[Tensor, "3 h w"]:
+        (picture,) = self.decode_batch([data])
+        if isinstance(picture, UnreadableImage):
+            raise picture
+        return picture
+
+    def decode_batch(self, files: Sequence[bytes]) -> list[Tensor | UnreadableImage]:
+        headers = [_header_for_gpu(data) for data in files]
+        chosen = [i for i, header in enumerate(headers) if header is not None]
+        on_gpu = dict(zip(chosen, self._decode([files[i] for i in chosen]), strict=True))
+        made: list[Tensor | UnreadableImage] = []
+        for i, (data, header) in enumerate(zip(files, headers, strict=True)):
+            picture = on_gpu.get(i)
+            if picture is not None and header is not None:
+                made.append(upright(picture, header.orientation))
+                continue
+            try:
+                made.append(_ON_CPU.decode(data).to(self.device))
+            except UnreadableImage as error:
+                made.append(error)
+        return made
+
+    def _decode(self, files: Sequence[bytes]) -> Sequence[Tensor | None]:
+        """None where nvJPEG failed. One bad file fails its whole batch, which is then halved until it stands alone."""
+        if not files:
+            return []
+        try:
+            encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
+            pictures: list[Tensor] = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self.device)
+            return pictures
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            if len(files) == 1:
+                return [None]
+            half = len(files) // 2
+            return [*self._decode(files[:half]), *self._decode(files[half:])]
+
+    def cut(self, picture: UInt8[Tensor, "3 h w"], geometry: Geometry) -> UInt8[Tensor, "3 h2 w2"]:
+        if geometry.interpolation not in FILTERS:
+            return _ON_CPU.cut(picture.cpu(), geometry).to(self.device)
+        place = geometry.place(*picture.shape[1:])
+        if place.resize != picture.shape[1:]:
+            # CUDA's kernels know no uint8; the round trip through float32 rounds to the nearest grey level, like them.
+            wide = picture[None].to(torch.float32)
+            wide = functional.interpolate(wide, place.resize, mode=geometry.interpolation, antialias=True)
+            picture = wide.round_().clamp_(0, 255).to(torch.uint8)[0]
+        return centre(picture, place, geometry)
+
+
+def _header_for_gpu(data: bytes) -> images.Header | None:
+    try:
+        header = images.header(data)
+    except UnreadableImage:
+        return None
+    return header if takes(header) and data.endswith(_END_OF_IMAGE) else None
