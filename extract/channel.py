@@ -33,13 +33,16 @@ class Channel(Generic[T]):
 
     def take(self) -> T | None:
         """The next item, in order; None once the channel is closed and empty."""
+        return next(iter(self.take_some(1)), None)
+
+    def take_some(self, most: int) -> list[T]:
+        """What lies there, in order, at most so many; nothing once the channel is closed and empty."""
         with self._filled:
             while not self._items and not self._closed:
                 self._filled.wait()
-            if not self._items:
-                return None
-            self._freed.notify()
-            return self._items.popleft()
+            taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+            self._freed.notify(len(taken))
+            return taken
 
     def close(self) -> None:
         with self._filled:

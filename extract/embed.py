@@ -97,7 +97,7 @@ def embed(
         [each.extractor.encoder() for each in work],
         [each.extractor.backbone.view.geometry() for each in work],
         profile,
-        Threads.for_device(numerics.device.type, cores),
+        Threads.of(numerics.device.type, work[0].extractor.decoder, cores),
     )
     desks = [
         _Desk(each.extractor, store, lacking, collection, outcome) for each, outcome in zip(work, outcomes, strict=True)

@@ -148,6 +148,23 @@ class Encoder:
         if self.streams and self.network is not None:
             self.network.to(self.numerics.device)
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How pixels lie in a batch: always alike, since kernels are chosen by it as well."""
+        return torch.channels_last if self.convolutional else torch.contiguous_format
+
+    def stack(self, pixels: Sequence[UInt8[Tensor, "3 h w"]]) -> UInt8[Tensor, "n 3 h w"]:
+        """Images to a batch, in page-locked memory where a GPU will fetch it from; there, where they are there."""
+        device = next((image.device for image in pixels if image.is_cuda), torch.device("cpu"))
+        batch = torch.empty(
+            (len(pixels), *pixels[0].shape),
+            dtype=torch.uint8,
+            device=device,
+            memory_format=self.memory_format,
+            pin_memory=self.streams is not None and device.type == "cpu" and torch.cuda.is_available(),
+        )
+        return torch.stack([image.to(device) for image in pixels], out=batch)
+
     def start(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Coming:
         """Begins to compute. Raises BBError where not even one image fits the device."""
         if self._ran:
@@ -177,15 +194,13 @@ class Encoder:
         """One forward pass, the batch filled up to `size`; its outcome is added to `coming`."""
         n = len(batch)
         if n < size:
-            batch = torch.cat([batch, batch.new_zeros(size - n, *batch.shape[1:])])
+            batch = torch.cat([batch, torch.zeros_like(batch[:1]).expand(size - n, -1, -1, -1)])
+        batch = batch.contiguous(memory_format=self.memory_format)
         with torch.inference_mode():
             begun = self.streams.mark() if self.streams and coming else None
             moved = self.streams.bring(batch) if self.streams else batch.to(self.numerics.device)
-            if self.convolutional:
-                moved = moved.contiguous(memory_format=torch.channels_last)
-            pixels = self.normalise(moved)
             with self.numerics.autocast():
-                encoded = self.run(pixels)
+                encoded = self.run(self.normalise(moved))
             if coming is None:
                 return
             made = [rows[:n] for rows in (encoded.img_features, encoded.patch_features) if rows is not None]
@@ -219,14 +234,3 @@ def is_convolutional(network: nn.Module) -> bool:
     """Whether most of its work is convolution; a transformer has one or two, to cut patches."""
     spatial = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1)
     return sum(1 for _ in spatial) >= CONVOLUTIONS
-
-
-def stack(pixels: Sequence[UInt8[Tensor, "3 h w"]]) -> UInt8[Tensor, "n 3 h w"]:
-    """Images to a batch, in page-locked memory where a GPU will fetch it from; on the device where one is there."""
-    if not torch.cuda.is_available():
-        return torch.stack(list(pixels))
-    device = next((image.device for image in pixels if image.is_cuda), None)
-    if device is not None:
-        return torch.stack([image.to(device, non_blocking=True) for image in pixels])
-    batch = torch.empty(len(pixels), *pixels[0].shape, dtype=pixels[0].dtype, pin_memory=True)
-    return torch.stack(list(pixels), out=batch)

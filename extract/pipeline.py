@@ -20,8 +20,8 @@ import torch
 from joblib import cpu_count
 
 from extract.channel import Channel
-from extract.decoder import Decoder
-from extract.encoder import Coming, Encoder, stack
+from extract.decoder import BatchDecoder, Decoder, Picture
+from extract.encoder import Coming, Encoder
 from extract.geometry import Geometry
 from extract.images import UnreadableImage
 from extract.lacking import Lacking
@@ -69,11 +69,12 @@ class Threads:
     within: int
 
     @classmethod
-    def for_device(cls, device: str, cores: int | None = None) -> "Threads":
+    def of(cls, device: str, decoder: Decoder, cores: int | None = None) -> "Threads":
         """device: "cpu", "cuda" or "mps"; one thread keeps a GPU busy, since it waits for nothing."""
         cores = cores or cpu_count()
+        decoders = 1 if isinstance(decoder, BatchDecoder) else cores
         lanes = min(cores, LANES) if device == "cpu" else 1
-        return cls(READERS, cores, lanes, max(1, cores // lanes) if device == "cpu" else 1)
+        return cls(READERS, decoders, lanes, max(1, cores // lanes) if device == "cpu" else 1)
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Pipeline:
     threads: Threads
     window: Window = field(init=False)
     turns: Turns = field(init=False)
+    at_once: int = field(init=False)
     _files: Channel[tuple[int, bytes]] = field(init=False)
     _outcomes: Channel[Failed | Computed] = field(init=False)
     _trouble: list[BaseException] = field(default_factory=list)
@@ -97,12 +99,13 @@ class Pipeline:
     def __post_init__(self) -> None:
         sizes = [encoder.size for encoder in self.encoders]
         self.turns = Turns.of(self.encoders)
-        room = 2 * sum(sizes) + self.threads.readers + 3 * self.threads.decoders
+        self.at_once = self.decoder.batch if isinstance(self.decoder, BatchDecoder) else 1
+        room = 2 * sum(sizes) + self.threads.readers + 3 * self.threads.decoders * self.at_once
         if len(self.turns.groups) > 1:
             kept = sum(3 * math.prod(geometry.crop) for geometry in set(self.geometries))
             room = max(room, CACHE // kept)
         self.window = Window(self.lacking, self.geometries, sizes, room, self.turns.there)
-        self._files = Channel(2 * self.threads.decoders)
+        self._files = Channel(2 * self.threads.decoders * self.at_once)
         self._outcomes = Channel(2)
 
     def outcomes(self) -> Iterator[Failed | Computed]:
@@ -172,26 +175,40 @@ class Pipeline:
     def _decode(self, clock: Clock) -> None:
         while True:
             with clock("waiting"):
-                file = self._files.take()
-            if file is None:
+                files = self._files.take_some(self.at_once)
+            if not files:
                 return
-            place, data = file
-            wanted = {self.geometries[job] for job in self.lacking.networks(place)}
-            if self.window.stopped or not wanted:
+            wanted = {place: {self.geometries[job] for job in self.lacking.networks(place)} for place, _ in files}
+            for place in [place for place, _ in files if self.window.stopped or not wanted[place]]:
                 self.window.put(place, {})
-                continue
-            try:
-                with clock("decode"):
-                    picture = self.decoder.decode(data)
-                with clock("transform"):
-                    pixels = {geometry: self.decoder.cut(picture, geometry) for geometry in wanted}
-            except UnreadableImage as error:
-                self._fail(place, str(error))
-                continue
-            except (MemoryError, RuntimeError, ValueError) as error:  # of the cut, on a picture of some odd shape
-                self._fail(place, f"can't be transformed: {error or type(error).__name__}")
-                continue
-            self.window.put(place, pixels)
+                del wanted[place]
+            files = [(place, data) for place, data in files if place in wanted]
+            with clock("decode"):
+                pictures = self._pictures([data for _, data in files])
+            for (place, _), picture in zip(files, pictures, strict=True):
+                if isinstance(picture, UnreadableImage):
+                    self._fail(place, str(picture))
+                    continue
+                try:
+                    with clock("transform"):
+                        pixels = {geometry: self.decoder.cut(picture, geometry) for geometry in wanted[place]}
+                except UnreadableImage as error:
+                    self._fail(place, str(error))
+                except (MemoryError, RuntimeError, ValueError) as error:  # of a picture of some odd shape
+                    self._fail(place, f"can't be transformed: {error or type(error).__name__}")
+                else:
+                    self.window.put(place, pixels)
+
+    def _pictures(self, files: Sequence[bytes]) -> Sequence[Picture | UnreadableImage]:
+        if isinstance(self.decoder, BatchDecoder):
+            return self.decoder.decode_batch(files) if files else []
+        return [self._picture(data) for data in files]
+
+    def _picture(self, data: bytes) -> Picture | UnreadableImage:
+        try:
+            return self.decoder.decode(data)
+        except UnreadableImage as error:
+            return error
 
     def _compute(self, clock: Clock) -> None:
         while True:
@@ -205,7 +222,7 @@ class Pipeline:
                 self.window.resident = self.turns.there
             encoder = self.encoders[batch.job]
             with clock("copy"):
-                pixels = stack(batch.pixels)
+                pixels = encoder.stack(batch.pixels)
             before = clock.wall["forward"]
             with clock("forward"):
                 features = encoder.start(pixels)

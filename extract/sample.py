@@ -8,7 +8,6 @@ from jaxtyping import Float, UInt8
 
 from extract.collection import Scan
 from extract.embed import to_stored
-from extract.encoder import stack
 from extract.extractor import Extractor
 from extract.lacking import keys_of
 from extract.loader import batches, load_images
@@ -100,7 +99,7 @@ class Sampler:
             self._failed |= {image.entry.image_sha256: image.reason for image in batch if image.pixels is None}
             good = [image.entry.image_sha256 for image in batch if image.pixels is not None]
             if good:
-                features = encoder(stack([image.pixels for image in batch if image.pixels is not None]))
+                features = encoder(encoder.stack([image.pixels for image in batch if image.pixels is not None]))
                 asked_for = [rows for rows, _ in zip(features, self.extractor.spaces, strict=False) if rows is not None]
                 self._made |= {key: tuple(rows[i] for rows in asked_for) for i, key in enumerate(good)}
 

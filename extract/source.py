@@ -10,7 +10,8 @@ class Source(Protocol):
     """Instances may be read from several threads at once."""
 
     def read(self) -> bytes:
-        """The image file's bytes, whole. Raises OSError where they can't be had."""
+        """The image file's bytes, whole. Raises OSError where they can't be had, BBError where nothing more can be had
+        there (no network, no permission)."""
         ...
 
     def words(self) -> str:

@@ -402,7 +402,10 @@ CacheOption = Annotated[
     typer.Option("--cache-size", envvar="BB_CACHE_SIZE", help="Room for what is read of URLs; 10GB if not said."),
 ]
 DataOption = Annotated[
-    list[str] | None, typer.Option("--data", help="A collection: NAME=DIR, or a NAME from bb.toml or BB_DATA.")
+    list[str] | None,
+    typer.Option(
+        "--data", help="A collection: NAME=DIR, NAME=SHARDS (a-{00..99}.tar, URL), or a NAME from bb.toml or BB_DATA."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 CkptOption = Annotated[
@@ -2078,7 +2081,7 @@ def data_download_verb(
 
 @data_app.command("check")
 def data_check_verb(
-    ctx: typer.Context, data: Annotated[list[str] | None, typer.Argument(help="NAME or NAME=DIR.")] = None
+    ctx: typer.Context, data: Annotated[list[str] | None, typer.Argument(help="NAME, NAME=DIR or NAME=SHARDS.")] = None
 ) -> None:
     """Read every image's header and NeWT's labels, and say what is wrong."""
     require_extract("bb data check")

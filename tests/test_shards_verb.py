@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 
 import bb
 import numpy as np
 import pytest
 
 import tests.test_bb as command_line
+from extract import image_parquet
 from store import Store
-from tests.servers import proxy_to, serving, static
+from store.shelf import Shelf
+from tests.servers import Fault, proxy_to, serving, static
 from tests.shards import picture, pictures, write_table, write_tar
 
 call, own_place = command_line.call, command_line.own_place  # fixtures
@@ -27,6 +30,13 @@ def tars(tmp_path):
     for i in range(2):
         write_tar(tmp_path / f"s-000{i}.tar", {name: IMAGES[name] for name in names[25 * i : 25 * i + 25]})
     return f"{tmp_path}/s-{{0000..0001}}.tar"
+
+
+def forget_tables(monkeypatch):
+    """What was read of tables before, as in a new process."""
+    for name in ("_TABLES", "_GROUPS"):
+        shelf = getattr(image_parquet, name)
+        monkeypatch.setattr(image_parquet, name, Shelf(shelf.most, shelf.weigh, shelf.ahead))
 
 
 def test_a_folder_and_its_shards_are_one_collection(call, tars, tmp_path):
@@ -126,7 +136,7 @@ def test_thumbnails_come_from_shards_that_are_known(call, tars, tmp_path, capsys
     assert call("extract", "--ckpt", VIT, "--data", f"pics={tars}")[0] == 0
     opened, root = Store.open("features.bb"), parse_root(tars)
     made = bb.thumbnails_of(opened, "pics", root, {"00000.jpg", "deep/00049.jpg"})
-    assert sorted(made) == ["00000.jpg", "deep/00049.jpg"] and made["00000.jpg"].startswith(b"\xff\xd8")
+    assert sorted(made) == ["00000.jpg", "deep/00049.jpg"] and made["00000.jpg"].jpeg.startswith(b"\xff\xd8")
     (tmp_path / "cache" / "hashes.sqlite").unlink()
     capsys.readouterr()
     assert bb.thumbnails_of(opened, "pics", root, {"00000.jpg"}) == {}
@@ -153,3 +163,21 @@ def test_labels_are_said_to_be_missing(call, tars):
     assert call("extract", "--ckpt", VIT, "--data", f"pics={tars}")[0] == 0
     status, _, err = call("probe", "newt", "--data", f"pics={tars}", "--n-train", 4, "--ckpt", VIT)
     assert status == 2 and "where are the labels of pics?" in err
+
+
+def test_a_server_that_goes_away_stops_bb_and_nothing_is_lost(call, tmp_path, monkeypatch):
+    write_table(tmp_path / "t.parquet", [(picture(i), f"{i}.jpg") for i in range(60)])
+    monkeypatch.setattr("store.patience.Patience.pause", lambda self, failures: None)
+    with serving(static(tmp_path)) as url, proxy_to(url) as proxy:
+        data = f"--data=pics={proxy.url}/t.parquet"
+        assert call("data", "check", data.removeprefix("--data="))[0] == 0
+        forget_tables(monkeypatch)
+        reads = len(proxy.asked)
+        proxy.rule = lambda request, number: Fault(refuse=True) if number > reads + 5 else None
+        status, _, err = call("extract", "--ckpt", VIT, data)
+        assert status == 1 and "t.parquet: the connection broke" in err
+        proxy.rule = lambda request, number: None
+        status, out, _ = call("extract", "--ckpt", VIT, data)
+        assert status == 0
+        were_there, computed = (int(word) for word in re.findall(r"(\d+) (?:were there|computed)", out))
+        assert were_there + computed == 60 and were_there % 16 == 0
