@@ -163,8 +163,8 @@ def _found_schema() -> "dict[str, pl.DataType]":
 
 @dataclass(frozen=True)
 class Scan:
-    """What a collection holds: where each image's bytes are, by image ID, sorted, but those of shards as they lie there;
-    entries; and what can't be read (image ID → reason)."""
+    """What a collection holds: where each image's bytes are, by image ID; entries; and what can't be read (image ID →
+    reason). Sorted by ID, but of shards in the order in which the images lie there."""
 
     sources: dict[str, Source]
     entries: list[Entry]

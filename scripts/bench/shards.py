@@ -88,8 +88,8 @@ def best(work: dict[str, object]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
-    parser.add_argument("--images", type=int, default=5_000)
-    parser.add_argument("--bytes", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--bytes", type=int, default=50_000)
     parser.add_argument("--latency", type=float, default=0.03, help="seconds that the web server waits")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
