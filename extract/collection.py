@@ -71,7 +71,8 @@ def _refuse_folder(error: OSError) -> None:
 
 @dataclass
 class HashMemory:
-    """What files hashed to, remembered by path, size and times (modification and change) in a small SQLite file.
+    """What files hashed to, remembered by path, size and times (modification and change) in a small SQLite file; and
+    what shards hold, by path or URL, size, and times or ETag.
 
     A mere convenience: extraction hashes the bytes that it decodes once more, so a file that was changed behind its
     times' back is reported, never embedded under a wrong key. The change time is there since tools that copy files
@@ -162,8 +163,8 @@ def _found_schema() -> "dict[str, pl.DataType]":
 
 @dataclass(frozen=True)
 class Scan:
-    """What a collection holds: where each image's bytes are, by image ID and sorted; entries; and what can't be read
-    (image ID → reason)."""
+    """What a collection holds: where each image's bytes are, by image ID; entries; and what can't be read (image ID →
+    reason). Sorted by ID, but of shards in the order in which the images lie there."""
 
     sources: dict[str, Source]
     entries: list[Entry]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,6 +41,17 @@ class Shards:
 
     def __str__(self) -> str:
         return self.text
+
+    def resolve(self) -> "Shards":
+        """The same shards, from whatever folder."""
+        parts = self.text.split("::")
+        local = [not is_url(part) and not part.startswith(("pipe:", "file://")) for part in parts]
+        return Shards(
+            "::".join(
+                os.path.abspath(self.base / Path(part).expanduser()) if here else part
+                for part, here in zip(parts, local, strict=True)
+            )
+        )
 
     def blobs(self) -> list[Blob]:
         """The files, in the order written, those of a wildcard sorted. Asks whether they are there.
@@ -102,20 +114,21 @@ def _named(text: str, base: Path) -> Iterator[str]:
         )
     steps = rest.split("/")
     fixed = next(i for i, step in enumerate(steps) if _WILD.search(step))
-    folder, pattern = f"{scheme}://{'/'.join(steps[:fixed])}", _pattern("/".join(steps[fixed:]))
-    found = sorted(item.path for item in place_at(folder).list() if pattern.fullmatch(item.path))
+    folder = f"{scheme}://{'/'.join(steps[:fixed])}"
+    listed = (item.path for item in place_at(folder).list())
+    found = sorted(path for path in listed if _fits(path.split("/"), steps[fixed:]))
     if not found:
         raise UsageError(f"no file is called {text}: mend the name.")
     yield from (f"{folder}/{path}" for path in found)
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    """What a shell's wildcards mean; ** is any number of folders."""
-    parts = re.split(r"(\*\*/|\*|\?|\[[^]/]+\])", text)
-    meaning = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile(
-        "".join(meaning.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts)
-    )
+def _fits(steps: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path is meant by a shell's wildcards; ** is any number of folders."""
+    if not pattern:
+        return not steps
+    if pattern[0] == "**":
+        return any(_fits(steps[i:], pattern[1:]) for i in range(len(steps) + 1))
+    return bool(steps) and fnmatchcase(steps[0], pattern[0]) and _fits(steps[1:], pattern[1:])
 
 
 def _check(name: str) -> None:

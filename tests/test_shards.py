@@ -81,6 +81,13 @@ def test_files_are_found_by_range_wildcard_list_and_url(tmp_path):
     assert names(f"file://{tmp_path}/s-0.tar") == [str(tmp_path / "s-0.tar")]
 
 
+def test_shards_are_the_same_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shards = Shards("a-{0..1}.tar::s3://b/c.tar::/d/*.tar", tmp_path / "sub" / ".." / "x")
+    assert shards.resolve() == Shards(f"{tmp_path}/x/a-{{0..1}}.tar::s3://b/c.tar::/d/*.tar")
+    assert Shards("a.tar").resolve() == Shards(f"{tmp_path}/a.tar")
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
@@ -447,8 +454,9 @@ def test_shards_in_a_bucket(s3, tmp_path, faults):
         found = look(f"{s3.url}/**/s-?.tar", f"{s3.url}/deep/*.parquet", memory=memory)
         assert read(found) == images
         assert look(f"{s3.url}/deep/s-{{0..1}}.tar", memory=memory, known_only=True).entries == found.entries[:80]
-    with pytest.raises(UsageError, match=r"no file is called s3://.*/deep/x\*.tar"):
-        look(f"{s3.url}/deep/x*.tar")
+    for wrong in ("x*.tar", "[!a-z]-0.tar", "s-[z-a].tar", "**/x/s-*.tar"):
+        with pytest.raises(UsageError, match=r"no file is called s3://.*/deep/.*\.tar: mend the name"):
+            look(f"{s3.url}/deep/{wrong}")
 
 
 def test_shards_on_the_hub(hub, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 import tests.test_bb as command_line
 from extract import image_parquet
-from store import Store
+from store import Store, blob
 from store.shelf import Shelf
 from tests.servers import Fault, proxy_to, serving, static
 from tests.shards import picture, pictures, write_table, write_tar
@@ -32,11 +32,11 @@ def tars(tmp_path):
     return f"{tmp_path}/s-{{0000..0001}}.tar"
 
 
-def forget_tables(monkeypatch):
-    """What was read of tables before, as in a new process."""
-    for name in ("_TABLES", "_GROUPS"):
-        shelf = getattr(image_parquet, name)
-        monkeypatch.setattr(image_parquet, name, Shelf(shelf.most, shelf.weigh, shelf.ahead))
+def forget_what_was_read(monkeypatch):
+    """As in a new process."""
+    for module, name in ((image_parquet, "_TABLES"), (image_parquet, "_GROUPS"), (blob, "_BLOCKS")):
+        shelf = getattr(module, name)
+        monkeypatch.setattr(module, name, Shelf(shelf.most, shelf.weigh, shelf.ahead))
 
 
 def test_a_folder_and_its_shards_are_one_collection(call, tars, tmp_path):
@@ -168,10 +168,12 @@ def test_labels_are_said_to_be_missing(call, tars):
 def test_a_server_that_goes_away_stops_bb_and_nothing_is_lost(call, tmp_path, monkeypatch):
     write_table(tmp_path / "t.parquet", [(picture(i), f"{i}.jpg") for i in range(60)])
     monkeypatch.setattr("store.patience.Patience.pause", lambda self, failures: None)
+    monkeypatch.setattr("store.blob.BLOCK", 4096)
+    monkeypatch.setattr("extract.image_parquet.GUESS", 2000)
     with serving(static(tmp_path)) as url, proxy_to(url) as proxy:
         data = f"--data=pics={proxy.url}/t.parquet"
         assert call("data", "check", data.removeprefix("--data="))[0] == 0
-        forget_tables(monkeypatch)
+        forget_what_was_read(monkeypatch)
         reads = len(proxy.asked)
         proxy.rule = lambda request, number: Fault(refuse=True) if number > reads + 5 else None
         status, _, err = call("extract", "--ckpt", VIT, data)
