@@ -1,0 +1,133 @@
+"""What it costs to find that nothing is missing: `bb extract` again on a complete store of 36,000 images.
+
+    python scripts/bench/rerun.py [--json FILE] [--images N] [--rounds N]
+
+Seconds of the whole process beyond those of one that imports torch and the library and builds the backbone, each the
+least of rounds in turns. The images are tiny JPEGs in one folder, hashed by a first run; an audit hook counts how many
+of them the timed run opens (none). The rows are written into the store without a forward pass.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT)  # not this folder, where store.py would hide the package
+
+import numpy as np  # noqa: E402
+
+CKPT = "timm:test_vit/untrained"
+IMAGES, ROWS = 36_000, 8_192  # rows of a segment
+
+BUILD = f"""
+import torch
+from extract.backbone import load
+load({CKPT!r})
+"""
+EXTRACT = """
+import sys
+opened = []
+sys.addaudithook(lambda event, words: opened.append(1) if event == "open" and str(words[0]).endswith(".jpg") else None)
+import bb
+try:
+    bb.main()
+except SystemExit as done:
+    assert not done.code, done.code
+print("opened", len(opened), file=sys.stderr)
+"""
+
+
+def write_images(folder: Path, n: int) -> None:
+    """One small JPEG, and after its end a number that makes each file another."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "green").save(buffer, "JPEG")
+    folder.mkdir()
+    for i in range(n):
+        (folder / f"{i:06d}.jpg").write_bytes(buffer.getvalue() + i.to_bytes(4))
+
+
+def fill(store: Path, folder: Path) -> None:
+    """Rows for every image in the very space that the command fills."""
+    import torch
+
+    from extract.decoder import find_decoder
+    from extract.device import Numerics
+    from extract.extractor import Extractor
+    from extract.name import BackboneName
+    from store import Store
+
+    decoder, numerics = find_decoder("auto", torch.device("cpu")), Numerics.resolve("cpu")
+    name = BackboneName.parse(CKPT)
+    extractor = Extractor.load(name, decoder, numerics, patch=False, batch_size=None, compile=False)
+    space, files = extractor.spaces.img, sorted(folder.iterdir())
+    made, rng = Store.create(store), np.random.default_rng(0)
+    for start in range(0, len(files), ROWS):
+        part = files[start : start + ROWS]
+        keys = np.stack([np.frombuffer(hashlib.sha256(file.read_bytes()).digest(), np.uint8) for file in part])
+        rows = rng.normal(size=(len(part), *space.row_shape)).astype(space.dtype)
+        made.put_segment(space, keys, [f"pics/{file.name}" for file in part], rows, extractor.provenance)
+
+
+def measure(images: int = IMAGES, rounds: int = 5) -> dict[str, float]:
+    """`rerun_36000_s` (seconds beyond), with the seconds of both processes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, store = Path(name, "pics"), Path(name, "store.bb")
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}", "BB_CACHE": f"{name}/cache"}
+        write_images(folder, images)
+        fill(store, folder)
+        words = [
+            "extract",
+            "--ckpt",
+            CKPT,
+            "--data",
+            f"pics={folder}",
+            "--store",
+            str(store),
+            "--device",
+            "cpu",
+            "--json",
+        ]
+
+        def run(script: str) -> tuple[float, str, str]:
+            start = time.perf_counter()
+            command = [sys.executable, "-c", script, *words]
+            done = subprocess.run(command, env=env, cwd=name, capture_output=True, text=True, check=True)
+            return time.perf_counter() - start, done.stdout, done.stderr
+
+        run(EXTRACT)  # hashes the files
+        build, again = [], []
+        for _ in range(rounds):
+            build.append(run(BUILD)[0])
+            spent, out, err = run(EXTRACT)
+            (summary,) = json.loads(out)
+            assert (summary["present"], summary["computed"]) == (images, 0), summary
+            assert "opened 0" in err, err
+            again.append(spent)
+    return {"rerun_36000_s": min(again) - min(build), "rerun_build_s": min(build), "rerun_whole_s": min(again)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    figures = measure(options.images, options.rounds)
+    for name, value in figures.items():
+        print(f"{name:>16} {value:.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
