@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from extract import images
+from extract.source import File, Source
 from store import BBError, Entry, UsageError
 from store.collection import normalise_id, some
 
@@ -106,9 +107,10 @@ class HashMemory:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds: files and entries by image ID, sorted, and what can't be read (image ID → reason)."""
+    """What a collection holds: where each image's bytes are, by image ID and sorted; entries; and what can't be read
+    (image ID → reason)."""
 
-    files: dict[str, Path]
+    sources: dict[str, Source]
     entries: list[Entry]
     failed: dict[str, str]
 
@@ -156,4 +158,4 @@ def scan(
         finally:
             pool.shutdown(cancel_futures=True)
             memory.keep(fresh)
-    return Scan(files, entries, failed)
+    return Scan({image_id: File(path) for image_id, path in files.items()}, entries, failed)

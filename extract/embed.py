@@ -75,7 +75,7 @@ def embed(
     writers = [SegmentWriter(store, space, extractor.provenance) for space in extractor.spaces]
     lacking = _Lacking(store, extractor.spaces, wanted)
     transform = extractor.backbone.make_img_transform()
-    loaded = load_images(lacking, scan.files, transform, ahead=2 * encoder.size + 8)
+    loaded = load_images(lacking, scan.sources, transform, ahead=2 * encoder.size + 8)
     try:
         for batch in batches(loaded, encoder):
             good = [image for image in batch if image.pixels is not None]

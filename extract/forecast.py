@@ -53,7 +53,7 @@ def forecast(
     if download != 0:
         for collection, scan in scans.items():
             known = _known(store, name, Images.of({collection: scan}))
-            yield Forecast(str(name), collection, len(scan.files), download, known=known)
+            yield Forecast(str(name), collection, len(scan.sources), download, known=known)
         return
     spaces = Extractor.load(name, numerics, patch=patch, batch_size=None, compile=False).spaces
     everything = Images.of(scans)
@@ -64,7 +64,7 @@ def forecast(
         yield Forecast(
             str(name),
             collection,
-            len(scan.files),
+            len(scan.sources),
             download,
             [space.key for space in spaces],
             plan.present,

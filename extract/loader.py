@@ -2,16 +2,16 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from joblib import cpu_count
 from PIL.Image import Image
 from torch import Tensor
 
 from extract.images import UnreadableImage, decode
+from extract.source import Source
 from store import Entry
 
 
@@ -26,7 +26,7 @@ class Loaded:
 
 def load_images(
     entries: Iterable[Entry],
-    files: dict[str, Path],
+    sources: Mapping[str, Source],
     transform: Callable[[Image], Tensor],
     *,
     ahead: int,
@@ -39,7 +39,7 @@ def load_images(
 
     def load(entry: Entry) -> Loaded:
         try:
-            data = files[entry.image_id].read_bytes()
+            data = sources[entry.image_id].read()
             if hashlib.sha256(data).digest() != entry.image_sha256:
                 return Loaded(entry, None, "changed while bb ran; run again")
             return Loaded(entry, transform(decode(data)))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -12,6 +11,7 @@ from extract.embed import batches, keys_of, to_stored
 from extract.encoder import stack
 from extract.extractor import Extractor
 from extract.loader import load_images
+from extract.source import Source
 from store import Collection, Entry, FeatureSpace, Store
 
 
@@ -20,20 +20,20 @@ class Images:
     """Images at hand, each once, known by digest; their IDs are collection/ID."""
 
     entries: dict[bytes, Entry]
-    files: dict[str, Path]
+    sources: dict[str, Source]
 
     @classmethod
     def of(cls, scans: Mapping[str, Scan]) -> "Images":
         """Of the scans of some collections, by name; of copies the first counts."""
         entries: dict[bytes, Entry] = {}
-        files: dict[str, Path] = {}
+        sources: dict[str, Source] = {}
         for name, scan in scans.items():
             for entry in scan.entries:
                 image_id = f"{name}/{entry.image_id}"
                 if entry.image_sha256 not in entries:
                     entries[entry.image_sha256] = entry._replace(image_id=image_id)
-                    files[image_id] = scan.files[entry.image_id]
-        return cls(entries, files)
+                    sources[image_id] = scan.sources[entry.image_id]
+        return cls(entries, sources)
 
     def digests(self) -> UInt8[np.ndarray, "n 32"]:
         """Image digests, in order."""
@@ -94,7 +94,7 @@ class Sampler:
     def _embed(self, entries: list[Entry]) -> None:
         encoder = self.extractor.encoder()
         transform = self.extractor.backbone.make_img_transform()
-        for batch in batches(load_images(entries, self.images.files, transform, ahead=2 * encoder.size + 8), encoder):
+        for batch in batches(load_images(entries, self.images.sources, transform, ahead=2 * encoder.size + 8), encoder):
             self._failed |= {image.entry.image_sha256: image.reason for image in batch if image.pixels is None}
             good = [image.entry.image_sha256 for image in batch if image.pixels is not None]
             if good:

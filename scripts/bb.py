@@ -613,7 +613,7 @@ def _scan(store: "Store", name: str, files: dict[str, Path], limit: int | None) 
     if limit is None:
         store.put_collection(Collection.from_entries(name, found.entries))
     else:
-        warn(f"{name}: the first {len(found.files)} images only, so no version of the collection is recorded")
+        warn(f"{name}: the first {len(found.sources)} images only, so no version of the collection is recorded")
     return found
 
 
@@ -757,7 +757,7 @@ def _extract_one(
         "collection": collection,
         "spaces": [space.key for space in extractor.spaces],
         "adopted": sorted({older.key for space in extractor.spaces for older in store.older(space)}),
-        "images": len(scan.files),
+        "images": len(scan.sources),
         "present": plan.present,
         "computed": outcome.computed,
         "failed": failed,

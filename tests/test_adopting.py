@@ -216,7 +216,7 @@ def test_images_that_cannot_be_embedded_are_left_out_of_the_sample(store, pics):
     found = at_hand(pics)
     gone = [found.entries[key].image_id for key in sample_order(list(found.entries))[:20]]
     for image_id in gone:
-        found.files[image_id].write_bytes(b"changed")
+        found.sources[image_id].path.write_bytes(b"changed")
     (trial,) = adopt(store, job(NEW), found)
     assert trial.adopted and trial.compared == 60
     for path in pics.iterdir():

@@ -89,7 +89,7 @@ def features(store, job, folder, kind="img"):
     found = look(folder)
     pics = Collection.from_entries("pics", found.entries)
     space = job.spaces.img if kind == "img" else job.spaces.patch
-    return store.read(space, pics, list(found.files))
+    return store.read(space, pics, list(found.sources))
 
 
 def expected(folder):
