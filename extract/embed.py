@@ -154,7 +154,7 @@ def _write(
         if rows is None:
             raise BBError(f"the network gave no {writer.space.kind} features for a batch of {len(entries)} images.")
         stored.append(to_stored(rows, writer.space))
-        for i, reason in _faults(rows, stored[-1], writer.space.numerics["compute"]).items():
+        for i, reason in faults(rows, stored[-1], writer.space.numerics["compute"]).items():
             usable[i] = False
             outcome.failed[entries[i].image_id] = reason
     for writer, rows in zip(writers, stored, strict=True):
@@ -177,7 +177,7 @@ def to_stored(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> Float[np
         return rows.astype(space.dtype)
 
 
-def _faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str]:
+def faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str]:
     """Which rows can't be stored, and why."""
     axes = tuple(range(1, rows.ndim))
     finite = np.isfinite(rows).all(axis=axes)

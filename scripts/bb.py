@@ -15,7 +15,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from extract.extractor import Extractor
     from extract.forecast import Forecast
     from extract.name import BackboneName
+    from extract.part import Part as ImagePart
     from extract.recompute import Recomputed
     from extract.sample import Images
+    from extract.spread import Work
     from probe.board import Board
     from probe.heads.derive import Derived
     from probe.heads.derive import Prepared as PreparedHead
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from probe.retrieval.run import Prepared
     from probe.run import Inputs, Spec
     from store import Collection, FeatureSpace, Store
+    from store.cluster.engine import OnRay, OnSlurm, Resources
+    from store.cluster.slurm import Slurm
     from store.paths import Part
     from store.plan import Plan
     from store.runs import Run
@@ -63,6 +67,20 @@ SETTINGS = (
     "jobs",
     "cache_size",
 )
+
+# What [slurm] of bb.toml may say: kinds of values, and what they are in words.
+SLURM_SETTINGS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "partition": (str, "text"),
+    "account": (str, "text"),
+    "time": ((str, int), "text such as 4:00:00, or minutes"),
+    "workers": (int, "a whole number"),
+    "cpus": (int, "a whole number"),
+    "gpus": (int, "a whole number"),
+    "memory": ((int, float), "a number of GB"),
+    "rounds": (int, "a whole number"),
+    "setup": (list, "a list of shell lines"),
+    "sbatch": (dict, "a table of sbatch's options"),
+}
 
 app = typer.Typer(
     help="Which frozen vision backbone to use for images of the natural world, and how sure one can be.",
@@ -128,11 +146,13 @@ def _hidden_package() -> str | None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What bb.toml says: values for options by name, the roots of collections, and the licences of their labels."""
+    """What bb.toml says: values for options by name, the roots of collections, the licences of their labels, and how
+    to submit to Slurm."""
 
     options: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Path] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
+    slurm: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls) -> "Settings":
@@ -140,11 +160,14 @@ class Settings:
         for path in _settings_files():
             nearer = cls._read(path)
             settings = cls(
-                settings.options | nearer.options, settings.data | nearer.data, settings.licences | nearer.licences
+                settings.options | nearer.options,
+                settings.data | nearer.data,
+                settings.licences | nearer.licences,
+                settings.slurm | nearer.slurm,
             )
         pairs = [text.partition("=") for text in os.environ.get("BB_DATA", "").split(os.pathsep) if text]
         data = settings.data | {name: Path(root).expanduser() for name, _, root in pairs}
-        return cls(settings.options, data, settings.licences)
+        return replace(settings, data=data)
 
     @classmethod
     def _read(cls, path: Path) -> "Settings":
@@ -157,6 +180,7 @@ class Settings:
         data = content.pop("data", {})
         if not isinstance(data, dict):
             raise UsageError(f'{path} sets data = {data!r}: write [data.NAME] and below it root = "/folder/of/images".')
+        slurm = _slurm_settings(path, content.pop("slurm", {}))
         unknown = sorted(content.keys() - set(SETTINGS))
         if unknown:
             raise UsageError(
@@ -189,7 +213,27 @@ class Settings:
                 roots[name] = path.parent / Path(root).expanduser()
             if licence is not None:
                 licences[name] = licence
-        return cls(content, roots, licences)
+        return cls(content, roots, licences, slurm)
+
+
+def _slurm_settings(path: Path, said: Any) -> dict[str, Any]:
+    """The table [slurm] of a settings file, each value of the kind that it has to be."""
+    from store import UsageError
+
+    if not isinstance(said, dict):
+        raise UsageError(f'{path} sets slurm = {said!r}: write [slurm] and below it partition = "gpu", say.')
+    unknown = sorted(said.keys() - set(SLURM_SETTINGS))
+    if unknown:
+        raise UsageError(
+            f"{path}: [slurm] sets {', '.join(unknown)}, which bb does not know; it knows {', '.join(SLURM_SETTINGS)}."
+        )
+    for name, value in said.items():
+        kind, words = SLURM_SETTINGS[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{path}: [slurm] sets {name} = {value!r}, which is not {words}.")
+        if isinstance(value, list) and not all(isinstance(line, str) for line in value):
+            raise UsageError(f"{path}: [slurm] sets setup = {value!r}, which is not {words}.")
+    return said
 
 
 def _settings_files() -> list[Path]:
@@ -392,6 +436,21 @@ CkptOption = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
 ]
 KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
+OnOption = Annotated[
+    str | None, typer.Option("--on", help="Where to run it: ray, ray:HOST:PORT, ray:auto or slurm; here, if not said.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="With --on: jobs in Slurm's array (8), or actors on Ray.")
+]
+CpusOption = Annotated[int | None, typer.Option("--cpus", help="With --on: CPUs of each worker.")]
+GpusOption = Annotated[int | None, typer.Option("--gpus", help="With --on: GPUs of each worker.")]
+MemoryOption = Annotated[float | None, typer.Option("--memory", help="With --on slurm: GB of each job.")]
+TimeOption = Annotated[
+    str | None, typer.Option("--time", help="With --on slurm: a job's limit, minutes or H:MM:SS; 4:00:00.")
+]
+PartitionOption = Annotated[str | None, typer.Option("--partition", help="With --on slurm: the partition.")]
+AccountOption = Annotated[str | None, typer.Option("--account", help="With --on slurm: who pays.")]
+ENGINE_OPTIONS = ("workers", "cpus", "gpus", "memory", "time_limit", "partition", "account")
 DEFAULT_STORE = "features.bb"
 NEWT_LABELS = "newt2021_labels.csv"
 THUMBNAIL = (192, 192)  # pixels, at most
@@ -461,6 +520,73 @@ def parse_data(given: Sequence[str] | None, settings: Settings) -> dict[str, Pat
     return found
 
 
+# engines: what --on means
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """--on with all that goes with it. `slurm` is the engine where that is meant; a Ray cluster is connected later."""
+
+    on: "OnRay | OnSlurm"
+    resources: "Resources"
+    slurm: "Slurm | None"
+    rounds: int
+
+    @classmethod
+    def of(cls, ctx: typer.Context, on: str | None, place: str) -> "Elsewhere | None":
+        """What the options of a verb say; None where it runs here. `place` is the store, beside which logs go.
+
+        Raises UsageError where they don't go together, or where the engine can't be had.
+        """
+        from store import UsageError
+        from store.cluster.engine import ROUNDS, OnSlurm, Resources, parse_on
+
+        given = {name: ctx.params[name] for name in ENGINE_OPTIONS if ctx.params.get(name) is not None}
+        options = {"time_limit": "--time"}
+        if on is None:
+            if given:
+                named = ", ".join(options.get(name, f"--{name}") for name in given)
+                raise UsageError(f"{named} without --on: say where to run it, --on ray or --on slurm.")
+            return None
+        parsed = parse_on(on)
+        if not isinstance(parsed, OnSlurm):
+            if of_slurm := [name for name in ("partition", "account", "time_limit", "memory") if name in given]:
+                raise UsageError(f"{options.get(of_slurm[0], '--' + of_slurm[0])} is for --on slurm: leave it out.")
+            return cls(parsed, Resources(**given), None, ROUNDS)
+        from store.cluster.slurm import TIME, Slurm
+
+        settings: Settings = ctx.obj
+        said = settings.slurm | {("time" if name == "time_limit" else name): value for name, value in given.items()}
+        resources = Resources(**{name: said[name] for name in ("workers", "cpus", "gpus", "memory") if name in said})
+        slurm = Slurm(
+            Path(f"{place.rstrip('/')}.slurm"),
+            resources,
+            said.get("partition"),
+            said.get("account"),
+            str(said.get("time", TIME)),
+            tuple(said.get("setup", ())),
+            said.get("sbatch", {}),
+            f"bb-{ctx.command.name}",
+        )
+        return cls(parsed, resources, slurm, said.get("rounds", ROUNDS))
+
+
+def command_line(ctx: typer.Context, **changed: Any) -> tuple[str, ...]:
+    """The command line of this verb as a worker is to run it: every option as it came out here, but where changed."""
+    words = [sys.executable, "-P", "-m", "bb", *ctx.command_path.split()[1:]]
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        value = changed[name] if name in changed else ctx.params.get(name)
+        if name in ("on", *ENGINE_OPTIONS) or value is None:
+            continue
+        option = parameter.opts[0]
+        if isinstance(value, bool):
+            words += [option] if value else parameter.secondary_opts[:1]
+        else:
+            words += [f"{option}={each}" for each in (value if isinstance(value, list | tuple) else [value])]
+    return tuple(words)
+
+
 def parse_names(ckpts: Sequence[str] | None) -> "list[BackboneName]":
     from extract.name import BackboneName
 
@@ -489,6 +615,7 @@ class ExtractOptions:
     limit: int | None = None
     strict: bool = False
     adopt: str = "auto"
+    part: "ImagePart | None" = None
 
 
 @app.command("extract")
@@ -515,11 +642,24 @@ def extract_verb(
         str,
         typer.Option(help="auto: take over rows of a space that differs in the code alone, if a sample agrees; never."),
     ] = "auto",
+    part: Annotated[
+        str | None, typer.Option("--part", help="I/N: of what is missing the I-th of N parts, by image digest.")
+    ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Embed the images that the store lacks."""
     from store import UsageError
+
+    elsewhere = Elsewhere.of(ctx, on, store)
 
     if adopt not in ("auto", "never"):
         raise UsageError(f"--adopt {adopt} is unknown: choose auto or never.")
@@ -542,9 +682,11 @@ def extract_verb(
     from extract.collection import find_images
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
+    from extract.part import Part
     from store.collection import check_name
 
-    Numerics.resolve(device, precision, store_dtype)
+    if elsewhere is None:
+        Numerics.resolve(device, precision, store_dtype)
     parse_batch_size(batch_size)
     found = {}
     for collection, root in collections.items():
@@ -552,7 +694,10 @@ def extract_verb(
         found[collection] = find_images(root or Path())
     for backbone in names:
         check_known(backbone)
-    options = ExtractOptions(device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt)
+    options = ExtractOptions(
+        device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt,
+        None if part is None else Part.parse(part),
+    )  # fmt: skip
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
         return
@@ -560,7 +705,11 @@ def extract_verb(
     if limit is None:
         for collection, root in collections.items():
             _share_labels(opened, collection, (root or Path()) / NEWT_LABELS, ctx.obj)
-    summaries = extract_all(opened, names, found, options)
+    if elsewhere is None:
+        summaries = extract_all(opened, names, found, options)
+    else:
+        roots = {name: root or Path() for name, root in collections.items()}
+        summaries = extract_elsewhere(ctx, elsewhere, opened, names, found, roots, options)
     if json_:
         show_json(summaries)
     else:
@@ -582,7 +731,7 @@ def extract_all(
 
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     batch_size = parse_batch_size(options.batch_size)
-    scans = {name: _scan(store, name, files, options.limit) for name, files in found.items()}
+    scans = {name: _scan(store, name, files, options) for name, files in found.items()}
     images = Images.of(scans)
     for name in names:
         _announce_download(name)
@@ -605,16 +754,136 @@ def extract_all(
     return summaries
 
 
-def _scan(store: "Store", name: str, files: dict[str, Path], limit: int | None) -> "Scan":
-    """Hashes a collection, and publishes the version unless only a part is looked at."""
+def extract_elsewhere(
+    ctx: typer.Context,
+    elsewhere: Elsewhere,
+    store: "Store",
+    names: "list[BackboneName]",
+    found: dict[str, dict[str, Path]],
+    roots: dict[str, Path],
+    options: ExtractOptions,
+) -> list[dict[str, Any]]:
+    """`bb extract --on …`: collections are hashed and older rows adopted here, images embedded there."""
+    from extract.adopt import adopt
+    from extract.device import Numerics
+    from extract.encoder import parse_batch_size
+    from extract.extractor import Extractor
+    from extract.part import WHOLE
+    from extract.sample import Images
+    from extract.spread import Work, run_parts, stream
+    from store.cluster.engine import OnRay
+    from store.cluster.ray import connected
+    from store.cluster.slurm import WORKERS
+
+    scans = {collection: _scan(store, collection, files, options) for collection, files in found.items()}
+    if options.strict:
+        for collection, scan in scans.items():
+            _refuse_failed(collection, scan)
+    for name in names:
+        _announce_download(name)
+    with ExitStack() as stack:
+        cluster = None
+        if isinstance(elsewhere.on, OnRay):
+            cluster = stack.enter_context(connected(elsewhere.on.address, elsewhere.resources))
+            warn(f"running on {cluster.words()}")
+            if cluster.resources.gpus is None and options.device in ("auto", "cuda"):
+                cluster = replace(cluster, resources=replace(cluster.resources, gpus=min(1, cluster.gpus)))
+        resources = cluster.resources if cluster else elsewhere.resources
+        device = options.device if options.device != "auto" else "cuda" if resources.gpus else "cpu"
+        precision = options.precision if options.precision != "auto" else "bf16" if "cuda" in device else "fp32"
+        here = Numerics.resolve("cpu", precision, options.store_dtype)
+        extractors = []
+        for name in names:
+            warn(f"loading {name}")
+            batch_size = parse_batch_size(options.batch_size)
+            extractor = Extractor.load(name, here, patch=options.patch, batch_size=batch_size, compile=options.compile)
+            if options.adopt == "auto" and options.limit is None:
+                warn(*(f"{name}: {trial.words()}" for trial in adopt(store, extractor, Images.of(scans))))
+            extractors.append(extractor)
+        work = Work.of(store, extractors, scans)
+        lacked = [work.lacking(extractor, scan) for extractor in extractors for scan in scans.values()]
+        absent = work.absent()
+        warn(
+            f"{work.features(absent)} features to compute of {len(work.images.entries)} images, on {device} in "
+            f"{precision}; {size_text(work.store_bytes(absent))} to store, {size_text(free_bytes(store.root))} free"
+        )
+        _check_room(store, work.store_bytes(absent))
+        started = time.monotonic()
+        if cluster:
+            with (
+                gentle_stop("stopping; what is decoded will be embedded and kept") as stop,
+                Meter("extracting on Ray", work.features(absent), "features") as meter,
+            ):
+                whole = stream(work, cluster, device, stop=stop.is_set, strict=options.strict, progress=meter, say=warn)
+        else:
+            assert elsewhere.slurm
+            common = {
+                "store": str(store.root.resolve()),
+                "data": [f"{name}={root.resolve()}" for name, root in roots.items()],
+                "device": device,
+                "precision": here.compute,
+                "store_dtype": here.stored,
+                "adopt": "never",
+                "json_": True,
+            }
+            parts = (options.part or WHOLE).split(elsewhere.resources.workers or WORKERS)
+            with Meter("extracting on Slurm", work.features(absent), "features") as meter:
+                whole = run_parts(
+                    work, elsewhere.slurm, parts, lambda part: command_line(ctx, **common, part=str(part)),
+                    rounds=elsewhere.rounds, strict=options.strict, progress=meter, say=warn,
+                )  # fmt: skip
+    seconds = time.monotonic() - started
+    pairs = [(extractor, collection) for extractor in extractors for collection in scans]
+    return [
+        _summary_elsewhere(work, extractor, collection, mask, whole, seconds)
+        for (extractor, collection), mask in zip(pairs, lacked, strict=True)
+    ]
+
+
+def _summary_elsewhere(
+    work: "Work", extractor: "Extractor", collection: str, lacked: Any, whole: bool, seconds: float
+) -> dict[str, Any]:
+    """What extract_all says of a backbone and a collection; `lacked` are the entries that were missing at first."""
+    scan = work.scans[collection]
+    lacking = work.lacking(extractor, scan)
+    reasons = work.failed.get(str(extractor.name), {})
+    left = [entry for entry, gone in zip(scan.entries, lacking, strict=True) if gone]
+    failed = {entry.image_id: reasons[entry.image_sha256] for entry in left if entry.image_sha256 in reasons}
+    failed = dict(sorted((scan.failed | failed).items()))
+    _tell_failed(failed)
+    computed = int((lacked & ~lacking).sum())
+    return {
+        "backbone": str(extractor.name),
+        "collection": collection,
+        "spaces": [space.key for space in extractor.spaces],
+        "adopted": sorted({older.key for space in extractor.spaces for older in work.store.older(space)}),
+        "images": len(scan.entries) + len(scan.failed),
+        "present": int((~lacked).sum()),
+        "computed": computed,
+        "failed": failed,
+        "stopped": not whole,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(computed / seconds, 1) if computed else None,
+        "store": str(work.store.root),
+    }
+
+
+def _scan(store: "Store", name: str, files: dict[str, Path], options: ExtractOptions) -> "Scan":
+    """Hashes a collection, and publishes the version unless only the first images are looked at; what is to be done."""
     from store import Collection
 
-    found = hash_files(name, files, limit)
-    if limit is None:
+    found = hash_files(name, files, options.limit)
+    if options.limit is None:
         store.put_collection(Collection.from_entries(name, found.entries))
     else:
         warn(f"{name}: the first {len(found.sources)} images only, so no version of the collection is recorded")
-    return found
+    return _part_of(found, options)
+
+
+def _part_of(scan: "Scan", options: ExtractOptions) -> "Scan":
+    """With --part, the images of that part alone."""
+    part = options.part
+    return replace(scan, entries=[e for e in scan.entries if part.holds(e.image_sha256)]) if part else scan
 
 
 def hash_files(name: str, files: dict[str, Path], limit: int | None = None, *, read_only: bool = False) -> "Scan":
@@ -649,7 +918,9 @@ def show_forecasts(
 
     store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
-    scans = {name: hash_files(name, files, options.limit, read_only=True) for name, files in found.items()}
+    scans = {
+        name: _part_of(hash_files(name, files, options.limit, read_only=True), options) for name, files in found.items()
+    }
     adopting = options.adopt == "auto" and options.limit is None
     told: list[Forecast] = []
     for name in names:
@@ -718,11 +989,9 @@ def _extract_one(
 ) -> dict[str, Any]:
     from extract.embed import Outcome, Plan, embed
     from extract.name import shared_name
-    from store import BBError
 
-    if strict and scan.failed:
-        image_id, reason = next(iter(scan.failed.items()))
-        raise BBError(f"{image_id} of {collection} {reason}. Without --strict the rest is embedded.")
+    if strict:
+        _refuse_failed(collection, scan)
     plan = Plan.make(store, extractor.spaces, scan.entries)
     needed, free = plan.store_bytes(extractor.spaces), free_bytes(store.root)
     what = f"{extractor.name} on {collection}"
@@ -734,11 +1003,7 @@ def _extract_one(
     names = store.backbones(extractor.spaces.img)
     if not plan.wanted and names and shared_name(extractor.name) not in names:
         warn(f"{what}: these very features are known as {' and '.join(names)}; probe them with --ckpt {names[0]}")
-    if needed > free:
-        raise BBError(
-            f"{store.root} has {size_text(free)} free, and {size_text(needed)} are needed: "
-            f"make room, or give --store another place."
-        )
+    _check_room(store, needed)
     started = time.monotonic()
     with Meter(what, len(plan.wanted), "images") as meter:
 
@@ -748,10 +1013,7 @@ def _extract_one(
         outcome = embed(store, extractor, collection, scan, plan.wanted, strict=strict, stop=stop, progress=show)
     seconds = time.monotonic() - started
     failed = dict(sorted((scan.failed | outcome.failed).items()))
-    for image_id, reason in list(failed.items())[:20]:
-        warn(f"  {image_id}: {reason}")
-    if len(failed) > 20:
-        warn(f"  … and {len(failed) - 20} more, which --json lists")
+    _tell_failed(failed)
     return {
         "backbone": str(extractor.name),
         "collection": collection,
@@ -766,6 +1028,33 @@ def _extract_one(
         "images_per_second": round(outcome.computed / seconds, 1) if outcome.computed else None,
         "store": str(store.root),
     }
+
+
+def _refuse_failed(collection: str, scan: "Scan") -> None:
+    """With --strict, a file that can't be read ends it before anything is embedded."""
+    from store import BBError
+
+    for image_id, reason in scan.failed.items():
+        raise BBError(f"{image_id} of {collection} {reason}. Without --strict the rest is embedded.")
+
+
+def _check_room(store: "Store", needed: int) -> None:
+    """Raises BBError where so many bytes don't fit."""
+    from store import BBError
+
+    free = free_bytes(store.root)
+    if needed > free:
+        raise BBError(
+            f"{store.root} has {size_text(free)} free, and {size_text(needed)} are needed: "
+            f"make room, or give --store another place."
+        )
+
+
+def _tell_failed(failed: dict[str, str]) -> None:
+    for image_id, reason in list(failed.items())[:20]:
+        warn(f"  {image_id}: {reason}")
+    if len(failed) > 20:
+        warn(f"  … and {len(failed) - 20} more, which --json lists")
 
 
 def _extract_line(summary: dict[str, Any]) -> str:
@@ -1050,7 +1339,7 @@ def probe_rerank_verb(
     json_: JsonOption = False,
 ) -> None:
     """Learn to put the nearest images into a better order, and say what that changes."""
-    from contextlib import ExitStack, closing
+    from contextlib import closing
     from dataclasses import asdict
     from functools import partial
 
@@ -1238,7 +1527,7 @@ def backbone_names(ckpt: Sequence[str] | None) -> list[str]:
 
 def train_all(prepared: "Sequence[PreparedHead]", log: Sequence[str], *, force: bool) -> "list[tuple[Derived, bool]]":
     """What came of each training, and whether it was done now. Every epoch is told to the loggers."""
-    from contextlib import ExitStack, closing
+    from contextlib import closing
 
     from probe.heads.derive import execute, existing
     from probe.retrieval.logger import open_logger
@@ -1718,7 +2007,7 @@ def report_retrieval_verb(
     json_: JsonOption = False,
 ) -> None:
     """Show the queries that retrieval did worst on, with what they got."""
-    from contextlib import ExitStack, closing
+    from contextlib import closing
 
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger

@@ -74,7 +74,9 @@ def slurm(folder: Path) -> Iterator[None]:
         for name, port in zip(("n1", "n2"), ports[1:], strict=True)
     )
     conf.write_text(CONF.format(host=host, port=ports[0], user=getpass.getuser(), folder=folder, nodes=nodes))
-    own = [f"--{what}={folder}/munge.{what.partition('-')[0]}" for what in ("socket", "key-file", "pid-file", "seed-file")]
+    own = [
+        f"--{what}={folder}/munge.{what.partition('-')[0]}" for what in ("socket", "key-file", "pid-file", "seed-file")
+    ]
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(conf)
     try:

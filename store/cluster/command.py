@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 SAID = 20  # last lines of standard error that are kept
@@ -35,28 +36,42 @@ def run(command: Sequence[str]) -> Ended:
     """
     process = subprocess.Popen(
         list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        errors="replace",
-        preexec_fn=_deaf_to_usr2,
+        errors="replace", preexec_fn=_deaf_to_usr2,
     )  # fmt: skip
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, lambda *_: process.terminate())
+    assert process.stdout is not None and process.stderr is not None
     said: deque[str] = deque(maxlen=SAID)
-
-    def listen() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said.append(line)
-            sys.stderr.write(line)
-            sys.stderr.flush()
-
-    listener = threading.Thread(target=listen, daemon=True)
+    listener = threading.Thread(target=_pass_on, args=(process.stderr, said), daemon=True)
     listener.start()
-    assert process.stdout is not None
-    out = process.stdout.read()
-    status = process.wait()
+    with _asked_to_end(process.terminate):
+        try:
+            out = process.stdout.read()
+            status = process.wait()
+        except BaseException:  # Ray cancels a task by an interrupt
+            process.terminate()
+            process.wait()
+            raise
     listener.join()
     return Ended(status, out, "" if status == 0 else _words(said))
+
+
+@contextmanager
+def _asked_to_end(answer: Callable[[], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: answer()) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pass_on(lines: Iterable[str], said: deque[str]) -> None:
+    for line in lines:
+        said.append(line)
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 def _words(said: Sequence[str]) -> str:

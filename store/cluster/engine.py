@@ -1,6 +1,6 @@
 """What an engine is: something that runs command lines elsewhere, all at once, and says how each ended.
 
-The work is what a store lacks, so an engine need not be reliable: what was lost is found missing, and given to it again.
+The work is what a store lacks, so an engine need not be reliable: what was lost is found missing, and given again.
 """
 
 import os
@@ -58,7 +58,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class OnRay:
-    """`--on ray`: one of this command's own, on this machine; `ray:ADDRESS`: one that runs, `auto` the one found here."""
+    """`--on ray`: one of this command's own, on this machine; `ray:ADDRESS`: one that runs, `auto` as found here."""
 
     address: str | None = None
 

@@ -1,7 +1,7 @@
 """Command lines as a Slurm job array, through submitit.
 
-Whether a job is over is asked of squeue, which every Slurm has; sacct, which submitit asks, needs an accounting database.
-How it ended is what it left behind, or else the last that squeue said of it.
+Whether a job is over is asked of squeue, which every Slurm has; sacct, which submitit asks, needs an accounting
+database. How it ended is what it left behind, or else the last that squeue said of it.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ class Slurm:
     """
 
     folder: Path
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     partition: str | None = None
     account: str | None = None
     time: str = TIME
@@ -136,7 +136,7 @@ def queue(array: str) -> dict[str, str] | None:
     done = subprocess.run(asked, capture_output=True, text=True)
     if done.returncode:
         return {} if "Invalid job id" in done.stderr else None  # forgotten, minutes after its end
-    return dict(line.split()[:2] for line in done.stdout.splitlines() if line.strip())  # type: ignore[misc]
+    return dict(line.split()[:2] for line in done.stdout.splitlines() if line.strip())
 
 
 def _ended(handle: Any, state: str) -> Ended:
