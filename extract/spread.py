@@ -122,7 +122,7 @@ def run_parts(
             work.hear(end.out)
         return [] if strict and any(work.failed.values()) else left()
 
-    def tick() -> None:
+    def tick(ended: int) -> None:
         progress(total - work.features(work.absent()), total)
 
     if total:

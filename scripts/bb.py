@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from probe.retrieval.run import Prepared
     from probe.run import Inputs, Spec
     from store import Collection, FeatureSpace, Store
-    from store.cluster.engine import OnRay, OnSlurm, Resources
+    from store.cluster.engine import Engine, Job, OnRay, OnSlurm, Resources
     from store.cluster.slurm import Slurm
     from store.paths import Part
     from store.plan import Plan
@@ -587,6 +587,64 @@ def command_line(ctx: typer.Context, **changed: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+def run_elsewhere(
+    elsewhere: Elsewhere, prepared: "Sequence[Any]", job: "Callable[[Any], Job]", *, force: bool
+) -> "list[tuple[Run, bool]]":
+    """The run of each, and whether it was computed now: by its job's command line, unless it exists.
+
+    Raises BBError or UsageError as `until_done` does, and where a machine makes other runs than were asked for.
+    """
+    from store import BBError
+    from store.cluster.engine import OnRay, until_done
+    from store.cluster.ray import connected
+
+    lacking = [force or not each.existing() for each in prepared]
+    jobs = [job(each) for each, lacks in zip(prepared, lacking, strict=True) if lacks]
+    if jobs:
+        with ExitStack() as stack:
+            engine: Engine | None = elsewhere.slurm
+            if isinstance(elsewhere.on, OnRay):
+                engine = stack.enter_context(connected(elsewhere.on.address, elsewhere.resources))
+            assert engine
+            until_done(
+                engine,
+                jobs,
+                lambda sent, ended: [job for job, end in zip(sent, ended, strict=True) if end.status != 0],
+                rounds=elsewhere.rounds,
+                say=warn,
+                tick=stack.enter_context(Meter("probing", len(jobs), "commands")),
+            )
+    found = [each.existing() for each in prepared]
+    if other := [job(each).name for each, runs in zip(prepared, found, strict=True) if not runs]:
+        raise BBError(
+            f"{len(other)} runs were made as others than were asked for ({other[0]}, say), since a run is known by what "
+            f"computed it: install the same versions everywhere."
+        )
+    return [(runs[0], lacks) for runs, lacks in zip(found, lacking, strict=True)]
+
+
+def _space_words(inputs: "Inputs | Prepared") -> str:
+    from store.space import short
+
+    return ", ".join(inputs.store.backbones(inputs.space)) or short(inputs.space.key)
+
+
+def _common(
+    ctx: typer.Context, elsewhere: Elsewhere, store: "Store", labels: Path | None, data: str | None
+) -> dict[str, Any]:
+    """What a probe's command line says otherwise on a worker: whole paths, and as many processes as it has CPUs."""
+    params, runs_to = ctx.params, store.runs_to
+    return {
+        "ckpt": [],
+        "data": data,
+        "labels": labels if labels is None or str(labels).startswith("@") else labels.resolve(),
+        "store": params["store"] if runs_to else str(store.root.resolve()),
+        "runs_to": str(runs_to.root.resolve()) if runs_to else None,
+        "jobs": params["jobs"] or elsewhere.resources.cpus or 1,
+        "json_": True,
+    }
+
+
 def parse_names(ckpts: Sequence[str] | None) -> "list[BackboneName]":
     from extract.name import BackboneName
 
@@ -1120,6 +1178,14 @@ def probe_newt_verb(
     runs_to: Annotated[
         str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
     ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
@@ -1127,11 +1193,13 @@ def probe_newt_verb(
     """Score stored features on NeWT's two-class tasks."""
     from probe.engine import choose
     from probe.protocol import parse_protocol
-    from probe.run import Inputs, Spec
+    from probe.run import Inputs, Spec, prepare
     from probe.sampling import parse_n_train
     from probe.spaces import choose_spaces
+    from store.cluster.engine import Job
     from store.head import SEEN, has_seen, head_name
 
+    elsewhere = Elsewhere.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
     shots = [parse_n_train(part) for text in n_train or ["all"] for part in text.split(",")]
     backbones = backbone_names(ckpt)
     ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
@@ -1151,7 +1219,26 @@ def probe_newt_verb(
         for shot in dict.fromkeys(shots)
         for number in ([0] if shot == "all" else dict.fromkeys(seed or [0]))
     ]
-    results = probe_all(inputs, specs, jobs=jobs, force=force)
+    if elsewhere is None:
+        results = probe_all(inputs, specs, jobs=jobs, force=force)
+    else:
+        prepared = [prepare(each, spec) for each in inputs for spec in specs]
+        common = _common(ctx, elsewhere, opened, labels, f"{name}={root.resolve()}" if root else data)
+        results = run_elsewhere(
+            elsewhere,
+            prepared,
+            lambda each: Job(
+                f"{_space_words(each.inputs)}, n_train {each.spec.n_train}, seed {each.spec.seed}",
+                command_line(
+                    ctx,
+                    **common,
+                    space=[each.inputs.space.key],
+                    n_train=[each.spec.n_train],
+                    seed=[each.spec.seed],
+                ),
+            ),
+            force=force,
+        )
     if json_:
         show_json([{**run.record, "fresh": fresh} for run, fresh in results])
         return
@@ -1163,15 +1250,16 @@ def probe_newt_verb(
     fresh_runs = sum(fresh for _, fresh in results)
     say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
     local = opened.runs_to or opened
-    elsewhere = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
-    if elsewhere < len(results):
+    far = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
+    if far < len(results):
         say(f"  bb report newt --store {shlex.quote(runs_store)}")
-    if elsewhere:
+    if far:
         say(f"  bb report newt --store {shlex.quote(opened.name)}")
 
 
 @probe_app.command("retrieval")
 def probe_retrieval_verb(
+    ctx: typer.Context,
     labels: Annotated[
         Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
     ],
@@ -1205,6 +1293,14 @@ def probe_retrieval_verb(
     runs_to: Annotated[
         str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
     ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
@@ -1215,8 +1311,10 @@ def probe_retrieval_verb(
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.run import prepare
     from probe.spaces import choose_spaces
+    from store.cluster.engine import Job
     from store.collection import only_collection
 
+    elsewhere = Elsewhere.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
     how = Retrieval(
         distance=distance, convention=convention, ks=numbers("--k", k, int), knn=numbers("--knn", knn, int),
         pairs=pairs, fmrs=numbers("--fmr", fmr, float),
@@ -1235,7 +1333,17 @@ def probe_retrieval_verb(
         )
         for each in spaces
     ]
-    show_retrieval(retrieve_all(prepared, jobs=jobs, force=force), json_=json_)
+    if elsewhere is None:
+        results = retrieve_all(prepared, jobs=jobs, force=force)
+    else:
+        common = _common(ctx, elsewhere, opened, labels, data)
+        results = run_elsewhere(
+            elsewhere,
+            prepared,
+            lambda each: Job(_space_words(each), command_line(ctx, **common, space=[each.space.key])),
+            force=force,
+        )
+    show_retrieval(results, json_=json_)
 
 
 def numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:

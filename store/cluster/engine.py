@@ -45,11 +45,11 @@ class Resources:
 class Engine(Protocol):
     """Somewhere to run command lines."""
 
-    def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[], None]) -> list[Ended]:
+    def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[int], None]) -> list[Ended]:
         """Runs all of them, and returns when none runs any more; how each ended, in order.
 
         say   is told what a person should know at once, such as how to look at the jobs
-        tick  is called every few seconds while they run
+        tick  is told every few seconds how many have ended
 
         Raises BBError where it can't run anything.
         """
@@ -90,15 +90,17 @@ def until_done(
     *,
     rounds: int = ROUNDS,
     say: Callable[[str], None],
-    tick: Callable[[], None] = lambda: None,
+    tick: Callable[[int], None] = lambda ended: None,
 ) -> None:
-    """Runs the jobs, then those that `undone` says are still to do, until there is none.
+    """Runs the jobs, then those that `undone` says are still to do, until there is none. `tick` as of Engine.run.
 
     Raises UsageError where a job says that it was asked for nonsense, since it would say so again, and BBError after so
     many rounds; both with what the jobs said and where their logs are.
     """
+    total = len(jobs)
     for turn in range(1, rounds + 1):
-        ended = engine.run(jobs, say=say, tick=tick)
+        before = total - len(jobs)
+        ended = engine.run(jobs, say=say, tick=lambda n, before=before: tick(before + n))  # type: ignore[misc]
         for job, end in zip(jobs, ended, strict=True):
             if end.status == UsageError.exit_status:
                 raise UsageError(f"{job.name}: {_report(end)}")

@@ -28,7 +28,7 @@ class Cluster:
     cpus: int
     gpus: int
 
-    def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[], None]) -> list[Ended]:
+    def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[int], None]) -> list[Ended]:
         """Each command line as a task. Ctrl-C cancels those that run."""
         import ray
 
@@ -45,7 +45,7 @@ class Cluster:
                 done, _ = ray.wait(list(running), timeout=TICK, fetch_local=False)
                 for ref in done:
                     ended[running.pop(ref)] = _result(ref)
-                tick()
+                tick(len(jobs) - len(waiting) - len(running))
         except KeyboardInterrupt:
             for ref in running:
                 ray.cancel(ref)

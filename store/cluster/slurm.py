@@ -60,7 +60,7 @@ class Slurm:
                     f"its login node, say."
                 )
 
-    def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[], None]) -> list[Ended]:
+    def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[int], None]) -> list[Ended]:
         """Submits one array and follows it. Ctrl-C leaves it running, and raises BBError that says so."""
         handles = self._submit(jobs)
         array = handles[0].job_id.partition("_")[0]
@@ -103,16 +103,17 @@ class Slurm:
             raise BBError(f"sbatch refused the jobs: {_refusal(error)}") from None
         return handles
 
-    def _follow(self, ids: list[str], tick: Callable[[], None]) -> dict[str, str]:
+    def _follow(self, ids: list[str], tick: Callable[[int], None]) -> dict[str, str]:
         """Waits until squeue has none of them; what it said last of each."""
         last: dict[str, str] = {}
         while True:
             now = queue(ids[0].partition("_")[0])
             if now is not None:  # else Slurm's controller does not answer just now
                 last |= now
-                if all(now.get(job, "COMPLETED") in OVER for job in ids):
+                ended = sum(now.get(job, "COMPLETED") in OVER for job in ids)
+                tick(ended)
+                if ended == len(ids):
                     return last
-            tick()
             time.sleep(self.poll)
 
 
