@@ -91,12 +91,16 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--on ray needs ray: pip install 'backbone-bench[ray]'")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None or address.startswith((LOOPBACK, "localhost")):
+        # Else Ray takes this machine's own address for its loopback, and listens on every network it is in. The
+        # variable bears the name of the systems on which it is Ray's default.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:
-            ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
+            ray.init(address="local", include_dashboard=False, **quiet)
         else:
             if address != "auto":
                 _check_answers(address)
