@@ -1,17 +1,18 @@
 """The way of the data: missing images → pixels → features → segments."""
 
-import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 
 from extract.collection import Scan
-from extract.encoder import Encoder, stack
+from extract.encoder import Features
 from extract.extractor import Extractor
-from extract.loader import Loaded, load_images
+from extract.lacking import Lacking, keys_of
+from extract.pipeline import Computed, Failed, Pipeline, Threads, running
+from extract.profile import Profile
 from extract.space import Spaces
 from store import BBError, Entry, FeatureSpace, SegmentWriter, Store
 
@@ -43,9 +44,17 @@ class Plan:
         return sum(len(self.wanted) * int(np.prod(s.row_shape)) * s.dtype.itemsize for s in spaces)
 
 
+@dataclass(frozen=True)
+class Work:
+    """A network, and one entry per image that at least one of its spaces lacks."""
+
+    extractor: Extractor
+    wanted: list[Entry]
+
+
 @dataclass
 class Outcome:
-    """What came of it: images computed, and those that failed (image ID → reason)."""
+    """What came of it for one network: images computed, and those that failed (image ID → reason)."""
 
     computed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -54,121 +63,119 @@ class Outcome:
 
 def embed(
     store: Store,
-    extractor: Extractor,
+    work: Sequence[Work],
     collection: str,
     scan: Scan,
-    wanted: list[Entry],
     *,
     strict: bool = False,
     stop: threading.Event | None = None,
-    progress: Callable[[Outcome], None] = lambda outcome: None,
-) -> Outcome:
-    """Embeds images of a collection and publishes them segment by segment.
+    progress: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+    announce: Callable[[str], None] = lambda words: None,
+) -> tuple[list[Outcome], Profile]:
+    """Embeds images of a collection with some networks and publishes the features segment by segment.
 
-    What can't be embedded is reported in the outcome and the rest is kept; `strict` stops at the first. Setting `stop`
-    publishes the open segment and returns. An error does the same before it is raised.
+    Each image is read and decoded once for all networks that lack it; they share a device and a decoder. What can't be
+    embedded is reported in the outcomes, one for each network, and the rest is kept; `strict` stops at the first.
+    Setting `stop` ends what the device has in hand, publishes the open segments and returns. An error publishes them
+    before it is raised. Where the time went is told as well. `announce` is told what a person may want to know.
     """
-    outcome = Outcome()
-    if not wanted:
-        return outcome
-    encoder = extractor.encoder()
-    writers = [SegmentWriter(store, space, extractor.provenance) for space in extractor.spaces]
-    lacking = _Lacking(store, extractor.spaces, wanted)
-    transform = extractor.backbone.make_img_transform()
-    loaded = load_images(lacking, scan.sources, transform, ahead=2 * encoder.size + 8)
+    outcomes = [Outcome() for _ in work]
+    lacking = Lacking(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
+    numerics = work[0].extractor.numerics
+    profile = Profile.start(numerics.device.type)
+    if not lacking.entries:
+        return outcomes, profile
+    for each in work:
+        if each.extractor.compile and each.wanted:
+            announce(f"{each.extractor.name}: {each.extractor.compile_if_it_repays(len(each.wanted))}")
+    pipeline = Pipeline(
+        lacking,
+        scan.sources,
+        work[0].extractor.decoder,
+        [each.extractor.encoder() for each in work],
+        [each.extractor.backbone.view.geometry() for each in work],
+        profile,
+        Threads.for_device(numerics.device.type),
+    )
+    desks = [
+        _Desk(each.extractor, store, lacking, collection, outcome) for each, outcome in zip(work, outcomes, strict=True)
+    ]
+    clock = profile.clock("writer")
     try:
-        for batch in batches(loaded, encoder):
-            good = [image for image in batch if image.pixels is not None]
-            outcome.failed |= {image.entry.image_id: image.reason for image in batch if image.pixels is None}
-            if good:
-                features = encoder(stack([image.pixels for image in good if image.pixels is not None]))
-                _write(writers, lacking, [image.entry for image in good], features, collection, outcome)
-            progress(outcome)
-            if (stop and stop.is_set()) or (strict and outcome.failed):
-                outcome.stopped = True
-                break
+        with running(pipeline):
+            results = pipeline.outcomes()
+            while True:
+                with clock("waiting"):
+                    result = next(results, None)
+                    features = result.features.wait() if isinstance(result, Computed) else None
+                if result is None:
+                    break
+                if isinstance(result, Failed) and not (strict and outcomes[0].stopped):
+                    for job in lacking.networks(result.place):
+                        desks[job].fail(result.place, result.reason)
+                elif isinstance(result, Computed) and features:
+                    with clock("write"):
+                        desks[result.job].write(result.places, features)
+                    profile.add(str(work[result.job].extractor.name), len(result.places), result.seconds)
+                progress(outcomes)
+                if (stop and stop.is_set()) or (strict and any(outcome.failed for outcome in outcomes)):
+                    pipeline.stop()
+                    for outcome in outcomes:
+                        outcome.stopped = True
     except Exception:
-        for writer in writers:
-            writer.close()
+        for desk in desks:
+            desk.close()
         raise
-    finally:
-        loaded.close()
-    for writer in writers:
-        writer.close()
-    return outcome
+    with clock("write"):
+        for desk in desks:
+            desk.close()
+    profile.close()
+    return outcomes, profile
 
 
 @dataclass
-class _Lacking:
-    """Iterates over the images that are still missing, leaving out what another process published meanwhile.
+class _Desk:
+    """Where one network's features are written: a segment writer for each of its spaces."""
 
-    It starts at a random place, so that two processes on one store do not run through it in step.
-    """
-
+    extractor: Extractor
     store: Store
-    spaces: Spaces
-    wanted: list[Entry]
-    absent: dict[str, set[bytes]] = field(default_factory=dict)
+    lacking: Lacking
+    collection: str
+    outcome: Outcome
+    writers: list[SegmentWriter] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.refresh()
+        provenance = self.extractor.provenance
+        self.writers = [SegmentWriter(self.store, space, provenance) for space in self.extractor.spaces]
 
-    def refresh(self) -> None:
-        keys = keys_of(self.wanted)
-        for space in self.spaces:
-            there = self.store.has(space, keys)
-            self.absent[space.key] = {
-                entry.image_sha256 for entry, has in zip(self.wanted, there, strict=True) if not has
-            }
+    def fail(self, place: int, reason: str) -> None:
+        self.outcome.failed[self.lacking.entries[place].image_id] = reason
 
-    def __iter__(self) -> Iterator[Entry]:
-        turn = secrets.randbelow(len(self.wanted)) if self.wanted else 0
-        for entry in self.wanted[turn:] + self.wanted[:turn]:
-            if any(entry.image_sha256 in absent for absent in self.absent.values()):
-                yield entry
+    def write(self, places: Sequence[int], features: Features) -> None:
+        """Hands each writer the rows that its space lacks, less those that can't be stored."""
+        stored: list[np.ndarray] = []
+        usable = np.ones(len(places), dtype=bool)
+        for writer, rows in zip(self.writers, features, strict=False):
+            if rows is None:
+                raise BBError(f"the network gave no {writer.space.kind} features for a batch of {len(places)} images.")
+            stored.append(to_stored(rows, writer.space))
+            for i, reason in faults(rows, stored[-1], writer.space.numerics["compute"]).items():
+                usable[i] = False
+                self.fail(places[i], reason)
+        for writer, rows in zip(self.writers, stored, strict=True):
+            take = np.flatnonzero(usable & self.lacking.rows(writer.space.key, places))
+            kept = [places[i] for i in take]
+            closed = len(writer.published)
+            names = [f"{self.collection}/{self.lacking.entries[place].image_id}" for place in kept]
+            writer.add(self.lacking.keys(kept), names, rows if len(take) == len(rows) else rows[take])
+            if len(writer.published) > closed:
+                self.lacking.refresh()
+        self.outcome.computed += int(usable.sum())
 
-
-def batches(loaded: Iterable[Loaded], encoder: Encoder) -> Iterator[list[Loaded]]:
-    batch: list[Loaded] = []
-    for image in loaded:
-        batch.append(image)
-        if len(batch) >= encoder.size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _write(
-    writers: list[SegmentWriter],
-    lacking: _Lacking,
-    entries: list[Entry],
-    features: tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n p dp"] | None],
-    collection: str,
-    outcome: Outcome,
-) -> None:
-    """Hands each writer the rows that its space lacks, less those that can't be stored."""
-    stored: list[np.ndarray] = []
-    usable = np.ones(len(entries), dtype=bool)
-    for writer, rows in zip(writers, features, strict=False):
-        if rows is None:
-            raise BBError(f"the network gave no {writer.space.kind} features for a batch of {len(entries)} images.")
-        stored.append(to_stored(rows, writer.space))
-        for i, reason in faults(rows, stored[-1], writer.space.numerics["compute"]).items():
-            usable[i] = False
-            outcome.failed[entries[i].image_id] = reason
-    for writer, rows in zip(writers, stored, strict=True):
-        absent = lacking.absent[writer.space.key]
-        take = [i for i in np.flatnonzero(usable) if entries[i].image_sha256 in absent]
-        closed = len(writer.published)
-        writer.add(
-            keys_of([entries[i] for i in take]),
-            [f"{collection}/{entries[i].image_id}" for i in take],
-            rows[take],
-        )
-        if len(writer.published) > closed:
-            lacking.refresh()
-    outcome.computed += int(usable.sum())
+    def close(self) -> None:
+        """Publishes what is open."""
+        for writer in self.writers:
+            writer.close()
 
 
 def to_stored(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> Float[np.ndarray, "n ..."]:
@@ -188,8 +195,3 @@ def faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str]
         peak = np.abs(rows[i]).max()
         faults[int(i)] = f"its feature reaches {peak:.4g}, which float16 can't hold; use --store-dtype float32"
     return faults
-
-
-def keys_of(entries: list[Entry]) -> np.ndarray:
-    """(n, 32) uint8 of the image digests."""
-    return np.frombuffer(b"".join(entry.image_sha256 for entry in entries), dtype=np.uint8).reshape(-1, 32)

@@ -1,20 +1,29 @@
-"""Runs a backbone over batches of one constant size, which it finds on a GPU and lowers when memory runs out."""
+"""Runs a backbone over batches of one constant size, which it finds on a GPU and lowers when memory runs out.
 
+On a GPU nothing waits for anything else: batches come from page-locked memory on a stream of their own, kernels are
+launched ahead, features go back on a third stream, and only who writes them waits for them.
+"""
+
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from extract import batch_size as sizes
 from extract.backbone import Backbone, EncodedImgBatch
 from extract.device import Numerics
+from extract.gpu import Streams
 from store import BBError, UsageError
 
-LARGEST_BATCH = 1024
 CPU_BATCH = 16
+CONVOLUTIONS = 4  # so many of more than one pixel make a convolutional network
+
+Features = tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n p dp"] | None]
 
 
 def parse_batch_size(text: str) -> int | None:
@@ -26,81 +35,198 @@ def parse_batch_size(text: str) -> int | None:
     return int(text)
 
 
+@dataclass(frozen=True)
+class Coming:
+    """Features of a batch, which the device may still be computing.
+
+    parts    img and patch features, each of a forward pass
+    arrived  the events after which they are there
+    spans    events before and after each forward pass
+    """
+
+    parts: list[tuple[Tensor, Tensor | None]]
+    arrived: list[Any]
+    spans: list[tuple[Any, Any]]
+
+    def wait(self) -> Features:
+        """Image and patch features, float32, on the CPU."""
+        for event in self.arrived:
+            event.synchronize()
+        img = [img.float().numpy() for img, _ in self.parts]
+        patch = [patch.float().numpy() for _, patch in self.parts if patch is not None]
+        if len(img) == 1:
+            return img[0], patch[0] if patch else None
+        return np.concatenate(img), np.concatenate(patch) if patch else None
+
+    def seconds(self) -> float:
+        """What the forward passes took a GPU, once they are over; 0 elsewhere."""
+        return sum(start.elapsed_time(end) for start, end in self.spans) / 1000
+
+
 @dataclass
 class Encoder:
     """`size` is what every forward pass gets: a short batch is filled up with zeros.
 
     One constant shape means that a compiled network is compiled once, and that an image's feature does not hang on
-    how many images happened to be left, since kernels are chosen by shape.
+    how many images happened to be left, since kernels are chosen by shape. Several threads may call it.
+
+    run            normalised pixels on the device, to features
+    normalise      pixels from 0 to 255, to what the network takes
+    convolutional  whether a pixel's channels should lie side by side
+    streams        of a GPU
+    weights, work  bytes that the network takes on a GPU, and that it takes beside them to work
     """
 
     run: Callable[[Tensor], EncodedImgBatch]
+    normalise: Callable[[Tensor], Tensor]
     numerics: Numerics
     size: int
     auto: bool
+    convolutional: bool = False
+    streams: Streams | None = None
+    network: nn.Module | None = None
+    weights: int = 0
+    work: int = 0
+    compiled: bool = False
+    _first: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _ran: bool = False
 
     @classmethod
-    def prepare(cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None, compile: bool) -> "Encoder":
+    def prepare(cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None) -> "Encoder":
         """Moves the backbone to the device and settles the batch size (None: found on a GPU, 16 elsewhere)."""
-        cast(nn.Module, backbone).to(numerics.device)
-        run = torch.compile(backbone.img_encode) if compile else backbone.img_encode
-        on_gpu = numerics.device.type == "cuda"
-        encoder = cls(run, numerics, batch_size or (LARGEST_BATCH if on_gpu else CPU_BATCH), batch_size is None)
-        if encoder.auto and on_gpu:
-            encoder.probe((3, *backbone.view.crop))
+        network = cast(nn.Module, backbone)
+        network.to(numerics.device)
+        convolutional = is_convolutional(network)
+        if convolutional:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        streams = Streams.of(numerics.device) if numerics.device.type == "cuda" else None
+        size, auto = batch_size or CPU_BATCH, batch_size is None
+        encoder = cls(
+            backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams, network
+        )
+        if streams:
+            shape = (3, *backbone.view.crop)
+            if auto:
+                encoder.search(shape)
+            before = torch.cuda.memory_allocated(numerics.device)
+            torch.cuda.reset_peak_memory_stats(numerics.device)
+            encoder(torch.zeros(encoder.size, *shape, dtype=torch.uint8))
+            encoder.work = torch.cuda.max_memory_allocated(numerics.device) - before
+            encoder.weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+            torch.cuda.empty_cache()
         return encoder
 
-    def probe(self, shape: tuple[int, ...]) -> None:
-        """Halves the size until a batch of images of this shape fits."""
-        self(torch.zeros(1, *shape))
+    def search(self, shape: tuple[int, ...]) -> None:
+        """Finds the size for images of this shape. Raises BBError where not even one fits."""
 
-    def __call__(
-        self, pixels: Float[Tensor, "n 3 h w"]
-    ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n p dp"] | None]:
-        """Image and patch features, float32, on the CPU. Raises BBError where not even one image fits the device."""
-        img, patch = [], []
-        start = 0
-        while start < len(pixels):
-            batch = pixels[start : start + self.size]
+        def seconds(size: int) -> float:
+            return self.seconds(torch.zeros(size, *shape, dtype=torch.uint8))
+
+        self.size = sizes.search(seconds) or sizes.search(seconds, smallest=1, largest=sizes.SMALLEST // 2)
+        if not self.size:
+            self._shrink(torch.OutOfMemoryError("out of memory"), 1)
+
+    def seconds(self, batch: UInt8[Tensor, "n 3 h w"]) -> float:
+        """What a forward pass over this batch takes the device."""
+        timed = self.streams.seconds if self.streams else sizes.seconds
+        return timed(lambda: self._forward(batch))
+
+    def room(self) -> int:
+        """Bytes of the device that networks can have, those which this process has among them; 0 where any can."""
+        if not self.streams:
+            return 0
+        return torch.cuda.mem_get_info(self.numerics.device)[0] + torch.cuda.memory_reserved(self.numerics.device)
+
+    def leave(self) -> None:
+        """Makes room on a GPU."""
+        if self.streams and self.network is not None:
+            self.network.to("cpu")
+            torch.cuda.empty_cache()
+
+    def enter(self) -> None:
+        """Comes back to the device."""
+        if self.streams and self.network is not None:
+            self.network.to(self.numerics.device)
+
+    def start(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Coming:
+        """Begins to compute. Raises BBError where not even one image fits the device."""
+        if self._ran:
+            return self._start(pixels)
+        with self._first:  # some networks fill a cache of theirs in the first pass
+            coming = self._start(pixels)
+            self._ran = True
+            return coming
+
+    def __call__(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Features:
+        """Image and patch features, float32, on the CPU; what `start` begins and `Coming.wait` ends."""
+        return self.start(pixels).wait()
+
+    def _start(self, pixels: Tensor) -> Coming:
+        coming, done = Coming([], [], []), 0
+        while done < len(pixels):
+            size = self.size
             try:
-                img_rows, patch_rows = self._forward(batch)
+                self._forward(pixels[done : done + size], size, coming)
             except RuntimeError as error:
-                self._shrink(error)
+                self._shrink(error, size)
                 continue
-            img.append(img_rows)
-            patch.append(patch_rows)
-            start += len(batch)
-        patches = [rows for rows in patch if rows is not None]
-        return np.concatenate(img), np.concatenate(patches) if patches else None
+            done += size
+        return coming
 
-    def _forward(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+    def _forward(self, batch: Tensor, size: int = 0, coming: Coming | None = None) -> None:
+        """One forward pass, the batch filled up to `size`; its outcome is added to `coming`."""
         n = len(batch)
-        if n < self.size:
-            batch = torch.cat([batch, batch.new_zeros(self.size - n, *batch.shape[1:])])
-        with torch.inference_mode(), self.numerics.autocast():
-            encoded = self.run(batch.to(self.numerics.device, non_blocking=True))
-        img, patch = encoded.img_features, encoded.patch_features
-        return img[:n].float().cpu().numpy(), None if patch is None else patch[:n].float().cpu().numpy()
+        if n < size:
+            batch = torch.cat([batch, batch.new_zeros(size - n, *batch.shape[1:])])
+        with torch.inference_mode():
+            begun = self.streams.mark() if self.streams and coming else None
+            moved = self.streams.bring(batch) if self.streams else batch.to(self.numerics.device)
+            if self.convolutional:
+                moved = moved.contiguous(memory_format=torch.channels_last)
+            pixels = self.normalise(moved)
+            with self.numerics.autocast():
+                encoded = self.run(pixels)
+            if coming is None:
+                return
+            made = [rows[:n] for rows in (encoded.img_features, encoded.patch_features) if rows is not None]
+            if self.streams:
+                coming.spans.append((begun, self.streams.mark()))
+                made, arrived = self.streams.fetch(made)
+                coming.arrived.append(arrived)
+            else:
+                made = [rows.cpu() for rows in made]
+        coming.parts.append((made[0], made[1] if len(made) > 1 else None))
 
-    def _shrink(self, error: RuntimeError) -> None:
-        if not (isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)):
+    def _shrink(self, error: RuntimeError, tried: int) -> None:
+        if not sizes.out_of_memory(error):
             raise error
         if not self.auto:
             raise BBError(
-                f"{self.numerics.device_name()} has not enough memory for --batch-size {self.size}: "
+                f"{self.numerics.device_name()} has not enough memory for --batch-size {tried}: "
                 f"give a smaller one, or auto."
             ) from None
-        if self.size == 1:
+        if tried == 1:
             raise BBError(
                 f"{self.numerics.device_name()} has not enough memory for a single image: "
                 f"free some, choose another --device, or try --precision bf16."
             ) from None
-        self.size //= 2
-        if self.numerics.device.type == "cuda":
+        self.size = min(self.size, tried // 2)  # another thread may have found the same
+        if self.streams:
             torch.cuda.empty_cache()
 
 
-def stack(pixels: Sequence[Tensor]) -> Float[Tensor, "n 3 h w"]:
-    """Images to a batch, in page-locked memory where a GPU will fetch it from."""
-    batch = torch.stack(list(pixels))
-    return batch.pin_memory() if torch.cuda.is_available() else batch
+def is_convolutional(network: nn.Module) -> bool:
+    """Whether most of its work is convolution; a transformer has one or two, to cut patches."""
+    spatial = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1)
+    return sum(1 for _ in spatial) >= CONVOLUTIONS
+
+
+def stack(pixels: Sequence[UInt8[Tensor, "3 h w"]]) -> UInt8[Tensor, "n 3 h w"]:
+    """Images to a batch, in page-locked memory where a GPU will fetch it from; on the device where one is there."""
+    if not torch.cuda.is_available():
+        return torch.stack(list(pixels))
+    device = next((image.device for image in pixels if image.is_cuda), None)
+    if device is not None:
+        return torch.stack([image.to(device, non_blocking=True) for image in pixels])
+    batch = torch.empty(len(pixels), *pixels[0].shape, dtype=pixels[0].dtype, pin_memory=True)
+    return torch.stack(list(pixels), out=batch)

@@ -6,6 +6,7 @@ from typing import Any
 
 from extract.adopt import SAMPLE, candidates
 from extract.collection import Scan
+from extract.decoder import Decoder
 from extract.device import Numerics
 from extract.embed import Plan
 from extract.extractor import Extractor
@@ -43,7 +44,14 @@ class Forecast:
 
 
 def forecast(
-    store: Store | None, name: BackboneName, numerics: Numerics, scans: Mapping[str, Scan], *, patch: bool, adopt: bool
+    store: Store | None,
+    name: BackboneName,
+    decoder: Decoder,
+    numerics: Numerics,
+    scans: Mapping[str, Scan],
+    *,
+    patch: bool,
+    adopt: bool,
 ) -> Iterator[Forecast]:
     """Of one backbone, for each collection. `store` is None where there is none yet.
 
@@ -55,7 +63,7 @@ def forecast(
             known = _known(store, name, Images.of({collection: scan}))
             yield Forecast(str(name), collection, len(scan.sources), download, known=known)
         return
-    spaces = Extractor.load(name, numerics, patch=patch, batch_size=None, compile=False).spaces
+    spaces = Extractor.load(name, decoder, numerics, patch=patch, batch_size=None, compile=False).spaces
     everything = Images.of(scans)
     there = {space.key for space in store.spaces()} if store else set()
     adopting = [trial for space in spaces for trial in _adopting(store, space, everything)] if store and adopt else []

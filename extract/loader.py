@@ -1,40 +1,43 @@
-"""Reads, decodes and transforms images in threads, beside the forward pass."""
+"""Reads, decodes and cuts images in threads, beside the forward pass."""
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from jaxtyping import UInt8
 from joblib import cpu_count
-from PIL.Image import Image
 from torch import Tensor
 
-from extract.images import UnreadableImage, decode
+from extract.decoder import Decoder
+from extract.geometry import Geometry
+from extract.images import UnreadableImage
 from extract.source import Source
 from store import Entry
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image ready for a backbone (pixels: float32, 3 × h × w), or the reason why it is not."""
+    """An image ready to be normalised, or the reason why it is not."""
 
     entry: Entry
-    pixels: Tensor | None
+    pixels: UInt8[Tensor, "3 h w"] | None
     reason: str = ""
 
 
 def load_images(
     entries: Iterable[Entry],
     sources: Mapping[str, Source],
-    transform: Callable[[Image], Tensor],
+    decoder: Decoder,
+    geometry: Geometry,
     *,
     ahead: int,
     threads: int | None = None,
 ) -> Generator[Loaded]:
     """Yields the entries in order, at most `ahead` of them loaded before they are asked for.
 
-    Pillow lets the interpreter lock go while it decodes and resizes, so threads do.
+    Decoders let the interpreter lock go while they work, so threads do.
     """
 
     def load(entry: Entry) -> Loaded:
@@ -42,10 +45,10 @@ def load_images(
             data = sources[entry.image_id].read()
             if hashlib.sha256(data).digest() != entry.image_sha256:
                 return Loaded(entry, None, "changed while bb ran; run again")
-            return Loaded(entry, transform(decode(data)))
+            return Loaded(entry, decoder.cut(decoder.decode(data), geometry))
         except UnreadableImage as error:
             return Loaded(entry, None, str(error))
-        except (MemoryError, RuntimeError, ValueError) as error:  # of the transform, on a picture of some odd shape
+        except (MemoryError, RuntimeError, ValueError) as error:  # of the cut, on a picture of some odd shape
             return Loaded(entry, None, f"can't be transformed: {error or type(error).__name__}")
         except OSError as error:
             return Loaded(entry, None, f"can't be read: {error.strerror or error}")
@@ -61,3 +64,15 @@ def load_images(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
+    """In lists of that size, the last one as long as it gets."""
+    batch: list[Loaded] = []
+    for image in loaded:
+        batch.append(image)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from extract.collection import Scan
+from extract.decoder import find_decoder
 from extract.device import Numerics
 from extract.extractor import Extractor
 from extract.name import BackboneName, shared_name
@@ -92,7 +93,7 @@ def recompute(
     """
     given = {shared_name(name): name for name in names}
     sampler: Sampler | None = None
-    made_by: tuple[BackboneName, dict[str, str], bool] | None = None
+    made_by: tuple[BackboneName, str, dict[str, str], bool] | None = None
     for space in sorted(spaces, key=lambda space: (store.backbones(space), space.key)):
         held, backbones = images.held(store, space), store.backbones(space)
         if not held or (given and not given.keys() & set(backbones)):
@@ -100,11 +101,13 @@ def recompute(
         result = Recomputed(space, backbones, len(held))
         try:
             name = _loadable(backbones, given)
-            wanted = (name, space.numerics, space.kind == "patch")
+            wanted = (name, space.view["decoder"], space.numerics, space.kind == "patch")
             if made_by != wanted or sampler is None:
                 announce(f"loading {name} for space {short(space.key)}")
                 numerics = Numerics.resolve(device, space.numerics["compute"], space.numerics["stored"])
-                extractor = Extractor.load(name, numerics, patch=wanted[2], batch_size=batch_size, compile=False)
+                decoder = find_decoder(space.view["decoder"], numerics.device)
+                patch = space.kind == "patch"
+                extractor = Extractor.load(name, decoder, numerics, patch=patch, batch_size=batch_size, compile=False)
                 sampler, made_by = Sampler(extractor, images), wanted
             _compare(store, sampler, result, shuffled(held, seed), n)
         except BBError as error:

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from extract.collection import Scan
-from extract.embed import batches, keys_of, to_stored
+from extract.embed import to_stored
 from extract.encoder import stack
 from extract.extractor import Extractor
-from extract.loader import load_images
+from extract.lacking import keys_of
+from extract.loader import batches, load_images
 from extract.source import Source
 from store import Collection, Entry, FeatureSpace, Store
 
@@ -93,8 +94,9 @@ class Sampler:
 
     def _embed(self, entries: list[Entry]) -> None:
         encoder = self.extractor.encoder()
-        transform = self.extractor.backbone.make_img_transform()
-        for batch in batches(load_images(entries, self.images.sources, transform, ahead=2 * encoder.size + 8), encoder):
+        decoder, geometry = self.extractor.decoder, self.extractor.backbone.view.geometry()
+        loaded = load_images(entries, self.images.sources, decoder, geometry, ahead=2 * encoder.size + 8)
+        for batch in batches(loaded, encoder.size):
             self._failed |= {image.entry.image_sha256: image.reason for image in batch if image.pixels is None}
             good = [image.entry.image_sha256 for image in batch if image.pixels is not None]
             if good:

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, UInt8
+from torch import Tensor
 
+from extract.decoder import Decoder, find_decoder
 from extract.device import Numerics
-from extract.embed import faults, keys_of, to_stored
+from extract.embed import faults, to_stored
+from extract.encoder import stack
 from extract.extractor import Extractor
-from extract.images import UnreadableImage, decode
+from extract.geometry import Geometry
+from extract.images import UnreadableImage
+from extract.lacking import keys_of
 from extract.name import BackboneName
 from extract.source import Source
-from extract.view import View
 from store import BBError, Entry, SegmentWriter, Store
 from store.space import short
 
@@ -38,13 +42,13 @@ class Chunk:
     """A piece, decoded.
 
     good    those images that could be, by their place in the piece
-    pixels  of these, of each view
+    pixels  of these, cut by each geometry
     failed  image digest → why another could not
     """
 
     piece: Piece
     good: list[int]
-    pixels: list[Float[np.ndarray, "n 3 h w"]]
+    pixels: list[UInt8[np.ndarray, "n 3 h w"]]
     failed: dict[bytes, str]
 
 
@@ -56,22 +60,21 @@ class Told:
     failed: dict[str, dict[bytes, str]] = field(default_factory=dict)
 
 
-def load_piece(piece: Piece, views: Sequence[View]) -> Chunk:
-    """Reads and decodes each image once, and transforms it once for each view."""
-    transforms = [view.transform() for view in views]
+def load_piece(piece: Piece, decoder: Decoder, geometries: Sequence[Geometry]) -> Chunk:
+    """Reads and decodes each image once, and cuts it once for each geometry."""
     good: list[int] = []
-    rows: list[list[np.ndarray]] = [[] for _ in views]
+    rows: list[list[np.ndarray]] = [[] for _ in geometries]
     failed: dict[bytes, str] = {}
     for i, (entry, source) in enumerate(zip(piece.entries, piece.sources, strict=True)):
         try:
             data = source.read()
             if hashlib.sha256(data).digest() != entry.image_sha256:
                 raise UnreadableImage("changed while bb ran; run again")
-            picture = decode(data)
-            pixels = [transform(picture).numpy() for transform in transforms]
+            picture = decoder.decode(data)
+            pixels = [decoder.cut(picture, geometry).numpy() for geometry in geometries]
         except UnreadableImage as error:
             failed[entry.image_sha256] = str(error)
-        except (MemoryError, RuntimeError, ValueError) as error:  # of the transform, on a picture of some odd shape
+        except (MemoryError, RuntimeError, ValueError) as error:  # of the cut, on a picture of some odd shape
             failed[entry.image_sha256] = f"can't be transformed: {error or type(error).__name__}"
         except OSError as error:
             failed[entry.image_sha256] = f"can't be read: {error.strerror or error}"
@@ -84,10 +87,10 @@ def load_piece(piece: Piece, views: Sequence[View]) -> Chunk:
 
 @dataclass(frozen=True)
 class Network:
-    """One backbone as a worker is to build it: which view it takes, and the keys of the spaces that it must fill."""
+    """One backbone as a worker is to build it: by which geometry, and the keys of the spaces that it must fill."""
 
     name: BackboneName
-    view: int
+    geometry: int
     spaces: list[str]
 
 
@@ -97,10 +100,12 @@ class Plant:
 
     device   as torch writes it, on the worker's own machine
     threads  for torch, where that is the CPU
+    images   about as many as each worker will get
     """
 
     store: Path
     networks: list[Network]
+    decode: str
     device: str
     compute: str
     stored: str
@@ -108,6 +113,7 @@ class Plant:
     batch_size: int | None
     compile: bool
     threads: int
+    images: int
 
     def open(self) -> "Sink":
         """Raises BBError, with the machine's name, where store, weights or device are not there, or where what would be
@@ -122,8 +128,9 @@ class Plant:
             raise BBError(f"a worker on {socket.gethostname()} can't begin: {error}") from None
 
     def _line(self, store: Store, network: Network, numerics: Numerics) -> "Line":
+        decoder = find_decoder(self.decode, torch.device("cpu"))  # its name is part of the space; others decode
         extractor = Extractor.load(
-            network.name, numerics, patch=self.patch, batch_size=self.batch_size, compile=self.compile
+            network.name, decoder, numerics, patch=self.patch, batch_size=self.batch_size, compile=self.compile
         )
         for space, key in zip(extractor.spaces, network.spaces, strict=True):
             if space.key != key:
@@ -131,7 +138,11 @@ class Plant:
                     f"{network.name} fills space {short(space.key)} there and {short(key)} here. Every machine needs "
                     f"the same bb and the same weights; `bb store why` says in what two spaces differ."
                 )
-        return Line(extractor, network.view, [SegmentWriter(store, s, extractor.provenance) for s in extractor.spaces])
+        if self.compile:
+            extractor.compile_if_it_repays(self.images)
+        return Line(
+            extractor, network.geometry, [SegmentWriter(store, s, extractor.provenance) for s in extractor.spaces]
+        )
 
 
 @dataclass
@@ -139,16 +150,16 @@ class Line:
     """One network: pixels wait until they are a batch, and features until they are a segment."""
 
     extractor: Extractor
-    view: int
+    geometry: int
     writers: list[SegmentWriter]
-    waiting: list[tuple[Piece, int, Float[np.ndarray, "3 h w"]]] = field(default_factory=list)
+    waiting: list[tuple[Piece, int, UInt8[Tensor, "3 h w"]]] = field(default_factory=list)
 
     def add(self, chunk: Chunk, told: Told) -> None:
         """Of a chunk those images that a space of this network lacks."""
         wanted = np.logical_or.reduce([chunk.piece.absent[writer.space.key] for writer in self.writers])
-        for i, pixels in zip(chunk.good, chunk.pixels[self.view] if chunk.good else (), strict=True):
+        for i, pixels in zip(chunk.good, chunk.pixels[self.geometry] if chunk.good else (), strict=True):
             if wanted[i]:
-                self.waiting.append((chunk.piece, i, pixels))
+                self.waiting.append((chunk.piece, i, torch.from_numpy(pixels)))
         if chunk.failed:
             told.failed.setdefault(str(self.extractor.name), {}).update(chunk.failed)
 
@@ -157,7 +168,7 @@ class Line:
         encoder = self.extractor.encoder()
         while len(self.waiting) >= (1 if rest else encoder.size):
             batch, self.waiting = self.waiting[: encoder.size], self.waiting[encoder.size :]
-            features = encoder(torch.from_numpy(np.stack([pixels for _, _, pixels in batch])))
+            features = encoder(stack([pixels for _, _, pixels in batch]))
             entries = [piece.entries[i] for piece, i, _ in batch]
             usable = np.ones(len(batch), dtype=bool)
             stored = []

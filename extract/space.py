@@ -7,6 +7,7 @@ from typing import Any
 from extract import weights
 from extract.backbone import Backbone
 from extract.code import AT_START, tree_hash
+from extract.decoder import Decoder
 from extract.device import Numerics
 from store import BBError, FeatureSpace, UsageError
 
@@ -22,8 +23,8 @@ class Spaces:
         return iter((self.img,) if self.patch is None else (self.img, self.patch))
 
 
-def feature_spaces(name: str, backbone: Backbone, numerics: Numerics, *, patch: bool) -> Spaces:
-    """The spaces of a backbone.
+def feature_spaces(name: str, backbone: Backbone, decoder: Decoder, numerics: Numerics, *, patch: bool) -> Spaces:
+    """The spaces of a backbone that gets its pixels from a decoder.
 
     Raises UsageError where patch features are asked of a network that has none, BBError where the files of this
     package are no longer those that run.
@@ -36,7 +37,7 @@ def feature_spaces(name: str, backbone: Backbone, numerics: Numerics, *, patch: 
         "org": backbone.org,
         "architecture": backbone.architecture,
         "weights": weights.digest(backbone.vision_state()),
-        "view": backbone.view.record(),
+        "view": backbone.view.record(decoder.name),
         "numerics": numerics.record(),
         "code": AT_START,
     }

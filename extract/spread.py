@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Bool
 
 from extract.collection import Scan
-from extract.embed import keys_of
+from extract.decoder import Decoder
 from extract.extractor import Extractor
+from extract.geometry import Geometry
+from extract.lacking import keys_of
 from extract.part import Part
 from extract.sample import Images
-from extract.sink import Network, Piece, Plant, Told, load_piece
+from extract.sink import Chunk, Network, Piece, Plant, Told, load_piece
 from store import Store
 from store.cluster.command import Ended
 from store.cluster.engine import Engine, Job, until_done
@@ -171,8 +173,8 @@ def stream(
             return True
         before, made = left, total - left
         workers = min(cluster.workers, -(-left // size))
-        views, plant = _plant(work, cluster, workers, device)
-        turn = Stream(cluster, partial(load_piece, views=views), plant.open, workers, hear, show)
+        load, plant = _plant(work, cluster, workers, device, left)
+        turn = Stream(cluster, load, plant.open, workers, hear, show)
         turn.run(work.pieces(absent, size), halt)
         absent, size = work.absent(), max(1, size // 8)
         if turn.lost and (left := work.features(absent)) and not halt():
@@ -180,16 +182,21 @@ def stream(
     return not halt()
 
 
-def _plant(work: Work, cluster: Cluster, workers: int, device: str) -> "tuple[list, Plant]":
-    """The distinct views, and how a worker sets itself up."""
-    views = list(dict.fromkeys(extractor.backbone.view for extractor in work.extractors))
+def _plant(
+    work: Work, cluster: Cluster, workers: int, device: str, features: int
+) -> tuple[Callable[[Piece], Chunk], Plant]:
+    """What decodes, for all networks at once, and how a worker with networks sets itself up."""
+    views = {str(extractor.name): extractor.backbone.view.geometry() for extractor in work.extractors}
+    geometries: list[Geometry] = list(dict.fromkeys(views.values()))
     first = work.extractors[0]
+    decoder: Decoder = first.decoder
     plant = Plant(
         store=work.store.root.resolve(),
         networks=[
-            Network(each.name, views.index(each.backbone.view), [space.key for space in each.spaces])
+            Network(each.name, geometries.index(views[str(each.name)]), [space.key for space in each.spaces])
             for each in work.extractors
         ],
+        decode=decoder.name,
         device=device,
         compute=first.numerics.compute,
         stored=first.numerics.stored,
@@ -197,8 +204,9 @@ def _plant(work: Work, cluster: Cluster, workers: int, device: str) -> "tuple[li
         batch_size=first.batch_size,
         compile=first.compile,
         threads=cluster.resources.cpus or max(1, cluster.cpus // workers),
+        images=features // (len(work.extractors) * workers),
     )
-    return views, plant
+    return partial(load_piece, decoder=decoder, geometries=geometries), plant
 
 
 def _give_up(work: Work, absent: Mapping[str, Bool[np.ndarray, " n"]]) -> None:

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from extract import weights as files
 from extract.backbone import EncodedImgBatch
 from extract.frozen import encode_shapes, freeze, seeded
+from extract.geometry import ResizeMode
 from extract.hub import downloading
 from extract.name import BackboneName, Org, unknown
-from extract.view import ResizeMode, Transform, View
+from extract.view import Transform, View
 from store.errors import BBError, UsageError
 
 # Parts of language models, which end in a feature map and have no pooling to make a vector of it.

@@ -2,21 +2,23 @@
 identity.
 
 The recipe covers what open_clip (`image_transform_v2`) and timm (`create_transform`) do for evaluation; the
-tests hold it equal to both, bit for bit. It works on pictures as `extract.images.decode` gives them.
+tests hold it equal to both, bit for bit, where Pillow is the decoder. Which decoder turns files into pictures and
+cuts them (`extract/decoder.py`) is not the network's affair: its name stands beside the view in the feature space.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import functional
 
-from extract.images import MAX_PIXELS, UnreadableImage
+from extract import pillow
+from extract.geometry import Geometry, ResizeMode
 
-ResizeMode = Literal["shortest", "longest", "squash"]
 Transform = Callable[[Image.Image], Float[Tensor, "3 h w"]]
 
 
@@ -24,11 +26,8 @@ Transform = Callable[[Image.Image], Float[Tensor, "3 h w"]]
 class View:
     """Resize, then cut the centre out (or pad to it), then normalise.
 
-    resize_mode: "shortest" covers `resize`, "longest" fits into it, "squash" alone changes the proportions
-    resize, crop: (height, width) in pixels
-    interpolation: one of Pillow's filters, lower case ("bicubic", "bilinear", …), antialiased
+    resize_mode, resize, crop, interpolation, fill: as in Geometry
     mean, std: per channel, of values in [0, 1]
-    fill: RGB, 0 to 255, for what a picture smaller than `crop` leaves empty
     """
 
     resize_mode: ResizeMode
@@ -43,15 +42,30 @@ class View:
         if self.interpolation.upper() not in Image.Resampling.__members__:
             raise ValueError(f"{self.interpolation!r} is none of Pillow's filters")
 
-    def record(self) -> dict[str, Any]:
-        """The view as JSON, with what holds for every view: it stands in the feature space."""
+    def record(self, decoder: str) -> dict[str, Any]:
+        """The view as JSON, with what holds for every view: it stands in the feature space.
+
+        decoder: name of what decodes and cuts
+        """
         return {
-            "decoder": "pillow",
+            "decoder": decoder,
             "exif_orientation": "applied",
             "alpha": "over white",
             "depth_16_bit": "high byte",
             **{key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()},
         }
+
+    def geometry(self) -> Geometry:
+        """What decides the pixels: the view without mean and std."""
+        return Geometry(self.resize_mode, self.resize, self.crop, self.interpolation, self.fill)
+
+    def normalise(self, batch: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Pixels to the network's input, float32, on the device and in the memory format of the batch.
+
+        On the CPU it is bit-equal to torchvision's `to_tensor` and `normalize`.
+        """
+        mean, std = (_per_channel(values, batch.device) for values in (self.mean, self.std))
+        return batch.to(torch.float32).div_(255).sub_(mean).div_(std)
 
     def transform(self) -> Transform:
         """A picture in mode RGB -> float32 (3, crop height, crop width), ready for the network; safe in
@@ -59,47 +73,15 @@ class View:
 
         It raises UnreadableImage for a picture so elongated that resizing it would fill the memory.
         """
-        resample = Image.Resampling[self.interpolation.upper()]
-        mean, std = list(self.mean), list(self.std)
+        geometry = self.geometry()
 
         def apply(image: Image.Image) -> Float[Tensor, "3 h w"]:
-            height, width = self.resized(image.height, image.width)
-            if height * width > MAX_PIXELS:
-                raise UnreadableImage(f"{image.width:,} by {image.height:,} pixels: too elongated to resize")
-            if (width, height) != image.size:
-                image = image.resize((width, height), resample)
-            tensor = functional.to_tensor(_centre(image, self.crop, self.fill))
-            return functional.normalize(tensor, mean, std, inplace=True)
+            return self.normalise(pillow.cut(image, geometry)[None])[0].contiguous()
 
         return apply
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of a picture of that size after the resize and before the crop."""
-        if self.resize_mode == "squash":
-            return self.resize
-        target_height, target_width = self.resize
-        if self.resize_mode == "shortest" and target_height == target_width:
-            # torchvision's Resize(int), which both libraries use for a square, rounds the long side down …
-            short, long = sorted((height, width))
-            long = int(target_height * long / short)
-            return (target_height, long) if height <= width else (long, target_height)
-        # … and their own ResizeKeepRatio, used for all else, to the nearest.
-        ratios = height / target_height, width / target_width
-        ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
-        return max(1, round(height / ratio)), max(1, round(width / ratio))
 
-
-def _centre(image: Image.Image, crop: tuple[int, int], fill: tuple[int, int, int]) -> Image.Image:
-    """The middle (height, width) of the picture, filled up where it is smaller.
-
-    An odd pixel of padding goes right and below; one of surplus goes where Python rounds it, half to even:
-    what torchvision's `center_crop` does.
-    """
-    height, width = crop
-    spare_x, spare_y = max(0, width - image.width), max(0, height - image.height)
-    if spare_x or spare_y:
-        padded = Image.new("RGB", (image.width + spare_x, image.height + spare_y), fill)
-        padded.paste(image, (spare_x // 2, spare_y // 2))
-        image = padded
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
+@functools.cache
+def _per_channel(values: tuple[float, float, float], device: torch.device) -> Float[Tensor, "3 1 1"]:
+    """Kept, since sending it to a GPU would wait for the GPU in every batch."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)

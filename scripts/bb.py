@@ -617,8 +617,8 @@ def run_elsewhere(
     found = [each.existing() for each in prepared]
     if other := [job(each).name for each, runs in zip(prepared, found, strict=True) if not runs]:
         raise BBError(
-            f"{len(other)} runs were made as others than were asked for ({other[0]}, say), since a run is known by what "
-            f"computed it: install the same versions everywhere."
+            f"{len(other)} runs came out as others than were asked for ({other[0]}, say), since a run is known by "
+            f"what computed it: install the same versions everywhere."
         )
     return [(runs[0], lacks) for runs, lacks in zip(found, lacking, strict=True)]
 
@@ -673,6 +673,8 @@ class ExtractOptions:
     limit: int | None = None
     strict: bool = False
     adopt: str = "auto"
+    decode: str = "auto"
+    profile: bool = False
     part: "ImagePart | None" = None
 
 
@@ -692,7 +694,7 @@ def extract_verb(
     batch_size: Annotated[
         str, typer.Option(envvar="BB_BATCH_SIZE", help="Images in a batch; auto finds what fits a GPU.")
     ] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network, where that repays itself.")] = False,
     patch: Annotated[bool, typer.Option("--patch", help="Store patch features too, in a space of their own.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed only the first N images, for a try.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that can't be embedded.")] = False,
@@ -700,6 +702,12 @@ def extract_verb(
         str,
         typer.Option(help="auto: take over rows of a space that differs in the code alone, if a sample agrees; never."),
     ] = "auto",
+    decode: Annotated[
+        str, typer.Option(envvar="BB_DECODE", help="What decodes and resizes: pillow; part of the features.")
+    ] = "auto",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time went, and what the others waited for.")
+    ] = False,
     part: Annotated[
         str | None, typer.Option("--part", help="I/N: of what is missing the I-th of N parts, by image digest.")
     ] = None,
@@ -719,6 +727,8 @@ def extract_verb(
 
     elsewhere = Elsewhere.of(ctx, on, store)
 
+    if elsewhere and profile:
+        raise UsageError("--profile times the stages on one machine: leave it out with --on.")
     if adopt not in ("auto", "never"):
         raise UsageError(f"--adopt {adopt} is unknown: choose auto or never.")
 
@@ -738,13 +748,13 @@ def extract_verb(
     require_extract("bb extract")
     from extract.backbone import check_known
     from extract.collection import find_images
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.part import Part
     from store.collection import check_name
 
-    if elsewhere is None:
-        Numerics.resolve(device, precision, store_dtype)
+    find_decoder(decode, Numerics.resolve("cpu" if elsewhere else device, precision, store_dtype).device)
     parse_batch_size(batch_size)
     found = {}
     for collection, root in collections.items():
@@ -753,7 +763,7 @@ def extract_verb(
     for backbone in names:
         check_known(backbone)
     options = ExtractOptions(
-        device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt,
+        device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode, profile,
         None if part is None else Part.parse(part),
     )  # fmt: skip
     if dry_run:
@@ -773,6 +783,8 @@ def extract_verb(
     else:
         for summary in summaries:
             say(_extract_line(summary))
+        if profile:
+            _show_profiles(summaries)
     if any(summary["failed"] or summary["stopped"] for summary in summaries):
         raise typer.Exit(1)
 
@@ -780,36 +792,51 @@ def extract_verb(
 def extract_all(
     store: "Store", names: "list[BackboneName]", found: dict[str, dict[str, Path]], options: ExtractOptions
 ) -> list[dict[str, Any]]:
-    """Embeds collections (image ID → file) with backbones, one after the other; a summary of each pair."""
+    """Embeds collections (image ID → file) with backbones, decoding once for all; a summary of each pair."""
     from extract.adopt import adopt
+    from extract.crew import crews
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.extractor import Extractor
     from extract.sample import Images
 
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    decoder = find_decoder(options.decode, numerics.device)
     batch_size = parse_batch_size(options.batch_size)
     scans = {name: _scan(store, name, files, options) for name, files in found.items()}
     images = Images.of(scans)
     for name in names:
         _announce_download(name)
-    summaries: list[dict[str, Any]] = []
-    for name in names:
+
+    def load(name: "BackboneName") -> Extractor:
         warn(f"loading {name}")
-        extractor = Extractor.load(name, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile)
+        extractor = Extractor.load(
+            name, decoder, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile
+        )
         if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
             for trial in adopt(store, extractor, images):
                 warn(f"{name}: {trial.words()}")
+            extractor.rest()
+        return extractor
+
+    summaries: list[dict[str, Any]] = []
+    for crew in crews(names, load):
         for collection, scan in scans.items():
             with gentle_stop() as stop:
-                summary = _extract_one(store, extractor, collection, scan, options.strict, stop)
-            summaries.append(summary)
+                told = _extract_crew(store, crew, collection, scan, options, stop)
+            summaries += told
             undone = len(summaries) < len(names) * len(scans)
-            if undone and (stop.is_set() or (options.strict and summary["failed"])):
-                summary["stopped"] = True
-            if summary["stopped"]:
-                return summaries
-    return summaries
+            if undone and (stop.is_set() or (options.strict and any(summary["failed"] for summary in told))):
+                for summary in told:
+                    summary["stopped"] = True
+            if any(summary["stopped"] for summary in told):
+                break
+        else:
+            continue
+        break
+    order = [str(name) for name in names]
+    return sorted(summaries, key=lambda summary: order.index(summary["backbone"]))
 
 
 def extract_elsewhere(
@@ -823,6 +850,7 @@ def extract_elsewhere(
 ) -> list[dict[str, Any]]:
     """`bb extract --on …`: collections are hashed and older rows adopted here, images embedded there."""
     from extract.adopt import adopt
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.encoder import parse_batch_size
     from extract.extractor import Extractor
@@ -850,11 +878,14 @@ def extract_elsewhere(
         device = options.device if options.device != "auto" else "cuda" if resources.gpus else "cpu"
         precision = options.precision if options.precision != "auto" else "bf16" if "cuda" in device else "fp32"
         here = Numerics.resolve("cpu", precision, options.store_dtype)
+        decoder = find_decoder(options.decode, here.device)
         extractors = []
         for name in names:
             warn(f"loading {name}")
             batch_size = parse_batch_size(options.batch_size)
-            extractor = Extractor.load(name, here, patch=options.patch, batch_size=batch_size, compile=options.compile)
+            extractor = Extractor.load(
+                name, decoder, here, patch=options.patch, batch_size=batch_size, compile=options.compile
+            )
             if options.adopt == "auto" and options.limit is None:
                 warn(*(f"{name}: {trial.words()}" for trial in adopt(store, extractor, Images.of(scans))))
             extractors.append(extractor)
@@ -971,11 +1002,13 @@ def show_forecasts(
     """`bb extract --dry-run`."""
     from dataclasses import asdict
 
+    from extract.decoder import find_decoder
     from extract.device import Numerics
     from extract.forecast import forecast
 
     store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
+    decoder = find_decoder(options.decode, numerics.device)
     scans = {
         name: _part_of(hash_files(name, files, options.limit, read_only=True), options) for name, files in found.items()
     }
@@ -983,7 +1016,7 @@ def show_forecasts(
     told: list[Forecast] = []
     for name in names:
         warn(f"looking at {name}")
-        told += forecast(store, name, numerics, scans, patch=options.patch, adopt=adopting)
+        told += forecast(store, name, decoder, numerics, scans, patch=options.patch, adopt=adopting)
     if json_:
         show_json([asdict(each) for each in told])
         return
@@ -1042,50 +1075,68 @@ def _announce_download(name: "BackboneName") -> None:
         )
 
 
-def _extract_one(
-    store: "Store", extractor: "Extractor", collection: str, scan: "Scan", strict: bool, stop: threading.Event
-) -> dict[str, Any]:
-    from extract.embed import Outcome, Plan, embed
+def _extract_crew(
+    store: "Store",
+    crew: "list[Extractor]",
+    collection: str,
+    scan: "Scan",
+    options: ExtractOptions,
+    stop: threading.Event,
+) -> list[dict[str, Any]]:
+    """One pass over a collection for some backbones; a summary of each."""
+    from extract.embed import Plan, Work, embed
     from extract.name import shared_name
 
-    if strict:
+    if options.strict:
         _refuse_failed(collection, scan)
-    plan = Plan.make(store, extractor.spaces, scan.entries)
-    needed, free = plan.store_bytes(extractor.spaces), free_bytes(store.root)
-    what = f"{extractor.name} on {collection}"
-    warn(
-        f"{what}: {plan.present} of {len(scan.entries)} images are there, {len(plan.wanted)} to compute on "
-        f"{extractor.numerics.device_name()} in {extractor.numerics.compute}; {size_text(needed)} to store, "
-        f"{size_text(free)} free"
-    )
-    names = store.backbones(extractor.spaces.img)
-    if not plan.wanted and names and shared_name(extractor.name) not in names:
-        warn(f"{what}: these very features are known as {' and '.join(names)}; probe them with --ckpt {names[0]}")
-    _check_room(store, needed)
+    plans = [Plan.make(store, extractor.spaces, scan.entries) for extractor in crew]
+    needed = [plan.store_bytes(extractor.spaces) for plan, extractor in zip(plans, crew, strict=True)]
+    free = free_bytes(store.root)
+    for extractor, plan, size in zip(crew, plans, needed, strict=True):
+        what = f"{extractor.name} on {collection}"
+        warn(
+            f"{what}: {plan.present} of {len(scan.entries)} images are there, {len(plan.wanted)} to compute on "
+            f"{extractor.numerics.device_name()} in {extractor.numerics.compute}; {size_text(size)} to store, "
+            f"{size_text(free)} free"
+        )
+        names = store.backbones(extractor.spaces.img)
+        if not plan.wanted and names and shared_name(extractor.name) not in names:
+            warn(f"{what}: these very features are known as {' and '.join(names)}; probe them with --ckpt {names[0]}")
+    _check_room(store, sum(needed))
     started = time.monotonic()
-    with Meter(what, len(plan.wanted), "images") as meter:
+    who = str(crew[0].name) if len(crew) == 1 else f"{len(crew)} backbones"
+    with Meter(f"{who} on {collection}", sum(len(plan.wanted) for plan in plans), "images") as meter:
 
-        def show(outcome: Outcome) -> None:
-            meter(outcome.computed + len(outcome.failed))
+        def show(outcomes: "Sequence[Outcome]") -> None:
+            meter(sum(outcome.computed + len(outcome.failed) for outcome in outcomes))
 
-        outcome = embed(store, extractor, collection, scan, plan.wanted, strict=strict, stop=stop, progress=show)
+        work = [Work(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
+        outcomes, profile = embed(
+            store, work, collection, scan, strict=options.strict, stop=stop, progress=show, announce=warn
+        )
     seconds = time.monotonic() - started
-    failed = dict(sorted((scan.failed | outcome.failed).items()))
-    _tell_failed(failed)
-    return {
-        "backbone": str(extractor.name),
-        "collection": collection,
-        "spaces": [space.key for space in extractor.spaces],
-        "adopted": sorted({older.key for space in extractor.spaces for older in store.older(space)}),
-        "images": len(scan.sources),
-        "present": plan.present,
-        "computed": outcome.computed,
-        "failed": failed,
-        "stopped": outcome.stopped,
-        "seconds": round(seconds, 3),
-        "images_per_second": round(outcome.computed / seconds, 1) if outcome.computed else None,
-        "store": str(store.root),
-    }
+    told = []
+    for extractor, plan, outcome in zip(crew, plans, outcomes, strict=True):
+        failed = dict(sorted((scan.failed | outcome.failed).items()))
+        told.append(
+            {
+                "backbone": str(extractor.name),
+                "collection": collection,
+                "spaces": [space.key for space in extractor.spaces],
+                "adopted": sorted({older.key for space in extractor.spaces for older in store.older(space)}),
+                "images": len(scan.sources),
+                "present": plan.present,
+                "computed": outcome.computed,
+                "failed": failed,
+                "stopped": outcome.stopped,
+                "seconds": round(seconds, 3),
+                "images_per_second": round(outcome.computed / seconds, 1) if outcome.computed else None,
+                "store": str(store.root),
+                **({"profile": profile.record()} if options.profile else {}),
+            }
+        )
+    _tell_failed({image_id: reason for summary in told for image_id, reason in summary["failed"].items()})
+    return told
 
 
 def _refuse_failed(collection: str, scan: "Scan") -> None:
@@ -1128,6 +1179,23 @@ def _extract_line(summary: dict[str, Any]) -> str:
         f"space {', '.join(short(key) for key in summary['spaces'])} in {summary['store']}"
         + (f"; rows adopted from space {', '.join(map(short, summary['adopted']))}" if summary["adopted"] else "")
     )
+
+
+def _show_profiles(summaries: Sequence[dict[str, Any]]) -> None:
+    """A table for each pass over a collection; backbones that shared it are told together."""
+    passes: dict[str, list[dict[str, Any]]] = {}
+    for summary in summaries:
+        passes.setdefault(json.dumps([summary["collection"], summary["profile"]]), []).append(summary)
+    for shared in passes.values():
+        told = shared[0]["profile"]
+        names = ", ".join(summary["backbone"] for summary in shared)
+        say(f"{names} on {shared[0]['collection']}, {told['seconds']:.1f} s on {told['cores']} cores:")
+        rows = [[name, f"{s['seconds']:.1f}", f"{s['processor_seconds']:.1f}"] for name, s in told["stages"].items()]
+        rows += [
+            [f"waiting: {name} ({w['threads']})", f"{w['seconds']:.1f}", ""] for name, w in told["waiting"].items()
+        ]
+        show_table(["stage", "s", "processor s"], rows, right=["s", "processor s"])
+        say(told["bottleneck"])
 
 
 def free_bytes(path: Path) -> int:

@@ -50,8 +50,8 @@ def check(name: BackboneName) -> dict[str, object]:
         output = backbone.patch_output
         assert encoded.patch_features.shape == (2, output["patches"], output["dim"]), encoded.patch_features.shape
         assert output["grid"][0] * output["grid"][1] == output["patches"], output
-    json.dumps([backbone.architecture, backbone.view.record(), backbone.img_output, backbone.patch_output])
-    return {"img": backbone.img_output, "patch": backbone.patch_output, "view": backbone.view.record()}
+    json.dumps([backbone.architecture, backbone.view.record("pillow"), backbone.img_output, backbone.patch_output])
+    return {"img": backbone.img_output, "patch": backbone.patch_output, "view": backbone.view.record("pillow")}
 
 
 def main() -> int:

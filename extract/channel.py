@@ -1,0 +1,48 @@
+"""A bounded queue between two stages, which either side can close."""
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Channel(Generic[T]):
+    """Who puts waits while `room` items lie in it; who takes waits while there is none.
+
+    Closing lets all who wait go: what is put afterwards is dropped, what lies in it can still be taken.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._items: deque[T] = deque()
+        self._closed = False
+        lock = threading.Lock()
+        self._filled, self._freed = threading.Condition(lock), threading.Condition(lock)
+
+    def put(self, item: T) -> bool:
+        """Whether the item was taken in: False once the channel is closed."""
+        with self._freed:
+            while len(self._items) >= self._room and not self._closed:
+                self._freed.wait()
+            if self._closed:
+                return False
+            self._items.append(item)
+            self._filled.notify()
+            return True
+
+    def take(self) -> T | None:
+        """The next item, in order; None once the channel is closed and empty."""
+        with self._filled:
+            while not self._items and not self._closed:
+                self._filled.wait()
+            if not self._items:
+                return None
+            self._freed.notify()
+            return self._items.popleft()
+
+    def close(self) -> None:
+        with self._filled:
+            self._closed = True
+            self._filled.notify_all()
+            self._freed.notify_all()

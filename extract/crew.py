@@ -1,0 +1,39 @@
+"""Which networks work together: as many as there is memory for share each image's reading and decoding."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+
+from torch import nn
+
+from extract.extractor import Extractor
+from extract.name import BackboneName
+
+
+def crews(
+    names: Iterable[BackboneName], load: Callable[[BackboneName], Extractor], memory: int | None = None
+) -> Iterator[list[Extractor]]:
+    """Loads networks in order and yields them in crews, whose weights take no more than so many bytes together.
+
+    memory  half of the machine's if it is not said; a network larger than that is a crew of its own
+
+    Two names of one feature space never stand in one crew, since the second finds everything done by the first.
+    """
+    memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    crew: list[Extractor] = []
+    for name in names:
+        extractor = load(name)
+        keys = {space.key for each in crew for space in each.spaces}
+        known = any(space.key in keys for space in extractor.spaces)
+        if crew and (known or sum(map(weight_bytes, [*crew, extractor])) > memory):
+            yield crew
+            crew = []
+        crew.append(extractor)
+    if crew:
+        yield crew
+
+
+def weight_bytes(extractor: Extractor) -> int:
+    """What the network's weights take in memory."""
+    state = cast(nn.Module, extractor.backbone).state_dict().values()
+    return sum(tensor.numel() * tensor.element_size() for tensor in state)

@@ -1,0 +1,153 @@
+"""The images between their file and their last forward pass: how many may be there at once, and which come next.
+
+All stages but writing meet here. A reader gets leave for an image only while there is room, so memory is bounded
+whatever the collection's size; a decoder lays its pixels in; the device takes a batch for whichever network has most
+waiting. An image makes room when the last network that lacks it has taken it, so that it is decoded once for all.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from extract.geometry import Geometry
+from extract.lacking import Lacking
+
+
+@dataclass(slots=True)
+class Decoded:
+    """An image's pixels, by geometry, and how many networks still want them."""
+
+    place: int
+    pixels: dict[Geometry, Tensor]
+    left: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images for one network.
+
+    job     the network's number
+    places  of the images in Lacking.entries
+    """
+
+    job: int
+    places: list[int]
+    pixels: list[Tensor]
+
+
+@dataclass
+class Window:
+    """Thread-safe. `sizes` are the networks' batch sizes, `geometries` their views'; `room` is a number of images."""
+
+    lacking: Lacking
+    geometries: Sequence[Geometry]
+    sizes: list[int]
+    room: int
+    resident: set[int]
+    _waiting: list[deque[Decoded]] = field(init=False)
+    _within: int = 0  # images that have leave to be read, are being decoded, or wait for a network
+    _coming: int = 0  # of these, those that are not decoded yet
+    _exhausted: bool = False
+    _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self._waiting = [deque() for _ in self.sizes]
+        self._order = iter(self.lacking)
+        lock = threading.Lock()
+        self._freed, self._filled = threading.Condition(lock), threading.Condition(lock)
+
+    def next(self) -> int | None:
+        """Leave to read one image more, by its place; None when there is none, or the window was stopped."""
+        with self._freed:
+            while not (self._exhausted or self._stopped):
+                if self._within >= self.room:
+                    self._freed.wait()
+                    continue
+                place = next(self._order, None)
+                if place is None:
+                    self._exhausted = True
+                    self._filled.notify_all()
+                    self._freed.notify_all()
+                elif self.lacking.networks(place):
+                    self._within += 1
+                    self._coming += 1
+                    return place
+            return None
+
+    def put(self, place: int, pixels: dict[Geometry, Tensor]) -> None:
+        """Lays in the pixels of an image that had leave; none where it failed."""
+        with self._filled:
+            self._coming -= 1
+            jobs = [job for job in self.lacking.networks(place) if self.geometries[job] in pixels]
+            if jobs and not self._stopped:
+                image = Decoded(place, pixels, len(jobs))
+                for job in jobs:
+                    self._waiting[job].append(image)
+            else:
+                self._leave(1)
+            if self._exhausted and not self._coming:
+                self._filled.notify_all()
+            elif any(self._ready(job) for job in range(len(self.sizes))):
+                self._filled.notify()
+
+    def take(self) -> Batch | None:
+        """The next batch, waited for; short only at the end, and None after it."""
+        with self._filled:
+            while not self._stopped:
+                job = self._choose()
+                if job is not None:
+                    batch = self._collect(job)
+                    if batch.places:
+                        return batch
+                elif self._exhausted and not self._coming:
+                    return None
+                else:
+                    self._filled.wait()
+            return None
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def stop(self) -> None:
+        """No more images, no more batches."""
+        with self._filled:
+            self._stopped = True
+            self._filled.notify_all()
+            self._freed.notify_all()
+
+    def _ready(self, job: int) -> bool:
+        ended = self._exhausted and not self._coming
+        return len(self._waiting[job]) >= (1 if ended else self.sizes[job])
+
+    def _choose(self) -> int | None:
+        """The network that has most batches waiting, those on the device first.
+
+        One that is not there is worth the way only when the others have nothing left to do: when the window is full,
+        or nothing more comes.
+        """
+        ready = [job for job in range(len(self.sizes)) if self._ready(job)]
+        there = [job for job in ready if job in self.resident]
+        if not there and self._within < self.room and not self._exhausted:
+            return None
+        return max(there or ready, key=lambda job: len(self._waiting[job]) / self.sizes[job], default=None)
+
+    def _collect(self, job: int) -> Batch:
+        """Takes a batch out, less what others published meanwhile."""
+        batch = Batch(job, [], [])
+        while self._waiting[job] and len(batch.places) < self.sizes[job]:
+            image = self._waiting[job].popleft()
+            if self.lacking.of(job, image.place):
+                batch.places.append(image.place)
+                batch.pixels.append(image.pixels[self.geometries[job]])
+            image.left -= 1
+            if not image.left:
+                self._leave(1)
+        return batch
+
+    def _leave(self, images: int) -> None:
+        self._within -= images
+        self._freed.notify(images)
