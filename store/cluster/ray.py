@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -74,9 +75,11 @@ def _result(ref: Any) -> Ended:
 
 
 def reason(error: BaseException) -> str:
-    """Why Ray lost something, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    """Why Ray lost something, in a line: the last of a traceback, where it has one, else the first."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    causes = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return (causes[-1:] or lines[:1] or [type(error).__name__])[0]
 
 
 @contextmanager
