@@ -573,7 +573,11 @@ class Elsewhere:
 
 def command_line(ctx: typer.Context, **changed: Any) -> tuple[str, ...]:
     """The command line of this verb as a worker is to run it: every option as it came out here, but where changed."""
-    words = [sys.executable, "-P", "-m", "bb", *ctx.command_path.split()[1:]]
+    verb: list[str] = []
+    at: Any = ctx
+    while at.parent:
+        verb, at = [at.info_name, *verb], at.parent
+    words = [sys.executable, "-P", "-m", "bb", *verb]
     for parameter in ctx.command.params:
         name = parameter.name or ""
         value = changed[name] if name in changed else ctx.params.get(name)

@@ -51,14 +51,14 @@ class Slurm:
     def __post_init__(self) -> None:
         """Raises UsageError where there is no Slurm here, no submitit, or a time that sbatch would not take."""
         minutes(self.time)
-        if importlib.util.find_spec("submitit") is None:
-            raise UsageError("--on slurm needs submitit: pip install 'backbone-bench[slurm]'")
         for program in ("sbatch", "squeue", "srun"):
             if shutil.which(program) is None:
                 raise UsageError(
                     f"--on slurm: there is no {program} here. Run this on a machine that can submit to Slurm, "
                     f"its login node, say."
                 )
+        if importlib.util.find_spec("submitit") is None:
+            raise UsageError("--on slurm needs submitit: pip install 'backbone-bench[slurm]'")
 
     def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[int], None]) -> list[Ended]:
         """Submits one array and follows it. Ctrl-C leaves it running, and raises BBError that says so."""
@@ -157,7 +157,8 @@ def _ended(handle: Any, state: str) -> Ended:
     except submitit.core.utils.UncompletedJobError as error:  # what runs the command failed, not the command
         said = [line for line in str(error).splitlines() if line and not line.startswith((" ", "-", "You can"))]
         return Ended(None, "", f"job {handle.job_id}: {said[-1]}", log)
-    return Ended(result.status, result.out, f"job {handle.job_id}: {result.why}" if result.why else "", log)
+    why = result.why or (f"a signal ended it, and Slurm says {state}" if result.status != 0 else "")
+    return Ended(result.status, result.out, f"job {handle.job_id}: {why}" if why else "", log)
 
 
 def _refusal(error: Exception) -> str:

@@ -173,15 +173,14 @@ class Stream(Generic[T, L, R]):
 
         try:
             result = ray.get(ref)
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, BBError):
-                raise error.cause from None
-            raise error.as_instanceof_cause() from None
         except ray.exceptions.RayActorError as error:
             self._bury(actor, reason(error), replace=call != "close")
             return
-        except ray.exceptions.RayError as error:  # what was prepared is lost, or whoever prepared it died of it
-            self.lost.append(reason(error))
+        except ray.exceptions.RayError as error:
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            if not isinstance(cause, ray.exceptions.RayError):
+                raise cause from None
+            self.lost.append(reason(cause))  # what was prepared is lost, or whoever prepared it died of it
             result = None
         if call == "open":
             actor.opened = True
