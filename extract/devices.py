@@ -21,6 +21,7 @@ from extract.device import Numerics
 from extract.embed import Outcome, Work, embed
 from extract.extractor import Extractor
 from extract.name import BackboneName
+from extract.part import Part
 from extract.profile import Profile
 from store import BBError, Entry, Store, UsageError
 
@@ -71,12 +72,15 @@ class Told:
 
 
 def shares(
-    devices: Sequence[str], store: Store, work: Sequence[Work], collection: str, scan: Scan, *, strict: bool
+    devices: Sequence[str], part: Part, store: Store, work: Sequence[Work], collection: str, scan: Scan, *, strict: bool
 ) -> list[Share]:
-    """One for each device; none lacks an image that another has."""
+    """One for each device; none lacks an image that another has.
+
+    part  which `work` was already narrowed to
+    """
     found = []
-    for part, device in enumerate(devices):
-        wanted = [[entry for entry in each.wanted if part_of(entry, len(devices)) == part] for each in work]
+    for share, device in zip(part.split(len(devices)), devices, strict=True):
+        wanted = [[entry for entry in each.wanted if share.holds(entry.image_sha256)] for each in work]
         ids = {entry.image_id for some in wanted for entry in some}
         first = work[0].extractor
         found.append(
@@ -99,13 +103,9 @@ def shares(
     return found
 
 
-def part_of(entry: Entry, parts: int) -> int:
-    """Which of so many parts an image belongs to, from 0."""
-    return int.from_bytes(entry.image_sha256[:8]) % parts
-
-
 def embed_on(
     devices: Sequence[str],
+    part: Part,
     store: Store,
     work: Sequence[Work],
     collection: str,
@@ -122,7 +122,7 @@ def embed_on(
     running: dict[Any, Any] = {}
     told: dict[Any, Told] = {}
     try:
-        for share in shares(devices, store, work, collection, scan, strict=strict):
+        for share in shares(devices, part, store, work, collection, scan, strict=strict):
             if any(share.wanted):
                 hears, says = processes.Pipe(duplex=False)
                 process = processes.Process(target=_serve, args=(share, says, halt), daemon=True)

@@ -1,6 +1,5 @@
 """Reads, decodes and cuts images in threads, beside the forward pass."""
 
-import hashlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from torch import Tensor
 from extract.decoder import Decoder
 from extract.geometry import Geometry
 from extract.images import UnreadableImage
+from extract.reading import cut, read_image
 from extract.source import Source
 from store import Entry
 
@@ -42,16 +42,10 @@ def load_images(
 
     def load(entry: Entry) -> Loaded:
         try:
-            data = sources[entry.image_id].read()
-            if hashlib.sha256(data).digest() != entry.image_sha256:
-                return Loaded(entry, None, "changed while bb ran; run again")
-            return Loaded(entry, decoder.cut(decoder.decode(data), geometry))
+            picture = decoder.decode(read_image(entry, sources[entry.image_id]))
+            return Loaded(entry, cut(decoder, picture, [geometry])[geometry])
         except UnreadableImage as error:
             return Loaded(entry, None, str(error))
-        except (MemoryError, RuntimeError, ValueError) as error:  # of the cut, on a picture of some odd shape
-            return Loaded(entry, None, f"can't be transformed: {error or type(error).__name__}")
-        except OSError as error:
-            return Loaded(entry, None, f"can't be read: {error.strerror or error}")
 
     with ThreadPoolExecutor(threads or cpu_count(), thread_name_prefix="decode") as pool:
         waiting: deque[Future[Loaded]] = deque()

@@ -8,7 +8,6 @@ On a CPU the forward passes are a stage of as many threads as there are cores, e
 networks then share the cores without waiting for each other, as threads of one operation have to.
 """
 
-import hashlib
 import itertools
 import math
 import threading
@@ -26,6 +25,7 @@ from extract.geometry import Geometry
 from extract.images import UnreadableImage
 from extract.lacking import Lacking
 from extract.profile import Clock, Profile
+from extract.reading import cut, read_image
 from extract.source import Source
 from extract.turns import Turns
 from extract.window import Window
@@ -161,13 +161,9 @@ class Pipeline:
             entry = self.lacking.entries[place]
             try:
                 with clock("read"):
-                    data = self.sources[entry.image_id].read()
-                    same = hashlib.sha256(data).digest() == entry.image_sha256
-            except OSError as error:
-                self._fail(place, f"can't be read: {error.strerror or error}")
-                continue
-            if not same:
-                self._fail(place, "changed while bb ran; run again")
+                    data = read_image(entry, self.sources[entry.image_id])
+            except UnreadableImage as error:
+                self._fail(place, str(error))
                 continue
             with clock("waiting"):
                 self._files.put((place, data))
@@ -191,11 +187,9 @@ class Pipeline:
                     continue
                 try:
                     with clock("transform"):
-                        pixels = {geometry: self.decoder.cut(picture, geometry) for geometry in wanted[place]}
+                        pixels = cut(self.decoder, picture, wanted[place])
                 except UnreadableImage as error:
                     self._fail(place, str(error))
-                except (MemoryError, RuntimeError, ValueError) as error:  # of a picture of some odd shape
-                    self._fail(place, f"can't be transformed: {error or type(error).__name__}")
                 else:
                     self.window.put(place, pixels)
 

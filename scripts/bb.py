@@ -15,7 +15,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from extract.extractor import Extractor
     from extract.forecast import Forecast
     from extract.name import BackboneName
+    from extract.part import Part as ImagePart
     from extract.recompute import Recomputed
     from extract.root import Root
     from extract.sample import Images
     from extract.shards import Files
+    from extract.spread import Work
     from probe.board import Board
     from probe.heads.derive import Derived
     from probe.heads.derive import Prepared as PreparedHead
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from probe.retrieval.thumbnail import Thumbnail
     from probe.run import Inputs, Spec
     from store import Collection, FeatureSpace, Store
+    from store.cluster.engine import Engine, Job, OnRay, OnSlurm, Resources
+    from store.cluster.slurm import Slurm
     from store.paths import Part
     from store.plan import Plan
     from store.runs import Run
@@ -67,6 +71,20 @@ SETTINGS = (
     "jobs",
     "cache_size",
 )
+
+# What [slurm] of bb.toml may say: kinds of values, and what they are in words.
+SLURM_SETTINGS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "partition": (str, "text"),
+    "account": (str, "text"),
+    "time": ((str, int), "text such as 4:00:00, or minutes"),
+    "workers": (int, "a whole number"),
+    "cpus": (int, "a whole number"),
+    "gpus": (int, "a whole number"),
+    "memory": ((int, float), "a number of GB"),
+    "rounds": (int, "a whole number"),
+    "setup": (list, "a list of shell lines"),
+    "sbatch": (dict, "a table of sbatch's options"),
+}
 
 app = typer.Typer(
     help="Which frozen vision backbone to use for images of the natural world, and how sure one can be.",
@@ -132,11 +150,13 @@ def _hidden_package() -> str | None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What bb.toml says: values for options by name, the roots of collections, and the licences of their labels."""
+    """What bb.toml says: values for options by name, the roots of collections, the licences of their labels, and how
+    to submit to Slurm."""
 
     options: dict[str, Any] = field(default_factory=dict)
     data: "dict[str, Root]" = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
+    slurm: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls) -> "Settings":
@@ -144,13 +164,16 @@ class Settings:
         for path in _settings_files():
             nearer = cls._read(path)
             settings = cls(
-                settings.options | nearer.options, settings.data | nearer.data, settings.licences | nearer.licences
+                settings.options | nearer.options,
+                settings.data | nearer.data,
+                settings.licences | nearer.licences,
+                settings.slurm | nearer.slurm,
             )
         # Only before the next NAME= does a separator end a root: URLs have colons too.
         texts = re.split(rf"{os.pathsep}(?=[\w.-]+=|$)", os.environ.get("BB_DATA", ""))
         pairs = [text.partition("=") for text in texts if text]
         data = settings.data | {name: _parse_root(root) for name, _, root in pairs}
-        return cls(settings.options, data, settings.licences)
+        return replace(settings, data=data)
 
     @classmethod
     def _read(cls, path: Path) -> "Settings":
@@ -163,6 +186,7 @@ class Settings:
         data = content.pop("data", {})
         if not isinstance(data, dict):
             raise UsageError(f'{path} sets data = {data!r}: write [data.NAME] and below it root = "/folder/of/images".')
+        slurm = _slurm_settings(path, content.pop("slurm", {}))
         unknown = sorted(content.keys() - set(SETTINGS))
         if unknown:
             raise UsageError(
@@ -195,7 +219,27 @@ class Settings:
                 roots[name] = _parse_root(root, path.parent)
             if licence is not None:
                 licences[name] = licence
-        return cls(content, roots, licences)
+        return cls(content, roots, licences, slurm)
+
+
+def _slurm_settings(path: Path, said: Any) -> dict[str, Any]:
+    """The table [slurm] of a settings file, each value of the kind that it has to be."""
+    from store import UsageError
+
+    if not isinstance(said, dict):
+        raise UsageError(f'{path} sets slurm = {said!r}: write [slurm] and below it partition = "gpu", say.')
+    unknown = sorted(said.keys() - set(SLURM_SETTINGS))
+    if unknown:
+        raise UsageError(
+            f"{path}: [slurm] sets {', '.join(unknown)}, which bb does not know; it knows {', '.join(SLURM_SETTINGS)}."
+        )
+    for name, value in said.items():
+        kind, words = SLURM_SETTINGS[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{path}: [slurm] sets {name} = {value!r}, which is not {words}.")
+        if isinstance(value, list) and not all(isinstance(line, str) for line in value):
+            raise UsageError(f"{path}: [slurm] sets setup = {value!r}, which is not {words}.")
+    return said
 
 
 def _parse_root(text: str, base: Path = Path()) -> "Root":
@@ -412,6 +456,21 @@ CkptOption = Annotated[
     list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
 ]
 KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
+OnOption = Annotated[
+    str | None, typer.Option("--on", help="Where to run it: ray, ray:HOST:PORT, ray:auto or slurm; here, if not said.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="With --on: jobs in Slurm's array (8), or actors on Ray.")
+]
+CpusOption = Annotated[int | None, typer.Option("--cpus", help="With --on: CPUs of each worker.")]
+GpusOption = Annotated[int | None, typer.Option("--gpus", help="With --on: GPUs of each worker.")]
+MemoryOption = Annotated[float | None, typer.Option("--memory", help="With --on slurm: GB of each job.")]
+TimeOption = Annotated[
+    str | None, typer.Option("--time", help="With --on slurm: a job's limit, minutes or H:MM:SS; 4:00:00.")
+]
+PartitionOption = Annotated[str | None, typer.Option("--partition", help="With --on slurm: the partition.")]
+AccountOption = Annotated[str | None, typer.Option("--account", help="With --on slurm: who pays.")]
+ENGINE_OPTIONS = ("workers", "cpus", "gpus", "memory", "time_limit", "partition", "account")
 DEFAULT_STORE = "features.bb"
 NEWT_LABELS = "newt2021_labels.csv"
 THUMBNAIL = (192, 192)  # pixels, at most
@@ -481,6 +540,135 @@ def parse_data(given: Sequence[str] | None, settings: Settings) -> "dict[str, Ro
     return found
 
 
+# engines: what --on means
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """--on with all that goes with it. `slurm` is the engine where that is meant; a Ray cluster is connected later."""
+
+    on: "OnRay | OnSlurm"
+    resources: "Resources"
+    slurm: "Slurm | None"
+    rounds: int
+
+    @classmethod
+    def of(cls, ctx: typer.Context, on: str | None, place: str) -> "Elsewhere | None":
+        """What the options of a verb say; None where it runs here. `place` is the store, beside which logs go.
+
+        Raises UsageError where they don't go together, or where the engine can't be had.
+        """
+        from store import UsageError
+        from store.cluster.engine import ROUNDS, OnSlurm, Resources, parse_on
+
+        given = {name: ctx.params[name] for name in ENGINE_OPTIONS if ctx.params.get(name) is not None}
+        options = {"time_limit": "--time"}
+        if on is None:
+            if given:
+                named = ", ".join(options.get(name, f"--{name}") for name in given)
+                raise UsageError(f"{named} without --on: say where to run it, --on ray or --on slurm.")
+            return None
+        parsed = parse_on(on)
+        if not isinstance(parsed, OnSlurm):
+            if of_slurm := [name for name in ("partition", "account", "time_limit", "memory") if name in given]:
+                raise UsageError(f"{options.get(of_slurm[0], '--' + of_slurm[0])} is for --on slurm: leave it out.")
+            return cls(parsed, Resources(**given), None, ROUNDS)
+        from store.cluster.slurm import TIME, Slurm
+
+        settings: Settings = ctx.obj
+        said = settings.slurm | {("time" if name == "time_limit" else name): value for name, value in given.items()}
+        resources = Resources(**{name: said[name] for name in ("workers", "cpus", "gpus", "memory") if name in said})
+        slurm = Slurm(
+            Path(f"{place.rstrip('/')}.slurm"),
+            resources,
+            said.get("partition"),
+            said.get("account"),
+            str(said.get("time", TIME)),
+            tuple(said.get("setup", ())),
+            said.get("sbatch", {}),
+            f"bb-{ctx.command.name}",
+        )
+        return cls(parsed, resources, slurm, said.get("rounds", ROUNDS))
+
+
+def command_line(ctx: typer.Context, **changed: Any) -> tuple[str, ...]:
+    """The command line of this verb as a worker is to run it: every option as it came out here, but where changed."""
+    verb: list[str] = []
+    at: Any = ctx
+    while at.parent:
+        verb, at = [at.info_name, *verb], at.parent
+    words = [sys.executable, "-P", "-m", "bb", *verb]
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        value = changed[name] if name in changed else ctx.params.get(name)
+        if name in ("on", *ENGINE_OPTIONS) or value is None:
+            continue
+        option = parameter.opts[0]
+        if isinstance(value, bool):
+            words += [option] if value else parameter.secondary_opts[:1]
+        else:
+            words += [f"{option}={each}" for each in (value if isinstance(value, list | tuple) else [value])]
+    return tuple(words)
+
+
+def run_elsewhere(
+    elsewhere: Elsewhere, prepared: "Sequence[Any]", job: "Callable[[Any], Job]", *, force: bool
+) -> "list[tuple[Run, bool]]":
+    """The run of each, and whether it was computed now: by its job's command line, unless it exists.
+
+    Raises BBError or UsageError as `until_done` does, and where a machine makes other runs than were asked for.
+    """
+    from store import BBError
+    from store.cluster.engine import OnRay, until_done
+    from store.cluster.ray import connected
+
+    lacking = [force or not each.existing() for each in prepared]
+    jobs = [job(each) for each, lacks in zip(prepared, lacking, strict=True) if lacks]
+    if jobs:
+        with ExitStack() as stack:
+            engine: Engine | None = elsewhere.slurm
+            if isinstance(elsewhere.on, OnRay):
+                engine = stack.enter_context(connected(elsewhere.on.address, elsewhere.resources))
+            assert engine
+            until_done(
+                engine,
+                jobs,
+                lambda sent, ended: [job for job, end in zip(sent, ended, strict=True) if end.status != 0],
+                rounds=elsewhere.rounds,
+                say=warn,
+                tick=stack.enter_context(Meter("probing", len(jobs), "commands")),
+            )
+    found = [each.existing() for each in prepared]
+    if other := [job(each).name for each, runs in zip(prepared, found, strict=True) if not runs]:
+        raise BBError(
+            f"{len(other)} runs came out as others than were asked for ({other[0]}, say), since a run is known by "
+            f"what computed it: install the same versions everywhere."
+        )
+    return [(runs[0], lacks) for runs, lacks in zip(found, lacking, strict=True)]
+
+
+def _space_words(inputs: "Inputs | Prepared") -> str:
+    from store.space import short
+
+    return ", ".join(inputs.store.backbones(inputs.space)) or short(inputs.space.key)
+
+
+def _common(
+    ctx: typer.Context, elsewhere: Elsewhere, store: "Store", labels: Path | None, data: str | None
+) -> dict[str, Any]:
+    """What a probe's command line says otherwise on a worker: whole paths, and as many processes as it has CPUs."""
+    params, runs_to = ctx.params, store.runs_to
+    return {
+        "ckpt": [],
+        "data": data,
+        "labels": labels if labels is None or str(labels).startswith("@") else labels.resolve(),
+        "store": params["store"] if runs_to else str(store.root.resolve()),
+        "runs_to": str(runs_to.root.resolve()) if runs_to else None,
+        "jobs": params["jobs"] or elsewhere.resources.cpus or 1,
+        "json_": True,
+    }
+
+
 def parse_names(ckpts: Sequence[str] | None) -> "list[BackboneName]":
     from extract.name import BackboneName
 
@@ -512,6 +700,7 @@ class ExtractOptions:
     decode: str = "auto"
     profile: bool = False
     devices: tuple[str, ...] = ()
+    part: "ImagePart | None" = None
 
 
 @app.command("extract")
@@ -550,12 +739,27 @@ def extract_verb(
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time went, and what the others waited for.")
     ] = False,
+    part: Annotated[
+        str | None, typer.Option("--part", help="I/N: of what is missing the I-th of N parts, by image digest.")
+    ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Embed the images that the store lacks."""
     from store import UsageError
 
+    elsewhere = Elsewhere.of(ctx, on, store)
+
+    if elsewhere and profile:
+        raise UsageError("--profile times the stages on one machine: leave it out with --on.")
     if adopt not in ("auto", "never"):
         raise UsageError(f"--adopt {adopt} is unknown: choose auto or never.")
 
@@ -578,12 +782,15 @@ def extract_verb(
     from extract.device import Numerics
     from extract.devices import parse_devices
     from extract.encoder import parse_batch_size
+    from extract.part import Part
     from store.collection import check_name
 
     several = parse_devices(devices) if devices is not None else []
     if several and device != "auto":
         raise UsageError(f"--device {device} and --devices {devices}: give one of them.")
-    for where in several or [device]:
+    if several and elsewhere:
+        raise UsageError("--devices splits the work on one machine: with --on, say --workers, and --gpus for each.")
+    for where in several or ["cpu" if elsewhere else device]:
         find_decoder(decode, Numerics.resolve(where, precision, store_dtype).device)
     parse_batch_size(batch_size)
     found = {}
@@ -592,10 +799,10 @@ def extract_verb(
         found[collection] = find(root or Path())
     for backbone in names:
         check_known(backbone)
-    where = several[0] if several else device
     options = ExtractOptions(
-        where, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt, decode, profile, tuple(several)
-    )
+        several[0] if several else device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt,
+        decode, profile, tuple(several), None if part is None else Part.parse(part),
+    )  # fmt: skip
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
         return
@@ -604,7 +811,11 @@ def extract_verb(
         for collection, root in collections.items():
             if (labels := labels_beside(root)) is not None:
                 _share_labels(opened, collection, labels, ctx.obj)
-    summaries = extract_all(opened, names, found, options)
+    if elsewhere is None:
+        summaries = extract_all(opened, names, found, options)
+    else:
+        roots = {name: root or Path() for name, root in collections.items()}
+        summaries = extract_elsewhere(ctx, elsewhere, opened, names, found, roots, options)
     if json_:
         show_json(summaries)
     else:
@@ -631,7 +842,7 @@ def extract_all(
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     decoder = find_decoder(options.decode, numerics.device)
     batch_size = parse_batch_size(options.batch_size)
-    scans = {name: _scan(store, name, images, options.limit) for name, images in found.items()}
+    scans = {name: _scan(store, name, images, options) for name, images in found.items()}
     images = Images.of(scans)
     for name in names:
         _announce_download(name)
@@ -666,16 +877,140 @@ def extract_all(
     return sorted(summaries, key=lambda summary: order.index(summary["backbone"]))
 
 
-def _scan(store: "Store", name: str, images: "Files", limit: int | None) -> "Scan":
-    """Hashes a collection, and publishes the version unless only a part is looked at."""
+def extract_elsewhere(
+    ctx: typer.Context,
+    elsewhere: Elsewhere,
+    store: "Store",
+    names: "list[BackboneName]",
+    found: "dict[str, Files]",
+    roots: "dict[str, Root]",
+    options: ExtractOptions,
+) -> list[dict[str, Any]]:
+    """`bb extract --on …`: collections are hashed and older rows adopted here, images embedded there."""
+    from extract.adopt import adopt
+    from extract.decoder import find_decoder
+    from extract.device import Numerics
+    from extract.encoder import parse_batch_size
+    from extract.extractor import Extractor
+    from extract.part import WHOLE
+    from extract.sample import Images
+    from extract.spread import Work, run_parts, stream
+    from store.cluster.engine import OnRay
+    from store.cluster.ray import connected
+    from store.cluster.slurm import WORKERS
+
+    scans = {collection: _scan(store, collection, images, options) for collection, images in found.items()}
+    if options.strict:
+        for collection, scan in scans.items():
+            _refuse_failed(collection, scan)
+    for name in names:
+        _announce_download(name)
+    with ExitStack() as stack:
+        cluster = None
+        if isinstance(elsewhere.on, OnRay):
+            cluster = stack.enter_context(connected(elsewhere.on.address, elsewhere.resources))
+            warn(f"running on {cluster.words()}")
+            if cluster.resources.gpus is None and options.device in ("auto", "cuda"):
+                cluster = replace(cluster, resources=replace(cluster.resources, gpus=min(1, cluster.gpus)))
+        resources = cluster.resources if cluster else elsewhere.resources
+        device = options.device if options.device != "auto" else "cuda" if resources.gpus else "cpu"
+        precision = options.precision if options.precision != "auto" else "bf16" if "cuda" in device else "fp32"
+        here = Numerics.resolve("cpu", precision, options.store_dtype)
+        decoder = find_decoder(options.decode, here.device)
+        extractors = []
+        for name in names:
+            warn(f"loading {name}")
+            batch_size = parse_batch_size(options.batch_size)
+            extractor = Extractor.load(
+                name, decoder, here, patch=options.patch, batch_size=batch_size, compile=options.compile
+            )
+            if options.adopt == "auto" and options.limit is None:
+                warn(*(f"{name}: {trial.words()}" for trial in adopt(store, extractor, Images.of(scans))))
+            extractors.append(extractor)
+        work = Work.of(store, extractors, scans)
+        lacked = [work.lacking(extractor, scan) for extractor in extractors for scan in scans.values()]
+        absent = work.absent()
+        warn(
+            f"{work.features(absent)} features to compute of {len(work.images.entries)} images, on {device} in "
+            f"{precision}; {size_text(work.store_bytes(absent))} to store, {size_text(free_bytes(store.root))} free"
+        )
+        _check_room(store, work.store_bytes(absent))
+        started = time.monotonic()
+        if cluster:
+            with (
+                gentle_stop("stopping; what is decoded will be embedded and kept") as stop,
+                Meter("extracting on Ray", work.features(absent), "features") as meter,
+            ):
+                whole = stream(work, cluster, device, stop=stop.is_set, strict=options.strict, progress=meter, say=warn)
+        else:
+            assert elsewhere.slurm
+            common = {
+                "store": str(store.root.resolve()),
+                "data": [f"{name}={root.resolve()}" for name, root in roots.items()],
+                "device": device,
+                "precision": here.compute,
+                "store_dtype": here.stored,
+                "adopt": "never",
+                "json_": True,
+            }
+            parts = (options.part or WHOLE).split(elsewhere.resources.workers or WORKERS)
+            with Meter("extracting on Slurm", work.features(absent), "features") as meter:
+                whole = run_parts(
+                    work, elsewhere.slurm, parts, lambda part: command_line(ctx, **common, part=str(part)),
+                    rounds=elsewhere.rounds, strict=options.strict, progress=meter, say=warn,
+                )  # fmt: skip
+    seconds = time.monotonic() - started
+    pairs = [(extractor, collection) for extractor in extractors for collection in scans]
+    return [
+        _summary_elsewhere(work, extractor, collection, mask, whole, seconds)
+        for (extractor, collection), mask in zip(pairs, lacked, strict=True)
+    ]
+
+
+def _summary_elsewhere(
+    work: "Work", extractor: "Extractor", collection: str, lacked: Any, whole: bool, seconds: float
+) -> dict[str, Any]:
+    """What extract_all says of a backbone and a collection; `lacked` are the entries that were missing at first."""
+    scan = work.scans[collection]
+    lacking = work.lacking(extractor, scan)
+    reasons = work.failed.get(str(extractor.name), {})
+    left = [entry for entry, gone in zip(scan.entries, lacking, strict=True) if gone]
+    failed = {entry.image_id: reasons[entry.image_sha256] for entry in left if entry.image_sha256 in reasons}
+    failed = dict(sorted((scan.failed | failed).items()))
+    _tell_failed(failed)
+    computed = int((lacked & ~lacking).sum())
+    return {
+        "backbone": str(extractor.name),
+        "collection": collection,
+        "spaces": [space.key for space in extractor.spaces],
+        "adopted": sorted({older.key for space in extractor.spaces for older in work.store.older(space)}),
+        "images": len(scan.entries) + len(scan.failed),
+        "present": int((~lacked).sum()),
+        "computed": computed,
+        "failed": failed,
+        "stopped": not whole,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(computed / seconds, 1) if computed else None,
+        "store": str(work.store.root),
+    }
+
+
+def _scan(store: "Store", name: str, images: "Files", options: ExtractOptions) -> "Scan":
+    """Hashes a collection, and publishes the version unless only the first images are looked at; what is to be done."""
     from store import Collection
 
-    found = hash_images(name, images, limit)
-    if limit is None:
+    found = hash_images(name, images, options.limit)
+    if options.limit is None:
         store.put_collection(Collection.from_entries(name, found.entries))
     else:
         warn(f"{name}: the first {len(found.sources)} images only, so no version of the collection is recorded")
-    return found
+    return _part_of(found, options)
+
+
+def _part_of(scan: "Scan", options: ExtractOptions) -> "Scan":
+    """With --part, the images of that part alone."""
+    part = options.part
+    return replace(scan, entries=[e for e in scan.entries if part.holds(e.image_sha256)]) if part else scan
 
 
 def find(root: "Root") -> "Files":
@@ -727,7 +1062,10 @@ def show_forecasts(
     store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     decoder = find_decoder(options.decode, numerics.device)
-    scans = {name: hash_images(name, images, options.limit, read_only=True) for name, images in found.items()}
+    scans = {
+        name: _part_of(hash_images(name, images, options.limit, read_only=True), options)
+        for name, images in found.items()
+    }
     adopting = options.adopt == "auto" and options.limit is None
     told: list[Forecast] = []
     for name in names:
@@ -805,11 +1143,10 @@ def _extract_crew(
     from extract.devices import embed_on
     from extract.embed import Plan, Work, embed
     from extract.name import shared_name
-    from store import BBError
+    from extract.part import WHOLE
 
-    if options.strict and scan.failed:
-        image_id, reason = next(iter(scan.failed.items()))
-        raise BBError(f"{image_id} of {collection} {reason}. Without --strict the rest is embedded.")
+    if options.strict:
+        _refuse_failed(collection, scan)
     plans = [Plan.make(store, extractor.spaces, scan.entries) for extractor in crew]
     needed = [plan.store_bytes(extractor.spaces) for plan, extractor in zip(plans, crew, strict=True)]
     free = free_bytes(store.root)
@@ -823,11 +1160,7 @@ def _extract_crew(
         names = store.backbones(extractor.spaces.img)
         if not plan.wanted and names and shared_name(extractor.name) not in names:
             warn(f"{what}: these very features are known as {' and '.join(names)}; probe them with --ckpt {names[0]}")
-    if sum(needed) > free:
-        raise BBError(
-            f"{store.root} has {size_text(free)} free, and {size_text(sum(needed))} are needed: "
-            f"make room, or give --store another place."
-        )
+    _check_room(store, sum(needed))
     started = time.monotonic()
     who = str(crew[0].name) if len(crew) == 1 else f"{len(crew)} backbones"
     with Meter(f"{who} on {collection}", sum(len(plan.wanted) for plan in plans), "images") as meter:
@@ -836,7 +1169,7 @@ def _extract_crew(
             meter(sum(outcome.computed + len(outcome.failed) for outcome in outcomes))
 
         work = [Work(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
-        run = partial(embed_on, options.devices) if options.devices else embed
+        run = partial(embed_on, options.devices, options.part or WHOLE) if options.devices else embed
         outcomes, profile = run(
             store, work, collection, scan, strict=options.strict, stop=stop, progress=show, announce=warn
         )
@@ -861,12 +1194,35 @@ def _extract_crew(
                 **({"profile": profile.record()} if options.profile else {}),
             }
         )
-    failed = {image_id: reason for summary in told for image_id, reason in summary["failed"].items()}
+    _tell_failed({image_id: reason for summary in told for image_id, reason in summary["failed"].items()})
+    return told
+
+
+def _refuse_failed(collection: str, scan: "Scan") -> None:
+    """With --strict, a file that can't be read ends it before anything is embedded."""
+    from store import BBError
+
+    for image_id, reason in scan.failed.items():
+        raise BBError(f"{image_id} of {collection} {reason}. Without --strict the rest is embedded.")
+
+
+def _check_room(store: "Store", needed: int) -> None:
+    """Raises BBError where so many bytes don't fit."""
+    from store import BBError
+
+    free = free_bytes(store.root)
+    if needed > free:
+        raise BBError(
+            f"{store.root} has {size_text(free)} free, and {size_text(needed)} are needed: "
+            f"make room, or give --store another place."
+        )
+
+
+def _tell_failed(failed: dict[str, str]) -> None:
     for image_id, reason in list(failed.items())[:20]:
         warn(f"  {image_id}: {reason}")
     if len(failed) > 20:
         warn(f"  … and {len(failed) - 20} more, which --json lists")
-    return told
 
 
 def _extract_line(summary: dict[str, Any]) -> str:
@@ -950,6 +1306,14 @@ def probe_newt_verb(
     runs_to: Annotated[
         str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
     ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
@@ -957,11 +1321,13 @@ def probe_newt_verb(
     """Score stored features on NeWT's two-class tasks."""
     from probe.engine import choose
     from probe.protocol import parse_protocol
-    from probe.run import Inputs, Spec
+    from probe.run import Inputs, Spec, prepare
     from probe.sampling import parse_n_train
     from probe.spaces import choose_spaces
+    from store.cluster.engine import Job
     from store.head import SEEN, has_seen, head_name
 
+    elsewhere = Elsewhere.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
     shots = [parse_n_train(part) for text in n_train or ["all"] for part in text.split(",")]
     backbones = backbone_names(ckpt)
     ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
@@ -981,7 +1347,26 @@ def probe_newt_verb(
         for shot in dict.fromkeys(shots)
         for number in ([0] if shot == "all" else dict.fromkeys(seed or [0]))
     ]
-    results = probe_all(inputs, specs, jobs=jobs, force=force)
+    if elsewhere is None:
+        results = probe_all(inputs, specs, jobs=jobs, force=force)
+    else:
+        prepared = [prepare(each, spec) for each in inputs for spec in specs]
+        common = _common(ctx, elsewhere, opened, labels, f"{name}={root.resolve()}" if root else data)
+        results = run_elsewhere(
+            elsewhere,
+            prepared,
+            lambda each: Job(
+                f"{_space_words(each.inputs)}, n_train {each.spec.n_train}, seed {each.spec.seed}",
+                command_line(
+                    ctx,
+                    **common,
+                    space=[each.inputs.space.key],
+                    n_train=[each.spec.n_train],
+                    seed=[each.spec.seed],
+                ),
+            ),
+            force=force,
+        )
     if json_:
         show_json([{**run.record, "fresh": fresh} for run, fresh in results])
         return
@@ -993,15 +1378,16 @@ def probe_newt_verb(
     fresh_runs = sum(fresh for _, fresh in results)
     say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
     local = opened.runs_to or opened
-    elsewhere = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
-    if elsewhere < len(results):
+    far = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
+    if far < len(results):
         say(f"  bb report newt --store {shlex.quote(runs_store)}")
-    if elsewhere:
+    if far:
         say(f"  bb report newt --store {shlex.quote(opened.name)}")
 
 
 @probe_app.command("retrieval")
 def probe_retrieval_verb(
+    ctx: typer.Context,
     labels: Annotated[
         Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
     ],
@@ -1035,6 +1421,14 @@ def probe_retrieval_verb(
     runs_to: Annotated[
         str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
     ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     json_: JsonOption = False,
@@ -1045,8 +1439,10 @@ def probe_retrieval_verb(
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.run import prepare
     from probe.spaces import choose_spaces
+    from store.cluster.engine import Job
     from store.collection import only_collection
 
+    elsewhere = Elsewhere.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
     how = Retrieval(
         distance=distance, convention=convention, ks=numbers("--k", k, int), knn=numbers("--knn", knn, int),
         pairs=pairs, fmrs=numbers("--fmr", fmr, float),
@@ -1065,7 +1461,17 @@ def probe_retrieval_verb(
         )
         for each in spaces
     ]
-    show_retrieval(retrieve_all(prepared, jobs=jobs, force=force), json_=json_)
+    if elsewhere is None:
+        results = retrieve_all(prepared, jobs=jobs, force=force)
+    else:
+        common = _common(ctx, elsewhere, opened, labels, data)
+        results = run_elsewhere(
+            elsewhere,
+            prepared,
+            lambda each: Job(_space_words(each), command_line(ctx, **common, space=[each.space.key])),
+            force=force,
+        )
+    show_retrieval(results, json_=json_)
 
 
 def numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
@@ -1170,7 +1576,7 @@ def probe_rerank_verb(
     json_: JsonOption = False,
 ) -> None:
     """Learn to put the nearest images into a better order, and say what that changes."""
-    from contextlib import ExitStack, closing
+    from contextlib import closing
     from dataclasses import asdict
     from functools import partial
 
@@ -1358,7 +1764,7 @@ def backbone_names(ckpt: Sequence[str] | None) -> list[str]:
 
 def train_all(prepared: "Sequence[PreparedHead]", log: Sequence[str], *, force: bool) -> "list[tuple[Derived, bool]]":
     """What came of each training, and whether it was done now. Every epoch is told to the loggers."""
-    from contextlib import ExitStack, closing
+    from contextlib import closing
 
     from probe.heads.derive import execute, existing
     from probe.retrieval.logger import open_logger
@@ -1867,7 +2273,7 @@ def report_retrieval_verb(
     json_: JsonOption = False,
 ) -> None:
     """Show the queries that retrieval did worst on, with what they got."""
-    from contextlib import ExitStack, closing
+    from contextlib import closing
 
     from probe.retrieval.items import assign, read_items
     from probe.retrieval.logger import open_logger

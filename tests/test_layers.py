@@ -19,6 +19,7 @@ TORCH = {"probe/heads": {"torch"}}
 HOMES = {
     **{"timm": {"extract"}, "open_clip": {"extract"}, "cuml": {"probe"}},
     **{name: {"retrieval"} for name in ("tensorboard", "mlflow", "wandb")},
+    **{name: {"cluster"} for name in ("ray", "submitit")},
 }
 TORCHLESS = (
     "import store, probe, store.fetch, store.writer, store.verify, store.compact, store.du, store.why, "
@@ -27,6 +28,7 @@ TORCHLESS = (
     "store.head, store.signing, store.trust, store.plan, store.transfer, store.url, store.index, "
     "store.bucket, store.web, store.hf, store.mirror, "
     "store.blob, store.shelf, store.braces, store.tar, store.footer, extract.root, "
+    "store.cluster.engine, store.cluster.command, store.cluster.ray, store.cluster.stream, store.cluster.slurm, "
     "extract.name, extract.code, probe.newt, probe.run, probe.spaces, probe.report, probe.engine, probe.sklearn, "
     "probe.cuml, probe.digits, probe.compare, probe.variance, probe.record, probe.ranking, "
     "probe.retrieval.search, probe.retrieval.metrics, probe.retrieval.rerank, probe.retrieval.report, "

@@ -1,0 +1,1 @@
+"""Engines that run command lines and streams on many machines. They know nothing of images, models or labels."""

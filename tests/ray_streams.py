@@ -1,0 +1,36 @@
+"""What the streams of tests/test_ray.py do on workers, which import it from here."""
+
+import os
+from pathlib import Path
+
+from store import BBError
+
+
+class Sum:
+    """A sink that adds up; what it can't take tells whoever waits."""
+
+    def __init__(self, die: Path | None = None) -> None:
+        self.total, self.die = 0, die
+
+    def take(self, load):
+        if self.die and not self.die.exists():
+            self.die.touch()
+            os._exit(1)
+        if load < 0:
+            raise BBError(f"{load} is negative")
+        self.total += load
+        return 1
+
+    def close(self):
+        return {"total": self.total}
+
+
+def double(item):
+    return 2 * item
+
+
+def deadly(item):
+    """Ends the worker that prepares 13, each time."""
+    if item == 13:
+        os._exit(1)
+    return 2 * item

@@ -1,0 +1,175 @@
+"""Ray: its own suite, streams that lose workers, and `bb extract` and `bb probe` on a cluster of three local nodes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from store import BBError, Store, UsageError
+from store.cluster.engine import Resources
+from store.cluster.ray import connected
+from store.cluster.stream import Stream
+from tests.engines import RESNET, VIT, check_engine, check_equal, make_images
+from tests.ray_nodes import missing, ray_nodes
+from tests.ray_streams import Sum, deadly, double
+from tests.test_bb import call, make_newt, own_place
+
+__all__ = ["call", "own_place"]
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    with ray_nodes(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(nodes):
+    with connected(nodes.address, Resources()) as cluster:
+        yield cluster
+
+
+def test_the_suite_of_engines(cluster):
+    assert (cluster.nodes, cluster.cpus, cluster.gpus) == (3, 3, 0)
+    check_engine(cluster)
+
+
+# Streams
+
+
+def flow(cluster, prepare, make, items, **options):
+    heard = []
+    stream = Stream(cluster, prepare, make, 2, heard.append)
+    stream.run(items, **options)
+    totals = [each["total"] for each in heard if isinstance(each, dict)]
+    return stream, heard.count(1), totals
+
+
+def test_all_that_goes_in_comes_out(cluster):
+    stream, taken, totals = flow(cluster, double, Sum, range(200))
+    assert taken == 200 and sum(totals) == 2 * sum(range(200))
+    assert len(totals) <= 2 and stream.lost == []
+
+
+def test_nothing_goes_in(cluster):
+    _, taken, totals = flow(cluster, double, Sum, [])
+    assert taken == 0 and sum(totals) == 0
+
+
+def test_a_lost_actor_is_replaced(cluster, tmp_path):
+    stream, taken, totals = flow(cluster, double, partial(Sum, tmp_path / "died"), range(100))
+    assert len(totals) <= 2
+    assert 100 - 4 <= taken < 100  # what was under way to it is lost, and known to be
+    assert len(stream.lost) == 1 and "died" in stream.lost[0]
+
+
+def test_an_item_that_kills_its_worker_costs_no_other(cluster):
+    stream, taken, totals = flow(cluster, deadly, Sum, range(30))
+    assert taken == 29 and sum(totals) == 2 * (sum(range(30)) - 13)
+    assert len(stream.lost) == 1
+
+
+def test_a_sink_that_says_what_is_wrong_ends_the_stream(cluster):
+    with pytest.raises(BBError, match=r"^-6 is negative$"):
+        flow(cluster, double, Sum, [1, 2, -3])
+
+
+def test_a_stream_that_is_stopped_closes_its_sinks(cluster):
+    begun = time.monotonic()
+    _, taken, totals = flow(cluster, double, Sum, range(10**9), stop=lambda: time.monotonic() > begun + 3)
+    assert len(totals) <= 2 and taken < 10**9
+
+
+# bb on the cluster
+
+
+def test_extraction_equals_that_of_one_process(nodes, call, tmp_path):
+    images = make_images(tmp_path / "images")
+    arguments = ["extract", "--ckpt", VIT, "--ckpt", RESNET, "--data", f"noise={images}", "--json"]
+    status, out, _ = call(*arguments, "--store", "one.bb")
+    here = json.loads(out)
+    assert status == 1  # one file is no image
+    status, out, err = call(*arguments, "--store", "ray.bb", "--on", f"ray:{nodes.address}", "--workers", "2")
+    there = json.loads(out)
+    assert status == 1, err
+    timing = ("seconds", "images_per_second", "store")
+    assert [{k: v for k, v in each.items() if k not in timing} for each in there] == [
+        {k: v for k, v in each.items() if k not in timing} for each in here
+    ]
+    assert there[0]["computed"] == 60 and list(there[0]["failed"]) == ["broken.png"]
+    check_equal(Store.open("one.bb"), Store.open("ray.bb"), "noise", [f"{i:03d}.png" for i in range(60)])
+    status, out, err = call(*arguments, "--store", "ray.bb", "--on", f"ray:{nodes.address}")
+    assert [each["computed"] for each in json.loads(out)] == [0, 0]
+    assert "Ray on 3 machines with 3 CPUs and 0 GPUs" in err
+
+
+def test_probes_are_spread(nodes, call, tmp_path):
+    newt = make_newt(tmp_path / "newt")
+    assert call("extract", "--ckpt", VIT, "--data", f"newt={newt}")[0] == 0
+    arguments = ["probe", "newt", "--data", f"newt={newt}", "--n-train", "4", "--seed", "0", "--seed", "1", "--json"]
+    status, out, err = call(*arguments, "--on", f"ray:{nodes.address}")
+    assert status == 0, err
+    runs = json.loads(out)
+    assert [(run["n_train"], run["seed"], run["fresh"]) for run in runs] == [(4, 0, True), (4, 1, True)]
+    assert "2 commands go to Ray" in err
+    status, out, _ = call(*arguments)
+    assert [run["fresh"] for run in json.loads(out)] == [False, False]
+    again = json.loads(call(*arguments, "--on", f"ray:{nodes.address}")[1])
+    assert [run["run_id"] for run in again] == [run["run_id"] for run in runs]
+
+
+def test_a_worker_that_lacks_what_it_needs_says_where(nodes, call, tmp_path):
+    images = make_images(tmp_path / "images", n=3)
+    on = ("--on", f"ray:{nodes.address}")
+    status, _, err = call("extract", "--ckpt", VIT, "--data", f"noise={images}", *on, "--device", "cuda")
+    assert status == 2 or status == 1
+    assert "a worker on" in err and "can't begin: --device cuda: torch sees 0 CUDA devices." in err
+
+
+# Messages
+
+
+def test_more_is_asked_for_than_there_is(nodes):
+    message = "--gpus 1 and --cpus 1 for each worker are more than there are: Ray on 3 machines with 3 CPUs and 0 GPUs."
+    with pytest.raises(UsageError, match=message), connected(nodes.address, Resources(gpus=1)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("127.0.0.1:1", r"--on ray:127.0.0.1:1: nobody answers there \(Connection refused\). Look with `ray status`")],
+)
+def test_nobody_answers(address, message):
+    with pytest.raises(BBError, match=message), connected(address, Resources()):
+        pass
+
+
+@pytest.mark.parametrize("address", ["here", "127.0.0.1:x", "127.0.0.1:99999", ":5"])
+def test_what_is_no_address(address):
+    message = f"--on ray:{address}: that is no HOST:PORT, nor auto."
+    with pytest.raises(UsageError, match=message), connected(address, Resources()):
+        pass
+
+
+def test_the_first_interrupt_publishes_and_stops(tmp_path, nodes):
+    """One that is sent while the stream runs leaves a store that the same command completes."""
+    images = make_images(tmp_path / "images", n=400)
+    command = [sys.executable, "-P", "-m", "bb", "extract", "--ckpt", VIT, "--data", f"noise={images}"]
+    command += ["--store", str(tmp_path / "ray.bb"), "--on", f"ray:{nodes.address}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "features to compute" in line:
+            break
+    time.sleep(1)  # the handler is set right after that line
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=120)
+    assert "Traceback" not in rest and process.returncode == 1, said + rest
+    assert "stopping; what is decoded will be embedded and kept" in rest
+    assert "stopped early" in out
