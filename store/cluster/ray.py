@@ -93,20 +93,14 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
     """
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--on ray needs ray: pip install 'backbone-bench[ray]'")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None or address.startswith((LOOPBACK, "localhost")):
-        # Else Ray takes this machine's own address for its loopback, and listens on every network it is in. The
-        # variable bears the name of the systems on which it is Ray's default.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
+        if address not in (None, "auto"):
+            _check_answers(address)
+        ray = _ray(on_loopback=address is None or address.startswith((LOOPBACK, "localhost")))
         if address is None:
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
-            if address != "auto":
-                _check_answers(address)
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         at = f":{address}" if address else ""
@@ -126,6 +120,21 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
         yield cluster
     finally:
         ray.shutdown()
+
+
+def _ray(*, on_loopback: bool) -> Any:
+    """The library. What it reads of the environment, it reads when it is first imported.
+
+    on_loopback  the cluster is bound to 127.0.0.1. Else Ray takes this machine's own address for its loopback, and
+                 listens on every network it is in. The variable bears the name of the systems on which that is Ray's
+                 default.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if on_loopback:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+
+    return ray
 
 
 def _check_answers(address: str) -> None:
