@@ -36,6 +36,8 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--work", type=Path, help="an empty folder to work in; a temporary one else")
     options = parser.parse_args()
+    if unknown := set(options.engines) - {"ray", "slurm"}:
+        parser.error(f"no such engine: {', '.join(sorted(unknown))}")
     work = options.work or Path(tempfile.mkdtemp(prefix="bb-engines-"))
     os.environ |= {"BB_CACHE": str(work / "cache"), "OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(work / "config")}
     try:
