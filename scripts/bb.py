@@ -800,8 +800,8 @@ def extract_verb(
     found = {}
     for collection, root in collections.items():
         check_name(collection)
-        where = root or Path()
-        found[collection] = find(where.resolve() if elsewhere else where)  # workers have other working directories
+        lies = root or Path()
+        found[collection] = find(lies.resolve() if elsewhere else lies)  # workers have other working directories
     for backbone in names:
         check_known(backbone)
     options = ExtractOptions(
