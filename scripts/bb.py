@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from store.transfer import Outcome
 
 OWN_PACKAGES = ("extract", "probe", "store")
-NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "simplejpeg", "safetensors")
+NEEDED_TO_EXTRACT = ("torch", "torchvision", "timm", "open_clip", "PIL", "safetensors")
 SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 HERE = Path(__file__).resolve().parent
@@ -3283,10 +3283,15 @@ def doctor_verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -
     if missing:
         facts["bb extract"] = f"needs {', '.join(missing)}: pip install 'backbone-bench[extract]'"
     else:
+        from extract.decoder import usable
         from extract.device import Numerics
         from extract.hub import cache_folder
 
-        facts["bb extract"] = f"would use {Numerics.resolve().device_name()}"
+        here = Numerics.resolve()
+        facts["bb extract"] = f"would use {here.device_name()}"
+        decoders = usable(here.device)
+        facts["decoders"] = ", ".join(name for name, reason in decoders.items() if not reason)
+        facts |= {f"decoder {name}": reason for name, reason in decoders.items() if reason}
         facts["weights"] = f"{cache_folder()}, {size_text(free_bytes(cache_folder()))} free"
     facts["--backend cuml"] = cuml_missing() or "can be used"
     if is_url(store):
