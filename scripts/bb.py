@@ -65,6 +65,7 @@ SETTINGS = (
     "precision",
     "store_dtype",
     "batch_size",
+    "decode",
     "protocol",
     "backend",
     "n_train",
