@@ -762,6 +762,8 @@ def extract_verb(
 
     if elsewhere and profile:
         raise UsageError("--profile times the stages on one machine: leave it out with --on.")
+    if elsewhere and dry_run:
+        raise UsageError("--dry-run says what would be done on this machine: leave out one of it and --on.")
     if adopt not in ("auto", "never"):
         raise UsageError(f"--adopt {adopt} is unknown: choose auto or never.")
 
@@ -792,13 +794,16 @@ def extract_verb(
         raise UsageError(f"--device {device} and --devices {devices}: give one of them.")
     if several and elsewhere:
         raise UsageError("--devices splits the work on one machine: with --on, say --workers, and --gpus for each.")
+    if elsewhere and decode == "nvjpeg":
+        raise UsageError("--decode nvjpeg is for one machine: with --on, CPUs decode; choose auto.")
     for where in several or ["cpu" if elsewhere else device]:
         find_decoder(decode, Numerics.resolve(where, precision, store_dtype).device)
     parse_batch_size(batch_size)
     found = {}
     for collection, root in collections.items():
         check_name(collection)
-        found[collection] = find(root or Path())
+        lies = root or Path()
+        found[collection] = find(lies.resolve() if elsewhere else lies)  # workers have other working directories
     for backbone in names:
         check_known(backbone)
     options = ExtractOptions(
@@ -940,7 +945,7 @@ def extract_elsewhere(
         started = time.monotonic()
         if cluster:
             with (
-                gentle_stop("stopping; what is decoded will be embedded and kept") as stop,
+                gentle_stop("stopping; what the workers have in hand will be kept") as stop,
                 Meter("extracting on Ray", work.features(absent), "features") as meter,
             ):
                 whole = stream(work, cluster, device, stop=stop.is_set, strict=options.strict, progress=meter, say=warn)
