@@ -25,8 +25,8 @@ def compile_if_it_repays(encoder: Encoder, shape: tuple[int, ...], images: int, 
     if whole * GAIN < COST:
         return f"not compiled: {images} images take {whole:.0f} s as it is, which a compilation can't repay"
     as_it_was = encoder.run
-    encoder.run = torch.compile(as_it_was)
     try:
+        encoder.run = torch.compile(as_it_was)
         made, _ = encoder(batch)
         after = encoder.seconds(batch)
     except Exception as error:  # whatever a compiler and its tools may run into

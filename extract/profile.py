@@ -90,10 +90,10 @@ class Profile:
 
     def stage(self, name: str) -> tuple[float, float]:
         """Seconds in a stage and seconds of processors, over all threads; on a GPU, `forward` is its own."""
-        wall = sum(clock.wall[name] for clock in self.clocks)
+        wall = sum((clock.wall[name] for clock in self.clocks), 0.0)
         if name == "forward" and self.device != "cpu":
             wall = sum(self.forward.values())
-        return wall, sum(clock.cpu[name] for clock in self.clocks)
+        return wall, sum((clock.cpu[name] for clock in self.clocks), 0.0)
 
     def load(self, worker: str) -> float:
         """The share of their time, 0 to 1, in which these workers did not wait."""
