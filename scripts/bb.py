@@ -866,7 +866,7 @@ def extract_all(
         return extractor
 
     summaries: list[dict[str, Any]] = []
-    for crew in crews(names, load):
+    for crew in crews(names, load, processes=max(1, len(options.devices))):
         for collection, scan in scans.items():
             with gentle_stop() as stop:
                 told = _extract_crew(store, crew, collection, scan, options, stop)
