@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 SMALLEST, LARGEST = 16, 1024
-AS_QUICK = 0.97  # of the best rate; a larger batch only takes memory, and leaves more to fill up at the end
+AS_QUICK = 0.95  # of the best rate; a larger batch only takes memory, and leaves more to fill up at the end
 NO_LONGER = 0.9  # of the best rate: batches that are slower by so much have outgrown some cache
 
 

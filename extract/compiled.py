@@ -16,6 +16,7 @@ def compile_if_it_repays(encoder: Encoder, shape: tuple[int, ...], images: int, 
     images     how many there are to embed
     tolerance  what the features of one image may differ by, as in store/tolerance.py
     """
+    encoder.enter()  # others may have had its place
     drawn = torch.Generator().manual_seed(0)
     batch = torch.randint(256, (encoder.size, *shape), dtype=torch.uint8, generator=drawn)
     expected, _ = encoder(batch)
@@ -24,8 +25,8 @@ def compile_if_it_repays(encoder: Encoder, shape: tuple[int, ...], images: int, 
     if whole * GAIN < COST:
         return f"not compiled: {images} images take {whole:.0f} s as it is, which a compilation can't repay"
     as_it_was = encoder.run
-    encoder.run = torch.compile(as_it_was)
     try:
+        encoder.run = torch.compile(as_it_was)
         made, _ = encoder(batch)
         after = encoder.seconds(batch)
     except Exception as error:  # whatever a compiler and its tools may run into

@@ -11,15 +11,20 @@ from extract.name import BackboneName
 
 
 def crews(
-    names: Iterable[BackboneName], load: Callable[[BackboneName], Extractor], memory: int | None = None
+    names: Iterable[BackboneName],
+    load: Callable[[BackboneName], Extractor],
+    memory: int | None = None,
+    processes: int = 1,
 ) -> Iterator[list[Extractor]]:
-    """Loads networks in order and yields them in crews, whose weights take no more than so many bytes together.
+    """Loads networks in order and yields them in crews, whose weights take no more than a share of the memory.
 
-    memory  half of the machine's if it is not said; a network larger than that is a crew of its own
+    memory     half of the machine's if it is not said; a network larger than its share is a crew of its own
+    processes  which share that memory, since each holds the whole crew
 
-    Two names of one feature space never stand in one crew, since the second finds everything done by the first.
+    A crew is emptied before more is loaded for the next, so that its memory is free then. Two names of one feature
+    space never stand in one crew, since the second finds everything done by the first.
     """
-    memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    memory = (memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2) // processes
     crew: list[Extractor] = []
     for name in names:
         extractor = load(name)
@@ -27,7 +32,7 @@ def crews(
         known = any(space.key in keys for space in extractor.spaces)
         if crew and (known or sum(map(weight_bytes, [*crew, extractor])) > memory):
             yield crew
-            crew = []
+            crew.clear()
         crew.append(extractor)
     if crew:
         yield crew

@@ -7,7 +7,8 @@ its own: nothing is coordinated but by the store. Processes, since the interpret
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from pathlib import Path
@@ -30,7 +31,10 @@ TICK = 0.2  # seconds after which it is looked whether a person wants to stop, a
 
 def parse_devices(text: str) -> list[str]:
     """`--devices` as devices that torch knows: 0,1 are CUDA's. Raises UsageError where they don't go together."""
-    names = [f"cuda:{name}" if name.isdecimal() else name for name in (part.strip() for part in text.split(","))]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"--devices {text!r} leaves a device out: write 0,1 for the first two GPUs, say.")
+    names = [f"cuda:{name}" if name.isdecimal() else "cuda:0" if name == "cuda" else name for name in parts]
     if len({name.partition(":")[0] for name in names}) > 1:
         raise UsageError(f"--devices {text} names devices of several kinds, which make features of several kinds.")
     if twice := sorted({name for name in names if name != "cpu" and names.count(name) > 1}):
@@ -118,15 +122,25 @@ def embed_on(
 ) -> tuple[list[Outcome], Profile]:
     """As `extract.embed.embed`, on several devices. An error of one stops the others, which keep what they have."""
     processes = get_context("spawn")
-    halt = processes.Event()
     running: dict[Any, Any] = {}
     told: dict[Any, Told] = {}
+
+    halted = False
+
+    def halt() -> None:
+        nonlocal halted
+        for hears in () if halted else running:
+            with suppress(OSError):  # of one that ended
+                hears.send(None)
+        halted = True
+
     try:
         for share in shares(devices, part, store, work, collection, scan, strict=strict):
             if any(share.wanted):
-                hears, says = processes.Pipe(duplex=False)
-                process = processes.Process(target=_serve, args=(share, says, halt), daemon=True)
-                process.start()
+                hears, says = processes.Pipe()
+                process = processes.Process(target=_serve, args=(share, says), daemon=True)
+                with _no_signals():
+                    process.start()
                 says.close()
                 running[hears] = (process, share.numerics[0])
                 told[hears] = Told([Outcome() for _ in work])
@@ -136,14 +150,14 @@ def embed_on(
                 ours: Any = ready
                 try:
                     said = ours.recv()
-                except EOFError:
+                except (EOFError, OSError):
                     open_.remove(ours)
                     process, device = running[ours]
                     process.join()
                     if told[ours].profile is None and not told[ours].fault:
                         words = f"the process on {device} ended with status {process.exitcode}; what it published stays"
                         told[ours] = Told(told[ours].outcomes, fault=f"{words}, and the same command goes on.")
-                        halt.set()
+                        halt()
                     continue
                 if isinstance(said, str):
                     announce(f"{running[ours][1]}: {said}")
@@ -151,12 +165,17 @@ def embed_on(
                 told[ours] = said
                 progress(_together(list(told.values()), len(work)))
                 if said.fault or (strict and any(outcome.failed for outcome in said.outcomes)):
-                    halt.set()
+                    halt()
             if stop and stop.is_set():
-                halt.set()
-    finally:
-        halt.set()
+                halt()
+    except KeyboardInterrupt:  # the second one: what is not published is lost
         for process, _ in running.values():
+            process.kill()
+        raise
+    finally:
+        halt()
+        for hears, (process, _) in running.items():
+            hears.close()
             process.join()
     if faults := [each.fault for each in told.values() if each.fault]:
         raise BBError(faults[0])
@@ -176,10 +195,26 @@ def _together(told: Sequence[Told], backbones: int) -> list[Outcome]:
     ]
 
 
-def _serve(share: Share, answers: Any, halt: Any) -> None:
-    """In a process of its own. Ctrl-C reaches it too, but the first process is who decides."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """A process started here never gets the signals of Ctrl-C and of ending; here they are only put off."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(share: Share, answers: Any) -> None:
+    """In a process of its own. The first process decides when it stops, and it stops when that is gone."""
+    halt = threading.Event()
+
+    def listen() -> None:
+        with suppress(EOFError, OSError):
+            answers.recv()
+        halt.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     outcomes = [Outcome() for _ in share.names]
     try:
         device, compute, stored = share.numerics
@@ -215,5 +250,11 @@ def _serve(share: Share, answers: Any, halt: Any) -> None:
             cores=share.cores,
         )
         answers.send(Told(outcomes, profile))
+    except BrokenPipeError:
+        pass  # nobody hears it; what was embedded is published
     except BBError as error:
         answers.send(Told(outcomes, fault=f"{share.numerics[0]}: {error}"))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        words = f"{where}{error.strerror or error}. Mend that and run the same command again."
+        answers.send(Told(outcomes, fault=f"{share.numerics[0]}: {words}"))

@@ -2,16 +2,18 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from extract.collection import Scan
-from extract.encoder import Features
+from extract.encoder import Encoder, Features
 from extract.extractor import Extractor
 from extract.lacking import Lacking, keys_of
-from extract.pipeline import Computed, Failed, Pipeline, Threads, running
+from extract.pipeline import Computed, Failed, Pipeline, Threads, running, torch_threads
 from extract.profile import Profile
 from extract.space import Spaces
 from store import BBError, Entry, FeatureSpace, SegmentWriter, Store
@@ -84,27 +86,27 @@ def embed(
     outcomes = [Outcome() for _ in work]
     lacking = Lacking(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
     numerics = work[0].extractor.numerics
-    profile = Profile.start(numerics.device.type, cores)
     if not lacking.entries:
-        return outcomes, profile
-    for each in work:
-        if each.extractor.compile and each.wanted:
-            announce(f"{each.extractor.name}: {each.extractor.compile_if_it_repays(len(each.wanted))}")
+        return outcomes, Profile.start(numerics.device.type, cores)
+    threads = Threads.of(numerics.device.type, work[0].extractor.decoder, cores)
+    with torch_threads(threads.within):
+        encoders = [_encoder(each, announce) for each in work]
+    profile = Profile.start(numerics.device.type, cores)
     pipeline = Pipeline(
         lacking,
         scan.sources,
         work[0].extractor.decoder,
-        [each.extractor.encoder() for each in work],
+        encoders,
         [each.extractor.backbone.view.geometry() for each in work],
         profile,
-        Threads.of(numerics.device.type, work[0].extractor.decoder, cores),
+        threads,
     )
     desks = [
         _Desk(each.extractor, store, lacking, collection, outcome) for each, outcome in zip(work, outcomes, strict=True)
     ]
     clock = profile.clock("writer")
     try:
-        with running(pipeline):
+        with torch_threads(threads.within), running(pipeline):
             results = pipeline.outcomes()
             while True:
                 with clock("waiting"):
@@ -125,14 +127,23 @@ def embed(
                     for outcome in outcomes:
                         outcome.stopped = True
     except Exception:
-        for desk in desks:
-            desk.close()
+        with suppress(Exception):  # a full disk, say, fails here once more; the first error is the one to tell
+            _close(desks)
         raise
     with clock("write"):
-        for desk in desks:
-            desk.close()
+        _close(desks)
     profile.close()
     return outcomes, profile
+
+
+def _encoder(work: Work, announce: Callable[[str], None]) -> Encoder:
+    """The network, ready, and not on a GPU: each has it alone while its batch size is sought and it is compiled."""
+    extractor = work.extractor
+    if extractor.compile and work.wanted:
+        announce(f"{extractor.name}: {extractor.compile_if_it_repays(len(work.wanted))}")
+    encoder = extractor.encoder()
+    encoder.leave()
+    return encoder
 
 
 @dataclass
@@ -145,16 +156,18 @@ class _Desk:
     collection: str
     outcome: Outcome
     writers: list[SegmentWriter] = field(init=False)
+    _provenance: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        provenance = self.extractor.provenance
-        self.writers = [SegmentWriter(self.store, space, provenance) for space in self.extractor.spaces]
+        self._provenance = self.extractor.provenance
+        self.writers = [SegmentWriter(self.store, space, self._provenance) for space in self.extractor.spaces]
 
     def fail(self, place: int, reason: str) -> None:
         self.outcome.failed[self.lacking.entries[place].image_id] = reason
 
     def write(self, places: Sequence[int], features: Features) -> None:
         """Hands each writer the rows that its space lacks, less those that can't be stored."""
+        self._provenance["batch_size"] = self.extractor.encoder().size  # which shrinks where memory runs out
         stored: list[np.ndarray] = []
         usable = np.ones(len(places), dtype=bool)
         for writer, rows in zip(self.writers, features, strict=False):
@@ -174,10 +187,12 @@ class _Desk:
                 self.lacking.refresh()
         self.outcome.computed += int(usable.sum())
 
-    def close(self) -> None:
-        """Publishes what is open."""
-        for writer in self.writers:
-            writer.close()
+
+def _close(desks: Iterable[_Desk]) -> None:
+    """Publishes what is open, at each desk, whatever becomes of the others. Raises what went wrong at the end."""
+    with ExitStack() as stack:
+        for writer in (writer for desk in desks for writer in desk.writers):
+            stack.callback(writer.close)
 
 
 def to_stored(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> Float[np.ndarray, "n ..."]:

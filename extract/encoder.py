@@ -95,7 +95,6 @@ class Encoder:
     def prepare(cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None) -> "Encoder":
         """Moves the backbone to the device and settles the batch size (None: found on a GPU, 16 elsewhere)."""
         network = cast(nn.Module, backbone)
-        network.to(numerics.device)
         convolutional = is_convolutional(network)
         if convolutional:
             network.to(memory_format=torch.channels_last)
@@ -104,6 +103,7 @@ class Encoder:
         encoder = cls(
             backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams, network
         )
+        encoder.enter()
         if streams:
             shape = (3, *backbone.view.crop)
             if auto:
@@ -138,15 +138,24 @@ class Encoder:
         return torch.cuda.mem_get_info(self.numerics.device)[0] + torch.cuda.memory_reserved(self.numerics.device)
 
     def leave(self) -> None:
-        """Makes room on a GPU."""
+        """Leaves a GPU to others; elsewhere nothing is to be gained."""
         if self.streams and self.network is not None:
             self.network.to("cpu")
             torch.cuda.empty_cache()
 
     def enter(self) -> None:
-        """Comes back to the device."""
-        if self.streams and self.network is not None:
+        """Comes to the device. Raises BBError where the weights don't fit it."""
+        if self.network is None:
+            return
+        try:
             self.network.to(self.numerics.device)
+        except RuntimeError as error:
+            if not sizes.out_of_memory(error):
+                raise
+            raise BBError(
+                f"{self.numerics.device_name()} has not enough memory for the weights of a network: "
+                f"free some, or choose another --device."
+            ) from None
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -197,8 +206,8 @@ class Encoder:
             batch = torch.cat([batch, torch.zeros_like(batch[:1]).expand(size - n, -1, -1, -1)])
         batch = batch.contiguous(memory_format=self.memory_format)
         with torch.inference_mode():
-            begun = self.streams.mark() if self.streams and coming else None
             moved = self.streams.bring(batch) if self.streams else batch.to(self.numerics.device)
+            begun = self.streams.mark() if self.streams and coming else None  # after the copy, which it waits for
             with self.numerics.autocast():
                 encoded = self.run(self.normalise(moved))
             if coming is None:

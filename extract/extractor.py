@@ -73,10 +73,14 @@ class Extractor:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What each segment says of its making. It names no person, host or path."""
+        """What each segment says of its making. It names no person, host or path.
+
+        batch_size  null where nothing was computed yet
+        """
         return {
             "backbone": shared_name(self.name),
             "device": self.numerics.device_name(),
             "compile": self._encoder is not None and self._encoder.compiled,
+            "batch_size": self._encoder and self._encoder.size,
             "versions": versions(VERSIONS),
         }

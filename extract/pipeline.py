@@ -11,12 +11,15 @@ networks then share the cores without waiting for each other, as threads of one 
 import itertools
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import UInt8
 from joblib import cpu_count
+from torch import Tensor
 
 from extract.channel import Channel
 from extract.decoder import BatchDecoder, Decoder, Picture
@@ -33,6 +36,7 @@ from extract.window import Window
 READERS = 4
 CACHE = 4 * 2**30  # bytes of pixels that are kept for networks which take turns, so that these are long
 LANES = 8  # at most, of threads that compute on a CPU: each holds a batch
+KEPT = 2  # times the size of an image's pixels, what may be kept in memory for them
 PARTING = 5.0  # seconds that work in hand is waited for when a person quits
 
 
@@ -125,12 +129,13 @@ class Pipeline:
         self._run(self._compute, "device", self.threads.lanes, self._outcomes.close)
 
     def end(self, patience: float | None = None) -> None:
-        """Ends all threads, whatever they are at. What they hold is lost."""
+        """Ends all threads, whatever they are at, and waits for them at most so many seconds. What they hold is lost."""
         self.window.stop()
         self._files.close()
         self._outcomes.close()
+        until = None if patience is None else time.monotonic() + patience
         for thread in self._running:
-            thread.join(patience)
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
 
     def _run(self, stage: Callable[[Clock], None], name: str, threads: int, at_end: Callable[[], None]) -> None:
         """Starts the threads of a stage; `at_end` is called when the last of them ends, in whatever way."""
@@ -187,7 +192,7 @@ class Pipeline:
                     continue
                 try:
                     with clock("transform"):
-                        pixels = cut(self.decoder, picture, wanted[place])
+                        pixels = {g: _apart(cut_) for g, cut_ in cut(self.decoder, picture, wanted[place]).items()}
                 except UnreadableImage as error:
                     self._fail(place, str(error))
                 else:
@@ -230,10 +235,14 @@ class Pipeline:
         self.window.put(place, {})
 
 
+def _apart(pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:
+    """In memory of their own where they would keep much more: a crop is often a view of a larger picture."""
+    return pixels.clone() if pixels.untyped_storage().nbytes() > KEPT * pixels.numel() else pixels
+
+
 @contextmanager
 def running(pipeline: Pipeline) -> Iterator[Pipeline]:
-    """Starts it, and leaves no thread of it behind; how many threads torch takes is afterwards what it was."""
-    before = torch.get_num_threads()
+    """Starts it, and leaves no thread of it behind."""
     patience = None
     try:
         pipeline.start()
@@ -243,4 +252,14 @@ def running(pipeline: Pipeline) -> Iterator[Pipeline]:
         raise
     finally:
         pipeline.end(patience)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """How many threads an operation takes; afterwards as many as before. torch.compile makes code for a number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
         torch.set_num_threads(before)

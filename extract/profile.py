@@ -45,14 +45,15 @@ class Clock:
 class Profile:
     """Of one pass; `close` ends it.
 
-    cores    that this process may use
-    device   "cpu", "cuda" or "mps"
-    forward  seconds of the device by backbone, as it measured them itself; on the CPU as they passed
+    cores     that this process may use
+    device    "cpu", "cuda" or "mps"
+    features  how many were made: of each image as many as networks lacked it
+    forward   seconds of the device by backbone, as it measured them itself; on the CPU as they passed
     """
 
     cores: int
     device: str
-    images: int = 0
+    features: int = 0
     forward: dict[str, float] = field(default_factory=dict)
     clocks: list[Clock] = field(default_factory=list)
     seconds: float = 0.0
@@ -65,7 +66,7 @@ class Profile:
     @classmethod
     def merged(cls, several: "Sequence[Profile]", device: str) -> "Profile":
         """Of processes that ran beside each other."""
-        whole = cls(sum(each.cores for each in several), device, sum(each.images for each in several))
+        whole = cls(sum(each.cores for each in several), device, sum(each.features for each in several))
         for each in several:
             whole.clocks += each.clocks
             for name, seconds in each.forward.items():
@@ -73,9 +74,9 @@ class Profile:
         whole.seconds = max((each.seconds for each in several), default=0.0)
         return whole
 
-    def add(self, backbone: str, images: int, seconds: float) -> None:
+    def add(self, backbone: str, features: int, seconds: float) -> None:
         """A batch, and what the device took for it."""
-        self.images += images
+        self.features += features
         self.forward[backbone] = self.forward.get(backbone, 0.0) + seconds
 
     def clock(self, worker: str) -> Clock:
@@ -89,10 +90,10 @@ class Profile:
 
     def stage(self, name: str) -> tuple[float, float]:
         """Seconds in a stage and seconds of processors, over all threads; on a GPU, `forward` is its own."""
-        wall = sum(clock.wall[name] for clock in self.clocks)
+        wall = sum((clock.wall[name] for clock in self.clocks), 0.0)
         if name == "forward" and self.device != "cpu":
             wall = sum(self.forward.values())
-        return wall, sum(clock.cpu[name] for clock in self.clocks)
+        return wall, sum((clock.cpu[name] for clock in self.clocks), 0.0)
 
     def load(self, worker: str) -> float:
         """The share of their time, 0 to 1, in which these workers did not wait."""
@@ -103,30 +104,34 @@ class Profile:
     def bottleneck(self) -> str:
         """In one sentence.
 
-        Where networks run on the processor, so does everything else: then it is told what the processor did, unless
-        a disk or a store kept it waiting.
+        Where networks run on the processor, decoders share its cores with them: then it is told what most of its work
+        is, unless a disk or a store kept it waiting.
         """
-        if not self.images:
+        if not self.features:
             return "nothing was embedded, so nothing held it up"
         loads = {worker: self.load(worker) for worker in WORKERS}
+        if self.device == "cpu":
+            both = WORKERS["decoder"] + WORKERS["device"]
+            shared = sum(self.stage(name)[0] for name in both) / (self.cores * self.seconds)
+            loads["decoder"] = loads["device"] = min(1.0, shared)
         worker = max(loads, key=lambda name: loads[name])
         if self.device == "cpu" and worker in ("decoder", "device"):
             cpu = {name: self.stage(name)[1] for name in STAGES}
             first = max(cpu, key=lambda name: cpu[name])
-            return (
-                f"the bottleneck is the processor: {cpu[first] / sum(cpu.values()):.0%} of its work is {_WORDS[first]}"
-            )
-        stage = max(WORKERS[worker], key=lambda name: self.stage(name)[0])
-        what = f"{_WORDS[stage]}: {_WHO[worker]} busy {loads[worker]:.0%} of the time"
+            what = f"the processor, busy {loads[worker]:.0%} of the time"
+            what += f": {cpu[first] / sum(cpu.values()):.0%} of its work is {_WORDS[first]}"
+        else:
+            stage = max(WORKERS[worker], key=lambda name: self.stage(name)[0])
+            what = f"{_WORDS[stage]}: {_WHO[worker]} busy {loads[worker]:.0%} of the time"
         return (
-            f"the bottleneck is {what}" if loads[worker] >= BUSY else f"nothing was busy throughout; most of all {what}"
+            f"the bottleneck is {what}" if loads[worker] >= BUSY else f"nothing was busy throughout, most of all {what}"
         )
 
     def record(self) -> dict[str, Any]:
         """As a JSON object."""
         return {
             "seconds": round(self.seconds, 3),
-            "images": self.images,
+            "features": self.features,
             "cores": self.cores,
             "stages": {
                 name: {"seconds": round(wall, 3), "processor_seconds": round(cpu, 3)}

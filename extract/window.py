@@ -88,7 +88,7 @@ class Window:
                     self._waiting[job].append(image)
             else:
                 self._leave(1)
-            if self._exhausted and not self._coming:
+            if self._ended:
                 self._filled.notify_all()
             elif any(self._ready(job) for job in range(len(self.sizes))):
                 self._filled.notify()
@@ -102,7 +102,7 @@ class Window:
                     batch = self._collect(job)
                     if batch.places:
                         return batch
-                elif self._exhausted and not self._coming:
+                elif self._ended:
                     return None
                 else:
                     self._filled.wait()
@@ -119,9 +119,13 @@ class Window:
             self._filled.notify_all()
             self._freed.notify_all()
 
+    @property
+    def _ended(self) -> bool:
+        """Whether every image is decoded."""
+        return self._exhausted and not self._coming
+
     def _ready(self, job: int) -> bool:
-        ended = self._exhausted and not self._coming
-        return len(self._waiting[job]) >= (1 if ended else self.sizes[job])
+        return len(self._waiting[job]) >= (1 if self._ended else self.sizes[job])
 
     def _choose(self) -> int | None:
         """The network that has most batches waiting, those on the device first.
@@ -131,7 +135,7 @@ class Window:
         """
         ready = [job for job in range(len(self.sizes)) if self._ready(job)]
         there = [job for job in ready if job in self.resident]
-        if not there and self._within < self.room and not self._exhausted:
+        if not there and self._within < self.room and not self._ended:
             return None
         return max(there or ready, key=lambda job: len(self._waiting[job]) / self.sizes[job], default=None)
 

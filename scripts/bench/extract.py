@@ -1,18 +1,25 @@
-"""Extraction beside the loop that everybody writes: `python scripts/bench/extract.py --photographs DIR [--json FILE]`.
+"""Extraction beside the loop that everybody writes: `python scripts/bench/extract.py [--json FILE]`.
 
 The forerunner is that loop: a DataLoader with two workers, Pillow and the backbone's own transform, batches of 16,
 autocast, features kept in memory; torch has one thread or all cores, whichever is quicker. Photographs are repeated
 with a comment of their own in each file, so that each is another image to bb. Sides take turns, and the least time of
-each counts, since the machine has other work too; a store is new each time.
+each counts, since the machine has other work too; a store is new each time. Beside each ratio stand its median over
+rounds (…_median) and the same of processor seconds (…_processor), which other work disturbs less.
 
-decode_bound_ratio   images per second of bb over those of the forerunner, with a tiny network
-forward_bound_ratio  the same with a network that takes most of the time
-four_models_ratio    time of the first two, three and four small networks in one command, over that of the first alone
-writer_overhead      time of a run over that of one whose writer does nothing, less 1
-ray_ratio            two Ray workers over one process on two cores (scripts/bench/ray.py)
-rerun_36000_s        seconds of a run on a complete store beyond importing torch and building the backbone (rerun.py)
-peak_gb, peak_gb_10000   peak memory of a process that embeds 100,000 generated images, and a tenth of them
-processor_ratio_…    the first two in processor seconds, which other work disturbs less
+decode_bound_ratio     images per second of bb over those of the forerunner, with timm's test_vit
+decode_bound_224_ratio   the same with a network of two blocks and the usual view of 224 pixels
+forward_bound_ratio    the same with a network that takes most of the time
+two_models_ratio, three_models_ratio, four_models_ratio
+                       time of so many small networks in one command, over that of the first alone
+writer_overhead        time of a run over that of one whose writer does nothing, less 1
+peak_gb, peak_10000_gb   peak memory of a process that embeds 100,000 generated images, and a tenth of them
+ray_ratio              two Ray workers over one process on two cores (ray.py)
+rerun_36000_s          seconds of a run on a complete store beyond importing torch and building the backbone (rerun.py)
+gpu_ratio, gpu_share_of_limit
+                       where there is CUDA: ViT-B-16 in bf16 over the forerunner with one worker for each core, and over
+                       the slower of decoding alone on all cores and the forward pass alone on batches that are there
+
+A part that fails is said, and the exit status is 1.
 """
 
 import argparse
@@ -26,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +59,9 @@ from store import Store  # noqa: E402
 
 TINY = "timm:test_vit/untrained"
 SMALL = [f"timm:small{i}/untrained" for i in range(4)]  # see Bench.extractor
+TINY_224 = "timm:small224/untrained"
 LARGE = "timm:vit_small_patch16_224/untrained"
+GPU = "open_clip:ViT-B-16/untrained"
 BATCH, WORKERS = 16, 2
 
 
@@ -69,13 +79,17 @@ class Photographs(Dataset):
         return self.transform(Image.open(self.files[i]).convert("RGB"))
 
 
-def forerunner(files: list[Path], backbone: Any, numerics: Numerics, threads: int) -> int:
+def forerunner(
+    files: list[Path], backbone: Any, numerics: Numerics, threads: int, workers: int = WORKERS, batch: int = BATCH
+) -> int:
     torch.set_num_threads(threads)
-    loader = DataLoader(Photographs(files, backbone.make_img_transform()), batch_size=BATCH, num_workers=WORKERS)
+    photographs = Photographs(files, backbone.make_img_transform())
+    on_gpu = numerics.device.type == "cuda"
+    loader = DataLoader(photographs, batch_size=batch, num_workers=workers, pin_memory=on_gpu)
     kept = []
     with torch.inference_mode(), numerics.autocast():
         for pixels in loader:
-            kept.append(backbone.img_encode(pixels.to(numerics.device)).img_features.float().cpu())
+            kept.append(backbone.img_encode(pixels.to(numerics.device, non_blocking=on_gpu)).img_features.float().cpu())
     return len(torch.cat(kept))
 
 
@@ -100,6 +114,11 @@ class Bench:
             if name in SMALL:  # ViTs of two blocks on 25 patches: hardly more than what goes through them
                 torch.manual_seed(SMALL.index(name))
                 backbone = TimmBackbone(timm.create_model("test_vit", depth=2, patch_size=32, num_classes=0))
+            elif name == TINY_224:
+                torch.manual_seed(0)
+                small = timm.create_model("test_vit", depth=2, patch_size=32, img_size=224, num_classes=0)
+                small.pretrained_cfg = {**small.pretrained_cfg, "input_size": (3, 224, 224), "crop_pct": 0.9}
+                backbone = TimmBackbone(small)
             else:
                 backbone = load(parsed)
             spaces = feature_spaces(name, backbone, decoder, self.numerics, patch=False)
@@ -163,25 +182,34 @@ def ratio(times: dict[str, Any], over: str, under: str, kind: str = "seconds", o
     return round(of(times[over][kind]) / of(times[under][kind]), 3)
 
 
-def against_forerunner(bench: Bench, name: str, n: int, rounds: int) -> dict[str, Any]:
-    backbone = load(name)
+def told_of(key: str, times: dict[str, Any], over: str, under: str, less: float = 0.0) -> dict[str, float]:
+    """The ratio of two sides under that key, and beside it its median and that of processor seconds."""
+    return {
+        key: round(ratio(times, over, under) - less, 4),
+        f"{key}_median": round(ratio(times, over, under, of=statistics.median) - less, 4),
+        f"{key}_processor": round(ratio(times, over, under, "processor") - less, 4),
+    }
+
+
+def against_forerunner(bench: Bench, key: str, name: str, n: int, rounds: int) -> dict[str, Any]:
+    backbone = bench.extractor(name).backbone
     files = [bench.found.sources[entry.image_id].path for entry in bench.found.entries[:n]]
+    cores = os.cpu_count() or 1
     times = interleave(
         {
-            "forerunner": lambda: forerunner(files, backbone, bench.numerics, 1),
-            "forerunner_all_threads": lambda: forerunner(files, backbone, bench.numerics, os.cpu_count() or 1),
+            "one_thread": lambda: forerunner(files, backbone, bench.numerics, 1),
+            "all_threads": lambda: forerunner(files, backbone, bench.numerics, cores),
             "bb": lambda: bench.bb([name], n),
         },
         rounds,
     )
-    best = min(("forerunner", "forerunner_all_threads"), key=lambda side: min(times[side]["seconds"]))
+    best = min(("one_thread", "all_threads"), key=lambda side: min(times[side]["seconds"]))
+    rates = {side: round(n / min(times[side]["seconds"]), 1) for side in times}
     return {
-        "ratio": ratio(times, best, "bb"),
-        "median": ratio(times, best, "bb", of=statistics.median),
-        "processor": ratio(times, best, "bb", "processor"),
-        "forerunner": best,
-        "images": n,
-        **{f"{side}_images_per_s": round(n / min(times[side]["seconds"]), 1) for side in times},
+        **told_of(f"{key}_ratio", times, best, "bb"),
+        f"{key}_forerunner_threads": 1 if best == "one_thread" else cores,
+        f"{key}_forerunner_images_per_s": rates[best],
+        f"{key}_bb_images_per_s": rates["bb"],
     }
 
 
@@ -190,10 +218,11 @@ def several(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
         return lambda: bench.bb(SMALL[:k], n)
 
     times = interleave({str(k): turn(k) for k in range(1, 5)}, rounds)
+    words = {2: "two", 3: "three", 4: "four"}
     return {
-        "ratio": [ratio(times, str(k), "1") for k in range(2, 5)],
-        "median": [ratio(times, str(k), "1", of=statistics.median) for k in range(2, 5)],
-        "processor": [ratio(times, str(k), "1", "processor") for k in range(2, 5)],
+        key: value
+        for k, word in words.items()
+        for key, value in told_of(f"{word}_models_ratio", times, str(k), "1").items()
     }
 
 
@@ -203,10 +232,44 @@ def writer(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
             return bench.bb([TINY], n)
 
     times = interleave({"without": without, "with": lambda: bench.bb([TINY], n)}, rounds)
+    return told_of("writer_overhead", times, "with", "without", less=1.0)
+
+
+# A GPU
+
+
+def gpu(photographs: Path, root: Path, n: int, rounds: int, decode: str) -> dict[str, Any]:
+    """ViT-B-16 in bf16; n photographs, of which there should be enough for half a minute."""
+    repeat(photographs, root / "many", n)
+    found = scan(find_images(root / "many"), HashMemory.open(None))
+    bench = Bench(root, found, Numerics.resolve("cuda", "bf16"), decode)
+    extractor, cores = bench.extractor(GPU), os.cpu_count() or 1
+    encoder = extractor.encoder()
+    files = [found.sources[entry.image_id].path for entry in found.entries]
+    geometry = extractor.backbone.view.geometry()
+
+    def decode_alone() -> int:
+        def pixels(path: Path) -> None:
+            extractor.decoder.cut(extractor.decoder.decode(path.read_bytes()), geometry)
+
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(cores) as pool:
+            return sum(1 for _ in pool.map(pixels, files))
+
+    def forerunners() -> int:
+        encoder.enter()  # bb leaves the device to others once it is done
+        return forerunner(files, extractor.backbone, bench.numerics, 1, workers=cores, batch=encoder.size)
+
+    times = interleave({"forerunner": forerunners, "decode": decode_alone, "bb": lambda: bench.bb([GPU], n)}, rounds)
+    encoder.enter()
+    resident = torch.zeros(encoder.size, 3, *geometry.crop, dtype=torch.uint8, device=bench.numerics.device)
+    rates = {side: n / min(times[side]["seconds"]) for side in times}
+    rates["forward"] = encoder.size / encoder.seconds(resident)
     return {
-        "overhead": round(ratio(times, "with", "without") - 1, 4),
-        "median": round(ratio(times, "with", "without", of=statistics.median) - 1, 4),
-        "processor": round(ratio(times, "with", "without", "processor") - 1, 4),
+        **told_of("gpu_ratio", times, "forerunner", "bb"),
+        "gpu_share_of_limit": round(rates["bb"] / min(rates["decode"], rates["forward"]), 3),
+        "gpu_batch_size": encoder.size,
+        **{f"gpu_{side}_images_per_s": round(rate, 1) for side, rate in rates.items()},
     }
 
 
@@ -249,64 +312,74 @@ def measure_memory(folder: Path, decode: str) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 
-def beside(script: str, key: str, arguments: list[str]) -> Any:
-    """What another benchmark of this folder says, None where it can't."""
+def beside(script: str, key: str) -> dict[str, Any]:
+    """What another benchmark of this folder says."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
-        command = [sys.executable, str(Path(__file__).with_name(script)), "--json", str(answer), *arguments]
+        command = [sys.executable, str(Path(__file__).with_name(script)), "--json", str(answer)]
         ended = subprocess.run(command, capture_output=True, text=True)
         if ended.returncode or not answer.exists():
-            print(f"{script} failed: {ended.stderr[-500:]}", file=sys.stderr)
-            return None
-        return json.loads(answer.read_text()).get(key)
-
-
-PARTS = ("decode", "forward", "models", "writer", "memory", "ray", "rerun")
+            raise RuntimeError(f"{script} ended with status {ended.returncode}: {ended.stderr.strip()[-500:]}")
+        return {key: json.loads(answer.read_text())[key]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, help="a folder of JPEGs; newt-mini's where it is at hand")
     parser.add_argument("--images", type=int, default=600, help="photographs embedded in a run")
+    parser.add_argument("--gpu-images", type=int, default=30_000, help="the same on a GPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--decode", default="auto")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--only", action="append", choices=PARTS, help="some of the measurements")
+    parser.add_argument("--only", action="append", help="some of the parts, by name; repeatable")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure-memory", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure_memory:
         measure_memory(given.measure_memory, given.decode)
         return
-    photographs = given.photographs or Path(__file__).parents[3] / "shared" / "data" / "newt-mini"
-    parts = given.only or PARTS
-    told: dict[str, Any] = {"images": given.images, "rounds": given.rounds, "cores": os.cpu_count()}
+    photographs = given.photographs or Path(__file__).resolve().parents[3] / "shared" / "data" / "newt-mini"
+    n, rounds = given.images, given.rounds
+    if not any(photographs.rglob("*.jpg")):
+        parser.error(f"{photographs} holds no photographs (*.jpg): give --photographs a folder that does")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        repeat(photographs, root / "images", given.images)
+        repeat(photographs, root / "images", n)
         found = scan(find_images(root / "images"), HashMemory.open(None))
-        bench = Bench(root, found, Numerics.resolve(given.device), given.decode)
-        if "decode" in parts:
-            told["decode_bound"] = against_forerunner(bench, TINY, given.images, given.rounds)
-            told["decode_bound_ratio"] = told["decode_bound"]["ratio"]
-        if "forward" in parts:
-            told["forward_bound"] = against_forerunner(bench, LARGE, max(48, given.images // 6), given.rounds)
-            told["forward_bound_ratio"] = told["forward_bound"]["ratio"]
-        if "models" in parts:
-            told["four_models"] = several(bench, given.images, given.rounds)
-            told["four_models_ratio"] = told["four_models"]["ratio"]
-        if "writer" in parts:
-            told["writer"] = writer(bench, given.images, given.rounds)
-            told["writer_overhead"] = told["writer"]["overhead"]
-    if "memory" in parts:
-        told["peak_gb_10000"], told["peak_gb"] = (memory(n, given.decode) for n in (10_000, 100_000))
-    if "ray" in parts:
-        told["ray_ratio"] = beside("ray.py", "ray_ratio", ["--photographs", str(photographs)])
-    if "rerun" in parts:
-        told["rerun_36000_s"] = beside("rerun.py", "rerun_36000_s", [])
+        bench = Bench(root, found, Numerics.resolve("cpu"), given.decode)
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "decode": lambda: against_forerunner(bench, "decode_bound", TINY, n, rounds),
+            "decode224": lambda: against_forerunner(bench, "decode_bound_224", TINY_224, n, rounds),
+            "forward": lambda: against_forerunner(bench, "forward_bound", LARGE, max(48, n // 6), rounds),
+            "models": lambda: several(bench, n, rounds),
+            "writer": lambda: writer(bench, n, rounds),
+            "memory": lambda: {
+                "peak_10000_gb": memory(10_000, given.decode),
+                "peak_gb": memory(100_000, given.decode),
+            },
+            "ray": lambda: beside("ray.py", "ray_ratio"),
+            "rerun": lambda: beside("rerun.py", "rerun_36000_s"),
+            "gpu": lambda: gpu(photographs, root, given.gpu_images, rounds, given.decode),
+        }
+        chosen = given.only or [part for part in parts if part != "gpu" or torch.cuda.is_available()]
+        if unknown := set(chosen) - set(parts):
+            parser.error(f"--only {', '.join(sorted(unknown))} is unknown: choose {', '.join(parts)}")
+        told: dict[str, Any] = {"images": n, "rounds": rounds, "cores": os.cpu_count()}
+        failed: list[str] = []
+        for part in chosen:
+            try:
+                made = parts[part]()
+            except Exception as error:  # the other parts are worth their minutes all the same
+                failed.append(part)
+                print(f"{part} failed: {type(error).__name__}: {error}", file=sys.stderr)
+                continue
+            print(f"{part}: {json.dumps(made)}", file=sys.stderr, flush=True)
+            told |= made
     print(json.dumps(told, indent=1))
     if given.json:
         given.json.write_text(json.dumps(told, indent=1) + "\n")
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
