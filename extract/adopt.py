@@ -55,12 +55,15 @@ class Trial:
 
 def candidates(store: Store, space: FeatureSpace, images: Images) -> list[tuple[FeatureSpace, int]]:
     """Spaces that differ in the code alone and hold images at hand which `space` lacks; how many, the most first."""
-    missing = ~store.has(space, images.digests())
+    digests = images.digests()
+    missing = ~store.has(space, digests)
+    if not missing.any():
+        return []
     known = {space.key, *(older.key for older in store.older(space))}
     found = []
     for other in store.spaces():
         if other.key not in known and differing_fields(space, other) == ["code"]:
-            fills = int((store.has(other, images.digests()) & missing).sum())
+            fills = int((store.has(other, digests) & missing).sum())
             if fills:
                 found.append((other, fills))
     return sorted(found, key=lambda pair: (-pair[1], pair[0].key))

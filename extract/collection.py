@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 NEWT_IMAGES = "newt2021_images"
 KEEP_EVERY = 1000  # files; hashing them again takes seconds
+AT_ONCE = 32  # files for a thread in a go: handing over one costs more than to know it again
 
 
 def find_images(root: Path) -> dict[str, Path]:
@@ -40,14 +42,17 @@ def find_images(root: Path) -> dict[str, Path]:
     newt = root / NEWT_IMAGES
     base = newt if newt.is_dir() else root
     found: dict[str, Path] = {}
+    below = len(os.path.join(base, ""))
     for folder, folders, files in os.walk(base, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        here = Path(folder)
         for name in files:
-            path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+            stem, suffix = os.path.splitext(name)
+            if name.startswith(".") or suffix.lower() not in SUFFIXES:
                 continue
-            relative = path.relative_to(base)
-            image_id = normalise_id(_text((relative.with_suffix("") if base is newt else relative).as_posix()))
+            inside = os.path.join(folder, stem if base is newt else name)[below:]
+            image_id = normalise_id(_text(inside.replace(os.sep, "/")))
+            path = here / name
             if image_id in found:
                 raise BBError(f"{found[image_id]} and {path} are both image {image_id!r}. Rename one of them.")
             found[image_id] = path
@@ -200,13 +205,19 @@ def scan(
             return f"can't be read: {error.strerror}"
         return Entry(image_id, bytes.fromhex(sha256), stat.st_size, width, height)
 
+    def look_at(some_files: Sequence[tuple[str, Path]]) -> list[Entry | str]:
+        return list(itertools.starmap(look, some_files))
+
+    listed = list(files.items())
+    shares = [listed[at : at + AT_ONCE] for at in range(0, len(listed), AT_ONCE)]
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for image_id, found in zip(files, pool.map(look, files.keys(), files.values()), strict=True):
-                if isinstance(found, str):
-                    failed[image_id] = found
-                else:
-                    entries.append(found)
+            for share, outcomes in zip(shares, pool.map(look_at, shares), strict=True):
+                for (image_id, _), outcome in zip(share, outcomes, strict=True):
+                    if isinstance(outcome, str):
+                        failed[image_id] = outcome
+                    else:
+                        entries.append(outcome)
                 progress(len(entries) + len(failed))
                 if len(fresh) >= KEEP_EVERY:
                     memory.keep(fresh[:KEEP_EVERY])

@@ -5,6 +5,7 @@ them refuse the same files in the same words.
 """
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -67,19 +68,29 @@ def _pillow(device: torch.device) -> Decoder:
 
 
 def _simplejpeg(device: torch.device) -> Decoder:
+    _require_simplejpeg("simplejpeg")
     from extract.simplejpeg import SimpleJpeg
 
     return SimpleJpeg()
 
 
 def _nvjpeg(device: torch.device) -> Decoder:
-    from extract.nvjpeg import NvJpeg
-
     if device.type != "cuda":
         raise UsageError(
             f"--decode nvjpeg works on an NVIDIA GPU, and the device is {device.type}: choose auto, or --device cuda."
         )
+    _require_simplejpeg("nvjpeg")
+    from extract.nvjpeg import NvJpeg
+
     return NvJpeg(device)
+
+
+def _require_simplejpeg(name: str) -> None:
+    if find_spec("simplejpeg") is None:
+        raise UsageError(
+            f"--decode {name} needs simplejpeg: pip install 'backbone-bench[extract]'. --decode pillow does without, "
+            f"and makes a feature space of its own."
+        )
 
 
 DECODERS: dict[str, Callable[[torch.device], Decoder]] = {
@@ -99,3 +110,15 @@ def find_decoder(name: str, device: torch.device) -> Decoder:
     if make is None:
         raise UsageError(f"--decode {name} is unknown: choose auto, {', '.join(DECODERS)}.")
     return make(device)
+
+
+def usable(device: torch.device) -> dict[str, str]:
+    """All decoders by name, each with the reason why it can't work here; empty where it can."""
+    reasons = {}
+    for name in DECODERS:
+        try:
+            find_decoder(name, device)
+            reasons[name] = ""
+        except UsageError as error:
+            reasons[name] = str(error)
+    return reasons

@@ -2,22 +2,30 @@
 its features are a space of their own.
 
 It takes the JPEGs that extract/simplejpeg.py takes, if they end as a JPEG ends: nvJPEG would fill up a truncated one
-in silence. All else, and what nvJPEG fails at, that decoder decodes on the CPU; resizing is on the GPU for all.
+in silence. All else, and what nvJPEG finds a fault in, that decoder decodes on the CPU; resizing is on the GPU for all.
+Which way a file goes never hangs on the state of the machine: where nvJPEG does not work at all, or memory runs out,
+that is an error. torchvision raises one and the same RuntimeError for all of these, so a file of which nvJPEG makes
+nothing is held against one that it has to know.
 """
 
+import functools
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from extract import images
+from extract.batch_size import out_of_memory
 from extract.geometry import Geometry
 from extract.images import UnreadableImage
 from extract.simplejpeg import FILTERS, SimpleJpeg, centre, takes, upright
+from store import BBError
 
 _ON_CPU = SimpleJpeg()
 _END_OF_IMAGE = b"\xff\xd9"
@@ -54,20 +62,40 @@ class NvJpeg:
         return made
 
     def _decode(self, files: Sequence[bytes]) -> Sequence[Tensor | None]:
-        """None where nvJPEG failed. One bad file fails its whole batch, which is then halved until it stands alone."""
+        """None where nvJPEG found a fault. One bad file fails its whole batch, which is then halved until it stands
+        alone. Raises BBError where nvJPEG does not work here, or the GPU's memory is too small for one picture."""
         if not files:
             return []
         try:
-            encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
-            pictures: list[Tensor] = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self.device)
-            return pictures
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            if len(files) == 1:
-                return [None]
-            half = len(files) // 2
-            return [*self._decode(files[:half]), *self._decode(files[half:])]
+            return self._on_gpu(files)
+        except RuntimeError as error:
+            if len(files) > 1:
+                half = len(files) // 2
+                return [*self._decode(files[:half]), *self._decode(files[half:])]
+            if out_of_memory(error):
+                raise BBError(
+                    "the GPU has not enough memory to decode an image: free some, or choose --decode auto, which makes "
+                    "a feature space of its own."
+                ) from None
+        self._require_sound()
+        return [None]
+
+    def _require_sound(self) -> None:
+        try:
+            self._on_gpu([_simplest()])
+        except RuntimeError as error:
+            raise BBError(
+                f"--decode nvjpeg does not work here: {str(error).partition(chr(10))[0]}. Choose auto, which makes a "
+                f"feature space of its own, or see `bb doctor`."
+            ) from None
+
+    def _on_gpu(self, files: Sequence[bytes]) -> list[Tensor]:
+        if self.device.type == "cuda":
+            # It writes on a stream of its own, maybe where a picture lay whose cutting is still queued on ours.
+            torch.cuda.current_stream(self.device).synchronize()
+        encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
+        pictures: list[Tensor] = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self.device)
+        return pictures
 
     def cut(self, picture: UInt8[Tensor, "3 h w"], geometry: Geometry) -> UInt8[Tensor, "3 h2 w2"]:
         if geometry.interpolation not in FILTERS:
@@ -87,3 +115,11 @@ def _header_for_gpu(data: bytes) -> images.Header | None:
     except UnreadableImage:
         return None
     return header if takes(header) and data.endswith(_END_OF_IMAGE) else None
+
+
+@functools.cache
+def _simplest() -> bytes:
+    """A JPEG that every decoder takes."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "gray").save(buffer, "JPEG")
+    return buffer.getvalue()

@@ -31,7 +31,7 @@ class Images:
             for entry in scan.entries:
                 image_id = f"{name}/{entry.image_id}"
                 if entry.image_sha256 not in entries:
-                    entries[entry.image_sha256] = entry._replace(image_id=image_id)
+                    entries[entry.image_sha256] = Entry(image_id, *entry[1:])
                     sources[image_id] = scan.sources[entry.image_id]
         return cls(entries, sources)
 

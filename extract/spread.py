@@ -4,6 +4,7 @@ On Ray it is streamed; other engines run `bb extract --part I/N`. Nothing is coo
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,7 @@ from store.cluster.ray import Cluster
 from store.cluster.stream import Stream
 
 PIECE = 32  # images of one decoding task; fewer in each later round, so that one that kills its worker stands alone
+SHARE = 0.1  # of the time goes at most into looking what jobs have published
 LOST = "lost with its worker, each time it was tried"
 
 
@@ -124,8 +126,15 @@ def run_parts(
             work.hear(end.out)
         return [] if strict and any(work.failed.values()) else left()
 
+    looked, spent = time.monotonic(), 0.0
+
     def tick(ended: int) -> None:
+        nonlocal looked, spent
+        began = time.monotonic()
+        if began - looked < spent / SHARE:  # in a store of many rows it takes long
+            return
         progress(total - work.features(work.absent()), total)
+        looked, spent = time.monotonic(), time.monotonic() - began
 
     if total:
         until_done(engine, left(), undone, rounds=rounds, say=say, tick=tick)

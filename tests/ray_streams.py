@@ -34,3 +34,7 @@ def deadly(item):
     if item == 13:
         os._exit(1)
     return 2 * item
+
+
+def unable(item):
+    raise ModuleNotFoundError("No module named 'lacking'")

@@ -19,7 +19,9 @@ import tests.test_bb as command_line
 from extract.adopt import adopt, candidates, sample_order
 from extract.backbone import EncodedImgBatch
 from extract.embed import Plan, Work, embed
+from extract.pillow import Pillow
 from extract.sample import Images
+from extract.simplejpeg import SimpleJpeg
 from extract.space import Spaces
 from probe.report import boards
 from store import BBError, Store, UsageError
@@ -193,6 +195,16 @@ def test_a_space_that_differs_in_more_is_no_candidate(store, pics):
     run(store, job(OLD, store_dtype="float16"), pics)
     run(store, job(OLD, Toy(scale=2.0)), pics)
     assert candidates(store, job(NEW).spaces.img, at_hand(pics)) == []
+
+
+def test_nothing_is_adopted_across_decoders(store, pics):
+    """Their pixels differ by a grey level here and there, which the tolerance would let through."""
+    run(store, job(OLD, decoder=Pillow()), pics)
+    new = job(NEW, decoder=SimpleJpeg())
+    assert candidates(store, new.spaces.img, at_hand(pics)) == []
+    assert trials(store, new, pics) == []
+    assert Plan.make(store, new.spaces, look(pics).entries).present == 0
+    assert len(trials(store, job(NEW, decoder=Pillow()), pics)) == 1
 
 
 def test_the_one_that_fills_most_comes_first_and_then_what_still_fills(store, tmp_path, pics):

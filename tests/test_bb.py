@@ -584,7 +584,11 @@ def test_doctor(call, monkeypatch):
     assert status == 0
     for word in ("python", "torch", "would use", "not made yet", "HF_HUB_OFFLINE", "no bb.toml"):
         assert word in out
-    assert json.loads(call("doctor", "--json")[1])["torch"].startswith("2.")
+    facts = json.loads(call("doctor", "--json")[1])
+    assert facts["torch"].startswith("2.") and facts["decoders"].startswith("simplejpeg, pillow")
+    monkeypatch.setattr("extract.decoder.find_spec", lambda name: None)
+    facts = json.loads(call("doctor", "--json")[1])
+    assert facts["decoders"] == "pillow" and "needs simplejpeg" in facts["decoder simplejpeg"]
     monkeypatch.setattr(bb, "NEEDED_TO_EXTRACT", ("a_package_that_is_not_there",))
     assert "needs a_package_that_is_not_there" in call("doctor")[1]
 

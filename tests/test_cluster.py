@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pickle
 import shutil
 import signal
 import sys
@@ -10,16 +11,25 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
+from extract.backbone import load
 from extract.code import tree_hash
+from extract.collection import HashMemory, find_images, scan
+from extract.decoder import find_decoder
+from extract.device import Numerics
 from extract.name import BackboneName
+from extract.root import parse_root
+from extract.shards import find_shards, scan_shards
 from extract.sink import Network, Piece, Plant, load_piece
 from extract.source import File
 from store import BBError, Entry, Store, UsageError
 from store.cluster import slurm
 from store.cluster.command import run
 from store.cluster.engine import Job, OnRay, OnSlurm, Resources, parse_on, until_done
-from tests.engines import VIT, check_engine, make_images, python
+from tests.engines import VIT, check_engine, check_equal, make_images, python
+from tests.servers import serving, static
+from tests.shards import picture, pictures, write_table, write_tar
 from tests.test_bb import call, own_place
 
 __all__ = ["call", "own_place"]
@@ -162,10 +172,6 @@ def test_a_command_that_is_asked_to_end_is_waited_for(tmp_path):
 
 
 def test_a_piece_tells_what_could_not_be_decoded(tmp_path):
-    from extract.backbone import load
-    from extract.decoder import find_decoder
-    from extract.device import Numerics
-
     images = make_images(tmp_path / "images", n=2)
     names = ["000.png", "broken.png", "001.png", "gone.png"]
     entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in names]
@@ -240,10 +246,26 @@ def test_parts_make_a_whole(call, images):
         (["--on", "ray", "--time", "9"], "--time is for --on slurm: leave it out."),
         (["--on", "ray", "--workers", "0"], "--workers 0: give a number from 1 up."),
         (["--on", "ray", "--profile"], "--profile times the stages on one machine: leave it out with --on."),
+        (
+            ["--on", "ray", "--dry-run"],
+            "--dry-run says what would be done on this machine: leave out one of it and --on.",
+        ),
+        (
+            ["--on", "ray", "--devices", "0,1"],
+            "--devices splits the work on one machine: with --on, say --workers, and --gpus for each.",
+        ),
+        (
+            ["--on", "ray", "--decode", "nvjpeg"],
+            "--decode nvjpeg is for one machine: with --on, CPUs decode",
+        ),
+        (["--on", "ray", "--store", "s3://bucket/x"], "s3://bucket/x is read only in place: work on a local store"),
         (["--on", "ray:here"], "--on ray:here: that is no HOST:PORT, nor auto."),
     ],
 )
-def test_bad_usage(call, images, options, message):
+def test_bad_usage(call, images, monkeypatch, options, message):
+    if "--devices" in options:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     if "ray:here" in options and importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed (the extra `ray`)")
     status, out, err = call("extract", "--ckpt", VIT, "--data", f"noise={images}", *options)
@@ -286,8 +308,9 @@ def test_bad_settings(call, own_place, said, message):
     assert status == 2 and message in err
 
 
-def test_a_command_line_for_a_worker_says_every_option(call, images, monkeypatch):
-    """By what Slurm would be given; the engine is this process."""
+@pytest.fixture
+def sent(monkeypatch):
+    """The jobs that Slurm would be given; this process runs them."""
     sent = []
 
     class Spy(Here):
@@ -299,6 +322,10 @@ def test_a_command_line_for_a_worker_says_every_option(call, images, monkeypatch
             return super().run(jobs, say=say, tick=tick)
 
     monkeypatch.setattr(slurm, "Slurm", Spy)
+    return sent
+
+
+def test_a_command_line_for_a_worker_says_every_option(call, images, sent):
     (images / "broken.png").unlink()
     status, out, err = call(
         "extract", "--ckpt", VIT, "--data", f"noise={images}", "--store", "s.bb", "--on", "slurm", "--workers", "2"
@@ -318,3 +345,53 @@ def test_a_command_line_for_a_worker_says_every_option(call, images, monkeypatch
         assert word in words
     assert any(word.startswith("--store=/") for word in words)
     assert not any(word.startswith(("--on", "--workers")) for word in words)
+
+
+def test_shards_are_named_so_that_a_worker_finds_them(call, own_place, sent):
+    """Relative ones; and each part takes its share of them."""
+    write_tar(own_place / "s-0.tar", pictures(8))
+    write_tar(own_place / "s-1.tar", pictures(8, first=8))
+    status, out, err = call(
+        "extract", "--ckpt", VIT, "--data", "pics=s-{0..1}.tar", "--store", "s.bb", "--on", "slurm", "--workers", "1"
+    )
+    assert status == 0 and "16 computed" in out, err
+    assert f"--data=pics={own_place}/s-{{0..1}}.tar" in sent[0].command
+    arguments = ["extract", "--ckpt", VIT, "--data", "pics=s-{0..1}.tar", "--store", "parts.bb", "--json"]
+    told = [json.loads(call(*arguments, "--part", f"{i}/2")[1])[0]["computed"] for i in (1, 2)]
+    assert sum(told) == 16 and 0 < told[0] < 16
+    one, parts = Store.open("s.bb"), Store.open("parts.bb")
+    check_equal(one, parts, "pics", sorted(pictures(16)))
+
+
+def test_with_strict_nothing_is_sent_again(call, images, sent):
+    status, out, _ = call(
+        "extract", "--ckpt", VIT, "--data", f"noise={images}", "--store", "s.bb", "--on", "slurm", "--workers", "1",
+        "--strict",
+    )  # fmt: skip
+    assert status == 1 and len(sent) == 1 and "1 failed; stopped early" in out
+
+
+def test_every_kind_of_source_reaches_a_worker(tmp_path):
+    """Through pickle, as Ray sends them: files, members of archives, cells of tables, on disk and on a server."""
+    files = pictures(6)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.jpg").write_bytes(picture(6))
+    write_tar(tmp_path / "s.tar", files)
+    write_table(tmp_path / "t.parquet", [(data, None) for data in files.values()])
+    decoder = find_decoder("auto", torch.device("cpu"))
+    geometry = load(VIT).view.geometry()
+    with serving(static(tmp_path)) as url:
+        roots = ("s.tar", "t.parquet", f"{url}/s.tar", f"{url}/t.parquet")
+        scans = {f"pics{i}": scan_shards(find_shards(parse_root(text, tmp_path)), HashMemory.open(None))
+                 for i, text in enumerate(roots)}  # fmt: skip
+        scans["folder"] = scan(find_images(tmp_path / "folder"), HashMemory.open(None))
+        chunks = []
+        for found in scans.values():
+            piece = Piece(found.entries, list(found.sources.values()), {"space": np.ones(len(found.entries), bool)})
+            sent = pickle.loads(pickle.dumps((piece, decoder, [geometry])))
+            chunks.append(pickle.loads(pickle.dumps(load_piece(*sent))))
+    kinds = [type(source).__name__ for found in scans.values() for source in list(found.sources.values())[:1]]
+    assert kinds == ["Member", "Cell", "Member", "Cell", "File"]
+    assert [chunk.good for chunk in chunks] == [[*range(6)]] * 4 + [[0]] and not any(chunk.failed for chunk in chunks)
+    for chunk in chunks[1:4]:
+        assert np.array_equal(chunk.pixels[0], chunks[0].pixels[0])

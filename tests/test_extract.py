@@ -443,6 +443,7 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
 
 def test_hashes_are_kept_on_the_way(tmp_path, monkeypatch):
     monkeypatch.setattr("extract.collection.KEEP_EVERY", 3)
+    monkeypatch.setattr("extract.collection.AT_ONCE", 1)
     folder = make_images(tmp_path / "pics", 10)
 
     def die(done):

@@ -15,7 +15,8 @@ from store.cluster.ray import connected
 from store.cluster.stream import Stream
 from tests.engines import RESNET, VIT, check_engine, check_equal, make_images
 from tests.ray_nodes import missing, ray_nodes
-from tests.ray_streams import Sum, deadly, double
+from tests.ray_streams import Sum, deadly, double, unable
+from tests.shards import pictures, write_tar
 from tests.test_bb import call, make_newt, own_place
 
 __all__ = ["call", "own_place"]
@@ -79,6 +80,11 @@ def test_a_sink_that_says_what_is_wrong_ends_the_stream(cluster):
         flow(cluster, double, Sum, [1, 2, -3])
 
 
+def test_a_worker_that_can_t_import_says_so(cluster):
+    with pytest.raises(BBError, match="^a worker lacks what it needs: No module named 'lacking'. Every machine needs"):
+        flow(cluster, unable, Sum, [1])
+
+
 def test_a_stream_that_is_stopped_closes_its_sinks(cluster):
     begun = time.monotonic()
     _, taken, totals = flow(cluster, double, Sum, range(10**9), stop=lambda: time.monotonic() > begun + 3)
@@ -131,6 +137,17 @@ def test_a_worker_that_lacks_what_it_needs_says_where(nodes, call, tmp_path):
     assert "a worker on" in err and "can't begin: --device cuda: torch sees 0 CUDA devices." in err
 
 
+def test_shards_and_strictness(nodes, call, own_place):
+    """Members of an archive reach workers; the first that fails ends it."""
+    write_tar(own_place / "s.tar", pictures(12) | {"broken.jpg": b"no image"})
+    arguments = ("extract", "--ckpt", VIT, "--data", "pics=s.tar", "--on", f"ray:{nodes.address}", "--json")
+    status, out, err = call(*arguments)
+    (told,) = json.loads(out)
+    assert (status, told["computed"], list(told["failed"]), told["stopped"]) == (1, 12, ["broken.jpg"], False), err
+    (told,) = json.loads(call(*arguments, "--strict")[1])
+    assert (told["present"], list(told["failed"]), told["stopped"]) == (12, ["broken.jpg"], True)
+
+
 # Messages
 
 
@@ -142,7 +159,12 @@ def test_more_is_asked_for_than_there_is(nodes):
 
 @pytest.mark.parametrize(
     ("address", "message"),
-    [("127.0.0.1:1", r"--on ray:127.0.0.1:1: nobody answers there \(Connection refused\). Look with `ray status`")],
+    [
+        (
+            "127.0.0.1:1",
+            r"--on ray:127.0.0.1:1: nobody answers at 127.0.0.1:1 \(Connection refused\). Look with `ray status`",
+        )
+    ],
 )
 def test_nobody_answers(address, message):
     with pytest.raises(BBError, match=message), connected(address, Resources()):
@@ -154,6 +176,23 @@ def test_what_is_no_address(address):
     message = f"--on ray:{address}: that is no HOST:PORT, nor auto."
     with pytest.raises(UsageError, match=message), connected(address, Resources()):
         pass
+
+
+def test_the_cluster_that_runs_here(nodes, monkeypatch, tmp_path):
+    """As `ray start` notes it; a note of one that is gone is no use."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    message = "--on ray:auto: no cluster runs here: start one, or give --on ray:HOST:PORT."
+    with pytest.raises(BBError, match=message), connected("auto", Resources()):
+        pass
+    (tmp_path / "ray").mkdir()
+    note = tmp_path / "ray" / "ray_current_cluster"
+    note.write_text("127.0.0.1:1\n")
+    with pytest.raises(BBError, match="--on ray:auto: nobody answers at 127.0.0.1:1"), connected("auto", Resources()):
+        pass
+    note.write_text(nodes.address)
+    with connected("auto", Resources()) as cluster:
+        assert cluster.words() == "Ray on 3 machines with 3 CPUs and 0 GPUs"
 
 
 def test_the_first_interrupt_publishes_and_stops(tmp_path, nodes):
@@ -171,5 +210,5 @@ def test_the_first_interrupt_publishes_and_stops(tmp_path, nodes):
     process.send_signal(signal.SIGINT)
     out, rest = process.communicate(timeout=120)
     assert "Traceback" not in rest and process.returncode == 1, said + rest
-    assert "stopping; what is decoded will be embedded and kept" in rest
+    assert "stopping; what the workers have in hand will be kept" in rest
     assert "stopped early" in out

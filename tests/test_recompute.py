@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tests.test_bb as command_line
+from extract.decoder import find_decoder
 from extract.sample import shuffled
 from store import Store
 from store.tolerance import cosine_distance, cosine_tolerance_of, nearer_to_another, relative_distance, tolerance_of
@@ -99,6 +100,30 @@ def test_another_code_alone_is_compared_and_said(call, data):
     status, out, _ = call("store", "verify", "--recompute", 8, *data, *forged)
     assert status == 0 and out.count("note: its code differs, 111111111111 against ") == 3
     assert out.count("8 of 64 images embedded anew") == 3
+
+
+def test_each_space_is_recomputed_with_the_decoder_of_its_record(call, newt, monkeypatch):
+    words = ["--data", f"newt={newt}"]
+    for decoder in ("pillow", "simplejpeg"):
+        assert call("extract", "--ckpt", VIT, *words, "--decode", decoder)[0] == 0
+    asked = []
+
+    def spy(name, device):
+        asked.append(name)
+        return find_decoder(name, device)
+
+    monkeypatch.setattr("extract.recompute.find_decoder", spy)
+    status, out, _ = call("store", "verify", "--recompute", 20, *words)
+    assert status == 0 and out.count("relative distance at most 0 ") == 2
+    assert sorted(asked) == ["pillow", "simplejpeg"]
+
+
+def test_a_decoder_that_is_not_here_is_a_fault(call, data):
+    forged = forge(lambda x: x, lambda each: dataclasses.replace(each, view={**each.view, "decoder": "dali"}))
+    status, out, _ = call("store", "verify", "--recompute", 4, *data, *forged)
+    assert (
+        status == 1 and "can't be compared: --decode dali is unknown: choose auto, simplejpeg, pillow, nvjpeg." in out
+    )
 
 
 def test_what_differs_in_more_cannot_be_compared(call, data):

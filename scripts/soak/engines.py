@@ -19,20 +19,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from store import Store
-from tests import ray_nodes, slurm
-from tests.engines import VIT, check_equal
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT)
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])  # of all that is started here
+
+from store import Store  # noqa: E402
+from tests import ray_nodes, slurm  # noqa: E402
+from tests.engines import VIT, check_equal  # noqa: E402
 
 BB = (sys.executable, "-P", "-m", "bb")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("engines", nargs="*", choices=["ray", "slurm", []], default=["ray", "slurm"])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("engines", nargs="*", metavar="ENGINE", help="ray, slurm; both, if not said")
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--work", type=Path, help="an empty folder to work in; a temporary one else")
     options = parser.parse_args()
+    if unknown := set(options.engines) - {"ray", "slurm"}:
+        parser.error(f"no such engine: {', '.join(sorted(unknown))}")
     work = options.work or Path(tempfile.mkdtemp(prefix="bb-engines-"))
     os.environ |= {"BB_CACHE": str(work / "cache"), "OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(work / "config")}
     try:
@@ -40,7 +45,7 @@ def main() -> int:
         extract = [*BB, "extract", "--ckpt", VIT, "--data", f"noise={images}"]
         subprocess.run([*extract, "--store", work / "one.bb"], check=True)
         one, ids = Store.open(work / "one.bb"), [path.name for path in sorted(images.iterdir())]
-        for engine in options.engines:
+        for engine in options.engines or ["ray", "slurm"]:
             lacking = {"ray": ray_nodes, "slurm": slurm}[engine].missing()
             if lacking:
                 print(f"{engine}: left out, {lacking}")

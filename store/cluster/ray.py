@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from store.cluster.command import Ended, run
@@ -93,26 +94,20 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
     """
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--on ray needs ray: pip install 'backbone-bench[ray]'")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None or address.startswith((LOOPBACK, "localhost")):
-        # Else Ray takes this machine's own address for its loopback, and listens on every network it is in. The
-        # variable bears the name of the systems on which it is Ray's default.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        if address is None:
+        at = _noted() if address == "auto" else address
+        if at is not None:
+            _check_answers(at)
+        ray = _ray(on_loopback=at is None or at.startswith((LOOPBACK, "localhost")))
+        if at is None:
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
-            if address != "auto":
-                _check_answers(address)
-            ray.init(address=address, **quiet)
+            ray.init(address=at, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        at = f":{address}" if address else ""
+        named = f":{address}" if address else ""
         raise BBError(
-            f"--on ray{at}: {reason(error)} Look with `ray status`; `ray start --head --node-ip-address {LOOPBACK}` "
-            f"starts a cluster on this machine alone, and --on ray needs none."
+            f"--on ray{named}: {reason(error)} Look with `ray status`. --on ray starts one on this machine alone."
         ) from None
     try:
         there = ray.cluster_resources()
@@ -128,6 +123,32 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
         ray.shutdown()
 
 
+def _ray(*, on_loopback: bool) -> Any:
+    """The library. What it reads of the environment, it reads when it is first imported.
+
+    on_loopback  the cluster is bound to 127.0.0.1. Else Ray takes this machine's own address for its loopback, and
+                 listens on every network it is in. The variable bears the name of the systems on which that is Ray's
+                 default.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if on_loopback:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+
+    return ray
+
+
+def _noted() -> str:
+    """The address of the cluster that runs here, as RAY_ADDRESS or `ray start` has it. Ray would take one on the
+    loopback for one at this machine's own address."""
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    try:
+        return (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster").read_text().strip()
+    except OSError:
+        raise ConnectionError("no cluster runs here: start one, or give --on ray:HOST:PORT.") from None
+
+
 def _check_answers(address: str) -> None:
     """Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
@@ -136,4 +157,4 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise ConnectionError(f"nobody answers there ({error.strerror or error}).") from None
+        raise ConnectionError(f"nobody answers at {address} ({error.strerror or error}).") from None

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,11 @@ def _ended(handle: Any, state: str) -> Ended:
     except submitit.core.utils.UncompletedJobError as error:  # what runs the command failed, not the command
         said = [line for line in str(error).splitlines() if line and not line.startswith((" ", "-", "You can"))]
         return Ended(None, "", f"job {handle.job_id}: {said[-1]}", log)
-    why = result.why or (f"a signal ended it, and Slurm says {state}" if result.status != 0 else "")
-    return Ended(result.status, result.out, f"job {handle.job_id}: {why}" if why else "", log)
+    if result.status == 0:
+        return result
+    what = f"Slurm says {state}" if state in OVER - {"COMPLETED", "FAILED"} else ""
+    why = "; ".join(filter(None, (what, result.why))) or f"it ended with status {result.status}"
+    return replace(result, why=f"job {handle.job_id}: {why}", log=log)
 
 
 def _refusal(error: Exception) -> str:

@@ -178,6 +178,8 @@ class Stream(Generic[T, L, R]):
             return
         except ray.exceptions.RayError as error:
             cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            if isinstance(cause, ImportError):
+                raise BBError(f"a worker lacks what it needs: {cause}. Every machine needs the same bb.") from None
             if not isinstance(cause, ray.exceptions.RayError):
                 raise cause from None
             self.lost.append(reason(cause))  # what was prepared is lost, or whoever prepared it died of it
