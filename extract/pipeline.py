@@ -129,7 +129,7 @@ class Pipeline:
         self._run(self._compute, "device", self.threads.lanes, self._outcomes.close)
 
     def end(self, patience: float | None = None) -> None:
-        """Ends all threads, whatever they are at, and waits for them at most so many seconds. What they hold is lost."""
+        """Ends all threads, whatever they are at, and waits for them so many seconds. What they hold is lost."""
         self.window.stop()
         self._files.close()
         self._outcomes.close()
