@@ -101,6 +101,7 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
             _check_answers(at)
         ray = _ray(on_loopback=at is None or at.startswith((LOOPBACK, "localhost")))
         if at is None:
+            os.environ.setdefault("RAY_worker_niceness", "0")  # else 15: they'd yield to all else on this machine
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
             ray.init(address=at, **quiet)
