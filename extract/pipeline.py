@@ -4,8 +4,10 @@ Each is some threads; all let the interpreter lock go while they work. Images wa
 bounds how many are under way; files that were read wait for decoders, and features for whoever writes them, in
 channels with little room.
 
-On a CPU the forward passes are a stage of as many threads as there are cores, each computing alone: decoders and
-networks then share the cores without waiting for each other, as threads of one operation have to.
+On a CPU whoever lays in the last image of a batch computes it too, alone: with one thread for each core none waits for
+another, as threads of one operation have to, and none is put aside by the system while it holds the interpreter lock,
+as happens where more want to run than there are cores. Where cores are so many that a batch for each would fill the
+memory, a few threads compute, with several cores each, beside the decoders.
 """
 
 import itertools
@@ -31,7 +33,7 @@ from extract.profile import Clock, Profile
 from extract.reading import cut, read_image
 from extract.source import Source
 from extract.turns import Turns
-from extract.window import Window
+from extract.window import Batch, Window
 
 READERS = 4
 CACHE = 4 * 2**30  # bytes of pixels that are kept for networks which take turns, so that these are long
@@ -65,7 +67,10 @@ class Computed:
 
 @dataclass(frozen=True)
 class Threads:
-    """How many of each stage, and how many threads an operation of torch takes."""
+    """How many of each stage, and how many threads an operation of torch takes.
+
+    lanes  threads that compute; 0 where decoders do
+    """
 
     readers: int
     decoders: int
@@ -77,8 +82,9 @@ class Threads:
         """device: "cpu", "cuda" or "mps"; one thread keeps a GPU busy, since it waits for nothing."""
         cores = cores or cpu_count()
         decoders = 1 if isinstance(decoder, BatchDecoder) else cores
-        lanes = min(cores, LANES) if device == "cpu" else 1
-        return cls(READERS, decoders, lanes, max(1, cores // lanes) if device == "cpu" else 1)
+        if device != "cpu":
+            return cls(READERS, decoders, 1, 1)
+        return cls(READERS, decoders, 0, 1) if cores <= LANES else cls(READERS, decoders, LANES, cores // LANES)
 
 
 @dataclass
@@ -125,8 +131,11 @@ class Pipeline:
 
     def start(self) -> None:
         self._run(self._read, "reader", self.threads.readers, self._files.close)
-        self._run(self._decode, "decoder", self.threads.decoders, lambda: None)
-        self._run(self._compute, "device", self.threads.lanes, self._outcomes.close)
+        if self.threads.lanes:
+            self._run(self._decode, "decoder", self.threads.decoders, lambda: None)
+            self._run(self._compute, "device", self.threads.lanes, self._outcomes.close)
+        else:
+            self._run(self._decode_and_compute, "processor", self.threads.decoders, self._outcomes.close)
 
     def end(self, patience: float | None = None) -> None:
         """Ends all threads, whatever they are at, and waits for them so many seconds. What they hold is lost."""
@@ -142,7 +151,7 @@ class Pipeline:
         left = itertools.count(threads - 1, -1)
 
         def work(clock: Clock) -> None:
-            torch.set_num_threads(self.threads.within if name == "device" else 1)
+            torch.set_num_threads(1 if name == "decoder" else self.threads.within)
             try:
                 stage(clock)
             except BaseException as error:
@@ -173,7 +182,18 @@ class Pipeline:
             with clock("waiting"):
                 self._files.put((place, data))
 
+    def _decode_and_compute(self, clock: Clock) -> None:
+        for _ in self._decoded(clock):
+            while batch := self.window.take(wait=False):
+                self._compute_batch(batch, clock)
+        self._compute(clock)  # what others lay in last
+
     def _decode(self, clock: Clock) -> None:
+        for _ in self._decoded(clock):
+            pass
+
+    def _decoded(self, clock: Clock) -> Iterator[None]:
+        """Decodes until there are no more files; yields after each one, or handful of a decoder that takes several."""
         while True:
             with clock("waiting"):
                 files = self._files.take_some(self.at_once)
@@ -197,6 +217,7 @@ class Pipeline:
                     self._fail(place, str(error))
                 else:
                     self.window.put(place, pixels)
+            yield
 
     def _pictures(self, files: Sequence[bytes]) -> Sequence[Picture | UnreadableImage]:
         if isinstance(self.decoder, BatchDecoder):
@@ -215,20 +236,23 @@ class Pipeline:
                 batch = self.window.take()
             if batch is None:
                 return
-            if batch.job not in self.turns.there:  # only on a GPU, which one thread serves
-                with clock("copy"):
-                    self.turns.take(batch.job)
-                self.window.resident = self.turns.there
-            encoder = self.encoders[batch.job]
+            self._compute_batch(batch, clock)
+
+    def _compute_batch(self, batch: Batch, clock: Clock) -> None:
+        if batch.job not in self.turns.there:  # only on a GPU, which one thread serves
             with clock("copy"):
-                pixels = encoder.stack(batch.pixels)
-            before = clock.wall["forward"]
-            with clock("forward"):
-                features = encoder.start(pixels)
-            launch = clock.wall["forward"] - before
-            self.window.sizes[batch.job] = encoder.size
-            with clock("waiting"):
-                self._outcomes.put(Computed(batch.job, batch.places, features, launch))
+                self.turns.take(batch.job)
+            self.window.resident = self.turns.there
+        encoder = self.encoders[batch.job]
+        with clock("copy"):
+            pixels = encoder.stack(batch.pixels)
+        before = clock.wall["forward"]
+        with clock("forward"):
+            features = encoder.start(pixels)
+        launch = clock.wall["forward"] - before
+        self.window.sizes[batch.job] = encoder.size
+        with clock("waiting"):
+            self._outcomes.put(Computed(batch.job, batch.places, features, launch))
 
     def _fail(self, place: int, reason: str) -> None:
         self._outcomes.put(Failed(place, reason))

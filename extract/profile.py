@@ -18,6 +18,7 @@ WORKERS = {
     "reader": ("read",),
     "decoder": ("decode", "transform"),
     "device": ("copy", "forward"),
+    "processor": ("decode", "transform", "copy", "forward"),
     "writer": ("write",),
 }
 BUSY = 0.85  # of its time: whoever works as much is what the others wait for
@@ -111,11 +112,10 @@ class Profile:
             return "nothing was embedded, so nothing held it up"
         loads = {worker: self.load(worker) for worker in WORKERS}
         if self.device == "cpu":
-            both = WORKERS["decoder"] + WORKERS["device"]
-            shared = sum(self.stage(name)[0] for name in both) / (self.cores * self.seconds)
-            loads["decoder"] = loads["device"] = min(1.0, shared)
+            shared = sum(self.stage(name)[0] for name in WORKERS["processor"]) / (self.cores * self.seconds)
+            loads |= {"decoder": 0.0, "device": 0.0, "processor": min(1.0, shared)}
         worker = max(loads, key=lambda name: loads[name])
-        if self.device == "cpu" and worker in ("decoder", "device"):
+        if worker == "processor":
             cpu = {name: self.stage(name)[1] for name in STAGES}
             first = max(cpu, key=lambda name: cpu[name])
             what = f"the processor, busy {loads[worker]:.0%} of the time"
@@ -144,6 +144,7 @@ class Profile:
                     "seconds": round(sum(c.wall["waiting"] for c in self.clocks if c.worker == worker), 3),
                 }
                 for worker in WORKERS
+                if any(clock.worker == worker for clock in self.clocks)
             },
             "bottleneck": self.bottleneck(),
         }

@@ -93,8 +93,8 @@ class Window:
             elif any(self._ready(job) for job in range(len(self.sizes))):
                 self._filled.notify()
 
-    def take(self) -> Batch | None:
-        """The next batch, waited for; short only at the end, and None after it."""
+    def take(self, *, wait: bool = True) -> Batch | None:
+        """The next batch; short only at the end, and None after it, or where none is ready and it is not waited for."""
         with self._filled:
             while not self._stopped:
                 job = self._choose()
@@ -102,7 +102,7 @@ class Window:
                     batch = self._collect(job)
                     if batch.places:
                         return batch
-                elif self._ended:
+                elif self._ended or not wait:
                     return None
                 else:
                     self._filled.wait()

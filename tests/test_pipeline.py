@@ -81,7 +81,7 @@ def no_thread_is_left():
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + 10
-    stages = ("reader", "decoder", "device")
+    stages = ("reader", "decoder", "device", "processor")
     while left := [t.name for t in set(threading.enumerate()) - before if t.name in stages]:
         assert time.monotonic() < deadline, left
         time.sleep(0.01)
@@ -134,6 +134,17 @@ def test_several_networks_share_every_reading_decoding_and_cut(tmp_path, store):
     assert [outcome.computed for outcome in outcomes] == [50] * 4 and profile.features == 200
     assert set(read_of.values()) == {1} and len(read_of) == 50
     assert decoder.calls == {"decode": 50, Toy.view.geometry(): 50, Wide.view.geometry(): 50}
+    for job, toy in zip(jobs, toys(), strict=True):
+        np.testing.assert_array_equal(rows(store, job, found), alone(tmp_path, toy, found))
+
+
+def test_many_cores_decode_and_compute_beside_each_other(tmp_path, store):
+    found, read_of = counted(make_images(tmp_path / "pics", 50))
+    jobs = several(toys(), Pillow())
+    assert Threads.of("cpu", jobs[0].decoder, 2).lanes == 0 and Threads.of("cpu", jobs[0].decoder, 16).lanes == 8
+    _, profile = run_all(store, jobs, found, cores=16)
+    assert {clock.worker for clock in profile.clocks} == {"reader", "decoder", "device", "writer"}
+    assert set(read_of.values()) == {1} and len(read_of) == 50
     for job, toy in zip(jobs, toys(), strict=True):
         np.testing.assert_array_equal(rows(store, job, found), alone(tmp_path, toy, found))
 
@@ -245,7 +256,7 @@ def test_no_more_images_are_there_than_there_is_room_for(tmp_path, store, monkey
     threads = Threads.of("cpu", job.decoder)
     run_all(store, [job], found)
     room = 2 * 4 + threads.readers + 3 * threads.decoders
-    assert max(seen) <= room + 4 * threads.lanes < 300, "the window, and a batch in each lane"
+    assert max(seen) <= room + 4 * threads.decoders < 300, "the window, and a batch in each thread"
 
 
 def test_a_crop_does_not_keep_a_large_picture(tmp_path, store):
