@@ -321,9 +321,10 @@ def test_many_segments_need_few_descriptors(tmp_path):
         part = pics.all_digests()[i : i + 1]
         store.put_segment(where, part, [str(i)], features(where, 1, i), {})
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    descriptor = os.open(store.root, os.O_RDONLY)  # the lowest that is free
-    os.close(descriptor)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptor + 20, limits[1]))
+    free = [os.open(store.root, os.O_RDONLY) for _ in range(20)]  # the lowest, which may lie between others
+    for descriptor in free:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, limits[1]))
     try:
         got = Store.open(store.root).read(where, pics, pics.table["image_id"].to_list())
     finally:
