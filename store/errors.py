@@ -1,4 +1,4 @@
-"""The two errors that a person is meant to read; bb prints their message without a traceback."""
+"""The two errors that a user is meant to read, which bb prints without a traceback, and one between modules."""
 
 
 class BBError(Exception):
@@ -11,3 +11,7 @@ class UsageError(BBError):
     """What was asked for makes no sense as it stands (unknown name, impossible number)."""
 
     exit_status = 2
+
+
+class Malformed(Exception):
+    """A short fact about bytes that are not what format 1 allows; `Segment` adds which, and what to do."""

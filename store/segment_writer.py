@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Num, UInt8
 
-from store.space import FeatureSpace
-from store.store import Store
+from bb.store.format.damaged import group_damage
+from bb.store.format.space import FeatureSpace
+from bb.store.store import Store
 
 MAX_ROWS = 8192
 MAX_BYTES = 64 * 2**20
@@ -36,6 +38,7 @@ class SegmentWriter:
     _keys: list[np.ndarray] = field(default_factory=list)
     _ids: list[str] = field(default_factory=list)
     _features: list[np.ndarray] = field(default_factory=list)
+    _damaged: dict[int, str] = field(default_factory=dict)
     _opened: float = 0.0
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AT_ONCE), repr=False)
     _under_way: list["Future[str]"] = field(default_factory=list)
@@ -50,8 +53,11 @@ class SegmentWriter:
         image_sha256: UInt8[np.ndarray, "b 32"],
         image_ids: Sequence[str],
         features: Num[np.ndarray, "b ..."],
+        damaged: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         """Adds rows in the space's stored dtype and begins to publish what is full or old enough.
+
+        damaged  of rows made of damaged images, by their place among these, what is wrong with the image
 
         What goes wrong in the background is raised by the next call.
         """
@@ -61,6 +67,8 @@ class SegmentWriter:
             if not self._ids:
                 self._opened = self.clock()
             stop = min(len(image_ids), start + self.max_rows - len(self._ids))
+            here = range(start, stop)
+            self._damaged |= {len(self._ids) + here.index(row): why for row, why in damaged.items() if row in here}
             self._keys.append(image_sha256[start:stop])
             self._ids.extend(image_ids[start:stop])
             self._features.append(features[start:stop])
@@ -88,10 +96,10 @@ class SegmentWriter:
             np.concatenate(self._keys),
             self._ids,
             self._features[0] if len(self._features) == 1 else np.concatenate(self._features),
-            {**self.provenance, "made": made},
+            {**self.provenance, **group_damage(self._damaged), "made": made},
         )
         self._under_way.append(segment)
-        self._keys, self._ids, self._features = [], [], []
+        self._keys, self._ids, self._features, self._damaged = [], [], [], {}
 
     def _settle(self, most: int) -> None:
         """Waits until no more than so many segments are under way."""

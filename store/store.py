@@ -1,13 +1,13 @@
 """The store: a folder in which everything is immutable and named by a digest. See docs/store.md."""
 
 import getpass
-import json
 import os
 import platform
-import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,28 +15,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Num, UInt8
 
-from store.adopted import Adopted, check_adopted, read_adopted
-from store.canonical import sha256_hex
-from store.collection import Collection, check_name, some
-from store.errors import BBError, UsageError
-from store.head import is_derived, parent_key, read_head
-from store.labels import LabelTable
-from store.layout import FORMAT, is_digest, read_space
-from store.publish import publish_file, publish_sealed
-from store.revoked import Revoked, Statements, read_folder
-from store.row_index import index_of, is_remembered
-from store.rows import RowIndex, StaleIndex
-from store.runs import Run, local_json, read_runs, write_run
-from store.segment import Segment, encode_rows, group_json, seal_segment
-from store.signature import Revocation, Statement
-from store.space import FeatureSpace, short
-from store.url import is_url, open_place
+from bb.store.errors import BBError, Malformed, UsageError
+from bb.store.files.atomic_write import publish_file, publish_sealed
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_JSON_BYTES, parse_json
+from bb.store.files.machine_key import is_mark, mark
+from bb.store.files.writable import check_writable
+from bb.store.format.adopted import Adopted, check_adopted, read_adopted
+from bb.store.format.collection import Collection, check_name, some
+from bb.store.format.derived import is_derived, parent_key, read_head
+from bb.store.format.labels import LabelTable
+from bb.store.format.layout import FORMAT, clip, format_of, is_digest, read_plain, read_space
+from bb.store.format.space import FeatureSpace, short
+from bb.store.local.authors import read_authors
+from bb.store.local.choose_version import choose_version
+from bb.store.local.failures import Failures, read_failures, write_failures
+from bb.store.local.replicates import disagreements
+from bb.store.local.row_index import RowIndex, StaleIndex
+from bb.store.local.row_index_cache import index_of, is_remembered
+from bb.store.local.runs import Run, local_json, read_runs, write_run
+from bb.store.local.segment import Segment, encode_rows, group_json, seal_segment
+from bb.store.local.tier import Tier
+from bb.store.signing.revocation import Revoked, Statements, read_folder
+from bb.store.signing.statement import Item, Revocation, Statement
+from bb.store.storage.url import check_slip, is_url, open_place
+from bb.store.text.command import command
+
+SHOWN = 3  # pairs of segments that disagree, before the others are merely counted
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from store.mirror import Mirror
-    from store.paths import Kind
+    from bb.store.features import Features
+    from bb.store.files.paths import Kind
+    from bb.store.storage.read_cache import Mirror
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
 
 
 class MissingRows(BBError):
@@ -54,55 +71,66 @@ class Store:
     Its state is the folder's; an instance only remembers what can't change: the segments and signatures it has read,
     and which rows sets of segments hold.
 
-    trusted  public keys whose revocations are heeded, each with a name (see store/revoked.py for the others)
+    trusted  public keys whose rows are preferred and whose revocations count, each with a name (see
+             store/signing/revocation.py)
+    say      hears what a reader of features should know: replicates that disagree
     """
 
     root: Path
     trusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    say: Callable[[str], None] = field(default=_warn, repr=False, compare=False)
     _segments: dict[tuple[str, str], Segment] = field(default_factory=dict, repr=False, compare=False)
     source: "Mirror | None" = field(default=None, repr=False, compare=False)
     runs_to: "Store | None" = field(default=None, repr=False, compare=False)
     _rows: dict[str, RowIndex] = field(default_factory=dict, repr=False, compare=False)
     _statements: dict[str, Statement | str] = field(default_factory=dict, repr=False, compare=False)
     _judged: dict[tuple[str, ...], Revoked] = field(default_factory=dict, repr=False, compare=False)
+    _vouched: dict[tuple[str, ...], frozenset[Item]] = field(default_factory=dict, repr=False, compare=False)
+    _made_here: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
+    _disagreements: dict[tuple[str, ...], list[str]] = field(default_factory=dict, repr=False, compare=False)
+    _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: str | Path, *, cache_size: int | None = None) -> "Store":
         """Opens an existing store, of a URL in place and read only. Raises BBError where there is none.
 
-        cache_size  of a URL: bytes that the caches of all places may take, `store.mirror.DEFAULT_SIZE` if None
+        cache_size  of a URL: bytes that the caches of all places may take, `bb.store.storage.read_cache.DEFAULT_SIZE`
+                    if None
         """
+        check_slip(root)
         if is_url(root):
-            from store.mirror import DEFAULT_SIZE, Mirror
+            from bb.store.storage.read_cache import DEFAULT_SIZE, Mirror
 
             source = Mirror.open(open_place(root), DEFAULT_SIZE if cache_size is None else cache_size)
             return replace(cls.open(source.root), source=source)
         root = Path(root)
+        folder = Directory(root)
         try:
-            meta = json.loads((root / "zarr.json").read_bytes())
-            found = meta["attributes"]["bb"]["format"]
+            folder.refuse_links()
+            found = format_of(folder.read("zarr.json", MAX_JSON_BYTES) or b"")
         except FileNotFoundError:
             raise BBError(
                 f"there is no store at {root}: `bb extract` or `bb store pull URL` makes one, --store names another."
             ) from None
-        except (KeyError, TypeError, ValueError, NotADirectoryError):
-            raise BBError(
-                f"{root} is not a bb store (its zarr.json says nothing of bb): --store names another."
-            ) from None
+        except NotADirectoryError:
+            found = None
+        if found is None:
+            raise BBError(f"{root} is not a bb store (its zarr.json says nothing of bb): --store names another.")
         if found != FORMAT:
-            raise BBError(f"{root} has store format {found}, this bb reads {FORMAT}: install a bb that knows it.")
+            raise BBError(f"{root} has store format {clip(found)}, this bb reads {FORMAT}: install a bb that knows it.")
         return cls(root)
 
     @classmethod
     def create(cls, root: str | Path) -> "Store":
         """Opens a store, making it first where there is none. Raises BBError where other files are in the way."""
+        check_slip(root)
         root = Path(root)
-        if (root / "zarr.json").exists():
+        if os.path.lexists(root / "zarr.json"):
             return cls.open(root)
         strangers = root.exists() and (
             not root.is_dir() or any(path.name not in ("tmp", "spaces") for path in root.iterdir())
         )
-        if strangers and not (root / "zarr.json").exists():  # which another process may have made meanwhile
+        if strangers and not os.path.lexists(root / "zarr.json"):  # which another process may have made meanwhile
             raise BBError(f"{root} exists and is not a bb store: give --store a new or empty folder.")
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -117,13 +145,28 @@ class Store:
         """Its path or URL, as messages and commands have it."""
         return self.source.url if self.source else str(self.root)
 
+    @property
+    def directory(self) -> Directory:
+        """Guarded access to its files."""
+        return Directory(self.root)
+
     def require_writable(self) -> None:
         """Raises UsageError where the store is used in place."""
         if self.source:
             raise UsageError(
-                f"{self.name} is read only in place: pull it first with `bb store pull {shlex.quote(self.name)}`, "
+                f"{self.name} is read only in place: pull it first with `{command('store pull', self.name)}`, "
                 f"work on the local store, and push."
             )
+
+    def check_writable(self, *folders: str) -> None:
+        """Raises UsageError or BBError where nothing can be written to the store, or to some of its folders.
+
+        To be asked before long work whose result goes there; runs go to `runs_to` where there is one.
+        """
+        if self.runs_to:
+            return self.runs_to.check_writable(*folders)
+        self.require_writable()
+        check_writable(self.root, folders)
 
     def _need(self, kind: "Kind", owner: str | None = None) -> None:
         if self.source:
@@ -134,16 +177,18 @@ class Store:
     def spaces(self) -> list[FeatureSpace]:
         """All feature spaces, in order of key."""
         self._need("space")
-        return [read_space(path) for path in sorted((self.root / "spaces").glob("*/zarr.json"))]
+        return [read_space(self.root, key) for key in self._space_keys()]
+
+    def _space_keys(self) -> list[str]:
+        return [path.split("/")[1] for path in self.directory.match("spaces/*/zarr.json")]
 
     def space(self, key: str) -> FeatureSpace:
         """The feature space of a key or of the beginning of one. Raises UsageError where it names none or several."""
-        keys = [path.parent.name for path in (self.root / "spaces").glob("*/zarr.json")]
-        found = sorted(k for k in keys if k.startswith(key))
+        found = [k for k in self._space_keys() if k.startswith(key)]
         if len(found) != 1 or not key:
             what = f"begins {len(found)} feature spaces" if found else "names no feature space"
             raise UsageError(f"{key!r} {what} of {self.name}: see `bb store ls`.")
-        return read_space(self.root / "spaces" / found[0] / "zarr.json")
+        return read_space(self.root, found[0])
 
     def put_space(self, space: FeatureSpace) -> None:
         """Makes the groups of a feature space; nothing where they are there."""
@@ -156,13 +201,9 @@ class Store:
     def segment_digests(self, space: FeatureSpace) -> list[str]:
         """Names of the published segments of a feature space that are not revoked, ascending; they are not opened."""
         self._need("segment", space.key)
-        folder = self.root / "spaces" / space.key / "segments"
-        try:
-            names = sorted(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        names = self.directory.marked(f"spaces/{space.key}/segments", "zarr.json")
         revoked = self.revoked()
-        return [name for name in names if name not in revoked and os.path.exists(f"{folder}/{name}/zarr.json")]
+        return [name for name in names if name not in revoked]
 
     def segments(self, space: FeatureSpace) -> list[Segment]:
         """Published segments of a feature space that are not revoked, in order of digest."""
@@ -182,7 +223,7 @@ class Store:
         """How many there are in all, revoked ones included."""
         if self.source:
             return sum(part.kind == "segment" for part in self.source.parts)
-        return sum(1 for _ in (self.root / "spaces").glob("*/segments/*/zarr.json"))
+        return sum(len(self.directory.marked(f"spaces/{key}/segments", "zarr.json")) for key in self._space_keys())
 
     def backbones(self, space: FeatureSpace) -> list[str]:
         """The names under which the rows of a space were extracted: provenance, so there may be several, or none."""
@@ -196,8 +237,13 @@ class Store:
         image_ids: Sequence[str],
         features: Num[np.ndarray, "n ..."],
         provenance: Mapping[str, Any],
+        *,
+        made_here: bool = True,
     ) -> str:
-        """Publishes rows as one segment (see `encode_rows` for the shapes) and returns its digest."""
+        """Publishes rows as one segment (see `encode_rows` for the shapes) and returns its digest.
+
+        made_here  whether the rows were computed here, and not just copied from segments that came from elsewhere
+        """
         objects = encode_rows(space, image_sha256, image_ids, features)
         self.put_space(space)
 
@@ -206,18 +252,36 @@ class Store:
             self._refuse_revoked("segment", digest)
             return self.root / "spaces" / space.key / "segments" / digest, manifest
 
-        return publish_sealed(self.root, objects, seal, before=lambda target: self._put_local(target.name)).name
+        return publish_sealed(
+            self.root, objects, seal, before=lambda target: self._put_local(target.name, made_here)
+        ).name
 
     def rows(self, space: FeatureSpace, *, afresh: bool = False) -> RowIndex:
         """The index of all rows published so far; `afresh` reads it of all segments, whatever is remembered.
 
-        The space's own rows win over adopted ones, of those the lowest key's.
+        Of replicates that of the lowest tier is read (see store/local/replicates.py), of these the space's own before
+        adopted
+        ones, of those the lowest key's.
         """
+        index, older = self._all_rows(space, afresh=afresh), self._older_tiers(space)
+
+        def rank(digest: str) -> Tier:
+            owner = str(index.segments.open(digest).manifest["space"])
+            # Rows that serve here because a record says so are trusted no more than the record.
+            return max(self.tier("segment", owner, digest), older.get(owner, Tier.MADE_HERE))
+
+        try:
+            return index.preferring(rank)
+        except StaleIndex:
+            return self.rows(space, afresh=True)
+
+    def _all_rows(self, space: FeatureSpace, *, afresh: bool = False) -> RowIndex:
+        """The same rows, without regard to which of several replicates is read."""
         own, *adopted = [self._own_rows(each, afresh=afresh) for each in (space, *self.older(space))]
         try:
             return RowIndex.join([own, *adopted]) if adopted else own
         except StaleIndex:
-            return self.rows(space, afresh=True)
+            return self._all_rows(space, afresh=True)
 
     def _own_rows(self, space: FeatureSpace, *, afresh: bool) -> RowIndex:
         digests = self.segment_digests(space)
@@ -232,7 +296,7 @@ class Store:
 
     def has(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> Bool[np.ndarray, " n"]:
         """Which image digests the space has features of."""
-        return self.rows(space).find(digests) >= 0
+        return self._all_rows(space).find(digests) >= 0
 
     def read(self, space: FeatureSpace, collection: Collection, image_ids: Sequence[str]) -> Num[np.ndarray, "n ..."]:
         """Features of images in the order asked, (n, D) or (n, P, Dp), in the stored dtype.
@@ -244,6 +308,10 @@ class Store:
             return np.empty((0, *space.row_shape), dtype=space.dtype)
         wanted = collection.digests(image_ids)
         rows = self.rows(space)
+        for text in self.disagreements(space, wanted):
+            if text not in self._said:
+                self._said.add(text)
+                self.say(text)
         try:
             return self._gather(rows, space, collection, image_ids, wanted)
         except (StaleIndex, MissingRows):
@@ -264,25 +332,90 @@ class Store:
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
             raise MissingRows(
                 f"{len(absent)} of {len(image_ids)} images of {collection.name} have no features in space "
-                f"{short(space.key)}: {some(absent)}. To fill them: {self._to_fill(space, collection.name)}",
+                f"{short(space.key)}: {some(absent)}. To fill them: {self.to_fill(space, collection.name)}",
                 absent,
             )
         if self.source:
             self.source.arrays(rows.origins(position), space.array)
         return rows.gather(position, space.array)
 
-    def _to_fill(self, space: FeatureSpace, collection: str) -> str:
+    def features(
+        self,
+        ckpt: str | None = None,
+        data: str | None = None,
+        *,
+        image_ids: Sequence[str] | None = None,
+        space: str | None = None,
+        kind: str = "img",
+    ) -> "Features":
+        """The features of a backbone on a collection: `ids, x = store.features("timm:resnet18", "pics")`.
+
+        ckpt       a backbone's name as `--ckpt` takes it or as the store has it; the store's only one if None
+        data       a collection, NAME or NAME@DIGEST; the store's only one if None
+        image_ids  of these images, in this order; all of the collection if None
+        space      a feature space's key or its beginning, where a backbone has several
+        kind       "img" or "patch"
+
+        Images without features are left out and named in `missing` of the result. Raises UsageError where the names
+        lead to nothing or to several things, BBError for image IDs that the collection lacks.
+        """
+        from bb.store.features import read_features
+
+        return read_features(self, ckpt, data, image_ids=image_ids, space=space, kind=kind)
+
+    def disagreements(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
+        """What a reader of these images' rows should know of replicates that differ beyond the tolerance."""
+        rows = self.rows(space)
+        if not len(rows.again):
+            return []
+
+        def origin(digest: str) -> str:
+            owner = str(rows.segments.open(digest).manifest["space"])
+            return f"{short(digest)} ({self.tier('segment', owner, digest).describe()})"
+
+        known = (space.key, sha256_hex(np.ascontiguousarray(digests).data), *rows.segments.digests)
+        if known not in self._disagreements:
+            pairs = disagreements(rows, space, rows.find(digests))
+            more = f"space {short(space.key)}: {len(pairs) - SHOWN} more pairs of segments disagree (`bb store verify`)"
+            self._disagreements[known] = [
+                f"space {short(space.key)}: {found.describe(space)}. The rows of {origin(found.read)} are read, not "
+                f"those of {origin(found.other)}. `bb store verify --recompute 64` shows which are right; move the "
+                f"other segment out of the store."
+                for found in sorted(pairs, key=lambda pair: -len(pair.image_ids))[:SHOWN]
+            ] + ([more] if len(pairs) > SHOWN else [])
+        return self._disagreements[known]
+
+    def tier(self, kind: "Kind", owner: str, digest: str) -> Tier:
+        """Where an object comes from, which decides what is read where several say different things."""
+        if self.made_here(digest):
+            return Tier.MADE_HERE
+        return Tier.TRUSTED if Item(kind, owner, digest) in self._trusted_items() else Tier.OTHER
+
+    def _trusted_items(self) -> frozenset[Item]:
+        """What a trusted key has signed."""
+        statements = self.statements()
+        names = tuple(statements.valid)
+        if names not in self._vouched:
+            self._vouched[names] = statements.signed_by(self.trusted)
+        return self._vouched[names]
+
+    def to_fill(self, space: FeatureSpace, collection: str) -> str:
         """The command that makes the rows which a space lacks."""
-        names, at = self.backbones(space), f"--store {shlex.quote(self.name)}"
+        names = self.backbones(space)
         if is_derived(space):
+            load = names[0] if names else "head:DIGITS"
             return (
                 f"extract them into space {short(parent_key(space))}, of which it was made, then "
-                f"bb probe head --load {names[0] if names else 'head:DIGITS'} --data {collection} {at}"
+                f"{command('probe head', load=load, data=collection, store=self.name)}"
             )
-        return (
-            f"bb extract --ckpt {shlex.quote(names[0] if names else 'CKPT')} --data {collection}=DIR {at} "
-            f"--precision {space.numerics['compute']} --store-dtype {space.numerics['stored']}"
-            + (" --patch" if space.kind == "patch" else "")
+        return command(
+            "extract",
+            ckpt=names[0] if names else "CKPT",
+            data=f"{collection}=DIR",
+            store=self.name,
+            precision=space.numerics["compute"],
+            store_dtype=space.numerics["stored"],
+            patch=space.kind == "patch",
         )
 
     # Older spaces of other code, whose rows serve too
@@ -301,16 +434,15 @@ class Store:
         `bb store verify` names the others.
         """
         believed = []
-        paths = sorted((self.root / "spaces" / space.key / "adopted").glob("*.json"))
+        paths = [self.root / path for path in self.directory.match(f"spaces/{space.key}/adopted/*.json")]
         revoked = self.revoked() if paths else {}
         for path in paths:
             if path.stem in revoked:
                 continue
             try:
                 record = read_adopted(path)
-                older = self.root / "spaces" / record.older / "zarr.json"
-                if older.exists():
-                    check_adopted(record, space, read_space(older))
+                if self.directory.exists(f"spaces/{record.older}/zarr.json"):
+                    check_adopted(record, space, read_space(self.root, record.older))
                     believed.append(record)
             except BBError:
                 continue
@@ -318,13 +450,20 @@ class Store:
 
     def older(self, space: FeatureSpace) -> list[FeatureSpace]:
         """The spaces whose rows serve in `space`, adopted by it or by one of them, in order of key."""
-        found, ahead = {space.key: space}, [space]
+        return [self.space(key) for key in sorted(self._older_tiers(space))]
+
+    def _older_tiers(self, space: FeatureSpace) -> dict[str, Tier]:
+        """The keys of those spaces, each with the tier of the records by which it serves here: the best way's worst."""
+        found, ahead = {space.key: Tier.MADE_HERE}, [space]
         while ahead:
-            for record in self.adopted(ahead.pop()):
-                if record.older not in found:
-                    found[record.older] = self.space(record.older)
-                    ahead.append(found[record.older])
-        return [found[key] for key in sorted(found.keys() - {space.key})]
+            newer = ahead.pop(0)
+            for record in self.adopted(newer):
+                tier = max(found[newer.key], self.tier("adopted", newer.key, record.digest))
+                if tier < found.get(record.older, tier + 1):
+                    found[record.older] = tier
+                    ahead.append(self.space(record.older))
+        del found[space.key]
+        return found
 
     def lenders(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
         """Keys of the older spaces out of which a read of these images takes rows, sorted."""
@@ -339,6 +478,17 @@ class Store:
         except StaleIndex:
             rows = self.rows(space, afresh=True)
             return rows.origins((position := rows.find(digests))[position >= 0])
+
+    def damaged(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> dict[bytes, str]:
+        """Of those images that the rows of a space say are damaged: image digest → reason."""
+        wanted = {bytes(digest) for digest in digests}
+        found: dict[bytes, str] = {}
+        for segment in self.readable(space):
+            reasons = segment.damaged
+            for row, reason in reasons.items():
+                if (digest := bytes(segment.keys[row])) in wanted:
+                    found.setdefault(digest, reason)
+        return found
 
     # Collections
 
@@ -358,41 +508,54 @@ class Store:
         """All versions of a collection that are not revoked, in order of digest."""
         check_name(name)
         self._need("collection", name)
+        return [Collection.from_file(file) for file in self._files(f"collections/{name}/*.parquet")]
+
+    def _files(self, pattern: str) -> list[Path]:
+        """The files of a pattern that are not revoked by the digest in their names, in order of digest."""
         revoked = self.revoked()
-        files = sorted(f for f in (self.root / "collections" / name).glob("*.parquet") if f.stem not in revoked)
-        return [Collection.from_file(file) for file in files]
+        files = [self.root / path for path in self.directory.match(pattern)]
+        return [file for file in files if file.stem not in revoked]
 
     def collection_names(self) -> list[str]:
         if self.source:
             return sorted({part.owner for part in self.source.parts if part.kind == "collection"})
-        return sorted({path.parent.name for path in (self.root / "collections").glob("*/*.parquet")})
+        return sorted({path.split("/")[1] for path in self.directory.match("collections/*/*.parquet")})
 
-    def collection(self, name: str, image_ids: Sequence[str]) -> Collection:
-        """The version of `name` (or `name@digest`) that holds these images.
+    def collection(self, name: str, image_ids: Sequence[str], *, tolerated: int = 0) -> Collection:
+        """The version of `name` (or `name@digest`) that holds these images, all but as many as are `tolerated`.
 
-        Several versions serve as one where they agree on every image asked for; where they do not, or none holds all
-        of them, UsageError says so: guessing would be to reuse what may be stale.
+        Several versions serve as one where they agree on every image asked for. Raises SeveralVersions where they do
+        not, since guessing would be to reuse what may be stale; BBError where none holds the images, UsageError where
+        there is no such version.
         """
         name, _, digest = name.partition("@")
         versions = [v for v in self.collections(name) if v.digest.startswith(digest)]
         if not versions:
             known = ", ".join(self.collection_names()) or "none"
             asked = f"{name}@{digest}" if digest else name
-            gone = (self.root / "collections" / name).is_dir() and bool(self.revoked())
+            gone = self.directory.is_folder(f"collections/{name}") and bool(self.revoked())
             raise UsageError(
                 f"{self.name} has no collection {asked}{' that is not revoked' if gone else ''} (there: {known}). "
-                f"To make it: bb extract --ckpt CKPT --data {name}=DIR"
+                f"To make it: {command('extract', ckpt='CKPT', data=f'{name}=DIR')}"
             )
-        whole = [v for v in versions if (v.find(image_ids) >= 0).all()]
-        if not whole:
-            versions[0].digests(image_ids)  # raises, naming the images that are missing
-        if any(not np.array_equal(v.digests(image_ids), whole[0].digests(image_ids)) for v in whole[1:]):
-            choices = ", ".join(f"{name}@{short(v.digest)} ({len(v)} images)" for v in whole)
-            raise UsageError(
-                f"versions of collection {name} disagree on the images asked for: {choices}. "
-                f"Choose one with --data {name}@DIGEST."
-            )
-        return whole[0]
+        return choose_version(versions, image_ids, tolerated=tolerated, recorded=self.recorded)
+
+    def recorded(self, collection: Collection) -> datetime | None:
+        """When a version came into this store; None where the store is elsewhere."""
+        found = self.directory.stat(f"collections/{collection.name}/{collection.digest}.parquet")
+        return datetime.fromtimestamp(found.st_mtime) if found and not self.source else None
+
+    # Images that could not be embedded
+
+    def put_failures(self, collection: str, spaces: Sequence[FeatureSpace], failures: Failures) -> None:
+        """Remembers, on this machine, why images of a collection have no row in these spaces."""
+        self.require_writable()
+        write_failures(self.root, collection, [space.key for space in spaces], failures)
+
+    def failures(self, collection: str, space: FeatureSpace) -> Failures:
+        """Why images of a collection have no row in a space (or in the one it was derived from), as far as known."""
+        keys = [space.key, parent_key(space)] if is_derived(space) else [space.key]
+        return read_failures(self.root, collection, keys)
 
     # Labels
 
@@ -414,14 +577,12 @@ class Store:
     def labels(self, tasks: str) -> list[LabelTable]:
         """All label tables of a task family that are not revoked, in order of digest. BBError where one is damaged."""
         check_name(tasks)
-        revoked = self.revoked()
-        files = sorted(f for f in (self.root / "labels" / tasks).glob("*.parquet") if f.stem not in revoked)
-        return [LabelTable.from_file(file) for file in files]
+        return [LabelTable.from_file(file) for file in self._files(f"labels/{tasks}/*.parquet")]
 
     def label_families(self) -> list[str]:
-        return sorted({path.parent.name for path in (self.root / "labels").glob("*/*.parquet")})
+        return sorted({path.split("/")[1] for path in self.directory.match("labels/*/*.parquet")})
 
-    # Trained heads, of which derived spaces are made (see store/head.py)
+    # Trained heads, of which derived spaces are made (see store/format/derived.py)
 
     def put_head(self, data: bytes) -> str:
         """Publishes a head's file and returns its digest."""
@@ -434,10 +595,9 @@ class Store:
 
     def heads(self) -> list[str]:
         """Digests of the heads that are not revoked, ascending; they are not opened."""
-        if self.source:
-            there = sorted(part.digest for part in self.source.parts if part.kind == "head")
-        else:
-            there = sorted(file.stem for file in (self.root / "heads").glob("*.safetensors"))
+        if not self.source:
+            return [file.stem for file in self._files("heads/*.safetensors")]
+        there = sorted(part.digest for part in self.source.parts if part.kind == "head")
         revoked = self.revoked()
         return [digest for digest in there if digest not in revoked]
 
@@ -461,17 +621,21 @@ class Store:
         self.require_writable()
         run = write_run(self.root, record, predictions, train, retrieved)
         self._put_local(run.digest)
-        return run
+        return replace(run, tier=self.tier("run", run.run_id, run.digest))
 
     def runs(self, run_id: str | None = None, on_damage: Callable[[BBError], None] | None = None) -> Iterator[Run]:
-        """Published runs that are not revoked, all or of one ID. A damaged one raises, or is told to `on_damage`."""
+        """Published runs that are not revoked, all or of one ID. A damaged one raises, or is passed to `on_damage`.
+
+        Several may answer one question: `bb.store.local.runs.by_precedence` says which is to be used.
+        """
         if self.runs_to:
             yield from self.runs_to.runs(run_id, on_damage)
         for error in self.source.need_sound(("run",), run_id) if self.source else ():
             if on_damage is None:
                 raise error
             on_damage(error)
-        yield from read_runs(self.root, run_id, on_damage, self.revoked())
+        for run in read_runs(self.root, run_id, on_damage, self.revoked()):
+            yield replace(run, tier=self.tier("run", run.run_id, run.digest))
 
     # Signatures and revocations
 
@@ -484,7 +648,8 @@ class Store:
         found = self.statements()
         names = tuple(found.valid)
         if names not in self._judged:
-            self._judged[names] = found.revoked(self.trusted, self.made_here)
+            authors = {} if not found.revocations else found.sole_signers() if self.source else read_authors(self.root)
+            self._judged[names] = found.revoked(self.trusted, authors, self.made_here)
         return self._judged[names]
 
     def revoked(self) -> Mapping[str, Revocation]:
@@ -492,8 +657,10 @@ class Store:
         return self.judged().heeded
 
     def made_here(self, digest: str) -> bool:
-        """Whether a segment, collection or run was made in this store."""
-        return (self.root / "local" / f"{digest}.json").is_file()
+        """Whether this user's machine made a segment, collection, run …: its local record has the machine's mark."""
+        if digest not in self._made_here:
+            self._made_here[digest] = is_mark(f"made here {digest}", self.local(digest).get("mark"))
+        return self._made_here[digest]
 
     def _refuse_revoked(self, what: str, digest: str) -> None:
         if digest in self.revoked():
@@ -504,12 +671,24 @@ class Store:
     # What never leaves the machine
 
     def local(self, digest: str) -> dict[str, Any]:
-        """Host, user and command line of a segment or run that was made here; empty where it came from elsewhere."""
-        path = self.root / "local" / f"{digest}.json"
-        return json.loads(path.read_bytes()) if path.is_file() else {}
+        """Host, user and command line of a segment or run that was made here; empty where it came from elsewhere.
 
-    def _put_local(self, digest: str) -> None:
-        record = {"host": platform.node(), "user": _user(), "argv": sys.argv}
+        Empty too where the file is not one that bb writes: a store may have come with a folder `local/` of its own.
+        """
+        try:
+            record = parse_json(read_plain(self.directory.below("local"), f"{digest}.json"))
+            right = all(isinstance(record[name], str) for name in ("host", "user"))
+            right = right and isinstance(record["argv"], list) and all(isinstance(word, str) for word in record["argv"])
+        except (Malformed, OSError, ValueError, TypeError, KeyError):
+            return {}
+        return record if right else {}
+
+    def _put_local(self, digest: str, made_here: bool = True) -> None:
+        argv = [word.encode(errors="replace").decode() for word in sys.argv]  # paths may not be UTF-8
+        record = {"host": platform.node(), "user": _user(), "argv": argv}
+        if made_here and (found := mark(f"made here {digest}")):
+            record["mark"] = found
+        self._made_here.pop(digest, None)
         publish_file(self.root, local_json(record), self.root / "local" / f"{digest}.json")
 
 

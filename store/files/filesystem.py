@@ -6,6 +6,7 @@ and an fsync that reaches the disk. Linux: proc(5), /proc/self/mountinfo. Elsewh
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,10 @@ def caution(folder: Path) -> str:
     """The file system's name and what is not sure about it, in a sentence; "" where nothing is said against it."""
     found = filesystem_of(folder)
     return f"{found.name}, {found.caution}" if found and found.caution else ""
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where `path` is or would be made."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -7,6 +7,12 @@ from typing import Literal
 
 Kind = Literal["root", "space", "segment", "adopted", "collection", "labels", "run", "head", "signature"]
 
+# The folders of what a store publishes.
+NAMES = ("spaces", "collections", "labels", "runs", "heads", "signatures")
+# Caches, leftovers, and what the Hub adds to a new data set: what may be in a folder that is to become a store.
+HARMLESS = ("tmp", "aside", "local", "index", "index.json", ".gitattributes", "README.md")
+OWN_NAMES = frozenset((*NAMES, "tmp", "aside", "local", "index", "index.json", "zarr.json"))
+
 # Neither hidden, nor a device of Windows, which also drops a dot at the end.
 NAME = r"(?!\.)(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?![A-Za-z0-9_-]))[A-Za-z0-9._-]{1,100}(?<!\.)"
 _KEY = "[0-9a-f]{64}"

@@ -1,10 +1,9 @@
 """What is moved out of a store's sight: set aside under the same path in `aside/`, to be looked at or put back."""
 
-import os
 import secrets
 from pathlib import Path
 
-from store.publish import make_folder, sync
+from bb.store.files.directory import Directory
 
 # Where in a store, and hence in `aside/`, each thing lies that can be set aside.
 PLACES = (
@@ -15,11 +14,13 @@ PLACES = (
 
 def set_aside(root: Path, path: Path) -> Path:
     """Moves a file or folder of the store to `aside/`, by one rename, and returns where it is now. Deletes nothing."""
-    target = root / "aside" / path.relative_to(root)
-    if os.path.lexists(target):
-        target = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
-    make_folder(target.parent, root)
-    os.rename(path, target)
-    sync(target.parent)
-    sync(path.parent)
-    return target
+    store = Directory(root)
+    source = store.relative(path)
+    target = f"aside/{source}"
+    if store.exists(target):
+        target = f"{target}.{secrets.token_hex(4)}"
+    store.make_folder(target.rpartition("/")[0], sync=True)
+    store.rename(source, target)
+    for moved in (target, source):
+        store.sync(moved.rpartition("/")[0])
+    return root / target

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from store.errors import BBError
-from store.layout import Malformed
+from bb.store.errors import BBError, Malformed
+from bb.store.files.descriptors import fitting
 
 T = TypeVar("T")
 R = TypeVar("R")
 TICK = 0.1  # seconds
+DESCRIPTORS = 8  # of a thread: two files, folders on the way to each, and a connection
 PARTING = 10.0  # seconds that work in hand is waited for after an error
 
 
@@ -34,7 +35,9 @@ def each(
     tick: Callable[[], None] = lambda: None,
     halt: threading.Event | None = None,
 ) -> Iterator[tuple[T, R | Fact]]:
-    """Does the work of each task in one of so many threads; yields tasks with their results in order of completion.
+    """Does the work of each task in one of `jobs` threads; yields tasks with their results in order of completion.
+
+    Fewer threads run where the descriptors that are free are too few for them.
 
     A task that raises Malformed, FileNotFoundError or BBError has a Fact for a result; as many BBErrors in a row as
     there are threads end it all, since a place that can't be reached fails every task, and so does any other error.
@@ -59,7 +62,8 @@ def each(
                 done.put((task, error))
         done.put(None)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, len(todo)))]
+    jobs = fitting(min(jobs, len(todo)), DESCRIPTORS)
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(jobs if todo else 0)]
     for thread in threads:
         thread.start()
     try:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.canonical import canonical_json, sha256_hex
-from store.errors import BBError
-from store.layout import Malformed, clip, is_digest, read_json, read_plain
-from store.space import FeatureSpace, short
-from store.tolerance import tolerance_of
+from bb.store.errors import BBError, Malformed
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.files.directory import Directory
+from bb.store.format.layout import clip, is_digest, read_json, read_plain
+from bb.store.format.space import FeatureSpace, short
+from bb.store.format.tolerance import tolerance_of
 
 FORMAT = 1
 
@@ -70,7 +71,7 @@ class Adopted:
 def read_adopted(path: Path) -> Adopted:
     """A record. Raises BBError where the file is not what its name says, or no record of format 1."""
     try:
-        raw = read_plain(path.parent, path.name)
+        raw = read_plain(Directory.within(path.parent, 3), path.name)
         if sha256_hex(raw) != path.stem:
             raise Malformed("it does not have the digest in its name")
         found = _parse(raw)
@@ -109,7 +110,7 @@ def _parse(raw: bytes) -> Adopted:
     if not isinstance(codes, dict) or not all(isinstance(codes.get(name), str) for name in ("older", "newer")):
         raise Malformed("it names no two code hashes")
     if not isinstance(sample, list) or not sample or not all(map(is_digest, sample)):
-        raise Malformed("its sample is no list of image digests")
+        raise Malformed("its sample is not a list of image digests")
     greatest, tolerance = (_number(record.get(name)) for name in ("greatest_difference", "tolerance"))
     if not isinstance(record.get("provenance"), dict):
         raise Malformed("it has no provenance")

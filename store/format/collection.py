@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from store.canonical import sha256_hex
-from store.errors import BBError, UsageError
-from store.layout import Malformed, read_plain
-from store.paths import NAME
-from store.table import MAX_TABLE_BYTES, read_table
+from bb.store.errors import BBError, Malformed, UsageError
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_TABLE_BYTES
+from bb.store.files.paths import NAME
+from bb.store.format.layout import read_plain
+from bb.store.format.parquet import read_table
+from bb.store.text.image_ids import explain
+from bb.store.text.lookalike import shown
+from bb.store.text.printable import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,7 +91,7 @@ class Collection:
     def from_file(cls, path: Path) -> "Collection":
         """Reads `collections/<name>/<digest>.parquet`. BBError where it is no plain file, or no version."""
         try:
-            raw = read_plain(path.parent, path.name, MAX_TABLE_BYTES)
+            raw = read_plain(Directory.within(path.parent, 2), path.name, MAX_TABLE_BYTES)
         except Malformed as fact:
             raise BBError(f"collection {path.parent.name}: {fact}. Move {path} out of the store.") from None
         return cls.from_parquet(path.parent.name, path.stem, raw)
@@ -119,9 +124,14 @@ class Collection:
         rows = self.find(image_ids)
         if (rows < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, rows, strict=True) if row < 0]
+            known = self.table["image_id"].to_list()
+            hint = explain(absent, known) or (
+                f"Check the folder with `bb data check {self.name}`, then extract again; or are the labels of another "
+                f"collection? This one has {some([shown(image_id) for image_id in known], 1)}."
+            )
             raise BBError(
-                f"collection {self.name}@{self.digest[:12]} lacks {len(absent)} of {len(rows)} images: "
-                f"{some(absent)}. Check the folder with `bb data check {self.name}`, then extract again."
+                f"collection {self.name}@{self.digest[:12]} is missing {len(absent)} of {len(rows)} images: "
+                f"{some(absent)}. {hint}"
             )
         return self.all_digests()[rows]
 
@@ -161,8 +171,8 @@ def normalise_id(image_id: str) -> str:
 
 def some(items: Sequence[object], limit: int = 3) -> str:
     """The first few of a list, as messages show them."""
-    shown = ", ".join(str(item) for item in items[:limit])
-    return shown + (f", … ({len(items) - limit} more)" if len(items) > limit else "")
+    first = ", ".join(printable(item) for item in items[:limit])
+    return first + (f", … ({len(items) - limit} more)" if len(items) > limit else "")
 
 
 def only_collection(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from store.layout import ArrayLayout
+from bb.store.format.layout import ArrayLayout
 
 ZSTD_LEVEL = 3
 

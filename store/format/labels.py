@@ -1,21 +1,20 @@
 """Labels in a store: the table of a task family, where its licence lets it be shared, so that others can probe."""
 
 import io
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.canonical import sha256_hex
-from store.collection import check_name
-from store.errors import BBError
-from store.layout import Malformed, read_plain
-from store.table import MAX_TABLE_BYTES, read_table
+from bb.store.errors import BBError, Malformed
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_TABLE_BYTES
+from bb.store.format.collection import check_name
+from bb.store.format.layout import read_plain
+from bb.store.format.parquet import read_table
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from store.store import Store
 
 # SPDX identifiers of licences under which anybody may pass a table on: https://spdx.org/licenses/. Those that forbid
 # derivatives are left out, since what is stored is rearranged.
@@ -53,7 +52,7 @@ class LabelTable:
         check_name(collection)
         allowed = shareable(licence)
         if allowed is None:
-            raise BBError(f"labels of {collection} can't be put into a store: {_not_allowed(collection, licence)}.")
+            raise BBError(f"labels of {collection} can't be put into a store: {not_allowed(collection, licence)}.")
         columns = list(_schema())[2:]
         rows = table.select(columns).sort("task", "id")
         whole = rows.select(pl.lit(collection).alias("collection"), pl.lit(allowed).alias("licence"), *columns)
@@ -70,7 +69,9 @@ class LabelTable:
         """
         tasks = path.parent.name
         try:
-            return cls.from_parquet(tasks, path.stem, read_plain(path.parent, path.name, MAX_TABLE_BYTES))
+            return cls.from_parquet(
+                tasks, path.stem, read_plain(Directory.within(path.parent, 2), path.name, MAX_TABLE_BYTES)
+            )
         except Malformed as fact:
             raise BBError(
                 f"labels {tasks}@{path.stem[:12]} are damaged: {fact}. Move {path} out of the store."
@@ -111,24 +112,8 @@ def shareable(licence: str) -> str | None:
     return {name.lower(): name for name in SHAREABLE}.get(licence.lower())
 
 
-def unshared(store: "Store", names: Iterable[str], licences: Mapping[str, str] | None = None) -> list[str]:
-    """Sentences that say of which collections a store holds no labels, and why; for where it is pushed or pulled.
-
-    licences  the `licence` of each collection in bb.toml, where there is one
-    """
-    there = {table.collection for tasks in store.label_families() for table in store.labels(tasks)}
-    said = []
-    for name in sorted(set(names) - there):
-        licence = (licences or {}).get(name)
-        if licence is not None and shareable(licence):
-            why = f"`bb extract --data {name}=DIR` puts them there, from the labels' file in DIR"
-        else:
-            why = _not_allowed(name, licence)
-        said.append(f"labels of {name} are not in {store.name}, so others need a file of their own to probe: {why}")
-    return said
-
-
-def _not_allowed(name: str, licence: str | None) -> str:
+def not_allowed(name: str, licence: str | None) -> str:
+    """Why labels of a collection may not be passed on, and what to do."""
     if licence is None:
         line = 'licence = "CC-BY-4.0"'
         return f"no licence is known; if theirs allows sharing, write it below [data.{name}] in bb.toml: {line}, say"

@@ -6,35 +6,32 @@ objects' sizes before memory is taken. Zarr v3: https://zarr-specs.readthedocs.i
 
 import json
 import math
-import os
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from store.errors import BBError
-from store.space import FeatureSpace
+from bb.store.errors import BBError, Malformed
+from bb.store.files.directory import Directory, Linked, Refused
+from bb.store.files.limits import MAX_JSON_BYTES, parse_json
+from bb.store.format.space import FeatureSpace
 
 # Eight times what bb writes, so that a store of larger segments still reads.
 MAX_ROWS = 65_536
 MAX_ARRAY_BYTES = 512 * 2**20
 MAX_ID_BYTES = 4096
-MAX_JSON_BYTES = 2**20
 
 FORMAT = 1
 HEX = frozenset("0123456789abcdef")
-MAX_DEPTH = 32  # of nested JSON
 
 SPACE_REMEDY = "Copy its zarr.json from another copy of the store, or move its folder out of the store."
 REGULAR = {"name": "default", "configuration": {"separator": "/"}}
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
-
-class Malformed(Exception):
-    """A short fact about bytes that are not what format 1 allows; `Segment` adds which, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,27 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
     merged = manifest["provenance"].get("merged", [])
     if not isinstance(merged, list) or not all(isinstance(origin, dict) for origin in merged):
         raise Malformed(f"its provenance has merged {clip(merged)}")
+    for origin in (manifest["provenance"], *merged):
+        check_provenance(origin)
     return manifest
+
+
+def check_provenance(origin: dict[str, Any]) -> None:
+    """Raises Malformed where what every reader shows of a provenance is not of the type that bb writes."""
+    for field in ("backbone", "device", "made"):
+        if not isinstance(origin.get(field, ""), str):
+            raise Malformed(f"its provenance has the {field} {clip(origin[field])}, which is not text")
+    versions = origin.get("versions", {})
+    if not isinstance(versions, dict) or not all(isinstance(v, str | None) for v in versions.values()):
+        raise Malformed(f"its provenance has the versions {clip(versions)}, which are not text by name")
+
+
+def format_of(raw: bytes) -> object:
+    """The store format that the bytes of a store's own `zarr.json` give; None where they are not a bb store's."""
+    try:
+        return read_json(raw)["attributes"]["bb"]["format"]
+    except (Malformed, KeyError, TypeError):
+        return None
 
 
 def check_objects(manifest: dict[str, Any], space: FeatureSpace) -> dict[str, ArrayLayout]:
@@ -145,7 +162,7 @@ def check_objects(manifest: dict[str, Any], space: FeatureSpace) -> dict[str, Ar
     expected = {path for array in arrays.values() for path in array.paths}
     objects = manifest["objects"]
     if objects.keys() != expected:
-        raise Malformed(f"its manifest lists {clip(sorted(objects.keys() ^ expected))} beside or less than it should")
+        raise Malformed(f"its manifest lists too many or too few objects: {clip(sorted(objects.keys() ^ expected))}")
     for path, entry in objects.items():
         plain = isinstance(entry, list) and len(entry) == 2 and is_count(entry[0]) and is_digest(entry[1])
         if not plain:
@@ -157,48 +174,47 @@ def check_objects(manifest: dict[str, Any], space: FeatureSpace) -> dict[str, Ar
 
 
 def read_json(raw: bytes) -> dict[str, Any]:
-    """A JSON object. Raises Malformed for anything else, also what is nested too deep or too large."""
+    """A JSON object. Raises Malformed for anything else, and for what `parse_json` refuses."""
     try:
-        value = json.loads(raw) if len(raw) <= MAX_JSON_BYTES else None
-    except (ValueError, RecursionError):
-        value = None
+        value = parse_json(raw)
+    except ValueError as fact:
+        raise Malformed(f"its zarr.json is not a JSON object: {fact}") from None
     if not isinstance(value, dict):
-        raise Malformed("its zarr.json is no JSON object")
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        level = [inner for v in level if isinstance(v, dict) for inner in v.values()] + [
-            inner for v in level if isinstance(v, list) for inner in v
-        ]
-        if not level:
-            return value
-    raise Malformed(f"its zarr.json nests deeper than {MAX_DEPTH}")
+        raise Malformed("its zarr.json is not a JSON object")
+    return value
 
 
-def read_plain(folder: Path, path: str, size: int | None = None) -> bytes:
-    """The bytes of `folder/path`; Malformed where `plain_size` says so, or where it is larger than `size` or 1 MiB."""
-    found = plain_size(folder, path)
-    if found > (MAX_JSON_BYTES if size is None else size):
-        raise Malformed(f"its {path} has {found} bytes")
-    return (folder / path).read_bytes()
+def read_plain(folder: Directory, path: str, most: int = MAX_JSON_BYTES) -> bytes:
+    """The bytes of a file of up to `most` bytes. Raises Malformed where it is missing, larger, a link or no file."""
+    with _facts(folder, path):
+        data = folder.read(path, most)
+    if data is None:
+        raise Malformed(f"its {path} has {plain_size(folder, path)} bytes")
+    return data
 
 
-def plain_size(folder: Path, path: str) -> int:
-    """Size of a file, in bytes. Raises Malformed where it, or a folder on the way from `folder`, is a link or no file.
+def open_plain(folder: Directory, path: str) -> BufferedReader:
+    """A file, for reading. Raises Malformed where it is missing, a link or no file."""
+    with _facts(folder, path):
+        return folder.open(path)
 
-    A link could lead out of the store, a device or a pipe never end.
-    """
-    step = folder
-    for part in ("", *path.split("/")):
-        step = step / part
-        try:
-            mode = os.lstat(step).st_mode
-        except OSError:
-            raise Malformed(f"its {path} is missing") from None
-        if stat.S_ISLNK(mode):
-            raise Malformed(f"{step} is a link, which bb does not follow")
-    if not stat.S_ISREG(mode):
-        raise Malformed(f"its {path} is no file")
-    return os.path.getsize(step)
+
+def plain_size(folder: Directory, path: str) -> int:
+    """Size of a file, in bytes. Raises Malformed where it is missing, a link or no file."""
+    with _facts(folder, path):
+        return folder.stat_file(path).st_size
+
+
+@contextmanager
+def _facts(folder: Directory, path: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise Malformed(f"its {path} is missing") from None
+    except Linked as refused:
+        raise Malformed(refused.fact) from None
+    except Refused:
+        raise Malformed(f"its {path} is not a file") from None
 
 
 def decode_strings(data: bytes, count: int) -> list[str]:
@@ -287,11 +303,10 @@ def parse_space(key: str, raw: bytes) -> FeatureSpace:
     return space
 
 
-def read_space(path: Path) -> FeatureSpace:
-    """The feature space of a group's `zarr.json`. Raises BBError where it is damaged."""
-    key = path.parent.name
+def read_space(root: Path, key: str) -> FeatureSpace:
+    """The feature space of a key in a store. Raises BBError where its group's `zarr.json` is damaged."""
     try:
-        return parse_space(key, read_plain(path.parent, path.name))
+        return parse_space(key, read_plain(Directory(root, f"spaces/{key}"), "zarr.json"))
     except Malformed as fact:
         raise BBError(f"feature space {key} is damaged: {fact}. {SPACE_REMEDY}") from None
 

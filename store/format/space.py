@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from store.canonical import digest_of
-from store.errors import BBError
+from bb.store.errors import BBError
+from bb.store.files.canonical_json import digest_of
 
 STORED_DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
@@ -18,13 +18,14 @@ MAX_LENGTH = 2**24  # of an axis of a row
 class FeatureSpace:
     """The identity of features. Names of tags and files, library versions and devices are provenance, not identity.
 
-    org           the library whose code runs: "open_clip" or "timm"; "head" of a derived space (see store/head.py)
+    org           the library whose code runs: "open_clip" or "timm"; "head" of a derived space (see
+                  store/format/derived.py)
     architecture  its resolved architecture configuration
     weights       SHA-256 of the vision tower's tensors as loaded, in float32
     view          the resolved evaluation transform
     output        {"kind": "img", "pooling": …, "dim": D} or {"kind": "patch", "patches": P, "dim": Dp, …}
     numerics      {"compute": "fp32" | "bf16" | "fp16", "stored": "float32" | "float16"}
-    code          git tree hash of extract/
+    code          git tree hash of extract/embedding/
     """
 
     org: str

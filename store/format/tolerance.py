@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from store.space import FeatureSpace
+from bb.store.format.space import FeatureSpace
 
 # Largest relative distance |a - b| / max(|a|, |b|) of two rows of one image, by compute and stored dtype. Kernels of
 # other devices and library versions add in another order; storing float16 alone rounds by up to 2^-11. What distances

@@ -7,12 +7,12 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Int, Integer, UInt8, UInt64
 
-from store.segment import Segment
+from bb.store.local.segment import Segment
 
 THREADED_BYTES = 8 * 2**20  # below, starting threads costs more than it saves
 
@@ -39,12 +39,31 @@ class Segments:
 
 
 @dataclass(frozen=True)
+class Replicates:
+    """Further rows of keys in an index.
+
+    position  (k,) where the key stands in the index, ascending
+    segment   (k,) which segment holds the row
+    row       (k,) where in that segment
+    """
+
+    position: Integer[np.ndarray, " k"] = field(default_factory=lambda: np.empty(0, np.int64))
+    segment: Integer[np.ndarray, " k"] = field(default_factory=lambda: np.empty(0, np.int32))
+    row: Integer[np.ndarray, " k"] = field(default_factory=lambda: np.empty(0, np.int32))
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+@dataclass(frozen=True)
 class RowIndex:
-    """All rows of a feature space, sorted by key. Of equal keys the row in the first of the segments is kept.
+    """All rows of a feature space, sorted by key. Of equal keys the row in the first of the segments is read, unless
+    `preferring` says otherwise; the others stand in `again`.
 
     words    (4, m) the keys' words, unique, ascending
     segment  (m,) which segment holds the row
     row      (m,) where in that segment
+    again    further rows of the same keys
     checked  whether all of it was made of the segments themselves just now; if not, `gather` holds it against them
     """
 
@@ -52,6 +71,7 @@ class RowIndex:
     words: UInt64[np.ndarray, "4 m"]
     segment: Integer[np.ndarray, " m"]
     row: Integer[np.ndarray, " m"]
+    again: Replicates = field(default_factory=Replicates)
     checked: bool = True
 
     @classmethod
@@ -72,16 +92,43 @@ class RowIndex:
         origin = {digest: part.segments.open for part in parts for digest in part.segments.digests}
         for part in parts:
             part.check_bounds(part.segment)
+            part.check_replicates()
         digests = tuple(order or origin)
         place = {digest: i for i, digest in enumerate(digests)}
         lazy = Segments(digests, lambda digest: origin[digest](digest))
-        words = np.concatenate([part.words for part in parts], axis=1)
+        words = np.concatenate([w for p in parts for w in (p.words, p.words[:, p.again.position])], axis=1)
+        places = [np.array([place[digest] for digest in p.segments.digests], dtype=np.int32) for p in parts]
         segment = np.concatenate(
-            [np.array([place[d] for d in part.segments.digests], dtype=np.int32)[part.segment] for part in parts]
+            [s[which] for s, p in zip(places, parts, strict=True) for which in (p.segment, p.again.segment)]
         )
-        row = np.concatenate([part.row for part in parts])
+        row = np.concatenate([r for p in parts for r in (p.row, p.again.row)])
         runs = np.argsort(words[0], kind="stable")  # which merges what is sorted in parts already
         return cls(lazy, *_unique(words, segment, row, runs), checked=all(part.checked for part in parts))
+
+    def preferring(self, rank: Callable[[str], int]) -> "RowIndex":
+        """The same rows, of equal keys reading that of lowest rank, and of these that in the first of the segments.
+
+        rank  of a segment's digest; it is asked of segments that share rows with others alone
+
+        Raises StaleIndex as `join` does.
+        """
+        if not len(self.again):
+            return self
+        self.check_bounds(self.segment)
+        self.check_replicates()
+        shared = np.unique(self.again.position)
+        position = np.concatenate([shared, self.again.position])
+        segment = np.concatenate([self.segment[shared], self.again.segment])
+        row = np.concatenate([self.row[shared], self.again.row])
+        which, inverse = np.unique(segment, return_inverse=True)
+        ranks = np.array([rank(self.segments.digests[i]) for i in which])[inverse]
+        order = np.lexsort((row, segment, ranks, position))
+        first = np.concatenate([[True], position[order[1:]] != position[order[:-1]]])
+        best, rest = order[first], order[~first]
+        read_segment, read_row = np.array(self.segment), np.array(self.row)
+        read_segment[shared], read_row[shared] = segment[best], row[best]
+        again = Replicates(position[rest], segment[rest], row[rest])
+        return replace(self, segment=read_segment, row=read_row, again=again)
 
     def __len__(self) -> int:
         return self.words.shape[1]
@@ -167,6 +214,13 @@ class RowIndex:
         if not self.checked and segment.size and (segment.min() < 0 or segment.max() >= len(self.segments)):
             raise StaleIndex
 
+    def check_replicates(self) -> None:
+        """Raises StaleIndex where those of an index read from a file name a segment or a place that is not there."""
+        self.check_bounds(self.again.segment)
+        at = self.again.position
+        if not self.checked and at.size and (at.min() < 0 or at.max() >= len(self)):
+            raise StaleIndex
+
     def _check(self, which: int, rows: Integer[np.ndarray, " k"], position: Int[np.ndarray, " k"]) -> None:
         segment = self.segments[which]
         if rows.min() < 0 or rows.max() >= segment.rows:
@@ -185,14 +239,16 @@ def _unique(
     segment: Integer[np.ndarray, " n"],
     row: Integer[np.ndarray, " n"],
     order: Int[np.ndarray, " n"],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted by key, one row of each. `order` sorts the first words, which does where no two are equal."""
-    first = words[0][order]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Replicates]:
+    """Sorted by key, one row of each, and the others. `order` sorts the first words, which does where all differ."""
+    first, again = words[0][order], Replicates()
     if (first[1:] == first[:-1]).any():
         order = np.lexsort((row, segment, *words[::-1]))
-        new = (words[:, order[1:]] != words[:, order[:-1]]).any(axis=0)
-        order = order[np.concatenate([[True], new])]
-    return np.take(words, order, axis=1), segment[order], row[order]
+        new = np.concatenate([[True], (words[:, order[1:]] != words[:, order[:-1]]).any(axis=0)])
+        rest = order[~new]
+        again = Replicates((np.cumsum(new) - 1)[~new], segment[rest], row[rest])
+        order = order[new]
+    return np.take(words, order, axis=1), segment[order], row[order], again
 
 
 def _is_run(rows: Integer[np.ndarray, " k"]) -> bool:

@@ -2,29 +2,39 @@
 
 Such a file is a cache. Its name is the SHA-256 of the segments' digests that it covers, so one that does not fit what
 the space holds now is simply not the one looked for; what is read through it is held against the segments themselves
-(`RowIndex.gather`). `Store.has` alone believes it: a wrong one costs a command done again, never a wrong row.
+(`RowIndex.gather`).
+
+That alone would let an index choose between replicates, by leaving one out. So only a file that this machine wrote is
+used: `<digest>.mark` beside it is this machine's mark (store/files/machine_key.py) of its name, inode, size and
+times. The
+time of change is the kernel's, so that no file which rsync, tar or cp brought fits a mark that came with it; and
+checking costs the same for an index of any size. An index that was copied, or is another user's, is built again.
 
 Little-endian: the magic, the numbers n of segments and m of rows (uint64), n digests of 32 bytes in ascending order,
-then the columns of `RowIndex`: four of m uint64 words, the segment and the row, m int32 each.
+then the columns of `RowIndex`: four of m uint64 words, the segment and the row, m int32 each; of its replicates the
+position (int64), the segment and the row (int32).
 """
 
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from store.canonical import sha256_hex
-from store.layout import Malformed, plain_size
-from store.publish import make_folder, sync
-from store.rows import RowIndex, Segments, StaleIndex
-from store.segment import Segment
+from bb.store.errors import Malformed
+from bb.store.files.atomic_write import make_temporary, put_file_in_place, replace_file
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.directory import Directory
+from bb.store.files.machine_key import is_mark, mark
+from bb.store.format.layout import open_plain, read_plain
+from bb.store.local.row_index import Replicates, RowIndex, Segments, StaleIndex
+from bb.store.local.segment import Segment
 
-MAGIC = b"bb rows format 1"
+MAGIC = b"bb rows format 2"
 HEADER = len(MAGIC) + 16
+MARK_BYTES = 64
 # What is quicker read from segments than kept in an index.
 FEW = 64
 FEW_ROWS = 2**16
@@ -44,9 +54,9 @@ def index_of(
     known   an index of some of them made before; only the others are read then
     afresh  trust no index: throw away the files, read all segments
     """
-    folder = root / "index" / "rows" / key
+    folder = Directory(root, f"index/rows/{key}")
     if afresh:
-        _remove(folder, keep=None)
+        _remove(folder)
         known = None
     elif known is None or not _covers(digests, known):
         known = _nearest(folder, digests, open_segment)
@@ -61,13 +71,15 @@ def index_of(
     if len(fresh.segments) > max(FEW, len(done) // 8) or len(fresh) > max(FEW_ROWS, len(known or ()) // 8):
         # An eighth at least is new, so that laying one again and again costs little in all.
         with suppress(OSError):  # a store that can't be written is read all the same
-            _lay(root, folder, index)
+            _write(folder, index)
     return index
 
 
 def is_remembered(root: Path, key: str, digests: Sequence[str]) -> bool:
-    """Whether a file is there that claims to be the index of just these segments."""
-    return bool(digests) and (root / "index" / "rows" / key / name_of(digests)).is_file()
+    """Whether there is an index of just these segments that this machine wrote."""
+    folder, name = Directory(root, f"index/rows/{key}"), name_of(digests)
+    found = folder.stat(name) if digests else None
+    return found is not None and _is_mine(folder, name, found)
 
 
 def name_of(digests: Sequence[str]) -> str:
@@ -78,26 +90,27 @@ def _covers(digests: Sequence[str], index: RowIndex) -> bool:
     return set(index.segments.digests) <= set(digests)
 
 
-def _nearest(folder: Path, digests: Sequence[str], open_segment: Callable[[str], Segment]) -> RowIndex | None:
+def _nearest(folder: Directory, digests: Sequence[str], open_segment: Callable[[str], Segment]) -> RowIndex | None:
     """The index of just these segments, else the largest of some of them, else None."""
-    try:
-        there = os.listdir(folder)
-    except OSError:
-        return None
     exact = name_of(digests)
+    there = [entry.name for entry in folder.entries() if entry.name.endswith(".rows")]
     found = [_load(folder, name, open_segment) for name in ([exact] if exact in there else there)]
     fitting = [index for index in found if index is not None and _covers(digests, index)]
     return max(fitting, key=lambda index: len(index.segments), default=None)
 
 
-def _load(folder: Path, name: str, open_segment: Callable[[str], Segment]) -> RowIndex | None:
+def _load(folder: Directory, name: str, open_segment: Callable[[str], Segment]) -> RowIndex | None:
     """An index as a memory map; None where the file is not one. Nothing is taken into memory but the digests."""
     try:
-        size = plain_size(folder, name)
-        with open(folder / name, "rb") as file:
+        with open_plain(folder, name) as file:
+            status = os.fstat(file.fileno())
+            if not _is_mine(folder, name, status):
+                return None
+            size = status.st_size
             head = file.read(HEADER)
             n, m = (int.from_bytes(head[at : at + 8], "little") for at in (len(MAGIC), len(MAGIC) + 8))
-            if not head.startswith(MAGIC) or m == 0 or size != HEADER + 32 * n + 40 * m:
+            k, rest = divmod(size - HEADER - 32 * n - 40 * m, 16)
+            if not head.startswith(MAGIC) or m == 0 or k < 0 or rest:
                 return None
             raw = file.read(32 * n)
             if len(raw) != 32 * n or name != f"{sha256_hex(raw)}.rows":
@@ -108,33 +121,59 @@ def _load(folder: Path, name: str, open_segment: Callable[[str], Segment]) -> Ro
     start = HEADER + 32 * n
     words = np.frombuffer(data, "<u8", 4 * m, start).reshape(4, m)
     segment, row = (np.frombuffer(data, "<i4", m, start + at * m) for at in (32, 36))
+    start += 40 * m
+    again = Replicates(
+        np.frombuffer(data, "<i8", k, start),
+        np.frombuffer(data, "<i4", k, start + 8 * k),
+        np.frombuffer(data, "<i4", k, start + 12 * k),
+    )
     digests = tuple(raw[i : i + 32].hex() for i in range(0, len(raw), 32))
-    return RowIndex(Segments(digests, open_segment), words, segment, row, checked=False)
+    return RowIndex(Segments(digests, open_segment), words, segment, row, again, checked=False)
 
 
-def _lay(root: Path, folder: Path, index: RowIndex) -> None:
-    """Writes an index aside, puts it in place by a rename, and removes those before it."""
-    digests = index.segments.digests
-    aside = root / "tmp" / secrets.token_hex(16)
-    aside.parent.mkdir(exist_ok=True)
+def _write(folder: Directory, index: RowIndex) -> None:
+    """Writes an index, puts it in place by a rename, and removes those before it."""
+    store, name = Directory(folder.root), name_of(index.segments.digests)
+    temporary = make_temporary(store)
     try:
-        with open(aside, "xb") as file:
-            sizes = (len(n).to_bytes(8, "little") for n in (digests, index))
-            file.write(MAGIC + b"".join(sizes) + b"".join(map(bytes.fromhex, digests)))
-            for column in (*index.words.astype("<u8", copy=False), index.segment, index.row):
+        with store.create(temporary) as file:
+            sizes = (len(n).to_bytes(8, "little") for n in (index.segments.digests, index))
+            file.write(MAGIC + b"".join(sizes) + b"".join(map(bytes.fromhex, index.segments.digests)))
+            again = (index.again.position.astype(np.int64), index.again.segment, index.again.row)
+            for column in (*index.words.astype("<u8", copy=False), index.segment, index.row, *again):
                 file.write(np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("<")).view(np.uint8).data)
             file.flush()
             os.fsync(file.fileno())
-        make_folder(folder, root)
-        os.replace(aside, folder / name_of(digests))
-        sync(folder)
+            put_file_in_place(store, temporary, f"{folder.at}/{name}")
+            found = mark(_identity(name, os.fstat(file.fileno())))
+        if found is not None:
+            replace_file(folder.root, found.encode(), folder.path / _mark_name(name))
     finally:
-        aside.unlink(missing_ok=True)
-    _remove(folder, keep=name_of(digests))
+        with suppress(OSError):
+            store.remove(temporary)
+    _remove(folder, keep=() if found is None else (name, _mark_name(name)))
 
 
-def _remove(folder: Path, keep: str | None) -> None:
+def _remove(folder: Directory, keep: tuple[str, ...] = ()) -> None:
     with suppress(OSError):
-        for name in os.listdir(folder):
-            if name != keep:
-                os.unlink(folder / name)
+        for entry in folder.entries():
+            if entry.name not in keep and entry.kind != "folder":
+                folder.remove(entry.name)
+
+
+def _is_mine(folder: Directory, name: str, status: os.stat_result) -> bool:
+    """Whether this user's machine wrote the file with this status, and nothing has changed it since."""
+    try:
+        found = read_plain(folder, _mark_name(name), MARK_BYTES)
+    except (OSError, Malformed):
+        return False
+    return is_mark(_identity(name, status), found.decode("ascii", "replace"))
+
+
+def _mark_name(name: str) -> str:
+    return f"{name.removesuffix('.rows')}.mark"
+
+
+def _identity(name: str, status: os.stat_result) -> str:
+    """What tells a file from a copy of it. Not the device, whose number differs between the machines of a cluster."""
+    return f"row index {name} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"

@@ -1,22 +1,25 @@
 """Runs on disk: one folder each of immutable files, so that hundreds of jobs can write at once."""
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.canonical import canonical_json, sha256_hex
-from store.errors import BBError
-from store.layout import Malformed, read_plain
-from store.publish import publish_folder
-from store.space import short
-from store.table import MAX_TABLE_BYTES, read_table
+from bb.store.errors import BBError, Malformed
+from bb.store.files.atomic_write import publish_folder
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_RUN_BYTES, MAX_TABLE_BYTES, parse_json
+from bb.store.format.collection import some
+from bb.store.format.layout import read_plain
+from bb.store.format.parquet import read_table
+from bb.store.format.space import short
+from bb.store.local.tier import Tier
 
 if TYPE_CHECKING:
     import polars as pl
 
-MAX_RUN_BYTES = 64 * 2**20  # of run.json
 REQUIRED = (
     *(
         "run_id",
@@ -24,7 +27,7 @@ REQUIRED = (
         "protocol",
         "n_train",
         "seed",
-        "svm",
+        "classifier",
         "backend",
         "space",
         "collection",
@@ -33,7 +36,11 @@ REQUIRED = (
     ),
     *("collection_name", "backbones", "identical_to_sklearn", "test_set"),
 )
+OLD_CLASSIFIER = "svm"  # the key `classifier` of runs written before other classifiers could be probed
+STEPS = 3  # from a store's root to a run: runs/<run id>/<digest>
 TABLES = ("predictions.parquet", "train.parquet")
+TEXT = ("task", "cluster", "subcluster", "image_id", "retrieved_id")
+NUMBERS = ("y_true", "y_pred", "y", "rank", "decision", "score", "distance")
 MAY_BE = ("retrieved.parquet",)  # what a run has beside them, if its run.json gives the digest
 
 
@@ -43,6 +50,7 @@ class Run:
 
     folder: Path
     record: dict[str, Any]
+    tier: Tier = Tier.OTHER
 
     @property
     def run_id(self) -> str:
@@ -51,6 +59,10 @@ class Run:
     @property
     def digest(self) -> str:
         return self.folder.name
+
+    def describe(self) -> str:
+        """The beginnings of its ID and its digest, which are its folder below `runs/`, and where it comes from."""
+        return f"{short(self.run_id)}/{short(self.digest)} ({self.tier.describe()})"
 
     def predictions(self, columns: Sequence[str] | None = None) -> "pl.DataFrame":
         """A row per task and test image: task, cluster, subcluster, image_id, y_true, y_pred, decision, score.
@@ -70,15 +82,47 @@ class Run:
     def _table(self, name: str, columns: Sequence[str] | None = None) -> "pl.DataFrame":
         file = self.folder / f"{name}.parquet"
         try:
-            data = read_plain(self.folder, file.name, MAX_TABLE_BYTES)
+            data = read_plain(Directory.within(self.folder, STEPS), file.name, MAX_TABLE_BYTES)
         except Malformed as fact:
             raise _damaged(short(self.run_id), str(fact)) from None
         if sha256_hex(data) != self.record["digests"][f"{name}.parquet"]:
             raise _damaged(short(self.run_id), f"{file} is not what run.json says")
         try:
-            return read_table(data, columns=columns)
+            table = read_table(data, columns=columns)
+            _check_columns(table)
+            return table
         except ValueError as fact:
             raise _damaged(short(self.run_id), f"{file} is no table: {fact}") from None
+
+
+def _check_columns(table: "pl.DataFrame") -> None:
+    """Raises ValueError where a column that bb writes is of another type, or has no value somewhere."""
+    for column in table.iter_columns():
+        right = column.dtype.is_numeric() if column.name in NUMBERS else str(column.dtype) == "String"
+        if column.name in (*TEXT, *NUMBERS) and not right:
+            raise ValueError(f"its column {column.name} is of type {column.dtype}")
+        if column.name in (*TEXT, *NUMBERS) and column.name != "subcluster" and column.null_count():
+            raise ValueError(f"its column {column.name} is missing {column.null_count()} values")
+
+
+def by_precedence(runs: Iterable[Run]) -> list[Run]:
+    """Runs that answer one question, the one to use first: made here, then signed by a trusted key, then any other.
+
+    Of one tier the newest is first. Anybody can write any date, so a date never decides between tiers.
+    """
+    newest_first = sorted(runs, key=lambda run: (_made(run), run.digest), reverse=True)
+    return sorted(newest_first, key=lambda run: run.tier)
+
+
+def disagreement(runs: Sequence[Run]) -> str | None:
+    """Which of the runs is used and which are not, where scores differ from those of the first; None where none do."""
+    others = [run.describe() for run in runs[1:] if run.record["scores"] != runs[0].record["scores"]]
+    return f"{runs[0].describe()} is used, not {some(others)}" if others else None
+
+
+def _made(run: Run) -> str:
+    provenance = run.record["provenance"]
+    return str(provenance.get("made", "")) if isinstance(provenance, dict) else ""
 
 
 def tables_of(digests: Container[str]) -> tuple[str, ...]:
@@ -98,7 +142,7 @@ def write_run(
 
     absent = [key for key in REQUIRED if key not in record]
     if absent:
-        raise ValueError(f"run lacks {absent}")
+        raise ValueError(f"run has no {absent}")
     tables = {}
     for name, table in (("predictions", predictions), ("train", train), ("retrieved", retrieved)):
         if table is None:
@@ -123,12 +167,12 @@ def read_runs(
 
     A damaged one raises BBError, or is told to `on_damage` and left out.
     """
-    pattern = f"{run_id or '*'}/*/run.json"
-    for path in sorted((root / "runs").glob(pattern)):
-        if path.parent.name in revoked:
+    for path in Directory(root).match(f"runs/{run_id or '*'}/*/run.json"):
+        folder = (root / path).parent
+        if folder.name in revoked:
             continue
         try:
-            yield read_run(path.parent)
+            yield read_run(folder)
         except BBError as error:
             if on_damage is None:
                 raise
@@ -140,13 +184,15 @@ def parse_run(raw: bytes, run_id: str, digest: str) -> dict[str, Any]:
     if sha256_hex(raw) != digest:
         raise Malformed("its run.json does not have the digest in its folder's name")
     try:
-        record = json.loads(raw)
-    except (ValueError, RecursionError):
-        record = None
+        record = parse_json(raw, MAX_RUN_BYTES)
+    except ValueError as fact:
+        raise Malformed(f"its run.json can't be read: {fact}") from None
+    if isinstance(record, dict) and OLD_CLASSIFIER in record:
+        record.setdefault("classifier", record[OLD_CLASSIFIER])
     digests = record.get("digests") if isinstance(record, dict) else None
     absent = [key for key in REQUIRED if key not in record] if isinstance(record, dict) else list(REQUIRED)
     if absent or not isinstance(digests, dict) or not digests.keys() >= set(TABLES):
-        raise Malformed(f"its run.json lacks {', '.join(absent) or 'digests'}")
+        raise Malformed(f"its run.json has no {', '.join(absent) or 'digests'}")
     if not isinstance(record["space"], str | None):
         raise Malformed(f"its run.json has the space {str(record['space'])[:80]}")
     if record["run_id"] != run_id:
@@ -157,7 +203,7 @@ def parse_run(raw: bytes, run_id: str, digest: str) -> dict[str, Any]:
 def read_run(folder: Path) -> Run:
     """A published run. Raises BBError where its digest, its ID or what it should say of itself is not as it must be."""
     try:
-        raw = read_plain(folder, "run.json", MAX_RUN_BYTES)
+        raw = read_plain(Directory.within(folder, STEPS), "run.json", MAX_RUN_BYTES)
         return Run(folder, parse_run(raw, folder.parent.name, folder.name))
     except Malformed as fact:
         raise _damaged(folder, str(fact)) from None

@@ -6,6 +6,7 @@ segment's name, vouches for all of it (as an OCI manifest or a git commit does).
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,13 +16,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num, UInt8
 
-from store.canonical import canonical_json, sha256_hex
-from store.collection import some
-from store.encode import encode_numbers, encode_strings
-from store.errors import BBError
-from store.layout import FORMAT, ArrayLayout, Malformed, check_objects, layouts, parse_manifest, plain_size, read_plain
-from store.publish import Bytes
-from store.space import FeatureSpace, short
+from bb.store.errors import BBError, Malformed
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.files.directory import Bytes, Directory
+from bb.store.files.memory_map import map_numbers
+from bb.store.format.collection import some
+from bb.store.format.damaged import read_damage
+from bb.store.format.encode import encode_numbers, encode_strings
+from bb.store.format.layout import FORMAT, ArrayLayout, check_objects, layouts, open_plain, parse_manifest, read_plain
+from bb.store.format.space import FeatureSpace, short
+
+STEPS = 4  # from a store's root to a segment: spaces/<space key>/segments/<digest>, or tmp/pull/<digest>/<digest>
 
 
 def encode_segment(
@@ -119,18 +124,23 @@ class Segment:
         manifest is not one of format 1.
         """
         try:
-            raw = read_plain(folder, "zarr.json")
+            raw = read_plain(Directory.within(folder, STEPS), "zarr.json")
             if sha256_hex(raw) != folder.name:
                 raise Malformed("its zarr.json does not have the digest in its name")
             manifest = parse_manifest(raw)
             if manifest["space"] != space.key:
                 raise BBError(
                     f"segment {short(folder.name)} belongs to feature space {short(manifest['space'])}, "
-                    f"but lies under {short(space.key)}. Move {folder} out of the store."
+                    f"but is stored under {short(space.key)}. Move {folder} out of the store."
                 )
             return cls(folder, manifest, check_objects(manifest, space), fetch)
         except Malformed as fact:
             raise _damaged(folder, fact) from None
+
+    @cached_property
+    def directory(self) -> Directory:
+        """Its folder, below the store's root."""
+        return Directory.within(self.folder, STEPS)
 
     @property
     def digest(self) -> str:
@@ -147,12 +157,18 @@ class Segment:
     @property
     def origins(self) -> list[dict[str, Any]]:
         """The provenance of its rows: its own, or those of the segments that compaction merged into it."""
-        return [dict(origin) for origin in self.provenance.get("merged", [self.provenance])]
+        said = {key: value for key, value in self.provenance.items() if key != "damaged"}
+        return [dict(origin) for origin in said.get("merged", [said])]
+
+    @property
+    def damaged(self) -> dict[int, str]:
+        """Of rows made of damaged images, by row, what is wrong with the image."""
+        return read_damage(self.provenance, self.rows)
 
     @property
     def n_bytes(self) -> int:
         """Size of all objects on disk, in bytes."""
-        own = os.path.getsize(self.folder / "zarr.json")
+        own = self.directory.stat_file("zarr.json").st_size
         return own + sum(size for size, _ in self.manifest["objects"].values())
 
     @cached_property
@@ -177,19 +193,19 @@ class Segment:
     def _array(self, name: str) -> np.ndarray:
         layout = self.arrays[name]
         try:
-            meta, chunk = (self.folder / path for path in layout.paths)
-            for path in layout.paths:
-                self._check_size(path)
-            zstd = layout.parse(meta.read_bytes())
+            meta, chunk = layout.paths
+            zstd = layout.parse(self._read(meta))
             if zstd or layout.data_type == "string":
-                array = layout.decode(chunk.read_bytes(), zstd=zstd)
+                array = layout.decode(self._read(chunk), zstd=zstd)
                 array.flags.writeable = False
                 return array
-            if chunk.stat().st_size != layout.most_bytes:
+            if self._size(chunk) != layout.most_bytes:
                 raise Malformed(f"its {name} does not hold {layout.shape} values of {layout.data_type}")
+            with open_plain(self.directory, chunk) as file:
+                self._check_size(chunk, os.fstat(file.fileno()).st_size)
+                return map_numbers(file, np.dtype(layout.data_type).newbyteorder("<"), layout.shape)
         except Malformed as fact:
             raise _damaged(self.folder, fact) from None
-        return np.memmap(chunk, dtype=np.dtype(layout.data_type).newbyteorder("<"), mode="r", shape=layout.shape)
 
     def check_digests(self) -> None:
         """Raises BBError where an object is not the one that the manifest lists, or another file lies beside them."""
@@ -198,21 +214,28 @@ class Segment:
             for path, (_, digest) in listed.items():
                 if self.fetch:
                     self.fetch(self, path.partition("/")[0])
-                self._check_size(path)
-                with open(self.folder / path, "rb") as file:
+                with open_plain(self.directory, path) as file:
+                    self._check_size(path, os.fstat(file.fileno()).st_size)
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                         raise Malformed(f"its {path} does not have the digest in its manifest")
-            there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if not path.is_dir()}
+            there = {path for path, status in self.directory.walk() if not stat.S_ISDIR(status.st_mode)}
             if strangers := sorted(there - listed.keys() - {"zarr.json"}):
                 raise Malformed(f"it holds {some(strangers)}, which its manifest does not list")
         except Malformed as fact:
             raise _damaged(self.folder, fact) from None
 
-    def _check_size(self, path: str) -> None:
-        expected, _ = self.manifest["objects"][path]
-        actual = plain_size(self.folder, path)
-        if actual != expected:
-            raise Malformed(f"its {path} has {actual} bytes, its segment says {expected}")
+    def _size(self, path: str) -> int:
+        """As the manifest has it."""
+        return int(self.manifest["objects"][path][0])
+
+    def _read(self, path: str) -> bytes:
+        with open_plain(self.directory, path) as file:
+            self._check_size(path, os.fstat(file.fileno()).st_size)
+            return file.read(self._size(path))
+
+    def _check_size(self, path: str, actual: int) -> None:
+        if actual != self._size(path):
+            raise Malformed(f"its {path} has {actual} bytes, its segment says {self._size(path)}")
 
 
 def _damaged(folder: Path, fact: Malformed) -> BBError:

@@ -1,9 +1,11 @@
 """Merges small segments of a feature space into full ones. What is read stays the same to the last bit.
 
-Of several rows of one image, readers take that in the segment of lowest digest (`RowIndex`), and the digests of merged
-segments are anybody's guess. So the merged segments hold, of each image, the row that was read, and never one of which
-a segment that stays has another version. The old ones are set aside only when the new ones stand, the highest digest
-first: then at any moment what is read is either the old row or its copy.
+Of several rows of one image, readers take the one of the lowest tier (store/local/replicates.py), then that in the
+segment of
+lowest digest, and nobody can choose the digests of merged segments. So segments are merged with those of their own tier
+alone, what a trusted key has signed is left as it is, and the merged segments hold, of each image, the row that was
+read, and never one of which a segment of that tier that stays has another version. The old ones are set aside only when
+the new ones are in place, the highest digest first: then at any moment what is read is either the old row or its copy.
 """
 
 from collections.abc import Iterator
@@ -13,13 +15,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from store.aside import set_aside
-from store.canonical import canonical_json
-from store.rows import RowIndex
-from store.segment import Segment
-from store.space import FeatureSpace
-from store.store import Store
-from store.writer import SegmentWriter
+from bb.store.files.canonical_json import canonical_json
+from bb.store.files.quarantine import set_aside
+from bb.store.format.damaged import group_damage
+from bb.store.format.space import FeatureSpace
+from bb.store.local.row_index import RowIndex
+from bb.store.local.segment import Segment
+from bb.store.local.tier import Tier
+from bb.store.segment_writer import SegmentWriter
+from bb.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -36,28 +40,37 @@ def compact(store: Store, space: FeatureSpace) -> Compacted:
 
     Errors: BBError where a segment is damaged or two versions of a row are in one segment; nothing is moved then.
     """
+    parts = [_compact(store, space, tier) for tier in (Tier.MADE_HERE, Tier.OTHER)]
+    merged, made = (tuple(digest for part in parts for digest in part[which]) for which in (0, 1))
+    return Compacted(space, merged, made)
+
+
+def _compact(store: Store, space: FeatureSpace, tier: Tier) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The digests of the segments of one tier that were merged, and of those made of them."""
     limit = SegmentWriter(store, space, {}).max_rows
     segments = store.segments(space)
-    index = RowIndex.build(segments)
-    small = _mergeable(index, {i for i, segment in enumerate(segments) if segment.rows < limit}, space)
-    taken = _rows_to_keep(index, small)
+    tiers = {segment.digest: store.tier("segment", space.key, segment.digest) for segment in segments}
+    index = RowIndex.build(segments).preferring(tiers.__getitem__)
+    of_tier = {i for i, segment in enumerate(segments) if tiers[segment.digest] == tier}
+    small = _mergeable(index, {i for i in of_tier if segments[i].rows < limit}, of_tier, space)
+    taken = _rows_to_keep(index, small, of_tier)
     if -(-len(taken) // limit) >= len(small):
-        return Compacted(space, (), ())
+        return (), ()
     for i in small:
         segments[i].check_digests()
-    made = [_merge(store, space, index, taken[start : start + limit]) for start in range(0, len(taken), limit)]
+    made = [_merge(store, space, index, taken[start : start + limit], tier) for start in range(0, len(taken), limit)]
     merged = sorted((segments[i].digest for i in small if segments[i].digest not in made), reverse=True)
     for digest in merged:
         set_aside(store.root, store.root / "spaces" / space.key / "segments" / digest)
-    return Compacted(space, tuple(merged), tuple(made))
+    return tuple(merged), tuple(made)
 
 
-def _mergeable(index: RowIndex, small: set[int], space: FeatureSpace) -> set[int]:
+def _mergeable(index: RowIndex, small: set[int], of_tier: set[int], space: FeatureSpace) -> set[int]:
     """The small segments that can go: not those read for an image of which one that stays has another version."""
     while True:
         clash = {
             int(winner)
-            for stays in set(range(len(index.segments))) - small
+            for stays in of_tier - small
             for winner in _disagreeing_winners(index, stays, space)
             if int(winner) in small
         }
@@ -79,22 +92,30 @@ def _disagreeing_winners(index: RowIndex, which: int, space: FeatureSpace) -> It
             yield int(winner)
 
 
-def _rows_to_keep(index: RowIndex, small: set[int]) -> Int[np.ndarray, " n"]:
-    """Positions in the index of the rows read from small segments, in their order; none that a staying one holds."""
+def _rows_to_keep(index: RowIndex, small: set[int], of_tier: set[int]) -> Int[np.ndarray, " n"]:
+    """Positions in the index of the rows read from small segments, in their order; none that a staying one of their
+    tier holds."""
     held = np.zeros(len(index), dtype=bool)
-    for i in set(range(len(index.segments))) - small:
+    for i in of_tier - small:
         held[index.find(np.asarray(index.segments[i].keys))] = True
     position = np.flatnonzero(np.isin(index.segment, sorted(small)) & ~held)
     return position[np.lexsort((index.row[position], index.segment[position]))]
 
 
-def _merge(store: Store, space: FeatureSpace, index: RowIndex, position: Int[np.ndarray, " n"]) -> str:
+def _merge(store: Store, space: FeatureSpace, index: RowIndex, position: Int[np.ndarray, " n"], tier: Tier) -> str:
     """Publishes one segment of rows of others. It names no time of its own, so the same rows make the same segment."""
     origins = [index.segments[i] for i in np.unique(index.segment[position])]
     image_ids = index.gather(position, "image_id").tolist()
     keys = np.ascontiguousarray(index.gather(position, "image_sha256"))
-    provenance = {"merged": distinct_origins(origins)}
-    return store.put_segment(space, keys, image_ids, index.gather(position, space.array), provenance)
+    reasons = {segment.digest: segment.damaged for segment in origins}
+    damaged = {
+        new: reason
+        for new, (segment, row) in enumerate(zip(index.segment[position], index.row[position], strict=True))
+        if (reason := reasons[index.segments[segment].digest].get(int(row)))
+    }
+    provenance = {"merged": distinct_origins(origins), **group_damage(damaged)}
+    features = index.gather(position, space.array)
+    return store.put_segment(space, keys, image_ids, features, provenance, made_here=tier == Tier.MADE_HERE)
 
 
 def distinct_origins(segments: list[Segment]) -> list[dict[str, Any]]:

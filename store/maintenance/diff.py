@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from store.canonical import canonical_json
-from store.errors import UsageError
-from store.space import FeatureSpace, short
-from store.store import Store
+from bb.store.errors import UsageError
+from bb.store.files.canonical_json import canonical_json
+from bb.store.format.space import FeatureSpace, short
+from bb.store.store import Store
 
 HASHES = ("weights", "code")
 

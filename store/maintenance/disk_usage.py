@@ -3,9 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from store.gc import size_of
-from store.signing import lying_here
-from store.store import Store
+from bb.store.maintenance.sign import lying_here
+from bb.store.store import Store
 
 PARTS = ("collections", "labels", "runs", "heads", "signatures", "local", "index", "aside", "tmp")
 
@@ -43,5 +42,5 @@ def other_bytes(store: Store) -> dict[str, int]:
         below, sizes = store.source.bytes_below(), store.source.parts
         withdrawn = sum(size for part in revoked for size in sizes[part].values())
         return {**{part: below[part] for part in ("collections", "labels", "runs", "heads")}, "revoked": withdrawn}
-    withdrawn = sum(size_of(store.root / part.folder) for part in revoked)
-    return {part: size_of(store.root / part) for part in PARTS} | {"revoked": withdrawn}
+    withdrawn = sum(store.directory.n_bytes(part.folder) for part in revoked)
+    return {part: store.directory.n_bytes(part) for part in PARTS} | {"revoked": withdrawn}

@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.canonical import sha256_hex
-from store.errors import BBError, UsageError
-from store.folder import Folder
-from store.head import head_part
-from store.key import Key
-from store.layout import HEX, is_digest
-from store.paths import Part, published
-from store.publish import publish_file
-from store.runs import read_run
-from store.signature import FIELDS, MOST, Item, Revocation, sign_items, sign_revocation
-from store.space import FeatureSpace
-from store.store import Store
-from store.verify import verify
+from bb.store.errors import BBError, UsageError
+from bb.store.files.atomic_write import publish_file
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.paths import Part, published
+from bb.store.format.derived import head_part
+from bb.store.format.layout import HEX, is_digest
+from bb.store.format.space import FeatureSpace
+from bb.store.local.runs import read_run
+from bb.store.maintenance.verify import verify
+from bb.store.signing.key import Key
+from bb.store.signing.statement import FIELDS, MOST, Item, Revocation, sign_items, sign_revocation
+from bb.store.storage.local import Folder
+from bb.store.store import Store
 
 MIN_BEGINNING = 8  # digits; a revocation can't be taken back, so a slip of the finger must not name something
 
@@ -93,7 +93,7 @@ def resolve(store: Store, texts: Iterable[str]) -> list[str]:
     for text in texts:
         if len(text) < MIN_BEGINNING or not set(text) <= HEX:
             raise UsageError(
-                f"{text!r} is no digest: give 64 hex digits, or the first {MIN_BEGINNING} or more of them."
+                f"{text!r} is not a digest: give 64 hex digits, or the first {MIN_BEGINNING} or more of them."
             )
         if any(key.startswith(text) for key in spaces):
             raise UsageError(

@@ -1,26 +1,30 @@
 """Is a store what it says? Objects are held against digests, arrays against their space, all against each other."""
 
 import hashlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from store.adopted import check_adopted, read_adopted
-from store.aside import set_aside
-from store.collection import Collection, check_name, some
-from store.errors import BBError
-from store.head import head_part, is_derived
-from store.labels import LabelTable
-from store.layout import Malformed, is_digest, plain_size, read_space
-from store.mirror import ALL
-from store.rows import RowIndex
-from store.runs import read_run
-from store.segment import Segment
-from store.space import FeatureSpace, short
-from store.store import Store
-from store.tolerance import relative_distance, tolerance_of
+from bb.store.errors import BBError, Malformed
+from bb.store.files.paths import Kind
+from bb.store.files.quarantine import set_aside
+from bb.store.format.adopted import check_adopted, read_adopted
+from bb.store.format.collection import Collection, check_name, some
+from bb.store.format.derived import head_part, is_derived
+from bb.store.format.labels import LabelTable
+from bb.store.format.layout import is_digest, open_plain, read_space
+from bb.store.format.space import FeatureSpace, short
+from bb.store.imported import is_imported
+from bb.store.local.replicates import disagreements
+from bb.store.local.row_index import RowIndex
+from bb.store.local.runs import read_run
+from bb.store.local.segment import Segment
+from bb.store.local.tier import Tier
+from bb.store.storage.read_cache import ALL
+from bb.store.store import Store
+from bb.store.text.command import command
 
 BLOCK_BYTES = 32 * 2**20
 
@@ -66,17 +70,17 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
         found.faults += [Fault(str(error)) for error in store.source.need_sound(ALL)]
     collections = list(_collections(store, found))
     listed = _Listed.of(collections)
-    for folder in _folders(store.root / "spaces", "*/zarr.json"):
+    for folder in _folders(store, "spaces/*/zarr.json"):
         try:
-            space = read_space(folder / "zarr.json")
+            space = read_space(store.root, folder.name)
         except BBError as error:
             found.faults.append(Fault(str(error)))
             continue
         found.spaces += 1
         fetch = store.source.array if store.source else None
-        _check_space(folder, space, listed, store.revoked(), found, progress, fetch)
-        _check_adopted(folder, space, found)
-        _check_head_of(folder, space, found)
+        _check_space(store, space, listed, found, progress, fetch)
+        _check_adopted(store, space, found)
+        _check_head_of(store, space, found)
     _check_runs(store, found)
     _check_labels(store, found)
     _check_heads(store, found)
@@ -91,17 +95,16 @@ def repair(store: Store, found: Findings) -> None:
 
 
 def _check_space(
-    folder: Path,
+    store: Store,
     space: FeatureSpace,
     listed: "_Listed",
-    revoked: Container[str],
     found: Findings,
     progress: Callable[[int], None],
     fetch: Callable[[Segment, str], None] | None,
 ) -> None:
     good: list[Segment] = []
     bad: list[tuple[Path, str]] = []
-    for place in _folders(folder / "segments", "*/zarr.json"):
+    for place in _folders(store, f"spaces/{space.key}/segments/*/zarr.json"):
         try:
             segment = Segment.open(place, space, fetch)
             segment.check_digests()
@@ -117,20 +120,27 @@ def _check_space(
     names = sorted({str(o["backbone"]) for s in good for o in s.origins if "backbone" in o})
     for place, what in bad:
         name = names[0] if names else "CKPT"
-        remedy = f"bb probe head --load {name}" if is_derived(space) else f"bb extract --ckpt {name} --data NAME=DIR"
+        remedy = (
+            command("probe head", load=name)
+            if is_derived(space)
+            else command("store import", "ARRAY.npy", ids="IDS.csv", name=name)
+            if is_imported(space)
+            else command("extract", ckpt=name, data="NAME=DIR")
+        )
         found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))
-    _check_replicates([segment for segment in good if segment.digest not in revoked], space, found)
+    revoked = store.revoked()
+    _check_replicates([segment for segment in good if segment.digest not in revoked], space, store.tier, found)
 
 
-def _check_adopted(folder: Path, space: FeatureSpace, found: Findings) -> None:
+def _check_adopted(store: Store, space: FeatureSpace, found: Findings) -> None:
     """Records that older rows serve here. One whose older space is elsewhere serves nothing, and harms nothing."""
-    for path in sorted((folder / "adopted").glob("*.json")):
+    for path in _paths(store, f"spaces/{space.key}/adopted/*.json"):
         try:
             adopted = read_adopted(path)
-            older = folder.parent / adopted.older / "zarr.json"
-            if older.exists():
-                check_adopted(adopted, space, read_space(older))
-            found.adopted.append(adopted.words() + ("" if older.exists() else "; the older one is not here"))
+            is_here = store.directory.exists(f"spaces/{adopted.older}/zarr.json")
+            if is_here:
+                check_adopted(adopted, space, read_space(store.root, adopted.older))
+            found.adopted.append(adopted.words() + ("" if is_here else "; the older one is not here"))
         except BBError as error:
             remedy = "bb extract with the code that the space names"
             found.faults.append(Fault(f"space {short(space.key)}: {error}", path, remedy))
@@ -182,48 +192,34 @@ def _check_ids(segment: Segment, listed: _Listed) -> Iterator[Fault]:
         )
 
 
-def _check_replicates(segments: list[Segment], space: FeatureSpace, found: Findings) -> None:
+def _check_replicates(
+    segments: list[Segment], space: FeatureSpace, tier: Callable[[Kind, str, str], Tier], found: Findings
+) -> None:
     """Rows of one image in several segments, held against the one that is read."""
-    index = RowIndex.build(segments)
-    tolerance = tolerance_of(space)
-    for which, segment in enumerate(index.segments):
-        position = index.find(np.asarray(segment.keys))
-        elsewhere = np.flatnonzero(index.segment[position] != which)
-        found.replicates += len(elsewhere)
-        features = segment.array(space.array)
-        for other in np.unique(index.segment[position[elsewhere]]):
-            rows = elsewhere[index.segment[position[elsewhere]] == other]
-            theirs = index.segments[other].array(space.array)
-            step = max(1, BLOCK_BYTES // features[0].nbytes)  # rows, which no segment's size makes more memory of
-            blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
-            distance = np.concatenate(
-                [relative_distance(features[block], theirs[index.row[position[block]]]) for block in blocks]
+    index = RowIndex.build(segments).preferring(lambda digest: tier("segment", space.key, digest))
+    found.replicates += int((index.again.segment != index.segment[index.again.position]).sum())
+    for pair in disagreements(index, space):
+        found.faults.append(
+            Fault(
+                f"space {short(space.key)}: {pair.describe(space)}. The rows of {short(pair.read)} are read. Which of "
+                f"them is right, extracting into an empty store will show."
             )
-            if (far := distance > tolerance).any():
-                ids = segment.array("image_id")[rows[far]].tolist()
-                found.faults.append(
-                    Fault(
-                        f"space {short(space.key)}: segments {short(index.segments[other].digest)} and "
-                        f"{short(segment.digest)} disagree on {int(far.sum())} images by up to "
-                        f"{distance.max():.2g} ({tolerance:g} is allowed): {some(ids)}. Which of them is right, "
-                        f"extracting into an empty store will show."
-                    )
-                )
+        )
 
 
 def _collections(store: Store, found: Findings) -> Iterator[Collection]:
-    for path in sorted((store.root / "collections").glob("*/*.parquet")):
+    for path in _paths(store, "collections/*/*.parquet"):
         found.collections += 1
         name = path.parent.name
         try:
             check_name(name)
             yield Collection.from_file(path)
         except BBError as error:
-            found.faults.append(Fault(str(error), path, f"bb extract --ckpt CKPT --data {name}=DIR"))
+            found.faults.append(Fault(str(error), path, command("extract", ckpt="CKPT", data=f"{name}=DIR")))
 
 
 def _check_runs(store: Store, found: Findings) -> None:
-    for folder in _folders(store.root / "runs", "*/*/run.json"):
+    for folder in _folders(store, "runs/*/*/run.json"):
         found.runs += 1
         try:
             if not (is_digest(folder.name) and is_digest(folder.parent.name)):
@@ -237,7 +233,7 @@ def _check_runs(store: Store, found: Findings) -> None:
 
 
 def _check_labels(store: Store, found: Findings) -> None:
-    for path in sorted((store.root / "labels").glob("*/*.parquet")):
+    for path in _paths(store, "labels/*/*.parquet"):
         found.labels += 1
         try:
             check_name(path.parent.name)
@@ -248,24 +244,23 @@ def _check_labels(store: Store, found: Findings) -> None:
 
 def _check_heads(store: Store, found: Findings) -> None:
     """Each is named by the digest of its bytes, and that of each derived space is there."""
-    for path in sorted(store.root.glob("heads/*.safetensors")):
+    for path in _paths(store, "heads/*.safetensors"):
         try:
-            plain_size(path.parent, path.name)
-            with open(path, "rb") as file:
+            with open_plain(store.directory.below("heads"), path.name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
                     raise Malformed("it does not have the digest in its name")
         except Malformed as fact:
             found.faults.append(Fault(f"{path} is damaged: {fact}.", path, "copy it from another store"))
 
 
-def _check_head_of(folder: Path, space: FeatureSpace, found: Findings) -> None:
+def _check_head_of(store: Store, space: FeatureSpace, found: Findings) -> None:
     """That the head of a derived space is there; `_check_heads` says whether it is sound."""
     if not is_derived(space):
         return
     part = head_part(space)
     if part is None:
         fact = f"its weights {space.weights[:80]!r} are no digest of a head"
-    elif not (folder.parent.parent / part.path).exists():
+    elif not store.directory.exists(part.path):
         fact = f"its head {short(space.weights)} is not in the store: copy {part.path} from another store"
     else:
         return
@@ -281,5 +276,9 @@ def _check_signatures(store: Store, found: Findings) -> None:
         found.faults.append(Fault(what, path, "copy it from another store"))
 
 
-def _folders(top: Path, marker: str) -> list[Path]:
-    return [path.parent for path in sorted(top.glob(marker))]
+def _folders(store: Store, marker: str) -> list[Path]:
+    return [path.parent for path in _paths(store, marker)]
+
+
+def _paths(store: Store, pattern: str) -> list[Path]:
+    return [store.root / path for path in store.directory.match(pattern)]

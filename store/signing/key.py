@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.canonical import canonical_json
-from store.errors import BBError, UsageError
-from store.layout import is_digest
-from store.publish import sync
+from bb.store.errors import BBError, UsageError
+from bb.store.files.atomic_write import sync
+from bb.store.files.canonical_json import canonical_json
+from bb.store.format.layout import is_digest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -115,7 +115,7 @@ def read_key(path: Path) -> Key:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(MAX_KEY_BYTES)
     except (FileNotFoundError, NotADirectoryError):
-        raise BBError(f"there is no key at {path}: `bb store keygen` makes one, --key names another.") from None
+        raise UsageError(f"there is no key at {path}: `bb store keygen` makes one, --key names another.") from None
     if b"PRIVATE KEY" not in data:
         raise BBError(f"{path} holds no private key in PEM: --key takes a file that `bb store keygen` made.")
     if mode & 0o077:
@@ -144,14 +144,14 @@ def read_public(path: Path) -> tuple[str, str | None]:
         with open(path, "rb") as file:
             text = file.read(MAX_KEY_BYTES).decode()
     except FileNotFoundError:
-        raise BBError(f"there is no file {path}: give the 64 hex digits of a public key, or a .pub file.") from None
+        raise UsageError(f"there is no file {path}: give the 64 hex digits of a public key, or a .pub file.") from None
     except UnicodeDecodeError:
         text = ""
     if "PRIVATE KEY" in text:
         raise BBError(f"{path} is a private key, which nobody else should see: give {public_file(path)}.")
     public_key, _, name = text.strip().partition(" ")
     if name and not is_line(name, MAX_NAME):
-        raise BBError(f"{path} names its signer in more than a line of {MAX_NAME} characters: mend it.")
+        raise BBError(f"{path} names its signer in more than a line of {MAX_NAME} characters: fix it.")
     return check_public(public_key, str(path)), name or None
 
 
@@ -160,9 +160,9 @@ def check_public(text: str, where: str = "") -> str:
     shown = f"{text[:80]!r}" + (f" in {where}" if where else "")
     key = text.lower()
     if not is_digest(key):
-        raise UsageError(f"{shown} is no public key: that is 64 hex digits, as `bb store keygen` prints them.")
+        raise UsageError(f"{shown} is not a public key: that is 64 hex digits, as `bb store keygen` prints them.")
     if not is_point(key):
-        raise UsageError(f"{shown} is no public key that can be trusted: anybody could sign in its name, or nobody.")
+        raise UsageError(f"{shown} is not a public key that can be trusted: anyone could sign in its name, or no one.")
     return key
 
 

@@ -1,17 +1,20 @@
 """What has been taken back, and whose word counts.
 
-A revocation is heeded where its key is one that the reader trusts. Where it is not, it is heeded only of what its key
-alone has signed, and what was not made here: so an author whom the reader does not know takes back what is his, and a
-stranger can neither withdraw what somebody else vouches for, nor what this store made itself.
+A revocation is heeded where its key is one that the reader trusts. Where it is not, it is heeded only of what came with
+that key's signature and no other's (store/local/authors.py): so an author whom the reader does not trust takes back
+what they
+made, and nobody can withdraw what others vouch for, what was made here, or what was here before they signed it.
 """
 
-import os
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store.layout import Malformed, is_digest, read_plain
-from store.signature import MAX_SIGNATURE_BYTES, Revocation, Signature, Statement, read_statement
+from bb.store.errors import Malformed
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_SIGNATURE_BYTES
+from bb.store.format.layout import is_digest, read_plain
+from bb.store.signing.statement import Item, Revocation, Signature, Statement, read_statement
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,42 @@ class Statements:
     def revocations(self) -> list[Revocation]:
         return [statement for statement in self.valid.values() if isinstance(statement, Revocation)]
 
-    def revoked(self, trusted: Container[str], made_here: Callable[[str], bool]) -> Revoked:
-        """Whose revocations count, given the keys that are trusted and which digests were made here."""
+    def sole_signers(self) -> dict[str, str]:
+        """The public key that alone has signed an object, by digest."""
+        keys: dict[str, set[str]] = {}
+        for item, signers in self.signers().items():
+            keys.setdefault(item.digest, set()).update(signers)
+        return {digest: next(iter(signers)) for digest, signers in keys.items() if len(signers) == 1}
+
+    def signers(self) -> dict[Item, set[str]]:
+        """The public keys that have signed each object."""
+        found: dict[Item, set[str]] = {}
+        for signature in self.signatures:
+            for item in signature.items:
+                found.setdefault(item, set()).add(signature.public_key)
+        return found
+
+    def signed_by(self, keys: Container[str]) -> frozenset[Item]:
+        """What any of some keys has signed."""
+        return frozenset().union(*(s.items for s in self.signatures if s.public_key in keys))
+
+    def only_of(self, trusted: Container[str]) -> "Statements":
+        """Those of trusted keys."""
+        valid = {name: statement for name, statement in self.valid.items() if statement.public_key in trusted}
+        return Statements(valid, self.faults)
+
+    def revoked(
+        self,
+        trusted: Container[str],
+        authors: Mapping[str, str],
+        made_here: Callable[[str], bool] = lambda digest: False,
+    ) -> Revoked:
+        """Whose revocations count.
+
+        trusted    public keys whose revocations always do
+        authors    of what came with one key's signature alone: that key, by digest
+        made_here  which digests were made here, of which only trusted keys take something back
+        """
         heeded: dict[str, Revocation] = {}
         doubtful: dict[str, list[Revocation]] = {}
         for revocation in self.revocations:
@@ -47,14 +84,9 @@ class Statements:
                     heeded.setdefault(digest, revocation)
                 else:
                     doubtful.setdefault(digest, []).append(revocation)
-        signers: dict[str, set[str]] = {}
-        for signature in self.signatures if doubtful else ():
-            for _, _, digest in signature.items:
-                if digest in doubtful:
-                    signers.setdefault(digest, set()).add(signature.public_key)
         unheeded: dict[str, Revocation] = {}
         for digest, revocations in doubtful.items():
-            own = [r for r in revocations if signers.get(digest) == {r.public_key}]
+            own = [r for r in revocations if authors.get(digest) == r.public_key]
             if own and digest not in heeded and not made_here(digest):
                 heeded[digest] = own[0]
         for digest in doubtful.keys() - heeded.keys():
@@ -77,14 +109,12 @@ def read_statements(files: Iterable[tuple[str, bytes]]) -> Statements:
 
 def read_folder(root: Path, known: dict[str, Statement | str]) -> Statements:
     """The statements of a store. `known` remembers them by name, so that each file is read once in a process."""
-    try:
-        found = sorted(entry.name for entry in os.scandir(root / "signatures"))
-    except (FileNotFoundError, NotADirectoryError):
-        return Statements()
+    folder = Directory(root, "signatures")
+    found = [entry.name for entry in folder.entries()]
     names = [name.removesuffix(".json") for name in found if name.endswith(".json") and is_digest(name[:-5])]
     for name in names:
         if name not in known:
-            known[name] = _read(root / "signatures", name)
+            known[name] = _read(folder, name)
     valid, faults = {}, {}
     for name in names:
         match known[name]:
@@ -95,7 +125,7 @@ def read_folder(root: Path, known: dict[str, Statement | str]) -> Statements:
     return Statements(valid, faults)
 
 
-def _read(folder: Path, name: str) -> Statement | str:
+def _read(folder: Directory, name: str) -> Statement | str:
     try:
         return read_statement(name, read_plain(folder, f"{name}.json", MAX_SIGNATURE_BYTES))
     except Malformed as fact:

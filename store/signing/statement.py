@@ -4,22 +4,21 @@ A statement's file is named by the SHA-256 of its bytes. The signature (Ed25519,
 domain, a zero byte and its canonical JSON. Files come from anybody: types, lengths and form are checked before use.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from store.canonical import canonical_json, sha256_hex
-from store.collection import check_name
-from store.errors import UsageError
-from store.key import MAX_NAME, Key, holds, is_line, is_point
-from store.layout import Malformed, clip, is_digest
-from store.paths import Kind, Part
+from bb.store.errors import Malformed, UsageError
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.files.limits import MAX_SIGNATURE_BYTES, parse_json
+from bb.store.files.paths import Kind, Part
+from bb.store.format.collection import check_name
+from bb.store.format.layout import clip, is_digest
+from bb.store.signing.key import MAX_NAME, Key, holds, is_line, is_point
 
 SIGNATURE, REVOCATION = "bb store signature 1", "bb store revocation 1"
-MAX_SIGNATURE_BYTES = 8 * 2**20
 MOST = 32_768  # objects in one statement, so that its file stays below the 8 MiB
 MAX_REASON = 1000
 DATE = "%Y-%m-%dT%H:%M:%SZ"
@@ -101,12 +100,12 @@ def read_statement(name: str, raw: bytes) -> Statement:
     if sha256_hex(raw) != name:
         raise Malformed("it does not have the digest in its name")
     try:
-        document = json.loads(raw)
+        document = parse_json(raw, MAX_SIGNATURE_BYTES)
         canonical = canonical_json(document) + b"\n" == raw
     except (ValueError, TypeError, RecursionError):
         canonical = False
     if not canonical or not isinstance(document, dict) or document.keys() != {"signature", "statement"}:
-        raise Malformed("it is no statement and signature in canonical JSON")
+        raise Malformed("it is not a statement and signature in canonical JSON")
     statement, signature = document["statement"], document["signature"]
     if not isinstance(statement, dict) or statement.get("domain") not in (SIGNATURE, REVOCATION):
         raise Malformed(f"it is of the domain {clip(statement.get('domain') if isinstance(statement, dict) else None)}")
@@ -163,7 +162,7 @@ def _check_owner(field: str, owner: str) -> None:
 def _digests(field: str, value: object) -> list[str]:
     """A list of digests, each once and in order."""
     if not isinstance(value, list) or not all(is_digest(digest) for digest in value) or value != sorted(set(value)):
-        raise Malformed(f"it has {field} {clip(value)}, which is no ascending list of digests")
+        raise Malformed(f"it has {field} {clip(value)}, which is not an ascending list of digests")
     return value
 
 

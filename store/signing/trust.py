@@ -8,15 +8,15 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store.collection import some
-from store.errors import BBError, UsageError
-from store.key import MAX_NAME, is_line, is_point
-from store.layout import is_digest
-from store.paths import Part
-from store.publish import sync
-from store.revoked import read_statements
-from store.signature import FIELDS, Item, Revocation
-from store.space import short
+from bb.store.errors import BBError, UsageError
+from bb.store.files.atomic_write import sync
+from bb.store.files.paths import Part
+from bb.store.format.collection import some
+from bb.store.format.layout import is_digest
+from bb.store.format.space import short
+from bb.store.signing.key import MAX_NAME, is_line, is_point
+from bb.store.signing.revocation import Statements, read_statements
+from bb.store.signing.statement import FIELDS, Item, Revocation
 
 MAX_TRUST_BYTES = 2**20
 
@@ -51,7 +51,7 @@ class Trust:
             is_digest(key) and is_point(key) and (name == "" or is_line(name, MAX_NAME)) for key, name in keys.items()
         )
         if not isinstance(keys, dict) or not plain:
-            raise BBError(f"{path} is no list of trusted keys: move it away, and `bb store trust` them again.")
+            raise BBError(f"{path} is not a list of trusted keys: move it away, and `bb store trust` them again.")
         return cls(keys)
 
     def save(self, path: Path) -> None:
@@ -82,35 +82,66 @@ class Trust:
         return Trust({key: name for key, name in self.keys.items() if key != found[0]})
 
 
+@dataclass(frozen=True)
+class Here:
+    """What a local store knows of objects that it has.
+
+    digests    of all objects in it
+    authors    of what came with one key's signature alone: that key, by digest (store/local/authors.py)
+    made_here  which digests were made here
+    """
+
+    digests: Container[str] = ()
+    authors: Mapping[str, str] = field(default_factory=dict)
+    made_here: Callable[[str], bool] = lambda digest: False
+
+
 def acceptance(
-    signatures: Iterable[tuple[str, bytes]],
+    signatures: Statements | Iterable[tuple[str, bytes]],
     trusted: Container[str],
     *,
     require_signed: bool,
-    made_here: Callable[[str], bool] = lambda digest: False,
+    ours: Statements | None = None,
+    here: Here | None = None,
 ) -> Callable[[Part], str | None]:
-    """What may be taken over: says of a part why not, None where it may.
+    """What may be taken over from another store: says of a part why not, None where it may.
 
-    signatures      path and bytes of each file in `signatures/`, of both sides where both count
-    require_signed  takes only what a trusted key has signed; otherwise all that is not revoked
-    made_here       which digests were made on the reader's side (see store/revoked.py)
+    signatures      what stands in the other store's `signatures/`, or path and bytes of each file there
+    require_signed  takes only what a trusted key has signed, and heeds no other key; otherwise all that is not revoked
+    ours            what stands in our own `signatures/`
+    here            what our store has
     """
-    statements = read_statements(signatures)
-    revoked = statements.revoked(trusted, made_here).heeded
-    vouched: set[Item] = set()
-    signers: dict[Item, set[str]] = {}
-    for signature in statements.signatures:
-        if signature.public_key in trusted:
-            vouched |= signature.items
-        elif require_signed:
-            for item in signature.items:
-                signers.setdefault(item, set()).add(signature.public_key)
+    found = signatures if isinstance(signatures, Statements) else read_statements(signatures)
+    ours, here = ours or Statements(), here or Here()
+    theirs = found.only_of(trusted) if require_signed else found
+    both = Statements({**ours.valid, **theirs.valid})
+    authors = theirs.sole_signers()
+    revoked = both.revoked(trusted, authors, here.made_here).heeded
+    vouched = both.signed_by(trusted)
+    signers = found.signers() if require_signed else {}
     spaces = {item.owner for item in vouched if item.kind in ("segment", "adopted")}
+
+    def accept_statement(digest: str) -> str | None:
+        if fault := found.faults.get(digest):
+            return f"damaged or forged: {fault}"
+        statement = found.valid.get(digest)
+        if statement is None or statement.public_key in trusted:
+            return None
+        key = statement.public_key
+        if require_signed:
+            return f"a statement of {key}, a key that you don't trust; `bb store trust {key}` lets it in"
+        if isinstance(statement, Revocation):
+            # Others might heed it if this store handed it on: only of what came with this key's signature alone.
+            others = [d for d in statement.digests if d in here.digests and here.authors.get(d) != key]
+            own = any(authors.get(d) == key for d in statement.digests)
+            if others or not own:
+                what = f"{len(others)} objects that were here before it signed them" if others else "nothing of its own"
+                return f"a key that you don't trust, {key}, takes back {what}; `bb store trust {key}` heeds it"
+        return None
 
     def accept(part: Part) -> str | None:
         if part.kind == "signature":
-            fault = statements.faults.get(part.digest)
-            return f"damaged or forged: {fault}" if fault else None
+            return accept_statement(part.digest)
         if part.kind in FIELDS and part.digest in revoked:
             return revoked_text(revoked[part.digest], trusted if isinstance(trusted, Mapping) else None)
         if not require_signed or part.kind == "root":

@@ -1,15 +1,23 @@
 """The contract of a place where a store may lie: bytes by path, nothing more. One implementation per file.
 
-`store/folder.py` is a directory, `store/bucket.py` an object store (s3://, gs://, az://), `store/web.py` a static web
-server, `store/hf.py` a data set on the Hugging Face Hub. Each passes the suite in tests/places.py.
+`store/storage/local.py` is a directory, `store/storage/object_store.py` an object store (s3://, gs://, az://),
+`store/storage/http.py` a static web server, `store/storage/huggingface.py` a data set on the Hugging Face Hub. Each
+passes the suite in tests/contracts/storage.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from store.paths import Part
+from bb.store.errors import BBError
+from bb.store.files.directory import Directory
+from bb.store.files.paths import Part
+
+
+class TooLarge(BBError):
+    """A file has more bytes than what it should be can have."""
 
 
 class Object(NamedTuple):
@@ -27,11 +35,26 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True)
+class LocalFile:
+    """A file of a local store, opened as a Path is."""
+
+    folder: Directory
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path / self.name
+
+    def open(self, mode: Literal["rb"] = "rb") -> BufferedReader:
+        return self.folder.open(self.name)
+
+
+@dataclass(frozen=True)
 class Parcel:
     """A part with all its files (path in its folder: local file, or bytes), ready to be published."""
 
     part: Part
-    files: Mapping[str, Path | bytes]
+    files: Mapping[str, LocalFile | Path | bytes]
 
 
 @runtime_checkable
@@ -57,12 +80,12 @@ class Place(Protocol):
     def list(self, prefix: str = "") -> Iterator[Object]:
         """All files below a folder of the store ("" for all of it, "runs", "spaces/KEY"), in no particular order.
 
-        Links are passed over. Names are as found: `store.paths.locate` says which are a store's.
+        Links are passed over. Names are as found: `bb.store.files.paths.locate` says which are a store's.
         """
         ...
 
     def read(self, path: str, most: int) -> bytes:
-        """A file whole. Raises FileNotFoundError where there is none, BBError where it is larger than `most` bytes;
+        """A file whole. Raises FileNotFoundError where there is none, TooLarge where it has more than `most` bytes;
         no more than that is ever taken into memory."""
         ...
 

@@ -17,15 +17,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from os.path import lexists
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, build_opener
 
-from store.errors import BBError
+from bb.store.errors import BBError
+from bb.store.storage.retry import Patience, TooSlow, paced
 
 Progress = Callable[[int, int | None], None]
 
@@ -60,7 +62,7 @@ def download(
     *,
     progress: Progress | None = None,
     tries: int = 5,
-    timeout: float = 60.0,
+    timeout: float = 8.0,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
     """Have `archive` in `folder`, whole and checked, and return its path.
@@ -86,11 +88,11 @@ def download(
                 break
             except (OSError, http.client.HTTPException) as error:  # the network's: _on_disk takes the disk's
                 have = file.seek(0, os.SEEK_END)
-                failures = 0 if have > most else failures + 1
-                reached, most = reached or have > most, max(have, most)
                 reason = getattr(error, "reason", None)  # urllib wraps some faults, not all
                 cause = reason if isinstance(reason, Exception) else error
-                if failures >= tries or not _is_passing(cause, reached):
+                failures = 0 if have > most and not isinstance(cause, TooSlow) else failures + 1
+                reached, most = reached or have > most, max(have, most)
+                if failures >= tries or not _is_passing(error, cause, reached):
                     raise BBError(f"{archive.url}: {_explain(cause, folder, failures)}") from error
                 pause(min(2.0**failures, LONGEST_PAUSE))
         with _on_disk(part):
@@ -145,7 +147,9 @@ def _attempt(archive: Archive, file: FileIO, folder: Path, timeout: float, progr
         total = archive.bytes if total is None else total
         _check_room(folder, archive.url, (total or have) - have)
         progress(have, total)
-        while (total is None or have <= total) and (chunk := response.read1(CHUNK)):
+        for chunk in paced(iter(partial(response.read1, CHUNK), b""), Patience(silence=float(timeout))):
+            if total is not None and have > total:
+                break
             with _on_disk(folder):
                 _write(file, chunk)
             have += len(chunk)
@@ -154,10 +158,11 @@ def _attempt(archive: Archive, file: FileIO, folder: Path, timeout: float, progr
         raise ConnectionError(f"cut off after {have:,} of {total:,} bytes")
 
 
-def _is_passing(cause: Exception, reached: bool) -> bool:
+def _is_passing(error: Exception, cause: Exception, reached: bool) -> bool:
     if isinstance(cause, HTTPError):
         return cause.code in PASSING
-    if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in UNREACHED:
+    unanswered = isinstance(error, URLError) and isinstance(cause, TimeoutError)  # urllib wraps what connecting raises
+    if unanswered or isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in UNREACHED:
         return reached  # a line that dropped comes back; one that was never there is said at once
     return not isinstance(cause, ssl.SSLCertVerificationError)
 

@@ -2,35 +2,28 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from typing import NoReturn
 
-from store.client import Client, client_options, require_obstore, retry_config
-from store.errors import UsageError
-from store.index import read_index
-from store.patience import PATIENCE, Patience
-from store.place import Look, Object, Parcel
+from bb.store.errors import UsageError
+from bb.store.storage.base import Look, Object, Parcel
+from bb.store.storage.index_json import read_index
+from bb.store.storage.retry import PATIENCE, Patience
+from bb.store.storage.web_client import WebClient
 
 
 @dataclass(frozen=True)
 class Web:
-    """See `store.place.Place`. Ranges are used where the server knows them."""
+    """See `bb.store.storage.base.Place`. Ranges are used where the server knows them."""
 
     url: str
-    client: Client
+    client: WebClient
     writable: bool = False
     at_once: int = 1
 
     @classmethod
     def open(cls, url: str, patience: Patience = PATIENCE) -> "Web":
         """The store below a URL. Asks nobody yet."""
-        require_obstore("http")
-        from obstore.store import HTTPStore
-
-        options: Any = client_options(patience, url)
-        options["allow_http"] = urlsplit(url).scheme == "http"  # it says so itself
-        retries: Any = retry_config(patience)
-        return cls(url, Client(url, HTTPStore(f"{url}/", client_options=options, retry_config=retries), patience))
+        return cls(url, WebClient(url, patience))
 
     def list(self, prefix: str = "") -> Iterator[Object]:
         below = f"{prefix}/" if prefix else ""
@@ -56,6 +49,6 @@ class Web:
 
     def _refuse(self) -> NoReturn:
         raise UsageError(
-            f"{self.url} can only be read. Lay the store into the web server's folder, with rsync over ssh, say, and "
-            f"run `bb store index` on it there."
+            f"{self.url} can only be read. Copy the store to the web server's folder, for example with rsync over ssh, "
+            f"and run `bb store index` on it there."
         )

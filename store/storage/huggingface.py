@@ -6,21 +6,20 @@ https://huggingface.co/docs/huggingface_hub
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from store.errors import BBError, UsageError
-from store.patience import PATIENCE, Patience, Verdict, persist, resume
-from store.place import Look, Object, Parcel
+from bb.store.errors import UsageError
+from bb.store.storage.base import LocalFile, Look, Object, Parcel, TooLarge
+from bb.store.storage.retry import PATIENCE, Patience, TooSlow, Verdict, paced, persist, resume
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
 
-PIECE = 2**20
 PASSING = {408, 409, 412, 425, 429, 500, 502, 503, 504}  # 409 and 412: another commit came first
 LATER = "Run the same command again later; what has come is kept."
 
@@ -35,7 +34,9 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class Hub:
-    """See `store.place.Place`. One call of `publish` is one commit, so that all of it becomes visible at once."""
+    """See `bb.store.storage.base.Place`. One call of `publish` is one commit, so that all of it becomes visible at
+    once.
+    """
 
     repo: str
     revision: str
@@ -96,7 +97,7 @@ class Hub:
         for piece in self.stream(path):
             whole += piece
             if len(whole) > most:
-                raise BBError(f"{self.url}/{path} is larger than the {most} bytes that it can be.")
+                raise TooLarge(f"{self.url}/{path} is larger than the {most} bytes that it can be.")
         return bytes(whole)
 
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
@@ -123,7 +124,7 @@ class Hub:
                 raise _Refused(answer.status_code, answer.headers.get("X-Error-Code", ""))
             skip = start if answer.status_code == 200 else 0
             left = size if size is not None else sys.maxsize
-            for piece in answer.iter_raw(PIECE):
+            for piece in paced(answer.iter_raw(), self.patience):
                 if skip < len(piece):
                     yield piece[skip : skip + left]
                     left -= len(piece[skip : skip + left])
@@ -174,14 +175,18 @@ class Hub:
         present = {entry.path: entry for entry in found if isinstance(entry, RepoFile)}
         return {path: present[self._at(path)] for path in paths if self._at(path) in present}
 
-    def _commit(self, files: dict[str, Path | bytes], message: str) -> None:
+    def _commit(self, files: Mapping[str, LocalFile | Path | bytes], message: str) -> None:
         from huggingface_hub import CommitOperationAdd
 
         def commit() -> None:
             self.api.create_commit(
                 self.repo,
-                # Made anew for each attempt, since one that was sent can't be sent again.
-                [CommitOperationAdd(self._at(path), data) for path, data in files.items()],
+                # Made anew for each attempt, since one that was sent can't be sent again. By path, since of open files
+                # the library takes the whole into memory, and a commit has hundreds.
+                [
+                    CommitOperationAdd(self._at(path), data.path if isinstance(data, LocalFile) else data)
+                    for path, data in files.items()
+                ],
                 commit_message=message,
                 revision=self.revision,
                 repo_type="dataset",
@@ -244,6 +249,8 @@ class Hub:
                 f"HTTPS_PROXY.",
                 self.patience.connecting,
             )
+        if isinstance(error, TooSlow):
+            return Verdict(f"{place}: the connection broke{{times}} ({fact}). {LATER}", self.patience.failures)
         if isinstance(error, httpx2.TransportError):
             return Verdict(f"{place}: the connection broke{{times}}. {LATER}", self.patience.failures)
         if isinstance(error, OSError) and error.filename:

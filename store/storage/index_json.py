@@ -6,10 +6,10 @@ A cache: it may be stale, anybody may have written it, and the objects themselve
 import re
 from collections.abc import Iterator
 
-from store.canonical import canonical_json
-from store.errors import BBError
-from store.paths import locate, published
-from store.place import Object, Place
+from bb.store.errors import BBError
+from bb.store.files.canonical_json import canonical_json
+from bb.store.files.paths import locate, published
+from bb.store.storage.base import Object, Place
 
 INDEX = "index.json"
 # Of 10^9 rows, 850,000 objects, it has 170 MB.
@@ -46,7 +46,7 @@ def read_index(place: Place) -> Iterator[Object]:
     except FileNotFoundError:
         raise BBError(
             f"{place.url} has no {INDEX}, by which a store is read where nothing can be listed. Its owner makes it "
-            f"with `bb store index`, beside the store's zarr.json."
+            f"with `bb store index`, next to the store's zarr.json."
         ) from None
     return parse(raw, f"{place.url}/{INDEX}")
 
@@ -65,4 +65,6 @@ def parse(raw: bytes, shown: str) -> Iterator[Object]:
         if locate(path := entry[1].decode()):
             yield Object(path, int(entry[2]))
     if place != end or not raw.startswith(HEAD):
-        raise BBError(f"{shown} is no index that this bb reads. It is only a cache: `bb store index` writes it anew.")
+        raise BBError(
+            f"{shown} is not an index that this bb reads. It is only a cache: `bb store index` writes it again."
+        )

@@ -7,33 +7,29 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import UInt8
 
-from store.canonical import sha256_hex
-from store.collection import Collection
-from store.errors import BBError
-from store.labels import LabelTable
-from store.layout import (
+from bb.store.errors import BBError, Malformed
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.limits import MAX_JSON_BYTES, MAX_RUN_BYTES, MAX_TABLE_BYTES, max_bytes
+from bb.store.files.paths import HARMLESS, NAMES, Part, published
+from bb.store.format.collection import Collection
+from bb.store.format.labels import LabelTable
+from bb.store.format.layout import (
     FORMAT,
-    MAX_JSON_BYTES,
-    Malformed,
     check_objects,
     clip,
+    format_of,
     is_digest,
     layouts,
     parse_manifest,
     parse_space,
     read_json,
 )
-from store.paths import Part, published
-from store.place import Place
-from store.runs import MAX_RUN_BYTES, MAY_BE, TABLES, parse_run, tables_of
-from store.segment import group_json
-from store.space import FeatureSpace, short
-from store.table import MAX_TABLE_BYTES
+from bb.store.format.space import FeatureSpace, short
+from bb.store.local.runs import MAY_BE, TABLES, parse_run, tables_of
+from bb.store.local.segment import group_json
+from bb.store.storage.base import Place
 
 MAX_FILES = 50_000_000
-NAMES = ("spaces", "collections", "labels", "runs", "heads", "signatures")
-# What may lie beside a store that is still to be made: caches and remains, and what the Hub lays into a new data set.
-HARMLESS = ("tmp", "aside", "local", "index", "index.json", ".gitattributes", "README.md")
 
 
 @dataclass(frozen=True)
@@ -140,11 +136,11 @@ class Holdings:
         absent = [file for file in files if part.at(file) not in sizes]
         if absent:
             raise Malformed(f"its {absent[0]} is missing")
-        large = [file for file in files if sizes[part.at(file)] > MAX_TABLE_BYTES]
-        if large:
-            raise Malformed(f"its {large[0]} has {sizes[part.at(large[0])]} bytes, {MAX_TABLE_BYTES} can be")
-        beside = [part.at(file) for file in MAY_BE if part.kind == "run" and part.at(file) in sizes]
-        return Item(part, sum(sizes[path] for path in (*map(part.at, files), *beside)))
+        files += [file for file in MAY_BE if part.kind == "run" and part.at(file) in sizes]
+        for file in files:
+            if (size := sizes[part.at(file)]) > (most := max_bytes(part, file)):
+                raise Malformed(f"its {file} has {size} bytes, {most} can be")
+        return Item(part, sum(sizes[part.at(file)] for file in files))
 
     def objects(self, item: Item) -> tuple[dict[str, bytes], dict[str, tuple[int | None, str]]]:
         """What makes a part whole: the files whose bytes are at hand, and size (if known) and SHA-256 of the others."""
@@ -196,11 +192,7 @@ def has_store(place: Place) -> bool:
         raw = place.read("zarr.json", MAX_JSON_BYTES)
     except FileNotFoundError:
         return False
-    try:
-        attributes = read_json(raw).get("attributes")
-        found = attributes["bb"]["format"] if isinstance(attributes, dict) else None
-    except (Malformed, KeyError, TypeError):
-        found = None
+    found = format_of(raw)
     if found is None:
         raise BBError(f"{place.url} is not a bb store (its zarr.json says nothing of bb): name another place.")
     if found != FORMAT:
@@ -214,4 +206,4 @@ def check_empty(place: Place) -> None:
     """Raises BBError where other files lie than a store has while it is being made."""
     for path, _ in place.list():
         if path.partition("/")[0] not in (*NAMES, *HARMLESS, "zarr.json"):
-            raise BBError(f"{place.url} holds {clip(path)} and is no bb store: name a new or empty place.")
+            raise BBError(f"{place.url} holds {clip(path)} and is not a bb store: name a new or empty place.")

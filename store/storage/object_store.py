@@ -7,15 +7,16 @@ https://developmentseed.org/obstore/latest/authentication/
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from store.client import Client, client_options, require_obstore, retry_config
-from store.errors import BBError, UsageError
-from store.patience import PATIENCE, Patience, persist
-from store.place import Look, Object, Parcel
+from bb.store.errors import BBError, UsageError
+from bb.store.storage.base import LocalFile, Look, Object, Parcel
+from bb.store.storage.obstore_client import Client, client_options, require_obstore, retry_config
+from bb.store.storage.retry import PATIENCE, Patience, persist
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -26,7 +27,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 @dataclass(frozen=True)
 class Bucket:
-    """See `store.place.Place`."""
+    """See `bb.store.storage.base.Place`."""
 
     url: str
     client: Client
@@ -57,7 +58,7 @@ class Bucket:
             except InvalidPathError as error:
                 name = str(error).partition("\n")[0].partition(":")[2].strip()
                 raise BBError(
-                    f"{self.url} can't be listed, since it holds an object whose name is no path ({name[:200]}). "
+                    f"{self.url} can't be listed, since it holds an object whose name is not a path ({name[:200]}). "
                     f"Remove that object."
                 ) from None
             except Exception:  # whatever it was, this listing is over: another goes on behind what came
@@ -106,12 +107,13 @@ class Bucket:
             return False
         return True
 
-    def _put(self, path: str, data: Path | bytes) -> None:
+    def _put(self, path: str, data: LocalFile | Path | bytes) -> None:
         """The whole of it becomes visible at once. What is sent again is the same, so a second attempt does no harm."""
         import obstore
 
         def put() -> None:
-            obstore.put(self.writes, path, data, chunk_size=PART, max_concurrency=4)
+            with nullcontext(data) if isinstance(data, bytes) else data.open("rb") as file:
+                obstore.put(self.writes, path, file, chunk_size=PART, max_concurrency=4)
 
         persist(put, lambda error: self.client.judge(error, path), self.client.patience)
 
@@ -123,7 +125,7 @@ def _connect(scheme: str, bucket: str, prefix: str, patience: Patience, *, writi
     endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "") if scheme == "s3" else ""
     parts = urlsplit(endpoint)
     if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise UsageError(f"AWS_ENDPOINT_URL is {endpoint!r}, which is no URL: set it to https://HOST, or unset it.")
+        raise UsageError(f"AWS_ENDPOINT_URL is {endpoint!r}, which is not a URL: set it to https://HOST, or unset it.")
     options: Any = client_options(patience, endpoint, writing=writing)
     retries: Any = retry_config(patience)
     try:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from store.errors import BBError, UsageError
-from store.patience import PATIENCE, Patience, Verdict, persist, resume
-from store.place import Look
+from bb.store.errors import BBError, UsageError
+from bb.store.storage.base import Look, TooLarge
+from bb.store.storage.retry import PATIENCE, Patience, TooSlow, Verdict, paced, persist, resume
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import ObjectStore
 
 PIECE = 2**20
@@ -46,7 +47,8 @@ def require_obstore(scheme: str) -> None:
 def client_options(patience: Patience, endpoint: str = "", *, writing: bool = False) -> dict[str, Any]:
     """For obstore: no limit on a whole transfer but on silence, plain HTTP on loopback alone, SSL_CERT_FILE's roots.
 
-    While a body is sent nobody answers, so a part of an upload gets ten times as long.
+    While a body is sent nobody answers, so a part of an upload gets ten times as long. There is no option that limits
+    redirects: docs/sharing.md says what they give away.
     """
     parts = urlsplit(endpoint)
     silence = timedelta(seconds=patience.silence * (10 if writing else 1))
@@ -78,7 +80,7 @@ class Client:
     patience: Patience = PATIENCE
 
     def read(self, path: str, most: int) -> bytes:
-        """See `store.place.Place.read`."""
+        """See `bb.store.storage.base.Place.read`."""
         return persist(lambda: self._read(path, most), lambda error: self.judge(error, path), self.patience)
 
     def _read(self, path: str, most: int) -> bytes:
@@ -87,16 +89,16 @@ class Client:
         result = obstore.get(self.store, path)
         whole = bytearray()
         if result.meta["size"] <= most:
-            for piece in result.stream(min(PIECE, most + 1)):
+            for piece in self._paced(result):
                 whole += piece
                 if len(whole) > most:
                     break
             else:
                 return bytes(whole)
-        raise BBError(f"{self.url}/{path} is larger than the {most} bytes that it can be.")
+        raise TooLarge(f"{self.url}/{path} is larger than the {most} bytes that it can be.")
 
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
-        """See `store.place.Place.stream`."""
+        """See `bb.store.storage.base.Place.stream`."""
         return resume(
             lambda begin: self._stream(path, begin), start, lambda error: self.judge(error, path), self.patience
         )
@@ -114,13 +116,17 @@ class Client:
             if not isinstance(error, NotSupportedError) and "NotPartial" not in str(error):
                 raise
             result, skip = obstore.get(self.store, path), start  # the server knows no ranges, and sends all of it
-        for piece in result.stream(PIECE):
+        for piece in self._paced(result):
             if skip < len(piece):
                 yield bytes(piece[skip:]) if skip else bytes(piece)
             skip = max(0, skip - len(piece))
 
+    def _paced(self, result: "GetResult") -> Iterator[bytes]:
+        # As they come, since a piece of a fixed size could be waited for without end.
+        return paced(result.stream(1), self.patience)
+
     def look(self, paths: Sequence[str]) -> dict[str, Look]:
-        """See `store.place.Ranged.look`."""
+        """See `bb.store.storage.base.Ranged.look`."""
         with ThreadPoolExecutor(min(16, len(paths) or 1), thread_name_prefix="look") as pool:
             found = zip(paths, pool.map(self._look, paths), strict=True)
             return {path: look for path, look in found if look}
@@ -137,7 +143,7 @@ class Client:
         return Look(int(meta["size"]), meta["e_tag"] or (str(time) if time > 0 else ""))
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
-        """See `store.place.Ranged.read_range`."""
+        """See `bb.store.storage.base.Ranged.read_range`."""
         return persist(
             lambda: self._read_range(path, start, size), lambda error: self.judge(error, path), self.patience
         )
@@ -149,7 +155,8 @@ class Client:
         if size <= 0:
             return b""
         try:
-            return bytes(obstore.get_range(self.store, path, start=start, length=size))
+            result = obstore.get(self.store, path, options={"range": (start, start + size)})
+            return b"".join(self._paced(result))
         except Exception as error:
             if _status(error) == 416:
                 return b""
@@ -163,6 +170,10 @@ class Client:
     def judge(self, error: Exception, path: str = "") -> Verdict:
         """What an error of obstore's means. The server's own words are not repeated, only its error code."""
         whole = str(error)
+        if isinstance(error, TooSlow):
+            return Verdict(
+                f"{self.url}/{path}: the connection broke{{times}} ({error}). {LATER}", self.patience.failures
+            )
         status, found = _status(error), re.search(r"<Code>(\w{1,60})</Code>", whole)
         code, place = found[1] if found else "", f"{self.url}/{path}" if path else self.url
         said = f" ({code})" if code else ""

@@ -3,15 +3,14 @@
 So all that reads a local store reads this one. The place is listed once; of what it lists, small files (groups,
 manifests, tables) come when something first asks for their kind, arrays when a segment first reads them. Names are
 checked by `locate`, and bytes against the digests that name them, before anything is laid. What is no longer listed
-is dropped. Arrays are dropped too, the longest unused first, where the caches of all places outgrow their bound.
+is dropped, save revocations. Arrays are dropped too, the longest unused first, where the caches of all places outgrow
+their bound.
 """
 
 import errno
 import hashlib
 import os
 import re
-import secrets
-import shutil
 import threading
 import time
 from collections import Counter
@@ -21,17 +20,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store.canonical import sha256_hex
-from store.errors import BBError, UsageError
-from store.holdings import Holdings, has_store
-from store.layout import FORMAT, MAX_JSON_BYTES, Malformed, parse_space
-from store.paths import Kind, Part, locate
-from store.place import Place
-from store.runs import MAX_RUN_BYTES, parse_run, tables_of
-from store.segment import Segment, group_json
+from bb.store.errors import BBError, Malformed, UsageError
+from bb.store.files.atomic_write import make_temporary
+from bb.store.files.cache_folder import cache_folder
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.descriptors import fitting
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_SIGNATURE_BYTES, max_bytes
+from bb.store.files.paths import Kind, Part, locate
+from bb.store.files.thread_pool import DESCRIPTORS
+from bb.store.format.layout import FORMAT, parse_space, read_plain
+from bb.store.local.runs import parse_run, tables_of
+from bb.store.local.segment import Segment, group_json
+from bb.store.signing.statement import Revocation, read_statement
+from bb.store.storage.base import Place, TooLarge
+from bb.store.storage.inventory import Holdings, has_store
 
 DEFAULT_SIZE = 10 * 10**9
-MAX_TABLE_BYTES = 2**30  # which is taken into memory
 THREADS = 16
 DAY = 86400.0  # seconds
 TAMPERED = "so it is damaged or was tampered with, and is not used. Its owner finds all such with `bb store verify`."
@@ -40,12 +45,6 @@ _CHUNK = re.compile(r"/c/0(?:/0)*$")  # of an array, of which alone the cache ma
 # What every reader may want and what is small; the other kinds come when they are asked for.
 SMALL: tuple[Kind, ...] = ("space", "adopted", "labels", "signature")
 ALL: tuple[Kind, ...] = (*SMALL, "segment", "collection", "run", "head")
-
-
-def cache_folder() -> Path:
-    """Where bb keeps what can be fetched or computed again: BB_CACHE, or `bb` in the user's cache folder."""
-    own = os.environ.get("BB_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bb"
 
 
 def parse_size(text: str) -> int:
@@ -140,7 +139,7 @@ class Mirror:
         """Brings an array of a segment, checked against its manifest; nothing where it is here already."""
         for path in segment.arrays[name].paths:
             size, digest = segment.manifest["objects"][path]
-            if not self._is_here(segment.folder / path, size):
+            if not self._is_here(f"{segment.directory.at}/{path}", size):
                 self._bring_array(segment, path, size, digest)
 
     def bytes_below(self) -> Counter[str]:
@@ -150,18 +149,24 @@ class Mirror:
             found[part.folder.partition("/")[0]] += sum(files.values())
         return found
 
-    def _is_here(self, file: Path, size: int | None = None) -> bool:
+    @property
+    def _cache(self) -> Directory:
+        return Directory(self.root)
+
+    def _is_here(self, path: str, size: int | None = None) -> bool:
         """Whether a file is in the cache, and counts; an array's chunk is then the last one used."""
-        if self.afresh and str(file) not in self._fetched:
+        if self.afresh and path not in self._fetched:
+            return False
+        if not self._cache.is_file(path):
             return False
         try:
-            if size is not None and file.stat().st_size != size:
+            if size is not None and self._cache.stat_file(path).st_size != size:
                 return False
-            if _CHUNK.search(file.as_posix()):
-                os.utime(file)
-        except FileNotFoundError:  # or another process has just dropped it
+            if _CHUNK.search(path):
+                self._cache.touch(path)
+        except FileNotFoundError:  # another process has just dropped it
             return False
-        return size is not None or file.is_file()
+        return True
 
     def _wanted(self, kind: Kind, owner: str | None) -> list[Part]:
         return [part for part in self.parts if part.kind == kind and owner in (None, part.owner)]
@@ -171,7 +176,7 @@ class Mirror:
             for item in items:
                 work(item)
             return
-        pool = ThreadPoolExecutor(min(THREADS, len(items)))
+        pool = ThreadPoolExecutor(fitting(min(THREADS, len(items)), DESCRIPTORS))
         try:
             list(pool.map(work, items))
         finally:
@@ -179,7 +184,7 @@ class Mirror:
 
     def _bring(self, part: Part) -> None:
         """The small files of a part, its marker last."""
-        if self._is_here(self.root / part.path):
+        if self._is_here(part.path):
             return
         files = {part.marker: self._read(part, part.marker)}
         try:
@@ -192,12 +197,13 @@ class Mirror:
         with self._on_disk():
             for file, data in files.items():
                 self._lay(part.at(file), data)
-        self._fetched.add(str(self.root / part.path))
+        self._fetched.add(part.path)
 
     def _read(self, part: Part, file: str) -> bytes:
-        most = MAX_RUN_BYTES if file == "run.json" else MAX_JSON_BYTES if file.endswith(".json") else MAX_TABLE_BYTES
         try:
-            return self.place.read(part.at(file), most)
+            return self.place.read(part.at(file), max_bytes(part, file))
+        except TooLarge as error:
+            raise Unsound(str(error)) from None
         except FileNotFoundError:
             raise self._stale(part.at(file)) from None
 
@@ -208,14 +214,13 @@ class Mirror:
         )
 
     def _bring_array(self, segment: Segment, path: str, size: int, digest: str) -> None:
-        place = segment.folder.relative_to(self.root).as_posix() + f"/{path}"
+        place = f"{segment.directory.at}/{path}"
         self._make_room(size)
-        aside = self.root / "tmp" / secrets.token_hex(16)
+        temporary = make_temporary(self._cache)
         done, found = 0, hashlib.sha256()
         try:
             with self._on_disk():
-                aside.parent.mkdir(parents=True, exist_ok=True)
-                with open(aside, "xb") as file:
+                with self._cache.create(temporary) as file:
                     for piece in self.place.stream(place):
                         done += len(piece)
                         if done > size:
@@ -231,55 +236,61 @@ class Mirror:
                         else "does not have the digest in its segment's manifest"
                     )
                     raise Unsound(f"{self.url}/{place} {what}, {TAMPERED}")
-                (self.root / place).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(aside, self.root / place)
+                self._cache.make_folder(place.rpartition("/")[0])
+                self._cache.rename(temporary, place)
         except FileNotFoundError as error:
             if error.filename and str(error.filename).startswith(str(self.root)):
                 raise
             raise self._stale(place) from None
         finally:
-            aside.unlink(missing_ok=True)
-        self._fetched.add(str(self.root / place))
+            with suppress(FileNotFoundError):
+                self._cache.remove(temporary)
+        self._fetched.add(place)
         with self._lock:
             self._held = (self._held or 0) + size
 
     def _lay(self, path: str, data: bytes) -> None:
-        target = self.root / path
-        if not target.exists():
-            aside = self.root / "tmp" / secrets.token_hex(16)
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(data)
-            os.replace(aside, target)
+        if not self._cache.is_file(path):
+            temporary = make_temporary(self._cache)
+            with self._cache.create(temporary) as file:
+                file.write(data)
+            self._cache.make_folder(path.rpartition("/")[0])
+            self._cache.rename(temporary, path)
 
     def _drop_strangers(self) -> None:
         """Removes what the place no longer lists, so that nothing withdrawn is read on from here."""
-        skip = len(str(self.root)) + 1
-        here = (str(path)[skip:] for path in _files(self.root))
-        gone = {found[0] for path in here if (found := locate(path)) and found[0] not in self.parts}
+        here = self._cache.files()
+        gone = {found[0] for path, _ in here if (found := locate(path)) and found[0] not in self.parts}
         for part in gone:
-            if part.kind == "root":
+            if part.kind == "root" or self._is_revocation(part):
                 continue
-            (self.root / part.path).unlink(missing_ok=True)
-            if part.kind in ("segment", "run", "space"):
-                shutil.rmtree(self.root / part.folder, ignore_errors=True)
-        for path in (self.root / "tmp").glob("*"):
-            with suppress(FileNotFoundError):  # another process has just put it in place
-                if time.time() - path.stat().st_mtime > DAY:  # of a process that died
-                    path.unlink()
+            for path in (part.path, part.folder) if part.kind in ("segment", "run", "space") else (part.path,):
+                with suppress(FileNotFoundError):  # another process was quicker
+                    self._cache.remove(path)
+        for path in self._cache.match("tmp/*"):
+            status = self._cache.stat(path)
+            if status and time.time() - status.st_mtime > DAY:  # of a process that died
+                with suppress(FileNotFoundError):  # another process has just put it in place
+                    self._cache.remove(path)
+
+    def _is_revocation(self, part: Part) -> bool:
+        """Whether a part is a revocation, which stays once it was seen: its file could be removed there to bring back
+        what was withdrawn."""
+        if part.kind != "signature":
+            return False
+        try:
+            raw = read_plain(self._cache, part.path, MAX_SIGNATURE_BYTES)
+            return isinstance(read_statement(part.digest, raw), Revocation)
+        except (Malformed, OSError):
+            return False
 
     def _make_room(self, coming: int) -> None:
         """Drops the arrays of all caches that were not used for the longest time until `coming` bytes have room."""
         with self._lock:
             if self._held is not None and self._held + coming <= self.most:
                 return
-            files = []
-            for path in _files(self.root.parent):
-                try:
-                    found = path.stat()
-                except OSError:  # another process dropped it
-                    continue
-                files.append((found.st_mtime_ns, found.st_size, path))
+            caches = Directory(self.root.parent)
+            files = [(status.st_mtime_ns, status.st_size, path) for path, status in caches.files()]
             self._held = sum(size for _, size, _ in files)
             if self._held + coming <= self.most:
                 return
@@ -287,8 +298,9 @@ class Mirror:
                 # Down to nine tenths, so that not every array that comes makes all files be looked at again.
                 if self._held + coming <= self.most * 9 // 10:
                     break
-                if _CHUNK.search(path.as_posix()):
-                    path.unlink(missing_ok=True)
+                if _CHUNK.search(path):
+                    with suppress(FileNotFoundError):  # another process dropped it
+                        caches.remove(path)
                     self._held -= size
 
     @contextmanager
@@ -314,8 +326,3 @@ def _check(part: Part, files: dict[str, bytes]) -> None:
             raise Malformed(f"its {wrong[0]} does not have the digest in its run.json")
     elif sha256_hex(marker) != part.digest:
         raise Malformed("it does not have the digest in its name")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for above, _, names in os.walk(folder):
-        yield from (Path(above) / name for name in names)

@@ -2,11 +2,11 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from store.errors import BBError
+from bb.store.errors import BBError
 
 T = TypeVar("T")
 PROGRESS = 2**20  # bytes after which a connection that breaks counts as a first failure again
@@ -29,18 +29,52 @@ class Patience:
     failures  in a row until a passing fault is said, and `connecting` until an unreachable server is
     wait      seconds before the second attempt; doubled each time up to 30, with jitter
     silence   seconds without a byte until a connection counts as broken
+    least     bytes per second, on average over as many seconds of waiting, below which it counts as broken too
     """
 
     failures: int = 6
     connecting: int = 3
     wait: float = 0.5
     silence: float = 60.0
+    least: float = 1000.0
 
     def pause(self, failures: int) -> None:
         time.sleep(min(30.0, self.wait * 2 ** (failures - 1)) * random.uniform(0.5, 1.0))
 
 
 PATIENCE = Patience()
+
+
+class TooSlow(TimeoutError):
+    """Bytes come, but fewer than the least rate."""
+
+
+class Pace:
+    """Watches how fast bytes come: a server that sends one now and then would keep bb for ever."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience, self._bytes, self._seconds = patience, 0, 0.0
+
+    def add(self, n_bytes: int, seconds: float) -> None:
+        """Counts bytes that came after so many seconds of waiting. Raises TooSlow where they come too slowly."""
+        self._bytes += n_bytes
+        self._seconds += seconds
+        if self._seconds >= self._patience.silence:
+            if self._bytes < self._patience.least * self._seconds:
+                raise TooSlow(f"fewer than {self._patience.least:g} bytes per second")
+            self._bytes, self._seconds = 0, 0.0
+
+
+def paced(pieces: Iterable[bytes], patience: Patience) -> Iterator[bytes]:
+    """The pieces as they come. Raises TooSlow where they come too slowly."""
+    pace, waiting = Pace(patience), iter(pieces)
+    while True:
+        started = time.monotonic()
+        piece = next(waiting, None)
+        pace.add(len(piece or b""), time.monotonic() - started)
+        if piece is None:
+            return
+        yield bytes(piece)
 
 
 def persist(work: Callable[[], T], judge: Judge, patience: Patience) -> T:

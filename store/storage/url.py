@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from store.errors import UsageError
-from store.folder import Folder
-from store.place import Place
+from bb.store.errors import UsageError
+from bb.store.plugins import Registry
+from bb.store.storage.base import Place
+from bb.store.storage.local import Folder
 
 FORMS = {
     "s3": "s3://BUCKET[/FOLDER]",
@@ -19,7 +20,21 @@ FORMS = {
     "hf": "hf://datasets/OWNER/NAME[@REVISION][/FOLDER]",
     "file": "file:///FOLDER",
 }
+# By scheme: each makes a place of a scheme and of what follows `://`.
+_OPENERS = {
+    **dict.fromkeys(("s3", "gs", "az"), "open_bucket"),
+    **dict.fromkeys(("http", "https"), "open_web"),
+    "hf": "open_hub",
+    "file": "open_file",
+}
+STORAGE: Registry[Callable[[str, str], Place]] = Registry(
+    "bb.storage", "kind of storage", {scheme: f"bb.store.storage.url:{opener}" for scheme, opener in _OPENERS.items()}
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ALMOST = re.compile(
+    r"(s3|gs|gcs|az|abfss?|adl|wasbs?|r2|hf|https?|file|ftps?|sftp|ssh|webdavs?):(?!//)[/\\]*|(s3|gs|az|hf|https?)//+",
+    re.I,
+)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}")
 _STEP = re.compile(r"(?!\.\.?$)[A-Za-z0-9._=+@ -]{1,255}")
 
@@ -30,36 +45,50 @@ def is_url(text: str | os.PathLike[str]) -> bool:
     return found is not None and found[1].lower() != "file"
 
 
+def check_slip(text: str | os.PathLike[str]) -> None:
+    """Raises UsageError for what is nearly a URL, such as `s3:/BUCKET`, which would be a local folder."""
+    text = str(text)
+    if slip := _ALMOST.match(text):
+        scheme = (slip[1] or slip[2]).lower()
+        meant = f"{scheme}://{'/' if scheme == 'file' else ''}{text[slip.end() :]}"
+        raise UsageError(
+            f"{text!r} is neither a URL nor a plain path: write {meant!r}, or, for a folder of that name, its whole "
+            f"path, {os.path.abspath(text)!r}."
+        )
+
+
 def open_place(text: str | os.PathLike[str]) -> Place:
     """The place that a URL or a path names. Asks nobody yet, save that a scheme's package must be installed.
 
     Raises UsageError for what is no such URL, for one with a password in it, and where the extra is missing.
     """
     text = str(text)
+    check_slip(text)
     found = _SCHEME.match(text)
     if not found:
         return Folder(Path(text).expanduser())
     scheme, rest = found[1].lower(), text[found.end() :]
-    if scheme not in FORMS:
-        raise UsageError(f"no store can be at {scheme}://: give a folder, or {', '.join(FORMS.values())}.")
+    if scheme not in STORAGE:
+        known = ", ".join(FORMS.get(known, f"{known}://…") for known in STORAGE.names())
+        raise UsageError(f"no store can be at {scheme}://: give a folder, or {known}.")
     if scheme != "hf" and "@" in rest.partition("/")[0]:
         raise UsageError(
             f"a {scheme}:// URL with a user or password in it is not taken, since URLs are shown and logged: "
             f"credentials come from the environment, see docs/sharing.md."
         )
     if "?" in rest or "#" in rest:
-        raise UsageError(f"a {scheme}:// URL of a store has neither ? nor #: {FORMS[scheme]}.")
-    return _OPEN[scheme](scheme, rest)
+        raise UsageError(f"a {scheme}:// URL of a store has neither ? nor #: {FORMS.get(scheme, f'{scheme}://…')}.")
+    return STORAGE.load(scheme)(scheme, rest)
 
 
-def _file(scheme: str, rest: str) -> Place:
+def open_file(scheme: str, rest: str) -> Place:
     if not rest.startswith("/"):
         raise UsageError(f"{scheme}://{rest} names a host: write {FORMS['file']}, or a plain path.")
     return Folder(Path(unquote(rest)))
 
 
-def _bucket(scheme: str, rest: str) -> Place:
-    from store.bucket import Bucket
+def open_bucket(scheme: str, rest: str) -> Place:
+    from bb.store.storage.object_store import Bucket
 
     name, _, folder = rest.partition("/")
     if not _BUCKET.fullmatch(name):
@@ -67,8 +96,8 @@ def _bucket(scheme: str, rest: str) -> Place:
     return Bucket.open(scheme, name, _steps(scheme, rest, folder))
 
 
-def _web(scheme: str, rest: str) -> Place:
-    from store.web import Web
+def open_web(scheme: str, rest: str) -> Place:
+    from bb.store.storage.http import Web
 
     host, _, folder = rest.partition("/")
     parts = urlsplit(f"{scheme}://{host}")
@@ -81,8 +110,8 @@ def _web(scheme: str, rest: str) -> Place:
     return Web.open(f"{scheme}://{host}/{folder}".rstrip("/"))
 
 
-def _hub(scheme: str, rest: str) -> Place:
-    from store.hf import Hub
+def open_hub(scheme: str, rest: str) -> Place:
+    from bb.store.storage.huggingface import Hub
 
     steps = rest.strip("/").split("/")
     if len(steps) < 3 or steps[0] != "datasets":
@@ -104,11 +133,3 @@ def _steps(scheme: str, rest: str, folder: str) -> str:
                 f"{scheme}://{rest} has the folder {step!r}: use letters, digits, spaces and . _ - = + @ in its name."
             )
     return "/".join(steps)
-
-
-_OPEN: dict[str, Callable[[str, str], Place]] = {
-    **dict.fromkeys(("s3", "gs", "az"), _bucket),
-    **dict.fromkeys(("http", "https"), _web),
-    "hf": _hub,
-    "file": _file,
-}

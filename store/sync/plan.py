@@ -1,29 +1,36 @@
 """What a push or a pull would copy: what is chosen and not yet there, may be copied, and is needed."""
 
 import shutil
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from store.collection import check_name
-from store.errors import BBError, UsageError
-from store.folder import Folder
-from store.gc import size_of
-from store.holdings import Holdings, Item, check_empty, has_store
-from store.layout import FORMAT
-from store.parallel import Fact, each
-from store.paths import Part
-from store.place import Place
-from store.rows import RowIndex
-from store.segment import Segment, group_json
-from store.selection import Choice, Selection, choose
-from store.signature import MAX_SIGNATURE_BYTES
-from store.space import FeatureSpace
-from store.trust import acceptance
+from bb.store.errors import BBError, UsageError
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_SIGNATURE_BYTES
+from bb.store.files.paths import Part
+from bb.store.files.thread_pool import Fact, each
+from bb.store.format.collection import check_name
+from bb.store.format.layout import FORMAT
+from bb.store.format.space import FeatureSpace
+from bb.store.local.authors import read_authors
+from bb.store.local.row_index import RowIndex
+from bb.store.local.segment import group_json
+from bb.store.local.tier import Tier
+from bb.store.signing.revocation import Statements, read_statements
+from bb.store.signing.statement import FIELDS, Revocation
+from bb.store.signing.statement import Item as SignedItem
+from bb.store.signing.trust import Here, acceptance, revoked_text
+from bb.store.storage.base import Place
+from bb.store.storage.inventory import Holdings, Item, check_empty, has_store
+from bb.store.storage.local import Folder
+from bb.store.store import Store
+from bb.store.sync.incoming import SET_ASIDE, RowsHere
+from bb.store.sync.selection import Choice, Selection, choose
 
 JOBS = 8
 MOST_READERS = 64  # threads; what is small is read by four times as many as copy
@@ -47,6 +54,9 @@ class Plan:
     passed_over  parts that need not or must not be copied
     faults       parts that can't be
     notes        what a person should know
+    here         of a pull: the rows of the local store, with which those that come must agree
+    tier         of a pull: where a part comes from
+    authors      of a pull: the only signer of what comes, by digest
     """
 
     source: Holdings
@@ -57,6 +67,9 @@ class Plan:
     passed_over: list[Left] = field(default_factory=list)
     faults: list[Left] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    here: RowsHere | None = None
+    tier: Callable[[Part], Tier] = lambda part: Tier.OTHER
+    authors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_bytes(self) -> int:
@@ -78,7 +91,7 @@ def plan_push(
     """
     if not target.writable:
         raise UsageError(f"{target.url} can only be read: push to a folder, s3:// or hf://, and serve that.")
-    return _plan(Folder(root), target, selection, _Trusting(root, trusted), jobs)
+    return _plan(Folder(root), target, selection, _Trusting(_local(root, trusted), pulling=False), jobs)
 
 
 def plan_pull(
@@ -96,8 +109,8 @@ def plan_pull(
     Segments all of whose rows are here are passed over unless `replicates`, and so is what is revoked, or with
     `require_signed` what no `trusted` key has signed. Raises BBError where there is no store, or one of another format.
     """
-    trusting = _Trusting(root, trusted, require_signed)
-    plan = _plan(source, Folder(root), selection, trusting, jobs, None if replicates else root)
+    trusting = _Trusting(_local(root, trusted), pulling=True, require_signed=require_signed)
+    plan = _plan(source, Folder(root), selection, trusting, jobs, replicates=replicates)
     needed, free = plan.n_bytes - _landed(root, plan.items), shutil.disk_usage(_existing(root)).free
     if needed > free:
         raise BBError(
@@ -108,29 +121,61 @@ def plan_pull(
 
 
 @dataclass(frozen=True)
-class _Trusting:
-    """Whom the local store's owner trusts, and whether that is asked for."""
+class _Judge:
+    """Of the parts that one side has: why one may not be copied, and where each comes from; the signer of what comes.
 
-    root: Path
-    trusted: Container[str]
+    serves  whether a part of the local store is read there
+    """
+
+    accept: Callable[[Part], str | None]
+    tier: Callable[[Part], Tier]
+    serves: Callable[[Part], bool]
+    authors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Trusting:
+    """The local store, whom its owner trusts, and whether only what they have signed is asked for."""
+
+    store: Store
+    pulling: bool
     require_signed: bool = False
 
-    def judges(
-        self, held: Holdings, there: Holdings, jobs: int
-    ) -> tuple[Callable[[Part], str | None], Callable[[Part], str | None]]:
-        """By what stands in the signatures of both sides, why a part may not be copied, and why it is not read."""
-        files: dict[str, bytes] = {}
-        for side in (held, there):
-            parts = [part for part in side.of_kind("signature") if part.path not in files]
-            for part, raw in each(parts, partial(side.marker, most=MAX_SIGNATURE_BYTES), jobs):
-                if isinstance(raw, bytes):  # what can't be read is named when it is to be copied
-                    files[part.path] = raw
+    def judge(self, held: Holdings, there: Holdings, jobs: int) -> _Judge:
+        """By what stands in the signatures of both sides, and what was recorded of what came before."""
+        store, trusted = self.store, self.store.trusted
+        source, target = (_statements(side, jobs) for side in (held, there))
+        both = Statements({**source.valid, **target.valid})
+        authors = read_authors(store.root)
+        here = Here({part.digest for part in there.parts}, authors, store.made_here)
+        revoked = both.revoked(trusted, authors, store.made_here).heeded
+        if self.pulling:
+            accept = acceptance(source, trusted, require_signed=self.require_signed, ours=target, here=here)
+        else:
+            accept = partial(_may_leave, source, revoked, trusted)
+        vouched = both.signed_by(trusted)
+        return _Judge(
+            accept,
+            lambda part: Tier.TRUSTED if SignedItem.of(part) in vouched else Tier.OTHER,
+            lambda part: part.digest not in revoked,
+            source.sole_signers(),
+        )
 
-        def made_here(digest: str) -> bool:
-            return (self.root / "local" / f"{digest}.json").is_file()
 
-        judge = partial(acceptance, files.items(), self.trusted, made_here=made_here)
-        return judge(require_signed=self.require_signed), judge(require_signed=False)
+def _may_leave(ours: Statements, revoked: Mapping[str, Revocation], trusted: Container[str], part: Part) -> str | None:
+    """Why a part of the local store is not pushed; None where it is."""
+    if part.kind == "signature":
+        fault = ours.faults.get(part.digest)
+        return f"damaged or forged: {fault}" if fault else None
+    if part.kind in FIELDS and part.digest in revoked:
+        return revoked_text(revoked[part.digest], trusted if isinstance(trusted, Mapping) else None)
+    return None
+
+
+def _statements(side: Holdings, jobs: int) -> Statements:
+    """What can be read of a side's statements; what can't be is named when it is to be copied."""
+    found = each(side.of_kind("signature"), partial(side.marker, most=MAX_SIGNATURE_BYTES), jobs)
+    return read_statements((part.path, raw) for part, raw in found if isinstance(raw, bytes))
 
 
 def _plan(
@@ -139,19 +184,23 @@ def _plan(
     selection: Selection,
     trusting: _Trusting,
     jobs: int,
-    rows_at: Path | None = None,
+    *,
+    replicates: bool = True,
 ) -> Plan:
     for text in selection.data:
         check_name(text.partition("@")[0])
     if not has_store(source):
         raise BBError(f"there is no store at {source.url}: name the folder or prefix that holds its zarr.json.")
+    if isinstance(target, Folder):
+        target.directory.refuse_links()
     new = not has_store(target)
     if new:
         check_empty(target)
     held, there = Holdings.of(source), Holdings.of(target)
     readers = min(4 * jobs, MOST_READERS)
-    accept, read = trusting.judges(held, there, readers)
-    choice = choose(held, selection, there.parts.keys(), accept, readers)
+    judge = trusting.judge(held, there, readers)
+    accept = judge.accept
+    choice = choose(held, selection, there.parts.keys(), accept, judge.tier, readers)
     plan = Plan(held, there, [], choice.spaces, notes=choice.notes)
     if new:
         plan.items.append(Item(ROOT, sum(map(len, root_files().values()))))
@@ -163,11 +212,15 @@ def _plan(
     choice.faults |= {part: refused.pop(part) for part in list(refused) if part.kind == "signature"}
     plan.passed_over += [Left(part, why) for part, why in sorted(refused.items())]
     fresh = sorted(lacking - refused.keys() - choice.faults.keys())
-    if rows_at is not None:
-        serving = [part for part in there.of_kind("segment") if not read(part)]
-        here = _rows_here(choice, fresh, held, rows_at, serving, readers)
+    if trusting.pulling:
+        serving = [part for part in there.of_kind("segment") if judge.serves(part)]
+        plan.here = RowsHere(trusting.store, serving, choice.spaces)
+        plan.tier, plan.authors = judge.tier, judge.authors
+        aside = {part for part in fresh if part.kind == "segment" and _is_aside(trusting.store.root, part)}
+        plan.passed_over += [Left(part, SET_ASIDE) for part in sorted(aside)]
+        here = set() if replicates else _rows_here(choice, [p for p in fresh if p not in aside], held, plan, readers)
         plan.passed_over += [Left(part, "all its rows are here") for part in fresh if part in here]
-        fresh = [part for part in fresh if part not in here]
+        fresh = [part for part in fresh if part not in here | aside]
     for part, item in each(fresh, lambda part: choice.items.get(part) or held.item(part), readers):
         if isinstance(item, Fact):
             choice.faults[part] = item.what
@@ -178,14 +231,21 @@ def _plan(
     return plan
 
 
-def _rows_here(
-    choice: Choice, parts: Sequence[Part], held: Holdings, root: Path, serving: Sequence[Part], jobs: int
-) -> set[Part]:
-    """The segments all of whose rows (of those that matter) the local store has in others, which are read there."""
+def _rows_here(choice: Choice, parts: Sequence[Part], held: Holdings, plan: Plan, jobs: int) -> set[Part]:
+    """The segments all of whose rows (of those that matter) the local store has in others, which are read there.
+
+    What a trusted key has signed is brought all the same where the rows here come from elsewhere and nobody trusted has
+    signed them.
+    """
+    assert plan.here is not None
     found: set[Part] = set()
-    for key, space in choice.spaces.items():
-        fresh = [part for part in parts if part.kind == "segment" and part.owner == key]
-        index = _index(root, space, [part for part in serving if part.owner == key]) if fresh else None
+    groups: dict[tuple[str, Tier], list[Part]] = {}
+    for part in parts:
+        if part.kind == "segment" and part.owner in choice.spaces:
+            groups.setdefault((part.owner, plan.tier(part)), []).append(part)
+    for (key, tier), fresh in groups.items():
+        space = choice.spaces[key]
+        index = plan.here.rows(space, tier)
         if not index:
             continue
 
@@ -203,17 +263,12 @@ def _rows_here(
     return found
 
 
-def _index(root: Path, space: FeatureSpace, parts: Sequence[Part]) -> RowIndex:
-    """The rows of the sound ones among local segments of a space."""
-    segments = []
-    for part in parts:
-        try:
-            segment = Segment.open(root / part.folder, space)
-            segment.array("image_sha256")
-        except BBError:  # a damaged one counts for nothing
-            continue
-        segments.append(segment)
-    return RowIndex.build(segments)
+def _local(root: Path, trusted: Container[str]) -> Store:
+    return Store(root, trusted if isinstance(trusted, Mapping) else dict.fromkeys(cast(Iterable[str], trusted), ""))
+
+
+def _is_aside(root: Path, part: Part) -> bool:
+    return Directory(root).is_file(f"aside/{part.path}")
 
 
 def summary(items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -235,8 +290,9 @@ def root_files() -> dict[str, bytes]:
 
 def _landed(root: Path, items: Sequence[Item]) -> int:
     """Bytes that an earlier pull left of these."""
-    digests = {item.part.digest for item in items}
-    return sum(size_of(folder) for folder in (root / "tmp" / "pull").glob("*") if folder.name in digests)
+    store, digests = Directory(root), {item.part.digest for item in items}
+    left = [entry.name for entry in store.entries("tmp/pull") if entry.name in digests]
+    return sum(store.n_bytes(f"tmp/pull/{digest}") for digest in left)
 
 
 def _existing(path: Path) -> Path:

@@ -9,13 +9,14 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from store.collection import Collection, some
-from store.errors import BBError, UsageError
-from store.head import head_part
-from store.holdings import Holdings, Item
-from store.parallel import Fact, each
-from store.paths import Kind, Part
-from store.space import FeatureSpace, short
+from bb.store.errors import BBError, UsageError
+from bb.store.files.paths import Kind, Part
+from bb.store.files.thread_pool import Fact, each
+from bb.store.format.collection import Collection, some
+from bb.store.format.derived import head_part
+from bb.store.format.space import FeatureSpace, short
+from bb.store.storage.inventory import Holdings, Item
+from bb.store.text.image_ids import match_ids
 
 T = TypeVar("T")
 
@@ -76,14 +77,16 @@ def choose(
     selection: Selection,
     there: AbstractSet[Part],
     accept: Callable[[Part], str | None],
+    tier: Callable[[Part], int],
     jobs: int,
 ) -> Choice:
     """Applies a selection to what a place holds. Segments in `there` are not read where all are chosen anyhow.
 
-    Segments that `accept` gives a reason against count as absent, so that a replicate may take their place.
+    Segments that `accept` gives a reason against count as absent, so that a replicate may take their place. Of
+    replicates, readers take the one of lowest `tier` (store/local/replicates.py).
     Raises UsageError where a filter finds nothing, and BBError where the place can't be read.
     """
-    choosing = _Choosing(source, selection, accept, jobs, Choice())
+    choosing = _Choosing(source, selection, accept, tier, jobs, Choice())
     if selection.everything:
         choosing.everything(there)
     elif selection.runs:
@@ -100,6 +103,7 @@ class _Choosing:
     source: Holdings
     selection: Selection
     accept: Callable[[Part], str | None]
+    tier: Callable[[Part], int]
     jobs: int
     choice: Choice
     adopted: dict[Part, str] = field(default_factory=dict)
@@ -138,6 +142,10 @@ class _Choosing:
             raise UsageError(f"--for {task} is of one collection, --data gives {1 + len(more)}: choose one.")
         versions = self.collections(name)
         own = list(self.selection.image_ids)
+        if own:
+            match = match_ids(own, frozenset(i for version in versions for i in version.table["image_id"].to_list()))
+            own = list(match.ids)
+            self.choice.notes += [match.note] if match.note else []
         tables = [own] if own else self.take_labels(versions, task)
         if tables:  # not all of which need be of the same version
             whole: dict[str, Collection] = {}
@@ -147,6 +155,12 @@ class _Choosing:
                 if not holding:
                     versions[0].digests(ids)  # raises, naming the images that are missing
                 rows.append(_digests(holding.values(), ids))
+                if len(rows[-1]) > len(_digests([next(iter(holding.values()))], ids)):
+                    listed = some([f"{name}@{short(digest)} ({len(v)} images)" for digest, v in holding.items()])
+                    self.choice.notes.append(
+                        f"{len(holding)} versions of collection {name} disagree on the images of the labels, and the "
+                        f"rows of all are copied: {listed}. --data {name}@DIGEST takes one"
+                    )
                 whole |= holding
             versions, wanted = list(whole.values()), np.unique(np.concatenate(rows))
         else:
@@ -268,7 +282,7 @@ class _Choosing:
 
         found = dict(self.each(self.items_of(key), rows))
         taken, left = set(), np.ones(len(wanted), dtype=bool)
-        for item in sorted(found, key=lambda item: item.part.digest):
+        for item in sorted(found, key=lambda item: (self.tier(item.part), item.part.digest)):
             self.note(item.part, rows_of := found[item])
             if isinstance(rows_of, np.ndarray) and left[rows_of].any():
                 left[rows_of] = False

@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store.errors import BBError
-from store.folder import PIECE, Folder
-from store.holdings import Item, parse_collection, parse_labels
-from store.landing import fetch, landing, put_file_in_place, write_file
-from store.layout import Malformed, plain_size
-from store.parallel import Fact, Stopped, each, words
-from store.paths import Part
-from store.place import Parcel
-from store.plan import JOBS, ROOT, Left, Plan, root_files
-from store.publish import put_in_place, sync_tree
-from store.segment import Segment
-from store.space import FeatureSpace
-from store.table import MAX_TABLE_BYTES
+from bb.store.errors import BBError, Malformed
+from bb.store.files.atomic_write import put_file_in_place, put_in_place, sync_tree
+from bb.store.files.directory import Directory
+from bb.store.files.limits import MAX_TABLE_BYTES, max_bytes
+from bb.store.files.paths import Part
+from bb.store.files.quarantine import set_aside
+from bb.store.files.thread_pool import Fact, Stopped, each, words
+from bb.store.format.layout import open_plain, plain_size, read_plain
+from bb.store.format.space import FeatureSpace
+from bb.store.local.authors import write_authors
+from bb.store.local.segment import Segment
+from bb.store.storage.base import LocalFile, Parcel
+from bb.store.storage.inventory import Item, parse_collection, parse_labels
+from bb.store.storage.local import PIECE, Folder
+from bb.store.sync.plan import JOBS, ROOT, Left, Plan, root_files
+from bb.store.sync.staging import fetch, landing, write_file
 
 # What others refer to goes first, what vouches for others last; within a stage in parallel.
 STAGES = (("root",), ("space",), ("collection", "labels", "segment", "run", "head"), ("adopted", "signature"))
@@ -84,7 +87,7 @@ def push(
         count.add(sum(item.n_bytes for item in items))
         return left
 
-    return _copy(plan, send, target.at_once, jobs, count, tick)
+    return _copy(plan, send, target.at_once, jobs, count, tick, Outcome())
 
 
 def pull(
@@ -100,11 +103,26 @@ def pull(
     count = Count(stop)
 
     def bring(items: Sequence[Item]) -> list[Left]:
-        for item in items:
-            _bring(plan, item, target, count)
-        return []
+        why = [(item.part, _bring(plan, item, target, count)) for item in items]
+        return [Left(part, reason) for part, reason in why if reason]
 
-    return _copy(plan, bring, 1, jobs, count, tick)
+    outcome = Outcome()
+    try:
+        return _copy(plan, bring, 1, jobs, count, tick, outcome)
+    finally:
+        _settle(plan, target.root, outcome)
+        came = {item.part.digest for item in outcome.copied}
+        try:
+            write_authors(target.root, {digest: key for digest, key in plan.authors.items() if digest in came})
+        except OSError as error:
+            raise _full_disk(plan, error) from None
+
+
+def _full_disk(plan: Plan, error: OSError) -> BBError:
+    """What to say of a full disk; any other error is raised as it is."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return BBError(f"the disk of {plan.target.place.url} is full: free some; the same command goes on from there.")
 
 
 def _copy(
@@ -114,9 +132,9 @@ def _copy(
     jobs: int,
     count: Count,
     tick: Callable[[int], None],
+    outcome: Outcome,
 ) -> Outcome:
-    """Hands the items to the work, stage after stage, so many at once, in so many threads."""
-    outcome = Outcome()
+    """Hands the items to the work, stage after stage, so many at once, in so many threads; fills in the outcome."""
     for kinds in STAGES:
         stage = [item for item in plan.items if item.part.kind in kinds]
         batches = [tuple(stage[i : i + at_once]) for i in range(0, len(stage), at_once)]
@@ -127,10 +145,7 @@ def _copy(
                 outcome.faults += left
                 outcome.copied += [item for item in batch if item.part not in {one.part for one in left}]
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            where = plan.target.place.url
-            raise BBError(f"the disk of {where} is full: free some; the same command goes on from there.") from None
+            raise _full_disk(plan, error) from None
         if count.stopped:
             break
     outcome.stopped = count.stopped
@@ -147,65 +162,93 @@ def _parcel(item: Item, root: Path, plan: Plan, count: Count) -> Parcel:
         return Parcel(ROOT, root_files())
     part, target = item.part, plan.target
     at_hand, others = plan.source.objects(item)
-    folder = root / part.folder
+    folder = Directory(root, part.folder)
     for path, (size, digest) in others.items():
-        if plain_size(folder, path) != size:
-            raise Malformed(f"its {path} has {plain_size(folder, path)} bytes, {size} are listed")
-        if _digest(folder / path, count) != digest:
+        if (actual := plain_size(folder, path)) != size:
+            raise Malformed(f"its {path} has {actual} bytes, {size} are listed")
+        if _digest(folder, path, count) != digest:
             raise Malformed(f"its {path} does not have the digest by which it is named")
     if part.kind != "segment":  # whose manifest was read already; who pulls it looks at its arrays
         _examine(part, folder, plan.spaces)
-    files: dict[str, Path | bytes] = {**at_hand, **{path: folder / path for path in others}}
+    files: dict[str, LocalFile | Path | bytes] = {**at_hand, **{path: LocalFile(folder, path) for path in others}}
     if isinstance(target.place, Folder):
         return Parcel(part, files)
     there = {path for path, (size, _) in others.items() if target.sizes.get(part.at(path)) == size}
     return Parcel(part, {path: data for path, data in files.items() if path not in there})
 
 
-def _digest(path: Path, count: Count) -> str:
+def _digest(folder: Directory, path: str, count: Count) -> str:
     """SHA-256 of a file, taken a piece at a time."""
     hasher, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
-    with open(path, "rb", buffering=0) as file:
+    with open_plain(folder, path) as file:
         while size := file.readinto(buffer):
             hasher.update(buffer[:size])
             count(0)
     return hasher.hexdigest()
 
 
-def _bring(plan: Plan, item: Item, target: Folder, count: Count) -> None:
-    """Fetches a part aside, checks it, and puts it in place."""
+def _bring(plan: Plan, item: Item, target: Folder, count: Count) -> str | None:
+    """Fetches a part aside, checks it, and puts it in place; a segment whose rows disagree with those here in `aside/`,
+    and then says why."""
     part, root, source = item.part, target.root, plan.source
     if part == ROOT or part.kind == "space":
         files = root_files() if part == ROOT else source.objects(item)[0]
         target.publish([Parcel(part, files)])
         count(item.n_bytes)
-        return
+        return None
     at_hand, others = source.objects(item)
-    with landing(root, part.digest) as content:
+    store = Directory(root)
+    with landing(root, part.digest) as staging:
+        content = store.below(store.relative(staging))
         for path, data in at_hand.items():
-            write_file(content / path, data)
+            write_file(content, path, data)
             count(len(data))
         for path, (size, digest) in others.items():
-            fetch(source.place, part.at(path), content / path, size, digest, count, MAX_TABLE_BYTES)
+            fetch(source.place, part.at(path), content, path, size, digest, count, max_bytes(part, path))
         _examine(part, content, plan.spaces)
+        why = _disagreement(plan, part, content) if part.kind == "segment" else None
         if part.kind in ("segment", "run"):
             sync_tree(content)
-            put_in_place(root, content, root / part.folder, part.marker)
-        else:
-            put_file_in_place(root, content / part.marker, root / part.path)
+            put_in_place(store, content.at, f"aside/{part.folder}" if why else part.folder, part.marker)
+        elif not store.is_file(part.path):
+            content.sync(part.marker)
+            put_file_in_place(store, f"{content.at}/{part.marker}", part.path)
+    return why
 
 
-def _examine(part: Part, folder: Path, spaces: dict[str, FeatureSpace]) -> None:
+def _settle(plan: Plan, root: Path, outcome: Outcome) -> None:
+    """Sets aside what came in one pull with rows that disagree with better ones of the same pull."""
+    came = {item.part: plan.tier(item.part) for item in outcome.copied if item.part.kind == "segment"}
+    if len(came) < 2:
+        return
+    assert plan.here is not None
+    after = plan.here.with_brought(came)
+    left = []
+    for part, tier in came.items():
+        segment = Segment.open(root / part.folder, plan.spaces[part.owner])
+        if why := after.disagreement(part, segment, tier):
+            set_aside(root, root / part.folder)
+            left.append(Left(part, why))
+    outcome.faults += left
+    outcome.copied = [item for item in outcome.copied if item.part not in {one.part for one in left}]
+
+
+def _disagreement(plan: Plan, part: Part, folder: Directory) -> str | None:
+    assert plan.here is not None
+    return plan.here.disagreement(part, Segment.open(folder.path, plan.spaces[part.owner]), plan.tier(part))
+
+
+def _examine(part: Part, folder: Directory, spaces: dict[str, FeatureSpace]) -> None:
     """Raises Malformed for a part with the right digests that no reader could read: it would spoil its whole space."""
     if part.kind == "segment":
         space = spaces[part.owner]
         try:
-            segment = Segment.open(folder, space)
+            segment = Segment.open(folder.path, space)
             for name in segment.arrays:
                 segment.array(name)
         except BBError as error:
             raise Malformed(str(error)) from None
     elif part.kind == "collection":
-        parse_collection(part, (folder / part.marker).read_bytes())
+        parse_collection(part, read_plain(folder, part.marker, MAX_TABLE_BYTES))
     elif part.kind == "labels":
-        parse_labels(part, (folder / part.marker).read_bytes())
+        parse_labels(part, read_plain(folder, part.marker, MAX_TABLE_BYTES))

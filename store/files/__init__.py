@@ -1,0 +1,1 @@
+"""Files below one directory, opened, written and renamed so that nothing outside it is touched."""

@@ -1,0 +1,1 @@
+"""What the bytes of a store mean: records, keys and the shapes that are allowed."""

@@ -1,0 +1,1 @@
+"""A store in a directory of this machine: segments, runs, indexes."""

@@ -1,0 +1,1 @@
+"""Keeping a store: verify, compact, collect garbage, sign, explain."""

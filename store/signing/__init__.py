@@ -1,0 +1,1 @@
+"""Signed statements: keys, what they sign, what they revoke, whom to trust."""

@@ -1,0 +1,1 @@
+"""Where a store may be: one backend per file, one contract."""

@@ -1,0 +1,1 @@
+"""Push and pull: what is selected, planned, copied and published."""
