@@ -1,3 +1,24 @@
-"""Images to features. The hash of this folder is taken before any of its modules runs: it is part of what they make."""
+"""Images to features. The hashes of the code are taken before any of its modules runs.
 
-from extract.code import AT_START as AT_START
+`bb.extract.run(…)` does what `bb extract` does, `bb.extract.load_backbone(…)` loads a backbone and its feature spaces;
+importing this package imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bb.extract.backbones.code_hash import AT_START as AT_START
+
+if TYPE_CHECKING:
+    from bb.extract.extraction import ExtractOptions as ExtractOptions
+    from bb.extract.extraction import Summary as Summary
+    from bb.extract.extraction import run as run
+    from bb.extract.facade import load_backbone as load_backbone
+
+_HOMES = {"ExtractOptions": "extraction", "Summary": "extraction", "run": "extraction", "load_backbone": "facade"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"bb.extract.{_HOMES[name]}"), name)

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from extract.adopt import SAMPLE, candidates
-from extract.collection import Scan
-from extract.decoder import Decoder
-from extract.device import Numerics
-from extract.embed import Plan
-from extract.extractor import Extractor
-from extract.hub import download_bytes
-from extract.name import BackboneName, shared_name
-from extract.sample import Images
-from store import FeatureSpace, Store
-from store.why import nearest
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.hub import download_bytes
+from bb.extract.backbones.name import BackboneName, shared_name
+from bb.extract.data.scan import Scan
+from bb.extract.embedding.decoder import Decoder
+from bb.extract.pipeline.embed import Plan
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.reproduce.adopt import SAMPLE, candidates
+from bb.extract.reproduce.sample import Images
+from bb.store import FeatureSpace, Store
+from bb.store.maintenance.diff import nearest
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import fnmatch
 from collections.abc import Iterator
 from typing import TypedDict
 
-from extract.name import BackboneName
+from bb.extract.backbones.name import BackboneName
 
 
 class Entry(TypedDict):
@@ -55,7 +55,7 @@ def _open_clip() -> Iterator[tuple[BackboneName, str]]:
 def _timm() -> Iterator[tuple[BackboneName, str]]:
     import timm
 
-    from extract.timm import UNPOOLED
+    from bb.extract.embedding.timm import UNPOOLED
 
     tags: dict[str, list[str]] = {}
     for name in timm.list_pretrained():

@@ -1,15 +1,13 @@
 """Which device and which number formats an extraction computes with."""
 
 import platform
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from store import UsageError
+from bb.extract.embedding.forward import COMPUTE
+from bb.store import UsageError
 
-COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STORED = ("float16", "float32")
 
 
@@ -40,14 +38,6 @@ class Numerics:
     def record(self) -> dict[str, str]:
         """What of this belongs to the feature space; the device is provenance."""
         return {"compute": self.compute, "stored": self.stored}
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context a forward pass runs in."""
-        if self.compute == "fp32":
-            # cuDNN would otherwise round the inputs of convolutions to TF32, which is not fp32.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
-        return torch.autocast(self.device.type, COMPUTE[self.compute], enabled=self.compute != "fp32")
 
     def device_name(self) -> str:
         """The device in words, for provenance."""

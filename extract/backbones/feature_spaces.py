@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from extract import weights
-from extract.backbone import Backbone
-from extract.code import AT_START, tree_hash
-from extract.decoder import Decoder
-from extract.device import Numerics
-from store import BBError, FeatureSpace, UsageError
+from bb.extract.backbones.code_hash import AT_START, tree_hash
+from bb.extract.backbones.device import Numerics
+from bb.extract.embedding import weights
+from bb.extract.embedding.backbone import Backbone
+from bb.extract.embedding.decoder import Decoder
+from bb.store import BBError, FeatureSpace, UsageError
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def feature_spaces(name: str, backbone: Backbone, decoder: Decoder, numerics: Nu
         "org": backbone.org,
         "architecture": backbone.architecture,
         "weights": weights.digest(backbone.vision_state()),
-        "view": backbone.view.record(decoder.name),
+        "view": backbone.view.record(decoder.options),
         "numerics": numerics.record(),
         "code": AT_START,
     }

@@ -12,15 +12,20 @@ none of them.
 
 import dataclasses
 import difflib
+import functools
+import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from store.errors import UsageError
+from bb.extract.embedding import OWN_POOL, POOLS
+from bb.store.errors import UsageError
 
 Org = Literal["open_clip", "timm"]
 HUB = "hf-hub:"
 UNTRAINED = "/untrained"
+SHARED_DIGITS = 12
 
 _ORGS: dict[str, Org] = {"open_clip": "open_clip", "timm": "timm", "timm-vit": "timm"}
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -37,6 +42,7 @@ class BackboneName:
         (open_clip)
     path: a local state dict to load instead
     untrained: seeded random weights
+    pool: how a timm network makes a vector, "own" or one of POOLS; an option, no part of the text
     """
 
     org: Org
@@ -44,6 +50,7 @@ class BackboneName:
     tag: str | None = None
     path: str | None = None
     untrained: bool = False
+    pool: str = OWN_POOL
 
     @classmethod
     def parse(cls, text: str) -> "BackboneName":
@@ -51,7 +58,7 @@ class BackboneName:
         org, model = _split_org(text.strip())
         if model.startswith(HUB):
             if not _REPO.fullmatch(model):
-                raise UsageError(f"{text!r} is no name on the hub: write hf-hub:OWNER/REPO[@REVISION]")
+                raise UsageError(f"{text!r} is not a name on the hub: write hf-hub:OWNER/REPO[@REVISION]")
             return cls(org, model)
         model, at, path = model.partition("@")
         if at and not path:
@@ -68,7 +75,7 @@ class BackboneName:
             )
         architecture, mark, tag = model.partition("/" if org == "open_clip" else ".")
         if not _WORD.fullmatch(architecture) or (mark and not _WORD.fullmatch(tag)):
-            raise UsageError(f"{text!r} is no name of a backbone: {_EXAMPLES}")
+            raise UsageError(f"{text!r} is not the name of a backbone: {_EXAMPLES}")
         return cls(org, architecture, tag or None, path or None, untrained)
 
     def __str__(self) -> str:
@@ -90,14 +97,50 @@ def _split_org(text: str) -> tuple[Org, str]:
     return _ORGS[head], rest
 
 
+class UnknownArchitecture(UsageError):
+    """The library has no architecture of that name."""
+
+
 def unknown(name: BackboneName, what: str, value: str, known: Sequence[str]) -> UsageError:
     """The error for a `value` that is none of the library's `known` names of that kind (`what`)."""
     near = difflib.get_close_matches(value.lower(), [k.lower() for k in known], n=3, cutoff=0.5)
     close = [k for k in known if k.lower() in near]
     hint = f"the closest: {', '.join(close[:3])}" if close else "nothing comes close"
-    return UsageError(f"{name}: {name.org} has no {what} {value!r}; {hint}. `bb models PATTERN` lists what there is")
+    kind = UnknownArchitecture if value == name.architecture else UsageError
+    return kind(f"{name}: {name.org} has no {what} {value!r}; {hint}. `bb models PATTERN` lists what there is")
+
+
+def parse_pool(text: str) -> str:
+    """The value of --pool. Raises UsageError for one that is not known."""
+    if text not in (OWN_POOL, *POOLS):
+        raise UsageError(f"--pool '{text}' is unknown: choose {OWN_POOL}, {' or '.join(POOLS)}")
+    return text
+
+
+def pool_of(pooling: str) -> str:
+    """What --pool made a feature space whose output is pooled in that word."""
+    return next((pool for pool, word in POOLS.items() if word == pooling), OWN_POOL)
 
 
 def shared_name(name: BackboneName) -> str:
-    """The canonical name as it may leave the machine: of a local file only the last part."""
-    return str(dataclasses.replace(name, path=name.path.replace("\\", "/").rpartition("/")[2]) if name.path else name)
+    """The canonical name as it may leave the machine: a local file is named by the first digits of its SHA-256.
+
+    Where there is no such file, the path is taken for a name that was shared: the last part of it.
+    """
+    if not name.path:
+        return str(name)
+    file, part = Path(name.path).expanduser(), ""
+    if not file.is_file() and "#" in name.path:
+        before, mark, after = name.path.rpartition("#")
+        file, part = Path(before).expanduser(), mark + after
+    if not file.is_file():
+        return str(dataclasses.replace(name, path=name.path.replace("\\", "/").rpartition("/")[2]))
+    status = file.stat()
+    digest = _file_digest(file, status.st_size, status.st_mtime_ns)
+    return str(dataclasses.replace(name, path=digest[:SHARED_DIGITS] + part))
+
+
+@functools.lru_cache
+def _file_digest(file: Path, size: int, changed: int) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from store.errors import UsageError
+from bb.store.errors import UsageError
 
 MOST = 1_000_000
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?")
@@ -20,7 +20,7 @@ def expand(text: str) -> list[str]:
     for name in _expand(text, text):
         names.append(name)
         if len(names) > MOST:
-            raise UsageError(f"{text} stands for over {MOST:,} names: mend the numbers between the braces.")
+            raise UsageError(f"{text} stands for over {MOST:,} names: fix the numbers between the braces.")
     return names
 
 
@@ -56,7 +56,7 @@ def _group(text: str, start: int, whole: str) -> tuple[int, list[int]]:
                 return place, commas
         elif text[place] == "," and depth == 1:
             commas.append(place)
-    raise UsageError(f"{whole} opens a brace that nothing closes: write NAME-{{0000..0099}}.tar, say.")
+    raise UsageError(f"{whole} opens a brace that nothing closes: write, for example, NAME-{{0000..0099}}.tar.")
 
 
 def _count(first: str, last: str, step: str, whole: str) -> Iterator[str]:

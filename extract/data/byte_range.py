@@ -8,9 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from store.place import Look, Place, Ranged
-from store.shelf import Shelf
-from store.url import open_place
+from bb.extract.data.prefetch_cache import Shelf
+from bb.store.files.regular_file import irregular, open_regular
+from bb.store.storage.base import Look, Place, Ranged
+from bb.store.storage.url import open_place
 
 PIECE = 2**20
 BLOCK = 4 * 2**20  # bytes in one request, where what is read lies side by side
@@ -66,22 +67,20 @@ class Local:
         return self.look.version
 
     def stream(self) -> Iterator[bytes]:
-        with open(self.path, "rb") as file:
+        with open_regular(self.path) as file:
             while piece := file.read(PIECE):
                 yield piece
 
     def read(self, start: int, size: int) -> bytes:
-        with open(self.path, "rb", buffering=0) as file:
+        with open_regular(self.path) as file:
             file.seek(start)
             data = file.read(size)
-            while len(data) < size and (more := file.read(size - len(data))):
-                data += more
         return _whole(data, size, self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A file at a place of `store.url`: `folder` is the place's URL, `file` its path there.
+    """A file at a place of `bb.store.storage.url`: `folder` is the place's URL, `file` its path there.
 
     Neighbours come in one request: where a read begins near the end of the one before, whole blocks are asked for, and
     the next few beside, and kept for a while; else just what is wanted.
@@ -149,8 +148,10 @@ def place_at(url: str) -> Place:
 
 
 def local(path: Path) -> Local:
-    """Raises OSError where there is no such file."""
+    """Raises OSError where there is no such file, or it is a pipe, a device or a folder."""
     status = os.stat(path)
+    if why := irregular(status.st_mode):
+        raise OSError(None, why, str(path))
     return Local(path, Look(status.st_size, f"{status.st_mtime_ns}:{status.st_ctime_ns}"))
 
 

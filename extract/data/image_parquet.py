@@ -1,6 +1,6 @@
-"""Hugging Face's image tables: Parquet files with a column of structs {bytes, path}, the feature `Image` of datasets.
+"""Image tables: Parquet files with a column of image files, as plain bytes or as structs {bytes, path}.
 
-https://huggingface.co/docs/datasets/image_load
+The structs are the feature `Image` of Hugging Face's datasets, https://huggingface.co/docs/datasets/image_load
 """
 
 import os
@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.shard import MOST_BYTES, Found, usable_name
-from extract.source import Source
-from store.blob import Blob, Local
-from store.collection import some
-from store.footer import MAGIC, TAIL, DamagedParquet, RowGroup, footer_size, row_groups
-from store.shelf import Shelf
+from bb.extract.data.byte_range import Blob, Local
+from bb.extract.data.image_source import Source, oversized
+from bb.extract.data.parquet_footer import MAGIC, TAIL, DamagedParquet, RowGroup, footer_size, row_groups
+from bb.extract.data.prefetch_cache import Shelf
+from bb.extract.data.shard import Found, usable_name
+from bb.store.format.collection import some
 
 if TYPE_CHECKING:
     import polars as pl
 
-COLUMN = "image"
+# Names of columns that hold images, the first that is there; any other only where it is the only one of its kind.
+COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")
 MOST_GROUP = 2 * 2**30  # bytes: a row group is in memory as a whole
 KEPT = 512 * 2**20
 AHEAD = 2  # row groups
@@ -56,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class ParquetShard:
-    """See `extract.shard.Shard`."""
+    """See `bb.extract.data.shard.Shard`."""
 
     blob: Blob
 
@@ -68,10 +69,8 @@ class ParquetShard:
                 name = usable_name(path or "")
                 if data is None:
                     yield Found.unusable(name, index, row, 0, _absent(path))
-                elif len(data) > MOST_BYTES:
-                    yield Found.unusable(
-                        name, index, row, len(data), f"has {len(data):,} bytes, over the limit of {MOST_BYTES:,}"
-                    )
+                elif why := oversized(len(data)):
+                    yield Found.unusable(name, index, row, len(data), why)
                 else:
                     yield Found.of_bytes(name, index, row, data)
 
@@ -105,11 +104,10 @@ class _Table:
                 f"has {group.plain:,} bytes of images in row group {index}, over the limit of {MOST_GROUP:,}: write it "
                 f"with smaller ones (row_group_size=100)"
             )
-        image = pl.col(self.column).struct
         with _on_disk(self.blob, self.footer, group) as path:
             try:
                 table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-                rows = table.slice(group.first, group.rows).select(image.field("bytes"), image.field("path")).collect()
+                rows = _cells(table.slice(group.first, group.rows).select(self.column).collect().to_series())
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException, MemoryError) as error:
                 raise DamagedParquet(f"is damaged in row group {index} ({_short(error)})") from None
         if len(rows) != group.rows:
@@ -137,7 +135,7 @@ def _read_footer(blob: Blob) -> _Table:
     footer = tail[-TAIL - size : -TAIL] if fits else blob.read(blob.size - TAIL - size, size)
     with _on_disk(blob, footer, None) as path:
         try:
-            schema = dict(pl.read_parquet_schema(path))
+            schema = dict(pl.scan_parquet(path, glob=False).collect_schema())  # read_parquet_schema takes [1] for 1
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, MemoryError) as error:
             raise DamagedParquet(f"is damaged: its footer can't be read ({_short(error)})") from None
     column = _image_column(schema)
@@ -145,24 +143,62 @@ def _read_footer(blob: Blob) -> _Table:
 
 
 def _image_column(schema: "dict[str, pl.DataType]") -> str:
-    fit = [name for name, kind in schema.items() if _holds_images(kind)]
-    if COLUMN in fit or len(fit) == 1:
-        return COLUMN if COLUMN in fit else fit[0]
+    structs = [name for name, kind in schema.items() if _is_struct(kind)]
+    plain = [name for name, kind in schema.items() if _is_bytes(kind)]
+    if COLUMNS[0] in structs + plain:
+        return COLUMNS[0]
+    fit = structs or [name for name in plain if name.lower() in COLUMNS] or plain
+    if len(fit) == 1:
+        return fit[0]
     listed = some([f"{name} ({kind})" for name, kind in schema.items()], 20)
     if fit:
         raise ValueError(
-            f"has several columns of images, {', '.join(fit)}, and none is called {COLUMN}: write a table with one. "
-            f"Its columns are {listed}"
+            f"has several columns of images, {', '.join(fit)}, and none is called {COLUMNS[0]}: write a table with one "
+            f"of them. Its columns are {listed}"
         )
-    raise ValueError(f"has no column of structs {{bytes, path}}, as images are in. Its columns are {listed}")
+    if lists := [name for name, kind in schema.items() if _is_list_of_images(kind)]:
+        raise ValueError(
+            f"has lists of images in the column {lists[0]}: write a table with one image in a row "
+            f"(polars' or pandas' explode). Its columns are {listed}"
+        )
+    raise ValueError(f"has no column of images, which are bytes or structs {{bytes, path}}. Its columns are {listed}")
 
 
-def _holds_images(kind: "pl.DataType") -> bool:
+def _is_bytes(kind: Any) -> bool:
+    """Whether cells are files: bytes of whatever Arrow type, or (as pandas writes arrays) lists of them."""
+    import polars as pl
+
+    return kind in (pl.Binary(), pl.List(pl.UInt8()))
+
+
+def _is_struct(kind: "pl.DataType") -> bool:
     import polars as pl
 
     if not isinstance(kind, pl.Struct):
         return False
-    return {field.name: field.dtype for field in kind.fields} == {"bytes": pl.Binary(), "path": pl.String()}
+    fields = {field.name: field.dtype for field in kind.fields}
+    data, path = fields.get("bytes"), fields.get("path", pl.Null())
+    is_text = path in (pl.String(), pl.Null()) or isinstance(path, pl.Categorical | pl.Enum)
+    return data is not None and _is_bytes(data) and is_text
+
+
+def _is_list_of_images(kind: "pl.DataType") -> bool:
+    import polars as pl
+
+    inner = getattr(kind, "inner", None) if isinstance(kind, pl.List | pl.Array) else None
+    return inner is not None and (_is_struct(inner) or _is_bytes(inner))
+
+
+def _cells(column: "pl.Series") -> "pl.DataFrame":
+    """A column of images as the columns `bytes` and `path`, which is null where a table has none."""
+    import polars as pl
+
+    data, path = column, pl.repeat(None, len(column), dtype=pl.String(), eager=True)
+    if isinstance(column.dtype, pl.Struct):
+        data = column.struct.field("bytes")
+        if "path" in column.struct.fields:
+            path = column.struct.field("path").cast(pl.String())
+    return pl.DataFrame({"bytes": data.cast(pl.Binary()), "path": path})
 
 
 @contextmanager

@@ -4,6 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from bb.store.files.regular_file import open_regular
+
+MOST_BYTES = 2**30  # of an image file; one is in memory as a whole
+
+
+def oversized(n_bytes: int) -> str:
+    """Why an image file of this size is not read; empty where it is."""
+    return f"has {n_bytes:,} bytes, over the limit of {MOST_BYTES:,}" if n_bytes > MOST_BYTES else ""
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -26,7 +35,11 @@ class File:
     path: Path
 
     def read(self) -> bytes:
-        return self.path.read_bytes()
+        with open_regular(self.path) as file:
+            data = file.read(MOST_BYTES + 1)
+        if why := oversized(len(data)):
+            raise OSError(None, why, str(self.path))
+        return data
 
     def words(self) -> str:
         return str(self.path)

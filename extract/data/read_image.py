@@ -1,16 +1,10 @@
-"""An image's bytes and its pixels, or the reason why there are none; the same wherever it is done."""
+"""The bytes of one image, or the reason why there are none."""
 
 import hashlib
-from collections.abc import Iterable
 
-from jaxtyping import UInt8
-from torch import Tensor
-
-from extract.decoder import Decoder, Picture
-from extract.geometry import Geometry
-from extract.images import UnreadableImage
-from extract.source import Source
-from store import Entry
+from bb.extract.data.image_source import Source
+from bb.extract.embedding.images import UnreadableImage
+from bb.store import Entry
 
 
 def read_image(entry: Entry, source: Source) -> bytes:
@@ -22,11 +16,3 @@ def read_image(entry: Entry, source: Source) -> bytes:
     if hashlib.sha256(data).digest() != entry.image_sha256:
         raise UnreadableImage("changed while bb ran; run again")
     return data
-
-
-def cut(decoder: Decoder, picture: Picture, geometries: Iterable[Geometry]) -> dict[Geometry, UInt8[Tensor, "3 h w"]]:
-    """A picture resized and cropped by each geometry. Raises UnreadableImage where it can't be."""
-    try:
-        return {geometry: decoder.cut(picture, geometry) for geometry in geometries}
-    except (MemoryError, RuntimeError, ValueError) as error:  # of a picture of some odd shape
-        raise UnreadableImage(f"can't be transformed: {error or type(error).__name__}") from None

@@ -8,70 +8,95 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from extract import images
-from extract.root import PARQUET, TAR
-from extract.shard import Found
-from extract.source import File, Source
-from store import BBError, Entry, UsageError
-from store.collection import normalise_id, some
+from bb.extract.data.file_kind import BEGINNING, SUFFIXES, Kind, PassedOver, kind_by_content, kind_by_name
+from bb.extract.data.folder import Walk
+from bb.extract.data.image_source import File, Source, oversized
+from bb.extract.data.shard import Found
+from bb.extract.data.source_spec import PARQUET, TAR
+from bb.extract.embedding import images
+from bb.store import BBError, Entry, UsageError
+from bb.store.files.descriptors import fitting
+from bb.store.files.regular_file import irregular, open_regular
+from bb.store.format.collection import normalise_id, some
 
 if TYPE_CHECKING:
     import polars as pl
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 NEWT_IMAGES = "newt2021_images"
 KEEP_EVERY = 1000  # files; hashing them again takes seconds
 AT_ONCE = 32  # files for a thread in a go: handing over one costs more than to know it again
 
 
-def find_images(root: Path) -> dict[str, Path]:
+def find_images(
+    root: Path, *, follow_links: bool = False, announce: Callable[[str], None] = lambda words: None
+) -> dict[str, Path]:
     """Image ID → file, sorted by ID.
 
     In NeWT's layout (a folder `newt2021_images`) the ID is the file's name without `.jpg`; elsewhere it is the POSIX
-    path below `root` with extension, in NFC. Folders are searched recursively, hidden ones and links to folders not.
-    Bytes of a name that are no UTF-8 are written as \\xNN. Raises UsageError where there is no such folder or no
-    image, BBError where two files have one ID or a folder can't be read.
+    path below `root` with extension, in NFC. Folders are searched recursively, hidden ones not. Links are followed
+    within `root`, with `follow_links` everywhere; see `bb.extract.data.folder.Walk`. Bytes of a name that are no
+    UTF-8 are
+    written as \\xNN. `announce` gets a sentence about what was left out: links, and files that are no images by their
+    ending or, where that does not say, by their first bytes (extract/data/file_kind.py).
+
+    Raises UsageError where there is no such folder or no image, BBError where two files have one ID or a folder can't
+    be read.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder: give --data NAME=DIR the folder that holds the images.")
     newt = root / NEWT_IMAGES
     base = newt if newt.is_dir() else root
     found: dict[str, Path] = {}
-    below = len(os.path.join(base, ""))
-    for folder, folders, files in os.walk(base, onerror=_refuse_folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        here = Path(folder)
-        for name in files:
-            stem, suffix = os.path.splitext(name)
-            if name.startswith(".") or suffix.lower() not in SUFFIXES:
-                continue
-            inside = os.path.join(folder, stem if base is newt else name)[below:]
-            image_id = normalise_id(_text(inside.replace(os.sep, "/")))
-            path = here / name
-            if image_id in found:
-                raise BBError(f"{found[image_id]} and {path} are both image {image_id!r}. Rename one of them.")
-            found[image_id] = path
+    passed = PassedOver()
+    walk = Walk(base, (root, base), partial(_is_image, base, passed), follow_links)
+    for inside in walk.files():
+        name = os.path.splitext(inside)[0] if base is newt else inside
+        image_id = normalise_id(_text(name.replace(os.sep, "/")))
+        path = base / inside
+        if image_id in found:
+            one, other = sorted((found[image_id], path))
+            raise BBError(f"{one} and {other} are both image {image_id!r}. Rename one of them.")
+        found[image_id] = path
+    notes = [*walk.notes(), *passed.notes()]
     if not found:
         endings = sorted({path.suffix for path in base.iterdir() if path.suffix in (TAR, PARQUET)})
         if endings:
             raise UsageError(f"{base} holds no image but shards: name them, --data NAME='{base / '*'}{endings[0]}'.")
-        raise UsageError(f"{base} holds no image ({some(sorted(SUFFIXES), 9)}): is it the right folder?")
+        raise UsageError(
+            " ".join([f"{base} holds no image ({some(sorted(SUFFIXES), 9)}): is it the right folder?", *notes])
+        )
+    for note in notes:
+        announce(note)
     return dict(sorted(found.items()))
+
+
+def _is_image(base: Path, passed: PassedOver, path: str, look: bool) -> bool:
+    """Counts what is none. Opens a file only where it may look and the ending does not say."""
+    kind = kind_by_name(path)
+    if kind is None:
+        kind = _kind_inside(base / path) if look else "other"
+    if kind != "image":
+        passed.add(kind, path)
+    return kind == "image"
+
+
+def _kind_inside(path: Path) -> Kind:
+    try:
+        with open_regular(path) as file:
+            return kind_by_content(file.read(BEGINNING))
+    except OSError:  # it can't be read, or is no file
+        return "other"
 
 
 def _text(name: str) -> str:
     """A file name as text that can be written down anywhere, whatever bytes it has on disk."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _refuse_folder(error: OSError) -> None:
-    """A folder that can't be listed would silently make the collection smaller."""
-    raise BBError(f"can't read the folder {error.filename}: {error.strerror}. Mend its permissions, or move it away.")
 
 
 @dataclass
@@ -168,12 +193,16 @@ def _found_schema() -> "dict[str, pl.DataType]":
 
 @dataclass(frozen=True)
 class Scan:
-    """What a collection holds: where each image's bytes are, by image ID; entries; and what can't be read (image ID →
-    reason). Sorted by ID, but of shards in the order in which the images lie there."""
+    """What a collection holds: where each image's bytes are, by image ID; entries; and what can't be used (image ID, or
+    the name of a damaged shard → reason). Sorted by ID, but of shards in the order in which the images lie there.
+
+    notes  what a person should know, in sentences
+    """
 
     sources: dict[str, Source]
     entries: list[Entry]
     failed: dict[str, str]
+    notes: list[str] = field(default_factory=list)
 
 
 def scan(
@@ -182,42 +211,54 @@ def scan(
     *,
     threads: int = 4,
     progress: Callable[[int], None] = lambda done: None,
+    known: Callable[[int], None] = lambda done: None,
 ) -> Scan:
-    """Hashes what the memory does not know. `progress` is told how many files are done."""
-    known = memory.recall()
+    """Hashes what the memory does not know.
+
+    progress  is told how many files are done
+    known     is told, before, how many of these did not have to be hashed
+    """
+    remembered = memory.recall()
+    recalled = 0
     fresh: list[tuple[str, str, str]] = []
     entries: list[Entry] = []
     failed: dict[str, str] = {}
 
-    def look(image_id: str, path: Path) -> Entry | str:
+    def look(image_id: str, path: Path) -> tuple[Entry | str, bool]:
+        """What there is, and whether it was remembered."""
         where = _text(os.path.abspath(path))
         try:
             stat = os.stat(path)
             state = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
-            if where in known and known[where][0] == state:
-                sha256, width, height = json.loads(known[where][1])
+            is_known = where in remembered and remembered[where][0] == state
+            if is_known:
+                sha256, width, height = json.loads(remembered[where][1])
+            elif why := irregular(stat.st_mode) or oversized(stat.st_size):
+                return why, False
             else:
-                data = path.read_bytes()
+                data = File(path).read()
                 sha256 = hashlib.sha256(data).hexdigest()
                 width, height = images.size(data) or (None, None)
                 fresh.append((where, state, json.dumps([sha256, width, height])))
         except OSError as error:
-            return f"can't be read: {error.strerror}"
-        return Entry(image_id, bytes.fromhex(sha256), stat.st_size, width, height)
+            return f"can't be read: {error.strerror}", False
+        return Entry(image_id, bytes.fromhex(sha256), stat.st_size, width, height), is_known
 
-    def look_at(some_files: Sequence[tuple[str, Path]]) -> list[Entry | str]:
+    def look_at(some_files: Sequence[tuple[str, Path]]) -> list[tuple[Entry | str, bool]]:
         return list(itertools.starmap(look, some_files))
 
     listed = list(files.items())
     shares = [listed[at : at + AT_ONCE] for at in range(0, len(listed), AT_ONCE)]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(fitting(threads, each=2)) as pool:
         try:
             for share, outcomes in zip(shares, pool.map(look_at, shares), strict=True):
-                for (image_id, _), outcome in zip(share, outcomes, strict=True):
+                for (image_id, _), (outcome, is_known) in zip(share, outcomes, strict=True):
+                    recalled += is_known
                     if isinstance(outcome, str):
                         failed[image_id] = outcome
                     else:
                         entries.append(outcome)
+                known(recalled)
                 progress(len(entries) + len(failed))
                 if len(fresh) >= KEEP_EVERY:
                     memory.keep(fresh[:KEEP_EVERY])

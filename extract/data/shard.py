@@ -1,19 +1,20 @@
 """The contract of a shard, a file that holds many images, one implementation per file.
 
-`extract/webdataset.py` is a tar archive, `extract/image_parquet.py` a table of Hugging Face's.
+`extract/data/webdataset.py` is a tar archive, `extract/data/image_parquet.py` a table of Hugging Face's.
 """
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
-from extract import images
-from extract.source import Source
-from store.blob import Blob
-from store.collection import normalise_id
+from bb.extract.data.byte_range import Blob
+from bb.extract.data.file_kind import Kind, PassedOver
+from bb.extract.data.image_source import Source
+from bb.extract.embedding import images
+from bb.store.format.collection import normalise_id
 
-MOST_BYTES = 2**30  # of an image file; one is in memory as a whole
+_PASSED_OVER = -1  # in the place of a byte or row group
 
 
 class Found(NamedTuple):
@@ -23,6 +24,8 @@ class Found(NamedTuple):
     at     a tar's: byte where it begins; a table's: row group
     of     a tar's: number of bytes; a table's: row
     fault  why it can't be used; then `digest` is empty
+
+    Files that are no images stand at the end, one such record for all of a kind and ending; see `passed_over`.
     """
 
     name: str
@@ -42,6 +45,20 @@ class Found(NamedTuple):
     @classmethod
     def unusable(cls, name: str, at: int, of: int, n_bytes: int, fault: str) -> "Found":
         return cls(name, at, of, b"", n_bytes, None, None, fault)
+
+    @classmethod
+    def passed_over(cls, passed: PassedOver) -> "Iterator[Found]":
+        """What `passed` counts, as records that are remembered with the images."""
+        for (kind, suffix), n in sorted(passed.counts.items()):
+            yield cls(f"{kind}:{suffix}", _PASSED_OVER, n, b"", 0, None, None)
+
+    def count_into(self, passed: PassedOver) -> bool:
+        """Whether it is such a record; then it is counted."""
+        if self.at != _PASSED_OVER:
+            return False
+        kind, _, suffix = self.name.partition(":")
+        passed.counts[cast(Kind, kind), suffix] += self.of
+        return True
 
 
 @runtime_checkable

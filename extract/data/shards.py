@@ -3,22 +3,25 @@
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from extract.collection import HashMemory, Scan
-from extract.image_parquet import ParquetShard
-from extract.root import PARQUET, Shards, packed_words
-from extract.shard import Found, Shard
-from extract.source import Source
-from extract.webdataset import TarShard
-from store import BBError, Entry, UsageError
-from store.blob import Remote
-from store.collection import some
-from store.tar import PackedTar
+from bb.extract.data.byte_range import Remote
+from bb.extract.data.file_kind import PassedOver
+from bb.extract.data.image_parquet import ParquetShard
+from bb.extract.data.image_source import Source
+from bb.extract.data.scan import HashMemory, Scan
+from bb.extract.data.shard import Found, Shard
+from bb.extract.data.source_spec import PARQUET, Shards, packed_words
+from bb.extract.data.tar_reader import PackedTar
+from bb.extract.data.webdataset import TarShard
+from bb.store import BBError, Entry, UsageError
+from bb.store.files.descriptors import fitting
+from bb.store.format.collection import some
 
+FOUND_AS = 2  # what is remembered of a shard; another number where other members count as images
 Files = dict[str, Path] | list[Shard]  # what holds a collection's images: a file each, by image ID, or shards
 
 
@@ -43,11 +46,13 @@ def scan_shards(
     known_only  reads nothing
     progress    is told how many bytes of all shards are done
 
-    Raises BBError where a shard is damaged, since what it lacks nobody knows; where two images have one ID; and, with
-    `known_only`, where a shard is not remembered. UsageError where there is no image.
+    Of a shard that is damaged or cut short, what comes before the damage is taken, and the damage is a failure in the
+    shard's name. Raises BBError where that is nothing, so that it may be no shard at all; and, with `known_only`, where
+    a shard is not remembered. UsageError where there is no image.
     """
+    damaged: dict[str, str] = {}
     if limit is not None:
-        return _scan(shards, list(_first(shards, memory, limit, progress)))
+        return _scan(shards, list(_first(shards, memory, limit, progress, damaged)), damaged)
     known = [memory.recall_shard(_place(shard), _state(shard)) for shard in shards]
     unknown = [shard for shard, found in zip(shards, known, strict=True) if found is None]
     if unknown and known_only:
@@ -57,26 +62,29 @@ def scan_shards(
     _check_ranges(unknown)
     size = sum(shard.blob.size for shard in shards)
     meter = _Meter(size - sum(shard.blob.size for shard in unknown), progress)
-    damaged: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(fitting(threads, each=2)) as pool:
         try:
             read = pool.map(lambda shard: _read(shard, meter), unknown)
             for place, shard in enumerate(shards):
                 if known[place] is not None:
                     continue
-                outcome = next(read)
-                if isinstance(outcome, str):
-                    damaged.append(outcome)
+                known[place], damage = next(read)
+                if damage:
+                    damaged[shard.blob.url] = damage
                 else:
-                    known[place] = outcome
-                    memory.keep_shard(_place(shard), _state(shard), outcome)
+                    memory.keep_shard(_place(shard), _state(shard), known[place] or [])
         finally:
             meter.stop.set()
             pool.shutdown(cancel_futures=True)
-    if damaged:
-        more = f"\n… and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-        raise BBError("\n".join(damaged[:5]) + more)
-    return _scan(shards, [found or [] for found in known])
+    useless = [
+        f"{shard.blob.url} {damaged[shard.blob.url]}"
+        for shard, found in zip(shards, known, strict=True)
+        if not found and shard.blob.url in damaged
+    ]
+    if useless:
+        more = f"\n… and {len(useless) - 5} more" if len(useless) > 5 else ""
+        raise BBError("\n".join(useless[:5]) + more)
+    return _scan(shards, [found or [] for found in known], damaged)
 
 
 class _Stopped(Exception):
@@ -97,8 +105,8 @@ class _Meter:
             self.progress(self.done)
 
 
-def _read(shard: Shard, meter: _Meter) -> list[Found] | str:
-    """All images of a shard, or in a sentence why it can't be used."""
+def _read(shard: Shard, meter: _Meter) -> tuple[list[Found], str]:
+    """The images of a shard, and what is wrong with it: a predicate with its remedy, empty where nothing is."""
     images: list[Found] = []
     left = shard.blob.size
     try:
@@ -108,34 +116,45 @@ def _read(shard: Shard, meter: _Meter) -> list[Found] | str:
             left -= step
             meter.add(step)
     except (OSError, ValueError) as error:
-        return _damage(shard, error)
+        return images, _damage(error)
     meter.add(left)
-    return images
+    return images, ""
 
 
-def _damage(shard: Shard, error: Exception) -> str:
+def _damage(error: Exception) -> str:
     if isinstance(error, PackedTar):
-        return f"{shard.blob.url} is {packed_words(f'`{error.program} -d`')}"
+        return f"is {packed_words(f'`{error.program} -d`')}"
     if isinstance(error, OSError):
-        return f"{shard.blob.url} can't be read: {error.strerror or error}."
-    return f"{shard.blob.url} {error}. Download it or write it anew, or leave it out."
+        return f"can't be read: {error.strerror or error}."
+    return f"{error}. Download it or write it anew, or leave it out."
 
 
 def _first(
-    shards: Sequence[Shard], memory: HashMemory, limit: int, progress: Callable[[int], None]
+    shards: Sequence[Shard],
+    memory: HashMemory,
+    limit: int,
+    progress: Callable[[int], None],
+    damaged: dict[str, str],
 ) -> Iterator[list[Found]]:
-    """The first images, shard by shard; of shards that are not needed, none."""
+    """The first images, shard by shard; of shards that are not needed, none. Damage that is met goes into `damaged`.
+
+    What was passed over is not counted: of most shards not all is looked at.
+    """
     left, done = limit, 0
     for shard in shards:
         known = memory.recall_shard(_place(shard), _state(shard)) if left else []
         if known is None:
             _check_ranges([shard])
+            known = []
             try:
-                known = list(islice(shard.find(), left))
+                known.extend(islice(shard.find(), left))
             except (OSError, ValueError) as error:
-                raise BBError(_damage(shard, error)) from None
-        yield known[:left]
-        left -= len(known[:left])
+                if not known:
+                    raise BBError(f"{shard.blob.url} {_damage(error)}") from None
+                damaged[shard.blob.url] = _damage(error)
+        images = [found for found in known if not found.count_into(PassedOver())][:left]
+        yield images
+        left -= len(images)
         done += shard.blob.size
         progress(done)
 
@@ -158,30 +177,49 @@ def _place(shard: Shard) -> str:
 def _state(shard: Shard) -> str:
     """What a shard is remembered by; "" where it can't be, since nothing would tell that it has changed."""
     blob = shard.blob
-    return f"{type(shard).__name__}:{blob.size}:{blob.version}" if blob.version else ""
+    return f"{type(shard).__name__} {FOUND_AS}:{blob.size}:{blob.version}" if blob.version else ""
 
 
-def _scan(shards: Sequence[Shard], found: Sequence[Sequence[Found]]) -> Scan:
+def _scan(shards: Sequence[Shard], found: Sequence[Sequence[Found]], damaged: Mapping[str, str]) -> Scan:
+    passed = PassedOver()
+    found = [[image for image in images if not image.count_into(passed)] for images in found]
     sources: dict[str, Source] = {}
-    entries: list[Entry] = []
+    entries: dict[str, Entry] = {}
     failed: dict[str, str] = {}
+    again: list[str] = []
     for shard, images, ids in zip(shards, found, _image_ids(shards, found), strict=True):
         for image, image_id in zip(images, ids, strict=True):
             source = shard.source(image)
-            if image_id in sources:
-                raise BBError(
-                    f"{sources[image_id].words()} and {source.words()} are both image {image_id!r}. Rename one of them."
-                )
-            sources[image_id] = source
             if image.fault:
                 failed[image_id] = image.fault
+            elif image_id not in sources:
+                entries[image_id] = Entry(image_id, image.digest, image.n_bytes, image.width, image.height)
+            elif image_id in entries and entries[image_id].image_sha256 == image.digest:
+                again.append(image_id)
             else:
-                entries.append(Entry(image_id, image.digest, image.n_bytes, image.width, image.height))
+                entries.pop(image_id, None)
+                failed.setdefault(image_id, _ambiguous(sources[image_id], source))
+            sources.setdefault(image_id, source)
     if not sources:
         raise UsageError(
-            f"there is no image in {some([shard.blob.url for shard in shards])}: are they the right files?"
+            " ".join(
+                [
+                    f"there is no image in {some([shard.blob.url for shard in shards])}: are they the right files?",
+                    *passed.notes(),
+                ]
+            )
         )
-    return Scan(sources, entries, failed)
+    n = len(again)
+    repeated = [f"{n} image{'s' * (n > 1)} repeated in a shard with the same bytes, taken once: {some(again)}"]
+    notes = [*(repeated if again else []), *passed.notes()]
+    return Scan(sources, list(entries.values()), failed | dict(damaged), notes)
+
+
+def _ambiguous(one: Source, other: Source) -> str:
+    return (
+        f"is the ID of two images, {one.words()} and {other.words()}: which of them labels mean can't be told. Rename "
+        f"one of them"
+    )
 
 
 def _image_ids(shards: Sequence[Shard], found: Sequence[Sequence[Found]]) -> Iterator[list[str]]:

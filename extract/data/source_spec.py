@@ -10,12 +10,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
-from store.blob import Blob, Remote, local, place_at
-from store.braces import expand
-from store.collection import some
-from store.errors import UsageError
-from store.place import Ranged
-from store.url import FORMS, is_url
+from bb.extract.data.braces import expand
+from bb.extract.data.byte_range import Blob, Remote, local, place_at
+from bb.store.errors import UsageError
+from bb.store.format.collection import some
+from bb.store.storage.base import Ranged
+from bb.store.storage.url import FORMS, check_slip, is_url
 
 TAR, PARQUET = ".tar", ".parquet"
 # Unpacking program by what a name ends with.
@@ -53,12 +53,17 @@ class Shards:
             )
         )
 
+    def _texts(self) -> Iterator[str]:
+        """What is between ::, without braces unless a file has them in its name."""
+        for text in self.text.split("::"):
+            yield from [text] if os.path.exists(self.base / Path(text).expanduser()) else expand(text)
+
     def blobs(self) -> list[Blob]:
         """The files, in the order written, those of a wildcard sorted. Asks whether they are there.
 
         Raises UsageError for what is no shard, is not there or named twice; BBError where a place can't be asked.
         """
-        names = [name for text in self.text.split("::") for each in expand(text) for name in _named(each, self.base)]
+        names = [name for text in self._texts() for name in _named(text, self.base)]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise UsageError(f"{self} names {some(twice)} more than once: name each shard once.")
@@ -76,6 +81,8 @@ Root = Path | Shards
 
 def parse_root(text: str, base: Path = Path()) -> Root:
     """A folder's path, or the shards that a text names: by a URL, or by what a name ends with."""
+    for part in text.split("::"):
+        check_slip(part)
     folder = base / Path(text).expanduser()
     ends = (TAR, PARQUET, *PACKED)
     shards = any(is_url(part) or part.lower().endswith(ends) or part.startswith("pipe:") for part in text.split("::"))
@@ -92,7 +99,7 @@ def _named(text: str, base: Path) -> Iterator[str]:
         if not _WILD.search(name) or os.path.exists(name):
             yield name
         elif not (found := sorted(glob.glob(name, recursive=True))):
-            raise UsageError(f"no file is called {text}: mend the name.")
+            raise UsageError(f"no file is called {text}: fix the name.")
         else:
             yield from found
         return
@@ -110,7 +117,7 @@ def _named(text: str, base: Path) -> Iterator[str]:
         return
     if web:
         raise UsageError(
-            f"{text}: a web server can't be asked which files it has. Name them, with {{0000..0099}}, say."
+            f"{text}: a web server can't be asked which files it has. Name them, for example with {{0000..0099}}."
         )
     steps = rest.split("/")
     fixed = next(i for i, step in enumerate(steps) if _WILD.search(step))
@@ -118,7 +125,7 @@ def _named(text: str, base: Path) -> Iterator[str]:
     listed = (item.path for item in place_at(folder).list())
     found = sorted(path for path in listed if _fits(path.split("/"), steps[fixed:]))
     if not found:
-        raise UsageError(f"no file is called {text}: mend the name.")
+        raise UsageError(f"no file is called {text}: fix the name.")
     yield from (f"{folder}/{path}" for path in found)
 
 
@@ -136,7 +143,7 @@ def _check(name: str) -> None:
         if name.lower().endswith(ending):
             raise UsageError(f"{name} is {packed_words(program)}")
     if not name.lower().endswith((TAR, PARQUET)):
-        raise UsageError(f"{name} is no shard: its name ends with neither {TAR} nor {PARQUET}.")
+        raise UsageError(f"{name} is not a shard: its name ends with neither {TAR} nor {PARQUET}.")
 
 
 def packed_words(program: str) -> str:
@@ -160,7 +167,9 @@ def _found(names: Sequence[str]) -> Iterator[tuple[str, Blob]]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UsageError(f"{name} can't be read: {error.strerror}. Mend its permissions.") from None
+            raise UsageError(
+                f"can't read the shard {name!r}: {error.strerror}. Check the path and its permissions."
+            ) from None
     for folder, files in folders.items():
         place = place_at(folder)
         if isinstance(place, Ranged):

@@ -29,13 +29,15 @@ class PackedTar(DamagedTar):
 class TarMember(NamedTuple):
     """A file in an archive: its bytes are `size` ones from `offset` on.
 
-    kind  "file", "link", or "other": a folder, a device, a sparse file
+    kind    "file", "link" (symbolic), "hard link", "sparse", or "other": a folder, a device, a pipe
+    target  of a link: the name that it points to
     """
 
     name: str
     offset: int
     size: int
     kind: str
+    target: str = ""
 
 
 @dataclass
@@ -71,27 +73,40 @@ class Stream:
 def tar_members(stream: Stream, total: int) -> Iterator[TarMember]:
     """The members in order. While one is at hand its bytes may be read from the stream, which stands at their start.
 
+    Archives that were joined (`cat a.tar b.tar`) are read to the last one's end, as `tar -i` does.
+
     total  the archive's size in bytes, which no member can go beyond
 
     Raises DamagedTar: for what is no archive, for one that is cut short, and for headers that make no sense.
     """
-    name: str | None = None
+    names: dict[str, str] = {}  # what extra headers say of the member behind them
     records: dict[bytes, bytes] = {}
-    while (info := _header(stream)) is not None:
+    behind = 0
+    while (header := _header(stream)) is not None:
+        info, block = header
         start = stream.position
+        if start != behind + HEADER:  # an end in between
+            names, records = {}, {}
         if info.type in _EXTRA:
             extra = _extra(stream, info, total)
-            if info.type == tarfile.GNUTYPE_LONGNAME:
-                name = _text(extra.rstrip(b"\0"))
+            if info.type in _LONG:
+                names[_LONG[info.type]] = _text(extra.rstrip(b"\0"))
             elif info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 records = _pax(extra, start)
-            stream.skip_to(_padded(start + info.size))
+            behind = _padded(start + info.size)
+            stream.skip_to(behind)
             continue
-        name = _text(records[b"path"]) if b"path" in records else name
-        name = _text(info.name.encode("utf-8", "surrogateescape")) if name is None else name
-        size = _number(records[b"size"], start) if b"size" in records else info.size
+        kind = _KINDS.get(info.type, "other")
         if info.type == tarfile.GNUTYPE_SPARSE:
-            raise DamagedTar(f"holds {name!r} as a sparse file of GNU tar's, which bb does not read")
+            start = _pass_sparse_map(stream, block)
+        elif any(key.startswith(b"GNU.sparse.") for key in records):
+            kind = "sparse"
+        for key, record in (("name", b"path"), ("name", b"GNU.sparse.name"), ("target", b"linkpath")):
+            if record in records:
+                names[key] = _text(records[record])
+        name = names.get("name") or _text(info.name.encode("utf-8", "surrogateescape"))
+        target = names.get("target") or _text(info.linkname.encode("utf-8", "surrogateescape"))
+        size = _number(records[b"size"], start) if b"size" in records else info.size
         if info.type in _EMPTY:  # whatever the header says
             size = 0
         if size < 0 or start + size > total:
@@ -99,39 +114,60 @@ def tar_members(stream: Stream, total: int) -> Iterator[TarMember]:
                 f"is cut short, or damaged: of {name!r} it has to hold {size:,} bytes, and there are "
                 f"{max(0, total - start):,} behind its header at byte {start - HEADER:,}"
             )
-        sparse = any(key.startswith(b"GNU.sparse.") for key in records)
-        yield TarMember(name, start, size, "other" if sparse else _KINDS.get(info.type, "other"))
-        name, records = None, {}
-        stream.skip_to(_padded(start + size))
+        yield TarMember(name, start, size, kind, target if kind in ("link", "hard link") else "")
+        names, records = {}, {}
+        behind = _padded(start + size)
+        stream.skip_to(behind)
 
 
 _KINDS = {
     **dict.fromkeys((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE), "file"),
-    **dict.fromkeys((tarfile.LNKTYPE, tarfile.SYMTYPE), "link"),
+    tarfile.LNKTYPE: "hard link",
+    tarfile.SYMTYPE: "link",
+    tarfile.GNUTYPE_SPARSE: "sparse",
 }
 _EMPTY = {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE}
-_EXTRA = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK} | {
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE
-}  # fmt: skip
+_LONG = {tarfile.GNUTYPE_LONGNAME: "name", tarfile.GNUTYPE_LONGLINK: "target"}
+_EXTRA = {*_LONG, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
+# Where an old GNU sparse header, and each block that goes on with its map, says that another such block follows.
+_MORE_IN_HEADER, _MORE_IN_BLOCK = 482, 504
 
 
-def _header(stream: Stream) -> tarfile.TarInfo | None:
-    """The next header; None at the mark of the end."""
-    at, block = stream.position, stream.read(HEADER)
-    if not at:
-        for magic, program in _PACKED.items():
-            if block.startswith(magic):
-                raise PackedTar(program)
-    if len(block) < HEADER:
-        if not block and not at:
-            raise DamagedTar("is empty")
-        raise DamagedTar(f"is cut short: it ends at byte {at + len(block):,} without the mark of an archive's end")
-    if not any(block):
-        return None
+def _header(stream: Stream) -> tuple[tarfile.TarInfo, bytes] | None:
+    """The next header, and its bytes; None at the end. Zeros mark the end of an archive; another one may follow."""
+    ended = False
+    while True:
+        at, block = stream.position, stream.read(HEADER)
+        if not at:
+            for magic, program in _PACKED.items():
+                if block.startswith(magic):
+                    raise PackedTar(program)
+        if ended and not any(block) and len(block) < HEADER:
+            return None
+        if len(block) < HEADER:
+            if not block and not at:
+                raise DamagedTar("is empty")
+            what = "in the midst of a header" if ended else "without the mark of an archive's end"
+            raise DamagedTar(f"is cut short: it ends at byte {at + len(block):,} {what}")
+        if any(block):
+            break
+        ended = True
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"), block
     except (tarfile.HeaderError, ValueError):
-        raise DamagedTar(f"is damaged: there is no header at byte {at:,}" if at else "is no tar archive") from None
+        where = f"at byte {at:,}" + (", behind the mark of an archive's end" if ended else "")
+        raise DamagedTar(f"is damaged: there is no header {where}" if at else "is no tar archive") from None
+
+
+def _pass_sparse_map(stream: Stream, block: bytes) -> int:
+    """Where the data of an old GNU sparse file begins: behind the blocks that its map goes on in."""
+    more = block[_MORE_IN_HEADER]
+    while more:
+        block = stream.read(HEADER)
+        if len(block) < HEADER:
+            raise DamagedTar(f"is cut short: it ends at byte {stream.position:,} in the midst of a header")
+        more = block[_MORE_IN_BLOCK]
+    return stream.position
 
 
 def _extra(stream: Stream, info: tarfile.TarInfo, total: int) -> bytes:

@@ -1,5 +1,4 @@
-"""What a backbone is: the contract that extract/open_clip.py and extract/timm.py fulfil, for others to
-implement.
+"""What a backbone is: the contract that open_clip.py and timm.py beside this file fulfil, for others to implement.
 
 A backbone is a frozen `torch.nn.Module`: in eval mode, no parameter asking for a gradient, all parameters
 float32 on the CPU until somebody moves them. What an image's features are depends on that image alone, never
@@ -13,8 +12,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from extract.name import BackboneName, Org
-from extract.view import View
+from bb.extract.embedding.view import View
+
+Org = str  # the library whose code runs: "open_clip", "timm", or a plug-in's
 
 
 class EncodedImgBatch(NamedTuple):
@@ -41,6 +41,7 @@ class Backbone(Protocol):
         through a projection learnt for comparison with text
     patch_output: {"kind": "patch", "patches": p, "grid": [rows, columns], "stage": words, "dim": dp}, or None
         where there are no patch features
+    It may have an attribute `loaded`, what extract/weights/fitting.py says of a file of weights: that is provenance.
     """
 
     org: Org
@@ -49,14 +50,6 @@ class Backbone(Protocol):
     architecture: dict[str, Any]
     img_output: dict[str, Any]
     patch_output: dict[str, Any] | None
-
-    @classmethod
-    def from_pretrained(cls, weights: str | BackboneName, *, seed: int = 0) -> "Backbone":
-        """Build the network and load its weights; `seed` decides those of an untrained one.
-
-        Raises UsageError for a name that is not known, BBError where weights can't be fetched or don't fit.
-        """
-        ...
 
     def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
         """Features of a batch that went through `make_img_transform()`; h and w are the view's crop."""
@@ -71,28 +64,5 @@ class Backbone(Protocol):
         ...
 
     def vision_state(self) -> dict[str, Tensor]:
-        """All tensors that decide the features, by name: what `extract.weights.digest` is taken of."""
+        """All tensors that decide the features, by name: what `bb.extract.embedding.weights.digest` is taken of."""
         ...
-
-
-def check_known(name: BackboneName) -> None:
-    """Raises UsageError unless the library knows the architecture and tag. Nothing is built or downloaded."""
-    if name.on_hub:
-        return
-    if name.org == "timm":
-        from extract.timm import check_name
-    else:
-        from extract.open_clip import check_name
-    check_name(name)
-
-
-def load(name: str | BackboneName, *, seed: int = 0) -> Backbone:
-    """The backbone of that name, from whichever library it belongs to; only that library is imported."""
-    name = BackboneName.parse(name) if isinstance(name, str) else name
-    if name.org == "timm":
-        from extract.timm import TimmBackbone
-
-        return TimmBackbone.from_pretrained(name, seed=seed)
-    from extract.open_clip import OpenClipBackbone
-
-    return OpenClipBackbone.from_pretrained(name, seed=seed)

@@ -1,22 +1,58 @@
-"""What a decoder is: the contract that extract/pillow.py and others fulfil, from a file's bytes to a network's pixels.
+"""What a decoder is: the contract from a file's bytes to a network's pixels, with one implementation per file.
 
 Decoders that are not bit-equal make different features of one file, so the name is part of the feature space. All of
-them refuse the same files in the same words.
+them refuse the same files, and name the same ones as damaged, in the same words.
 """
 
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from extract.geometry import Geometry
-from extract.images import UnreadableImage
-from store import UsageError
+from bb.extract.embedding.geometry import Geometry
+from bb.extract.embedding.images import DecodedImage, Header, UnreadableImage
+from bb.extract.embedding.rgb import SMALLEST, WHOLE
+from bb.store.errors import UsageError
 
 Picture = Any  # whatever form a decoder keeps it in
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How files become pixels, as a person asks for it; parsed once.
+
+    name            of a decoder; "auto" is the default
+    depth           bits of a 16-bit sample that are in use, where a file does not say
+    refuse_damaged  whether a picture that is damaged counts as unreadable
+
+    Name and depth decide features and stand in the feature space.
+    """
+
+    name: str = "auto"
+    depth: int = WHOLE
+    refuse_damaged: bool = False
+
+    @classmethod
+    def parse(cls, name: str, depth: int, damaged: str) -> "DecodeOptions":
+        """Raises UsageError for a depth that can't be, or another word than embed and refuse."""
+        if not SMALLEST <= depth <= WHOLE:
+            raise UsageError(f"--depth '{depth}' is not from {SMALLEST} to {WHOLE}: give the bits in use, such as 12.")
+        if damaged not in ("embed", "refuse"):
+            raise UsageError(f"--damaged {damaged!r} is unknown: choose embed or refuse.")
+        return cls(name, depth, damaged == "refuse")
+
+    @classmethod
+    def of_view(cls, view: Mapping[str, Any]) -> "DecodeOptions":
+        """Those that a feature space's view records."""
+        words = str(view.get("depth_16_bit", "")).split()
+        depth = int(words[0]) if words and words[0].isdecimal() else WHOLE
+        return cls(str(view.get("decoder", "auto")), min(max(depth, SMALLEST), WHOLE))
+
+    def record(self) -> dict[str, str]:
+        """What of it belongs to a feature space's view."""
+        return {"decoder": self.name, "depth_16_bit": "high byte" if self.depth == WHOLE else f"{self.depth} bits"}
 
 
 @runtime_checkable
@@ -24,16 +60,18 @@ class Decoder(Protocol):
     """Turns files into pictures, and pictures into pixels. Safe in threads, and quick in them: both methods let the
     interpreter lock go where they work.
 
-    name: as `--decode` takes it and the feature space's view records it
+    options: its name is as `--decode` takes it and the feature space's view records it, never "auto"
     """
 
     @property
-    def name(self) -> str: ...
+    def options(self) -> DecodeOptions: ...
 
-    def decode(self, data: bytes) -> Picture:
+    def decode(self, data: bytes, header: Header | None = None) -> DecodedImage:
         """The picture in an image file, upright, in a form of the decoder's own; once per image.
 
-        Raises UnreadableImage (extract/images.py), and nothing else, whatever the bytes are.
+        header: what extract/embedding/images.py reads from the file, where the caller has it already
+
+        Raises UnreadableImage (extract/embedding/images.py), and nothing else, whatever the bytes are.
         """
         ...
 
@@ -56,69 +94,6 @@ class BatchDecoder(Protocol):
     @property
     def batch(self) -> int: ...
 
-    def decode_batch(self, files: Sequence[bytes]) -> list[Picture | UnreadableImage]:
+    def decode_batch(self, files: Sequence[bytes]) -> list[DecodedImage | UnreadableImage]:
         """For each file what `decode` would return or raise."""
         ...
-
-
-def _pillow(device: torch.device) -> Decoder:
-    from extract.pillow import Pillow
-
-    return Pillow()
-
-
-def _simplejpeg(device: torch.device) -> Decoder:
-    _require_simplejpeg("simplejpeg")
-    from extract.simplejpeg import SimpleJpeg
-
-    return SimpleJpeg()
-
-
-def _nvjpeg(device: torch.device) -> Decoder:
-    if device.type != "cuda":
-        raise UsageError(
-            f"--decode nvjpeg works on an NVIDIA GPU, and the device is {device.type}: choose auto, or --device cuda."
-        )
-    _require_simplejpeg("nvjpeg")
-    from extract.nvjpeg import NvJpeg
-
-    return NvJpeg(device)
-
-
-def _require_simplejpeg(name: str) -> None:
-    if find_spec("simplejpeg") is None:
-        raise UsageError(
-            f"--decode {name} needs simplejpeg: pip install 'backbone-bench[extract]'. --decode pillow does without, "
-            f"and makes a feature space of its own."
-        )
-
-
-DECODERS: dict[str, Callable[[torch.device], Decoder]] = {
-    "simplejpeg": _simplejpeg,
-    "pillow": _pillow,
-    "nvjpeg": _nvjpeg,
-}
-DEFAULT = "simplejpeg"
-
-
-def find_decoder(name: str, device: torch.device) -> Decoder:
-    """The decoder of that name, "auto" for the default; `device` is where the networks run.
-
-    Raises UsageError for a name that is unknown or a decoder that can't work there.
-    """
-    make = DECODERS.get(DEFAULT if name == "auto" else name)
-    if make is None:
-        raise UsageError(f"--decode {name} is unknown: choose auto, {', '.join(DECODERS)}.")
-    return make(device)
-
-
-def usable(device: torch.device) -> dict[str, str]:
-    """All decoders by name, each with the reason why it can't work here; empty where it can."""
-    reasons = {}
-    for name in DECODERS:
-        try:
-            find_decoder(name, device)
-            reasons[name] = ""
-        except UsageError as error:
-            reasons[name] = str(error)
-    return reasons

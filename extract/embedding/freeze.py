@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from extract.backbone import EncodedImgBatch
+from bb.extract.embedding.backbone import EncodedImgBatch
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from extract.images import MAX_PIXELS, UnreadableImage
+from bb.extract.embedding.images import MAX_PIXELS, UnreadableImage
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 

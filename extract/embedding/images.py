@@ -2,27 +2,36 @@
 list.
 
 Grey, palette, CMYK, YCbCr and 1-bit pictures are converted by Pillow; colour profiles are not applied. Alpha
-and transparent colours are laid over white. Of 16-bit samples the high byte is kept, in grey as Pillow does
-it in colour, so that both depths of one picture agree to one level. EXIF (or XMP) orientation is applied. Of
-several frames or pages the first one counts.
+and transparent colours are laid over white. Of 16-bit samples the high byte of the bits in use is kept (see
+extract/embedding/rgb.py). EXIF (or XMP) orientation is applied. Of several frames or pages the first one counts.
+
+A damaged file whose decoder makes a picture all the same is decoded, and the damage named. JPEG's decoder always does,
+as soon as the header is whole; a PNG's pixels have checksums; the other decoders refuse what they find a fault in.
 """
 
+import functools
 import io
 import re
 import warnings
-from pathlib import Path
-from typing import NamedTuple
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, features
 
-from store.errors import BBError
+from bb.extract.embedding.damage import PNG_SIGNATURE, inspect_png, jpeg_damage
+from bb.extract.embedding.rgb import WHOLE, to_rgb
+from bb.store.errors import BBError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 # Beyond twice its own limit Pillow refuses to open a file; below, its warning tells a person nothing to act
-# upon.
+# upon, nor do those about damaged EXIF blocks.
 MAX_PIXELS = 2 * 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+# Of blocks under 32 MiB, glibc keeps what is freed for the thread that had it: gigabytes, with large pictures.
+Image.core.set_block_size(64 * 2**20)
 
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,7 +42,9 @@ _ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE = 258  # TIFF 6.0
+_JPEG_END = b"\xff\xd9"
+TRUNCATED = "truncated"
+_JPEGS = ("JPEG", "MPO")
 
 
 class UnreadableImage(BBError):
@@ -41,75 +52,151 @@ class UnreadableImage(BBError):
 
 
 class Header(NamedTuple):
-    """What a file says of its picture before any pixel: Pillow's format and mode, and the EXIF orientation, 1 to 8."""
+    """What a file says of its picture before any pixel: Pillow's format and mode, the EXIF orientation, 1 to 8, and
+    the size upright.
+
+    progressive  whether it is a JPEG in several scans, whose decoder holds all coefficients
+    """
 
     format: str
     mode: str
     orientation: int
+    width: int
+    height: int
+    progressive: bool = False
+
+    @property
+    def is_plain_jpeg(self) -> bool:
+        """Whether libjpeg alone can make the picture that `decode` would (MPO: a JPEG with further ones behind it)."""
+        return self.format in _JPEGS and self.mode in ("RGB", "L")
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that decoding and cutting takes, at most: 4 bytes a pixel for a plain JPEG, 12 for others."""
+        return self.width * self.height * (4 if self.is_plain_jpeg and not self.progressive else 12)
 
 
-def decode(data: bytes) -> Image.Image:
-    """The picture in a JPEG, PNG, WebP, TIFF, BMP or GIF file, in mode RGB and the right way up.
+class DecodedImage(NamedTuple):
+    """A picture in the form of its decoder, upright.
 
-    It raises UnreadableImage, and nothing else, whatever the bytes are.
+    damage  what its decoder says is damaged; empty where it found nothing
+    note    what else a person should know of it
     """
-    with _open(io.BytesIO(data)) as image:
+
+    picture: Any
+    damage: str = ""
+    note: str = ""
+
+
+def decode(data: bytes, depth: int = WHOLE) -> DecodedImage:
+    """The picture in an image file, in mode RGB and the right way up.
+
+    depth  bits of a 16-bit sample that are in use, where the file does not say
+
+    Damage in a JPEG is found where simplejpeg is installed. Raises UnreadableImage, and nothing else, whatever the
+    bytes are.
+    """
+    sound, damage, significant = data, "", 0
+    if data.startswith(PNG_SIGNATURE):
+        sound, damage, significant = inspect_png(data)
+    with _open(sound) as image:
         try:
-            image.load()
-            picture = _rgb(image)
-            turn = _ORIENTATIONS.get(_orientation(image))
-            return picture if turn is None else picture.transpose(turn)
-        except UnreadableImage:
-            raise
+            picture, note = to_rgb(image, lambda: _open(sound), depth, significant)
         except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
+            reason = _unreadable(error)
+            if image.format not in _JPEGS or str(reason) != TRUNCATED:
+                raise reason from error
+            picture, note = _filled_up(data), ""
+        turn = _ORIENTATIONS.get(_orientation(image))
+        if image.format in _JPEGS:
+            damage = _jpeg_damage(data, image.mode == "CMYK")
+    return DecodedImage(picture if turn is None else picture.transpose(turn), damage, note)
+
+
+def _filled_up(data: bytes) -> Image.Image:
+    """A JPEG that ends too early, as libjpeg makes it: what it needs beyond the end, be it a segment, are end marks."""
+    with _open(data + _JPEG_END * 2**16) as image:
+        try:
+            return to_rgb(image, lambda: image, WHOLE, 0)[0]
+        except Exception as error:
             raise _unreadable(error) from error
 
 
 def header(data: bytes) -> Header:
     """Of the formats that `decode` knows. Raises UnreadableImage where no picture begins, or one beyond the limit."""
-    with _open(io.BytesIO(data)) as image:
-        return Header(image.format or "", image.mode, _orientation(image))
-
-
-def size(source: bytes | str | Path) -> tuple[int, int] | None:
-    """(width, height) that `decode` will give, read from the header alone; None where that can't be told.
-
-    source: a file's bytes, or its path
-    """
-    try:
-        if isinstance(source, bytes):
-            return _upright_size(io.BytesIO(source))
-        with Path(source).open("rb") as file:
-            return _upright_size(file)
-    except (UnreadableImage, OSError):
-        return None
-
-
-def _upright_size(file: io.BytesIO | io.BufferedReader) -> tuple[int, int]:
-    with _open(file) as image:
+    with _open(data) as image:
+        orientation = _orientation(image)
         width, height = image.size
-        turned = image.format != "TIFF" and _orientation(image) >= 5  # Pillow turns a TIFF's size itself
-        return (height, width) if turned else (width, height)
+        if image.format != "TIFF" and orientation >= 5:  # Pillow turns a TIFF's size itself
+            width, height = height, width
+        progressive = "progressive" in image.info
+        return Header(image.format or "", image.mode, orientation, width, height, progressive)
 
 
-def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+def size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) that `decode` will give, read from the header alone; None where that can't be told."""
     try:
-        return Image.open(file, formats=FORMATS)
+        found = header(data)
+    except UnreadableImage:
+        return None
+    return found.width, found.height
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that can be read here."""
+    absent = set() if features.check("avif") else {"AVIF"}
+    if find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    else:
+        absent.add("HEIF")
+    return tuple(name for name in FORMATS if name not in absent)
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return _open_plain(data)
+    except UnreadableImage:
+        if not data.startswith(PNG_SIGNATURE):
+            raise
+        return _open_plain(inspect_png(data).data)  # without texts, which may be what is wrong
+
+
+def _open_plain(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=formats())
     except Image.DecompressionBombError as error:
         count = re.search(r"\d+", str(error))
         pixels = f"{int(count[0]):,}" if count else "too many"
         raise UnreadableImage(f"{pixels} pixels, over the limit of {MAX_PIXELS:,}") from error
     except Image.UnidentifiedImageError as error:
-        if not file.seek(0, io.SEEK_END):
-            raise UnreadableImage("empty file") from error
-        raise UnreadableImage(f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+        raise UnreadableImage(_unidentified(data)) from error
     except Exception as error:
         raise _unreadable(error) from error
 
 
+def _unidentified(data: bytes) -> str:
+    if not data:
+        return "empty file"
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in HEIF_BRANDS and "HEIF" not in formats():
+        return "a HEIC image, which needs pillow-heif: pip install 'backbone-bench[heif]'"
+    if brand in AVIF_BRANDS and "AVIF" not in formats():
+        return "an AVIF image, which this Pillow can't read: pip install 'pillow>=11.3'"
+    return f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+
+
+def _jpeg_damage(data: bytes, cmyk: bool) -> str:
+    if find_spec("simplejpeg") is None:
+        return ""
+    return jpeg_damage(data, cmyk=cmyk)
+
+
 def _unreadable(error: Exception) -> UnreadableImage:
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
-        return UnreadableImage("truncated")
+        return UnreadableImage(TRUNCATED)
     return UnreadableImage(f"unreadable: {' '.join(str(error).split())[:120] or type(error).__name__}")
 
 
@@ -119,31 +206,3 @@ def _orientation(image: Image.Image) -> int:
         return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
     except Exception:  # a damaged EXIF block says nothing of the orientation, and spoils no pixel
         return 1
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """The loaded picture in mode RGB."""
-    if image.mode.startswith("I;16"):
-        return _from_16_bit(image)
-    if image.mode in ("F", "I"):
-        kind = "floating-point" if image.mode == "F" else "32-bit or signed"
-        raise UnreadableImage(f"{kind} samples, whose white is not defined: convert to 8 or 16 bits")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    bits = _bits(image)
-    samples_HW = np.asarray(image).astype(np.uint16)
-    grey_HW = (samples_HW >> (bits - 8)).astype(np.uint8)
-    if "transparency" in image.info:  # PNG: the one grey that is transparent
-        grey_HW[samples_HW == image.info["transparency"]] = 255
-    return Image.fromarray(grey_HW).convert("RGB")
-
-
-def _bits(image: Image.Image) -> int:
-    """12 for the TIFFs of some cameras and scanners, 16 otherwise."""
-    tags = getattr(image, "tag_v2", {})
-    return int(tags.get(_BITS_PER_SAMPLE, (16,))[0])

@@ -1,8 +1,9 @@
 """nvJPEG as decoder: JPEGs are decoded and resized on the GPU, many in a call. Its pixels are another decoder's, so
 its features are a space of their own.
 
-It takes the JPEGs that extract/simplejpeg.py takes, if they end as a JPEG ends: nvJPEG would fill up a truncated one
-in silence. All else, and what nvJPEG finds a fault in, that decoder decodes on the CPU; resizing is on the GPU for all.
+It takes the JPEGs that extract/embedding/simplejpeg_decoder.py takes, if libjpeg finds no damage in them: nvJPEG
+would fill it up in
+silence. All else, and what nvJPEG finds a fault in, that decoder decodes on the CPU; resizing is on the GPU for all.
 Which way a file goes never hangs on the state of the machine: where nvJPEG does not work at all, or memory runs out,
 that is an error. torchvision raises one and the same RuntimeError for all of these, so a file of which nvJPEG makes
 nothing is held against one that it has to know.
@@ -10,7 +11,9 @@ nothing is held against one that it has to know.
 
 import functools
 import io
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -20,15 +23,19 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from extract import images
-from extract.batch_size import out_of_memory
-from extract.geometry import Geometry
-from extract.images import UnreadableImage
-from extract.simplejpeg import FILTERS, SimpleJpeg, centre, takes, upright
-from store import BBError
+from bb.extract.embedding import images
+from bb.extract.embedding.damage import jpeg_damage
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.embedding.forward import out_of_memory
+from bb.extract.embedding.geometry import Geometry
+from bb.extract.embedding.images import DecodedImage, Header, UnreadableImage
+from bb.extract.embedding.simplejpeg_decoder import FILTERS, SimpleJpeg, centre, upright
+from bb.store.errors import BBError
 
-_ON_CPU = SimpleJpeg()
-_END_OF_IMAGE = b"\xff\xd9"
+_JUDGES = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="libjpeg")
+
+
+OPTIONS = DecodeOptions("nvjpeg")
 
 
 @dataclass(frozen=True)
@@ -36,30 +43,35 @@ class NvJpeg:
     """A picture is a uint8 tensor, 3 × height × width, on the device."""
 
     device: torch.device
-    name: str = "nvjpeg"
+    options: DecodeOptions = OPTIONS
     batch: int = 64
 
-    def decode(self, data: bytes) -> UInt8[Tensor, "3 h w"]:
-        (picture,) = self.decode_batch([data])
-        if isinstance(picture, UnreadableImage):
-            raise picture
-        return picture
+    def decode(self, data: bytes, header: Header | None = None) -> DecodedImage:
+        (decoded,) = self.decode_batch([data])
+        if isinstance(decoded, UnreadableImage):
+            raise decoded
+        return decoded
 
-    def decode_batch(self, files: Sequence[bytes]) -> list[Tensor | UnreadableImage]:
-        headers = [_header_for_gpu(data) for data in files]
+    def decode_batch(self, files: Sequence[bytes]) -> list[DecodedImage | UnreadableImage]:
+        headers = list(_JUDGES.map(_header_for_gpu, files))
         chosen = [i for i, header in enumerate(headers) if header is not None]
         on_gpu = dict(zip(chosen, self._decode([files[i] for i in chosen]), strict=True))
-        made: list[Tensor | UnreadableImage] = []
+        made: list[DecodedImage | UnreadableImage] = []
         for i, (data, header) in enumerate(zip(files, headers, strict=True)):
             picture = on_gpu.get(i)
             if picture is not None and header is not None:
-                made.append(upright(picture, header.orientation))
+                made.append(DecodedImage(upright(picture, header.orientation)))
                 continue
             try:
-                made.append(_ON_CPU.decode(data).to(self.device))
+                decoded = self._on_cpu.decode(data)
+                made.append(decoded._replace(picture=decoded.picture.to(self.device)))
             except UnreadableImage as error:
                 made.append(error)
         return made
+
+    @property
+    def _on_cpu(self) -> SimpleJpeg:
+        return SimpleJpeg(self.options)
 
     def _decode(self, files: Sequence[bytes]) -> Sequence[Tensor | None]:
         """None where nvJPEG found a fault. One bad file fails its whole batch, which is then halved until it stands
@@ -99,7 +111,7 @@ class NvJpeg:
 
     def cut(self, picture: UInt8[Tensor, "3 h w"], geometry: Geometry) -> UInt8[Tensor, "3 h2 w2"]:
         if geometry.interpolation not in FILTERS:
-            return _ON_CPU.cut(picture.cpu(), geometry).to(self.device)
+            return self._on_cpu.cut(picture.cpu(), geometry).to(self.device)
         place = geometry.place(*picture.shape[1:])
         if place.resize != picture.shape[1:]:
             # CUDA's kernels know no uint8; the round trip through float32 rounds to the nearest grey level, like them.
@@ -109,12 +121,12 @@ class NvJpeg:
         return centre(picture, place, geometry)
 
 
-def _header_for_gpu(data: bytes) -> images.Header | None:
+def _header_for_gpu(data: bytes) -> Header | None:
     try:
         header = images.header(data)
     except UnreadableImage:
         return None
-    return header if takes(header) and data.endswith(_END_OF_IMAGE) else None
+    return header if header.is_plain_jpeg and not jpeg_damage(data) else None
 
 
 @functools.cache

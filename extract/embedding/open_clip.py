@@ -10,25 +10,18 @@ the tag decides, and the tower is built from the resolved configuration.
 
 import dataclasses
 import json
-import types
-from pathlib import Path
 from typing import Any
 
 import open_clip
-import open_clip.factory
 import open_clip.model
-import open_clip.pretrained
+import open_clip.transform
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract import timm as trunks
-from extract import weights as files
-from extract.backbone import EncodedImgBatch
-from extract.frozen import encode_shapes, freeze, seeded
-from extract.hub import downloading
-from extract.name import HUB, UNTRAINED, BackboneName, Org, unknown
-from extract.view import Transform, View
-from store.errors import BBError, UsageError
+from bb.extract.embedding import timm as trunks
+from bb.extract.embedding.backbone import EncodedImgBatch, Org
+from bb.extract.embedding.freeze import encode_shapes, freeze
+from bb.extract.embedding.view import Transform, View
 
 Visual = Any  # one of open_clip's vision towers, a torch.nn.Module
 
@@ -52,13 +45,14 @@ class Recipe:
 
 
 class OpenClipBackbone(nn.Module):
-    """See extract.backbone.Backbone."""
+    """See bb.extract.embedding.backbone.Backbone."""
 
     org: Org = "open_clip"
 
-    def __init__(self, visual: Visual, recipe: Recipe) -> None:
-        """visual: the tower built from `recipe`, with its weights"""
+    def __init__(self, visual: Visual, recipe: Recipe, loaded: object = None) -> None:
+        """visual: the tower built from `recipe`, with its weights; loaded: how they came from a file"""
         super().__init__()
+        self.loaded = loaded
         if isinstance(visual, open_clip.model.VisionTransformer):
             visual.output_tokens = True
         self.visual: Visual = visual
@@ -68,18 +62,6 @@ class OpenClipBackbone(nn.Module):
         (self.feat_dim,), patches = encode_shapes(self, self.view.crop)
         self.img_output = {"kind": "img", **_img_output(visual), "dim": self.feat_dim}
         self.patch_output = None if patches is None else _patch_output(visual, self.view.crop, patches)
-
-    @classmethod
-    def from_pretrained(cls, weights: str | BackboneName, *, seed: int = 0) -> "OpenClipBackbone":
-        name = BackboneName.parse(weights) if isinstance(weights, str) else weights
-        recipe = resolve(name)
-        with seeded(seed):
-            visual = build(recipe)
-        if not name.untrained:
-            state = files.load_state_dict(name.path or _download(name))
-            _check_activation(state, recipe, name)
-            files.fit(_vision_part(state, visual), visual, str(name))
-        return cls(visual, recipe)
 
     def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
         visual = self.visual
@@ -106,31 +88,6 @@ class OpenClipBackbone(nn.Module):
         return self.visual.state_dict()
 
 
-def resolve(name: BackboneName) -> Recipe:
-    """The configuration behind a name, the tag's word above the architecture's; only hub names download."""
-    if name.on_hub:
-        config = _hub_config(name)
-        return _recipe(config["model_cfg"], config["model_cfg"].get("quick_gelu", False), config.get("preprocess_cfg"))
-    config = open_clip.get_model_config(name.architecture)
-    if config is None:
-        raise unknown(name, "architecture", name.architecture, open_clip.list_models())
-    tags = open_clip.list_pretrained_tags_by_model(name.architecture)
-    if name.tag is None:
-        if name.path is None and not name.untrained:
-            listed = f"one of its tags: {', '.join(tags)}; or " if tags else ""
-            raise UsageError(f"{name} names no weights: add {listed}{UNTRAINED}, or @PATH of a state dict")
-        return _recipe(config, config.get("quick_gelu", False), _common_preprocess(name.architecture, tags))
-    tagged = open_clip.get_pretrained_cfg(name.architecture, name.tag)
-    if not tagged:
-        raise unknown(name, f"weights of {name.architecture} called", name.tag, tags)
-    return _recipe(config, tagged.get("quick_gelu", False), tagged)
-
-
-def check_name(name: BackboneName) -> None:
-    """That open_clip has that architecture and tag."""
-    resolve(name)
-
-
 def build(recipe: Recipe) -> Visual:
     """The vision tower, with random weights."""
     return open_clip.model._build_vision_tower(recipe.embed_dim, recipe.vision, recipe.quick_gelu)
@@ -153,24 +110,17 @@ def view_of(preprocess: dict[str, Any], image_size: int | tuple[int, int]) -> Vi
     )
 
 
-def _recipe(config: dict[str, Any], quick_gelu: bool, preprocess: dict[str, Any] | None) -> Recipe:
+def make_recipe(config: dict[str, Any], quick_gelu: bool, preprocess: dict[str, Any] | None) -> Recipe:
+    """From open_clip's configurations of an architecture and of a view."""
     # Weights of the tower alone, which some configurations would have timm download, are not what the name
     # says.
     vision = open_clip.CLIPVisionCfg(**{**config["vision_cfg"], "timm_model_pretrained": False})
-    return Recipe(config["embed_dim"], vision, bool(quick_gelu) and _is_transformer(vision), dict(preprocess or {}))
+    return Recipe(config["embed_dim"], vision, bool(quick_gelu) and is_transformer(vision), dict(preprocess or {}))
 
 
-def _is_transformer(vision: open_clip.CLIPVisionCfg) -> bool:
+def is_transformer(vision: open_clip.CLIPVisionCfg) -> bool:
     """Whether the tower is open_clip's own VisionTransformer: the choice of GELU concerns no other kind."""
     return vision.timm_model_name is None and isinstance(vision.layers, int)
-
-
-def _common_preprocess(architecture: str, tags: list[str]) -> dict[str, Any]:
-    """What all tags of an architecture agree on, such as SigLIP's mean and squashing; else nothing."""
-    keys = ("mean", "std", "interpolation", "resize_mode")
-    configs = [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
-    chosen = [{key: config[key] for key in keys} for config in configs]
-    return chosen[0] if chosen and all(config == chosen[0] for config in chosen) else {}
 
 
 def _architecture(recipe: Recipe) -> dict[str, Any]:
@@ -205,39 +155,3 @@ def _patch_output(visual: Visual, input_size: tuple[int, int], shape: tuple[int,
     if _img_output(visual)["projected"]:
         output["stage"] += ", before the projection"
     return output
-
-
-def _vision_part(state: dict[str, Tensor], visual: Visual) -> dict[str, Tensor]:
-    """The tower's tensors out of a whole model's state dict; a tower's own is returned as it is."""
-    state = open_clip.factory.convert_state_dict(types.SimpleNamespace(visual=visual), state)
-    part = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
-    return part or state
-
-
-def _check_activation(state: dict[str, Tensor], recipe: Recipe, name: BackboneName) -> None:
-    """OpenAI's own files carry their input size; all were trained with QuickGELU, which no tensor shows."""
-    if "input_resolution" in state and _is_transformer(recipe.vision) and not recipe.quick_gelu:
-        raise BBError(
-            f"{name} is OpenAI's own file, trained with QuickGELU, but {name.architecture} has GELU: "
-            f"write open_clip:{name.architecture}/openai@{name.path}"
-        )
-
-
-def _download(name: BackboneName) -> str:
-    with downloading(name):
-        if name.on_hub:
-            repository, _, revision = name.architecture.removeprefix(HUB).partition("@")
-            return open_clip.pretrained.download_pretrained_from_hf(repository, revision=revision or None)
-        return open_clip.pretrained.download_pretrained(open_clip.get_pretrained_cfg(name.architecture, name.tag))
-
-
-def _hub_config(name: BackboneName) -> dict[str, Any]:
-    repository, _, revision = name.architecture.removeprefix(HUB).partition("@")
-    with downloading(name):
-        path = open_clip.pretrained.download_pretrained_from_hf(
-            repository, filename="open_clip_config.json", revision=revision or None
-        )
-    config = json.loads(Path(path).read_text(encoding="utf-8"))
-    if "model_cfg" not in config:
-        raise BBError(f"{name}: its open_clip_config.json has no model_cfg, so it is no model of open_clip")
-    return config

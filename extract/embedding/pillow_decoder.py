@@ -8,18 +8,22 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from extract import images
-from extract.geometry import Geometry
+from bb.extract.embedding import images
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.embedding.geometry import Geometry
+from bb.extract.embedding.images import DecodedImage, Header
+
+OPTIONS = DecodeOptions("pillow")
 
 
 @dataclass(frozen=True)
 class Pillow:
-    """Any file that extract/images.py reads; a picture is a Pillow image in mode RGB."""
+    """Any file that extract/embedding/images.py reads; a picture is a Pillow image in mode RGB."""
 
-    name: str = "pillow"
+    options: DecodeOptions = OPTIONS
 
-    def decode(self, data: bytes) -> Image.Image:
-        return images.decode(data)
+    def decode(self, data: bytes, header: Header | None = None) -> DecodedImage:
+        return images.decode(data, self.options.depth)
 
     def cut(self, picture: Image.Image, geometry: Geometry) -> UInt8[Tensor, "3 h w"]:
         return cut(picture, geometry)

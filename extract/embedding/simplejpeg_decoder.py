@@ -1,10 +1,12 @@
 """simplejpeg as decoder, the default: JPEGs by libjpeg-turbo, resized by torch's vectorised antialiased kernels.
 
 Which way a file goes hangs on its bytes alone: a JPEG of grey or three-channel colour is decoded here; all else (PNG,
-WebP, TIFF, BMP, GIF, CMYK), and a JPEG in which libjpeg finds a fault, by extract/images.py. So both decoders refuse
-the same files in the same words. libjpeg-turbo's defaults (the accurate integer DCT, smooth upsampling of colour) are
-Pillow's too, and so are decoded JPEGs, bit for bit. It is the resizing that rounds otherwise, and always makes the
-width right before the height, as Pillow did up to 12; Pillow 13 turns that round where the height shrinks far more.
+WebP, TIFF, BMP, GIF, AVIF, HEIF, CMYK), and a JPEG of which libjpeg makes no picture, by extract/embedding/images.py.
+So both
+decoders refuse the same files in the same words. libjpeg-turbo's defaults (the accurate integer DCT, smooth upsampling
+of colour) are Pillow's too, and so are decoded JPEGs, bit for bit. It is the resizing that rounds otherwise, and always
+makes the width right before the height, as Pillow did up to 12; Pillow 13 turns that round where the height shrinks far
+more.
 torch has the bilinear and the bicubic filter; views of another are cut by Pillow.
 """
 
@@ -18,9 +20,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from extract import images, pillow
-from extract.geometry import Geometry, Placement
-from extract.images import Header
+from bb.extract.embedding import images
+from bb.extract.embedding import pillow_decoder as pillow
+from bb.extract.embedding.damage import is_recoverable, jpeg_warning
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.embedding.geometry import Geometry, Placement
+from bb.extract.embedding.images import DecodedImage, Header
+from bb.extract.embedding.rgb import to_array
 
 FILTERS = ("bilinear", "bicubic")
 
@@ -36,20 +42,32 @@ _TURNS: dict[int, tuple[bool, tuple[int, ...]]] = {
 }
 
 
+OPTIONS = DecodeOptions("simplejpeg")
+
+
 @dataclass(frozen=True)
 class SimpleJpeg:
     """A picture is a uint8 tensor, 3 × height × width, in which the three values of a pixel are neighbours."""
 
-    name: str = "simplejpeg"
+    options: DecodeOptions = OPTIONS
 
-    def decode(self, data: bytes) -> UInt8[Tensor, "3 h w"]:
-        header = images.header(data)
-        if takes(header):
+    def decode(self, data: bytes, header: Header | None = None) -> DecodedImage:
+        header = header or images.header(data)
+        damage = ""
+        if header.is_plain_jpeg:
             try:
-                return upright(_as_tensor(simplejpeg.decode_jpeg(data)), header.orientation)
+                try:
+                    pixels_HWC = simplejpeg.decode_jpeg(data)
+                except ValueError as error:
+                    if not is_recoverable(error):
+                        raise
+                    damage = jpeg_warning(error)
+                    pixels_HWC = simplejpeg.decode_jpeg(data, strict=False)
+                return DecodedImage(upright(_as_tensor(pixels_HWC), header.orientation), damage)
             except ValueError:
-                pass  # libjpeg found a fault; Pillow says which, or that it is none
-        return _as_tensor(np.array(images.decode(data)))
+                pass  # libjpeg makes no picture; Pillow says why, or makes one all the same
+        picture, damage, note = images.decode(data, self.options.depth)
+        return DecodedImage(_as_tensor(to_array(picture)), damage, note)
 
     def cut(self, picture: UInt8[Tensor, "3 h w"], geometry: Geometry) -> UInt8[Tensor, "3 h2 w2"]:
         if geometry.interpolation not in FILTERS:
@@ -60,11 +78,6 @@ class SimpleJpeg:
                 0
             ]
         return centre(picture, place, geometry)
-
-
-def takes(header: Header) -> bool:
-    """Whether libjpeg can make the picture that extract/images.py would (MPO: a JPEG with further ones behind it)."""
-    return header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L")
 
 
 def upright(picture: UInt8[Tensor, "3 h w"], orientation: int) -> UInt8[Tensor, "3 h2 w2"]:

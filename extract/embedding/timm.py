@@ -6,11 +6,8 @@ token per cell to the end; feature maps of convolutional and of merging networks
 tokens of another grid than the one that was cut (VOLO, LeViT), are none.
 """
 
-import contextlib
-import importlib
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -18,14 +15,12 @@ import timm.data
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract import weights as files
-from extract.backbone import EncodedImgBatch
-from extract.frozen import encode_shapes, freeze, seeded
-from extract.geometry import ResizeMode
-from extract.hub import downloading
-from extract.name import BackboneName, Org, unknown
-from extract.view import Transform, View
-from store.errors import BBError, UsageError
+from bb.extract.embedding import OWN_POOL, POOLS
+from bb.extract.embedding.backbone import EncodedImgBatch, Org
+from bb.extract.embedding.freeze import encode_shapes, freeze, seeded
+from bb.extract.embedding.geometry import ResizeMode
+from bb.extract.embedding.view import Transform, View
+from bb.store.errors import UsageError
 
 # Parts of language models, which end in a feature map and have no pooling to make a vector of it.
 UNPOOLED = (
@@ -45,13 +40,19 @@ Network = Any  # a torch.nn.Module with the methods that all of timm's models ha
 
 
 class TimmBackbone(nn.Module):
-    """See extract.backbone.Backbone."""
+    """See bb.extract.embedding.backbone.Backbone."""
 
     org: Org = "timm"
 
-    def __init__(self, network: Network) -> None:
-        """network: one of timm's, without classifier"""
+    def __init__(self, network: Network, loaded: object = None, pool: str = OWN_POOL) -> None:
+        """
+        network: one of timm's, without classifier
+        loaded: how its weights came from a file
+        pool: what makes a vector, OWN_POOL or one of POOLS
+        """
         super().__init__()
+        self.pool = pool
+        self.loaded = loaded
         self.network: Network = network
         freeze(self)
         self.view = view_of(timm.data.resolve_model_data_config(network, use_test_size=False))
@@ -59,28 +60,18 @@ class TimmBackbone(nn.Module):
         (self.feat_dim,), patches = encode_shapes(self, self.view.crop)
         self.img_output = {
             "kind": "img",
-            "pooling": pooling(network),
+            "pooling": POOLS.get(pool) or pooling(network),
             "projected": False,
             "dim": self.feat_dim,
         }
         self.patch_output = None if patches is None else patch_output(network, self.view.crop, patches)
 
-    @classmethod
-    def from_pretrained(cls, weights: str | BackboneName, *, seed: int = 0) -> "TimmBackbone":
-        name = BackboneName.parse(weights) if isinstance(weights, str) else weights
-        check_name(name)
-        if name.untrained or name.path is not None:
-            network, classifier = _untrained(_registered(name), seed)
-            if name.path is not None:
-                _load(network, classifier, name.path)
-        else:
-            network = _pretrained(name)
-        return cls(network)
-
     def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
         features = self.network.forward_features(batch)
         tokens = patch_tokens(self.network, batch.shape[-2:], features)
-        return EncodedImgBatch(self.network.forward_head(features), tokens)
+        if self.pool == OWN_POOL:
+            return EncodedImgBatch(self.network.forward_head(features), tokens)
+        return EncodedImgBatch(pool_features(self.network, features, self.pool), tokens)
 
     forward = img_encode
 
@@ -124,6 +115,26 @@ def patch_tokens(network: Network, input_size: Sequence[int], features: object) 
     return features[:, prefix:] if features.shape[1] - prefix == grid[0] * grid[1] else None
 
 
+def pool_features(network: Network, features: object, pool: str) -> Float[Tensor, "b d"]:
+    """What `forward_features` gave, pooled as biobench does: its first token, or its maximum over all positions.
+
+    Raises UsageError where the features are not of the form that biobench pools so.
+    """
+    architecture = network.pretrained_cfg["architecture"]
+    has_token = getattr(network, "num_prefix_tokens", 0) > 0
+    if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+        raise UsageError(f"--pool {pool}: {architecture} ends in neither tokens nor a map. Leave out --pool")
+    if pool == "token":
+        if not has_token or features.ndim != 3:
+            raise UsageError(f"--pool token: {architecture} has no class token. Choose --pool max")
+        return features[:, 0]
+    if has_token and features.ndim == 3:
+        raise UsageError(f"--pool max: {architecture} has a class token, which biobench takes. Choose --pool token")
+    if features.ndim == 4 and getattr(network, "output_fmt", "NCHW") != "NHWC":
+        features = features.permute(0, 2, 3, 1)
+    return features.flatten(1, -2).amax(dim=1)
+
+
 def patch_grid(network: Network, input_size: Sequence[int]) -> tuple[int, int] | None:
     """(rows, columns) of the patches that the network cuts an input of that (height, width) into."""
     for attribute in ("patch_embed", "stem", "pixel_embed", "embeds"):
@@ -161,86 +172,22 @@ def pooling(network: Network) -> str:
 def _architecture(network: Network) -> dict[str, Any]:
     config = network.pretrained_cfg
     arguments = {key: value for key, value in network._model_args.items() if key != "num_classes"}
-    return {"name": config["architecture"], "arguments": arguments, "input_size": list(config["input_size"])}
+    described = {"name": config["architecture"], "arguments": arguments, "input_size": list(config["input_size"])}
+    return described | ({"resampled": True} if getattr(network, "resampled", False) else {})
 
 
-def _registered(name: BackboneName) -> str:
-    return name.architecture if name.tag is None else f"{name.architecture}.{name.tag}"
-
-
-def check_name(name: BackboneName) -> None:
-    """That timm has that architecture and tag."""
-    if name.on_hub:
-        return
-    architectures = timm.list_models()
-    if name.architecture not in architectures:
-        raise unknown(name, "architecture", name.architecture, architectures)
-    tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{name.architecture}.*")]
-    if name.tag is not None and name.tag not in tags:
-        raise unknown(name, f"weights of {name.architecture} called", name.tag, tags)
-    if not tags and name.path is None and not name.untrained:
-        raise UsageError(f"timm has no weights for {name.architecture}: write {name}@PATH or {name}/untrained")
-
-
-def _untrained(registered: str, seed: int) -> tuple[Network, set[str]]:
+def untrained(registered: str, seed: int) -> tuple[Network, set[str]]:
     """The network with seeded weights and no classifier; and the names of a classifier's tensors."""
     with seeded(seed):
         network: Network = timm.create_model(registered, pretrained=False, num_classes=1)
     whole = set(network.state_dict())
-    _take_classifier_off(network)
+    take_classifier_off(network)
     return network, whole - set(network.state_dict())
 
 
-def _pretrained(name: BackboneName) -> Network:
-    """Loaded by timm, which is strict as long as the network has the classifier that its weights have."""
-    with seeded(0), downloading(name), _warnings_as_errors(name):
-        try:
-            network: Network = timm.create_model(_registered(name), pretrained=True)
-        except RuntimeError as error:
-            raise BBError(f"{name}: timm can't load its weights: {error}") from error
-    _take_classifier_off(network)
-    return network
-
-
-def _take_classifier_off(network: Network) -> None:
+def take_classifier_off(network: Network) -> None:
+    """Raises UsageError for a network that makes no vector of its feature map."""
     if not hasattr(network, "reset_classifier"):
         architecture = network.pretrained_cfg["architecture"]
         raise UsageError(f"{architecture} ends in a feature map and has no pooling, so it has no image feature")
     network.reset_classifier(0)
-
-
-@contextlib.contextmanager
-def _warnings_as_errors(name: BackboneName) -> Iterator[None]:
-    """timm only logs it where it goes on with weights that are random."""
-    said: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    logger, listener = logging.getLogger("timm.models._builder"), Listener(logging.WARNING)
-    logger.addHandler(listener)
-    try:
-        yield
-    finally:
-        logger.removeHandler(listener)
-    # Surplus tensors are named in a warning where timm knows of them (DLA); strict loading has raised where
-    # it doesn't.
-    if faults := [message for message in said if not message.startswith("Unexpected keys")]:
-        raise BBError(f"{name}: timm warns: {faults[0]}")
-
-
-def _load(network: Network, classifier: set[str], path: str) -> None:
-    state = {key: value for key, value in files.load_state_dict(path).items() if key not in classifier}
-    own = network.state_dict()
-    if state.keys() != own.keys() and (convert := _converter(network)) is not None:
-        with contextlib.suppress(Exception):  # a file that timm can't convert is judged as it is
-            converted = convert(dict(state), network)
-            state = {key: value for key, value in converted.items() if key not in classifier}
-    files.fit(state, network, str(path))
-
-
-def _converter(network: Network) -> Callable[[dict[str, Tensor], Network], dict[str, Tensor]] | None:
-    """What timm's module for this family uses to read the original authors' files."""
-    module = importlib.import_module(type(network).__module__)
-    return getattr(module, "checkpoint_filter_fn", None)

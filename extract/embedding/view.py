@@ -3,7 +3,8 @@ identity.
 
 The recipe covers what open_clip (`image_transform_v2`) and timm (`create_transform`) do for evaluation; the
 tests hold it equal to both, bit for bit, where Pillow is the decoder. Which decoder turns files into pictures and
-cuts them (`extract/decoder.py`) is not the network's affair: its name stands beside the view in the feature space.
+cuts them (`extract/embedding/decoder.py`) is not the network's affair: its name stands beside the view in the feature
+space.
 """
 
 import dataclasses
@@ -16,8 +17,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from extract import pillow
-from extract.geometry import Geometry, ResizeMode
+from bb.extract.embedding import pillow_decoder as pillow
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.embedding.geometry import Geometry, ResizeMode
 
 Transform = Callable[[Image.Image], Float[Tensor, "3 h w"]]
 
@@ -42,16 +44,15 @@ class View:
         if self.interpolation.upper() not in Image.Resampling.__members__:
             raise ValueError(f"{self.interpolation!r} is none of Pillow's filters")
 
-    def record(self, decoder: str) -> dict[str, Any]:
+    def record(self, options: DecodeOptions) -> dict[str, Any]:
         """The view as JSON, with what holds for every view: it stands in the feature space.
 
-        decoder: name of what decodes and cuts
+        options: of what decodes and cuts
         """
         return {
-            "decoder": decoder,
+            **options.record(),
             "exif_orientation": "applied",
             "alpha": "over white",
-            "depth_16_bit": "high byte",
             **{key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()},
         }
 

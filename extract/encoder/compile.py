@@ -2,8 +2,8 @@
 
 import torch
 
-from extract.encoder import Encoder
-from store.tolerance import relative_distance
+from bb.extract.encoder.encoder import Encoder
+from bb.store.format.tolerance import relative_distance
 
 COST = 20.0  # seconds that torch.compile takes at least, for networks that are worth it
 GAIN = 0.5  # of the time, what it saves at most
@@ -14,7 +14,7 @@ def compile_if_it_repays(encoder: Encoder, shape: tuple[int, ...], images: int, 
 
     shape      of an image's pixels
     images     how many there are to embed
-    tolerance  what the features of one image may differ by, as in store/tolerance.py
+    tolerance  what the features of one image may differ by, as in store/format/tolerance.py
     """
     encoder.enter()  # others may have had its place
     drawn = torch.Generator().manual_seed(0)

@@ -14,14 +14,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from extract import batch_size as sizes
-from extract.backbone import Backbone, EncodedImgBatch
-from extract.device import Numerics
-from extract.gpu import Streams
-from store import BBError, UsageError
-
-CPU_BATCH = 16
-CONVOLUTIONS = 4  # so many of more than one pixel make a convolutional network
+from bb.extract.backbones.device import Numerics
+from bb.extract.embedding.backbone import Backbone, EncodedImgBatch
+from bb.extract.embedding.forward import forward, is_convolutional, memory_format, out_of_memory, stack
+from bb.extract.encoder import batch_size as sizes
+from bb.extract.encoder.cuda_streams import Streams
+from bb.store import BBError, UsageError
 
 Features = tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n p dp"] | None]
 
@@ -31,7 +29,7 @@ def parse_batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) == 0:
-        raise UsageError(f"--batch-size {text} is no number of images: give one from 1 up, or auto.")
+        raise UsageError(f"--batch-size {text} is not a number of images: give one from 1 up, or auto.")
     return int(text)
 
 
@@ -93,13 +91,13 @@ class Encoder:
 
     @classmethod
     def prepare(cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None) -> "Encoder":
-        """Moves the backbone to the device and settles the batch size (None: found on a GPU, 16 elsewhere)."""
+        """Moves the backbone to the device and settles the batch size (None: found on a GPU, of the view elsewhere)."""
         network = cast(nn.Module, backbone)
         convolutional = is_convolutional(network)
         if convolutional:
             network.to(memory_format=torch.channels_last)
         streams = Streams.of(numerics.device) if numerics.device.type == "cuda" else None
-        size, auto = batch_size or CPU_BATCH, batch_size is None
+        size, auto = batch_size or sizes.on_cpu(*backbone.view.crop), batch_size is None
         encoder = cls(
             backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams, network
         )
@@ -150,7 +148,7 @@ class Encoder:
         try:
             self.network.to(self.numerics.device)
         except RuntimeError as error:
-            if not sizes.out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             raise BBError(
                 f"{self.numerics.device_name()} has not enough memory for the weights of a network: "
@@ -159,20 +157,12 @@ class Encoder:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """How pixels lie in a batch: always alike, since kernels are chosen by it as well."""
-        return torch.channels_last if self.convolutional else torch.contiguous_format
+        """How pixels are arranged in a batch: always alike, since kernels are chosen by it as well."""
+        return memory_format(convolutional=self.convolutional)
 
     def stack(self, pixels: Sequence[UInt8[Tensor, "3 h w"]]) -> UInt8[Tensor, "n 3 h w"]:
         """Images to a batch, in page-locked memory where a GPU will fetch it from; there, where they are there."""
-        device = next((image.device for image in pixels if image.is_cuda), torch.device("cpu"))
-        batch = torch.empty(
-            (len(pixels), *pixels[0].shape),
-            dtype=torch.uint8,
-            device=device,
-            memory_format=self.memory_format,
-            pin_memory=self.streams is not None and device.type == "cpu" and torch.cuda.is_available(),
-        )
-        return torch.stack([image.to(device) for image in pixels], out=batch)
+        return stack(pixels, self.memory_format, pin=self.streams is not None)
 
     def start(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Coming:
         """Begins to compute. Raises BBError where not even one image fits the device."""
@@ -201,20 +191,28 @@ class Encoder:
 
     def _forward(self, batch: Tensor, size: int = 0, coming: Coming | None = None) -> None:
         """One forward pass, the batch filled up to `size`; its outcome is added to `coming`."""
-        n = len(batch)
-        if n < size:
-            batch = torch.cat([batch, torch.zeros_like(batch[:1]).expand(size - n, -1, -1, -1)])
-        batch = batch.contiguous(memory_format=self.memory_format)
+        spans = []
+
+        def to_device(pixels: Tensor) -> Tensor:
+            moved = self.streams.bring(pixels) if self.streams else pixels.to(self.numerics.device)
+            if self.streams and coming:
+                spans.append(self.streams.mark())  # after the copy, which it waits for
+            return moved
+
         with torch.inference_mode():
-            moved = self.streams.bring(batch) if self.streams else batch.to(self.numerics.device)
-            begun = self.streams.mark() if self.streams and coming else None  # after the copy, which it waits for
-            with self.numerics.autocast():
-                encoded = self.run(self.normalise(moved))
+            made = forward(
+                self.run,
+                self.normalise,
+                batch,
+                size=size,
+                layout=self.memory_format,
+                compute=self.numerics.compute,
+                to_device=to_device,
+            )
             if coming is None:
                 return
-            made = [rows[:n] for rows in (encoded.img_features, encoded.patch_features) if rows is not None]
             if self.streams:
-                coming.spans.append((begun, self.streams.mark()))
+                coming.spans.append((spans[0], self.streams.mark()))
                 made, arrived = self.streams.fetch(made)
                 coming.arrived.append(arrived)
             else:
@@ -222,7 +220,7 @@ class Encoder:
         coming.parts.append((made[0], made[1] if len(made) > 1 else None))
 
     def _shrink(self, error: RuntimeError, tried: int) -> None:
-        if not sizes.out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         if not self.auto:
             raise BBError(
@@ -237,9 +235,3 @@ class Encoder:
         self.size = min(self.size, tried // 2)  # another thread may have found the same
         if self.streams:
             torch.cuda.empty_cache()
-
-
-def is_convolutional(network: nn.Module) -> bool:
-    """Whether most of its work is convolution; a transformer has one or two, to cut patches."""
-    spatial = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1)
-    return sum(1 for _ in spatial) >= CONVOLUTIONS

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from extract.encoder import Encoder
+from bb.extract.encoder.encoder import Encoder
 
 SHARE = 0.85  # of the free memory, that weights and one network's work may take
 

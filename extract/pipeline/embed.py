@@ -1,22 +1,23 @@
 """The way of the data: missing images → pixels → features → segments."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import numpy as np
-from jaxtyping import Float
 
-from extract.collection import Scan
-from extract.encoder import Encoder, Features
-from extract.extractor import Extractor
-from extract.lacking import Lacking, keys_of
-from extract.pipeline import Computed, Failed, Pipeline, Threads, running, torch_threads
-from extract.profile import Profile
-from extract.space import Spaces
-from store import BBError, Entry, FeatureSpace, SegmentWriter, Store
+from bb.extract.backbones.feature_spaces import Spaces
+from bb.extract.data.image_source import Source
+from bb.extract.data.scan import Scan
+from bb.extract.encoder.encoder import Encoder, Features
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.pipeline.feature_writer import FeatureWriter
+from bb.extract.pipeline.missing import Lacking, keys_of
+from bb.extract.pipeline.pipeline import Computed, Failed, Pipeline, Threads, running, torch_threads
+from bb.extract.pipeline.profile import Profile
+from bb.store import Entry, Store
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,15 @@ class Work:
 
 @dataclass
 class Outcome:
-    """What came of it for one network: images computed, and those that failed (image ID → reason)."""
+    """What came of it for one network: images computed, those that failed, and notes on others (image ID → words)."""
 
     computed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+
+
+Progress = Callable[[Sequence[Outcome], int], None]
 
 
 def embed(
@@ -71,7 +76,7 @@ def embed(
     *,
     strict: bool = False,
     stop: threading.Event | None = None,
-    progress: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+    progress: Progress = lambda outcomes, images: None,
     announce: Callable[[str], None] = lambda words: None,
     cores: int | None = None,
 ) -> tuple[list[Outcome], Profile]:
@@ -80,33 +85,23 @@ def embed(
     Each image is read and decoded once for all networks that lack it; they share a device and a decoder. What can't be
     embedded is reported in the outcomes, one for each network, and the rest is kept; `strict` stops at the first.
     Setting `stop` ends what the device has in hand, publishes the open segments and returns. An error publishes them
-    before it is raised. Where the time went is told as well. `announce` is told what a person may want to know.
+    before it is raised. Where the time went is told as well. `progress` gets the outcomes so far and the number of
+    images that are done for every network. `announce` is told what a person may want to know.
     `cores` are those that it may use, all of the machine's if it is not said.
     """
     outcomes = [Outcome() for _ in work]
     lacking = Lacking(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
-    numerics = work[0].extractor.numerics
     if not lacking.entries:
-        return outcomes, Profile.start(numerics.device.type, cores)
-    threads = Threads.of(numerics.device.type, work[0].extractor.decoder, cores)
-    with torch_threads(threads.within):
-        encoders = [_encoder(each, announce) for each in work]
-    profile = Profile.start(numerics.device.type, cores)
-    pipeline = Pipeline(
-        lacking,
-        scan.sources,
-        work[0].extractor.decoder,
-        encoders,
-        [each.extractor.backbone.view.geometry() for each in work],
-        profile,
-        threads,
-    )
-    desks = [
-        _Desk(each.extractor, store, lacking, collection, outcome) for each, outcome in zip(work, outcomes, strict=True)
-    ]
-    clock = profile.clock("writer")
+        return outcomes, Profile.start(work[0].extractor.numerics.device.type, cores)
+    waiting = lacking.counts()
+    images = 0
+    desks: list[_Desk] = []
+    prepare = [partial(_encoder, each, announce) for each in work]
     try:
-        with torch_threads(threads.within), running(pipeline):
+        with open_pipeline(lacking, [each.extractor for each in work], scan.sources, prepare, cores) as pipeline:
+            for each, outcome in zip(work, outcomes, strict=True):
+                desks.append(_Desk(FeatureWriter.open(store, each.extractor), pipeline, collection, outcome))
+            clock = pipeline.profile.clock("writer")
             results = pipeline.outcomes()
             while True:
                 with clock("waiting"):
@@ -117,23 +112,48 @@ def embed(
                 if isinstance(result, Failed) and not (strict and outcomes[0].stopped):
                     for job in lacking.networks(result.place):
                         desks[job].fail(result.place, result.reason)
+                    images += 1
                 elif isinstance(result, Computed) and features:
                     with clock("write"):
                         desks[result.job].write(result.places, features)
-                    profile.add(str(work[result.job].extractor.name), len(result.places), result.seconds)
-                progress(outcomes)
+                    waiting[result.places] -= 1
+                    images += int((waiting[result.places] == 0).sum())
+                    pipeline.profile.add(str(work[result.job].extractor.name), len(result.places), result.seconds)
+                progress(outcomes, images)
                 if (stop and stop.is_set()) or (strict and any(outcome.failed for outcome in outcomes)):
                     pipeline.stop()
                     for outcome in outcomes:
                         outcome.stopped = True
     except Exception:
-        with suppress(Exception):  # a full disk, say, fails here once more; the first error is the one to tell
+        with suppress(Exception):  # a full disk, say, fails here once more; the first error is the one to raise
             _close(desks)
         raise
     with clock("write"):
         _close(desks)
-    profile.close()
-    return outcomes, profile
+    pipeline.profile.close()
+    return outcomes, pipeline.profile
+
+
+@contextmanager
+def open_pipeline(
+    lacking: Lacking,
+    extractors: Sequence[Extractor],
+    sources: Mapping[str, Source],
+    prepare: Sequence[Callable[[], Encoder]],
+    cores: int | None = None,
+) -> Iterator[Pipeline]:
+    """Starts the one way from files to features, for backbones of one device and decoder; ends it on leaving.
+
+    prepare  of each backbone, what makes its encoder, with as many threads as a forward pass will have
+    """
+    device, decoder = extractors[0].numerics.device.type, extractors[0].decoder
+    threads = Threads.of(device, decoder, cores)
+    with torch_threads(threads.within):
+        encoders = [encoder() for encoder in prepare]
+        geometries = [extractor.backbone.view.geometry() for extractor in extractors]
+        profile = Profile.start(device, cores)
+        with running(Pipeline(lacking, sources, decoder, encoders, geometries, profile, threads)) as pipeline:
+            yield pipeline
 
 
 def _encoder(work: Work, announce: Callable[[str], None]) -> Encoder:
@@ -148,67 +168,39 @@ def _encoder(work: Work, announce: Callable[[str], None]) -> Encoder:
 
 @dataclass
 class _Desk:
-    """Where one network's features are written: a segment writer for each of its spaces."""
+    """Takes one network's results: features to its writer, reasons and notes to its outcome."""
 
-    extractor: Extractor
-    store: Store
-    lacking: Lacking
+    writer: FeatureWriter
+    pipeline: Pipeline
     collection: str
     outcome: Outcome
-    writers: list[SegmentWriter] = field(init=False)
-    _provenance: dict[str, Any] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._provenance = self.extractor.provenance
-        self.writers = [SegmentWriter(self.store, space, self._provenance) for space in self.extractor.spaces]
+    @property
+    def lacking(self) -> Lacking:
+        return self.pipeline.lacking
 
     def fail(self, place: int, reason: str) -> None:
         self.outcome.failed[self.lacking.entries[place].image_id] = reason
 
     def write(self, places: Sequence[int], features: Features) -> None:
-        """Hands each writer the rows that its space lacks, less those that can't be stored."""
-        self._provenance["batch_size"] = self.extractor.encoder().size  # which shrinks where memory runs out
-        stored: list[np.ndarray] = []
-        usable = np.ones(len(places), dtype=bool)
-        for writer, rows in zip(self.writers, features, strict=False):
-            if rows is None:
-                raise BBError(f"the network gave no {writer.space.kind} features for a batch of {len(places)} images.")
-            stored.append(to_stored(rows, writer.space))
-            for i, reason in faults(rows, stored[-1], writer.space.numerics["compute"]).items():
-                usable[i] = False
-                self.fail(places[i], reason)
-        for writer, rows in zip(self.writers, stored, strict=True):
-            take = np.flatnonzero(usable & self.lacking.rows(writer.space.key, places))
-            kept = [places[int(i)] for i in take]
-            closed = len(writer.published)
-            names = [f"{self.collection}/{self.lacking.entries[place].image_id}" for place in kept]
-            writer.add(self.lacking.keys(kept), names, rows if len(take) == len(rows) else rows[take])
-            if len(writer.published) > closed:
-                self.lacking.refresh()
-        self.outcome.computed += int(usable.sum())
+        """Writes the rows that each space still misses, less those that can't be stored."""
+        names = [f"{self.collection}/{self.lacking.entries[place].image_id}" for place in places]
+        missing = {space.key: self.lacking.rows(space.key, places) for space in self.writer.extractor.spaces}
+        damaged = {i: self.pipeline.damaged[p] for i, p in enumerate(places) if p in self.pipeline.damaged}
+        published = self.writer.published
+        failed = self.writer.write(self.lacking.keys(places), names, features, missing, damaged)
+        if self.writer.published > published:
+            self.lacking.refresh()
+        for i, reason in failed.items():
+            self.fail(places[i], reason)
+        self.outcome.computed += len(places) - len(failed)
+        for place in places:
+            if note := self.pipeline.notes.get(place):
+                self.outcome.notes[self.lacking.entries[place].image_id] = note
 
 
 def _close(desks: Iterable[_Desk]) -> None:
     """Publishes what is open, at each desk, whatever becomes of the others. Raises what went wrong at the end."""
     with ExitStack() as stack:
-        for writer in (writer for desk in desks for writer in desk.writers):
-            stack.callback(writer.close)
-
-
-def to_stored(rows: Float[np.ndarray, "n ..."], space: FeatureSpace) -> Float[np.ndarray, "n ..."]:
-    """Rows in the dtype that a space stores; infinite where it can't hold them."""
-    with np.errstate(over="ignore"):
-        return rows.astype(space.dtype)
-
-
-def faults(rows: np.ndarray, stored: np.ndarray, compute: str) -> dict[int, str]:
-    """Which rows can't be stored, and why."""
-    axes = tuple(range(1, rows.ndim))
-    finite = np.isfinite(rows).all(axis=axes)
-    fits = np.isfinite(stored).all(axis=axes)
-    cause = "the weights may be damaged" if compute == "fp32" else "try --precision fp32"
-    faults = {int(i): f"its feature is NaN or infinite; {cause}" for i in np.flatnonzero(~finite)}
-    for i in np.flatnonzero(finite & ~fits):
-        peak = np.abs(rows[i]).max()
-        faults[int(i)] = f"its feature reaches {peak:.4g}, which float16 can't hold; use --store-dtype float32"
-    return faults
+        for desk in desks:
+            stack.callback(desk.writer.close)

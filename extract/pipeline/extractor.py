@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from extract import compiled
-from extract.backbone import Backbone, load
-from extract.decoder import Decoder
-from extract.device import Numerics
-from extract.encoder import Encoder
-from extract.name import BackboneName, shared_name
-from extract.space import Spaces, feature_spaces
-from store.tolerance import tolerance_of
-from store.versions import versions
+from bb.extract.backbones.code_hash import EXTRACT_AT_START
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.feature_spaces import Spaces, feature_spaces
+from bb.extract.backbones.name import BackboneName, shared_name
+from bb.extract.backbones.registry import load
+from bb.extract.embedding.backbone import Backbone
+from bb.extract.embedding.decoder import Decoder
+from bb.extract.encoder import compile as compiled
+from bb.extract.encoder.encoder import Encoder
+from bb.extract.weights.fitting import Loaded
+from bb.store.format.space import short
+from bb.store.format.tolerance import tolerance_of
+from bb.store.versions import versions
 
 VERSIONS = (
     "backbone-bench",
@@ -26,9 +30,14 @@ VERSIONS = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class Extractor:
-    """Goes to the device when it is first asked to encode: finding that nothing is missing needs no GPU."""
+    """A backbone with its weights. It goes to the device when it first encodes: finding nothing missing needs no GPU.
+
+    backbone    as in extract/embedding/backbone.py
+    spaces      the feature space of `img`, and of `patch` where patch features are asked for
+    batch_size  None where it is found
+    """
 
     name: BackboneName
     backbone: Backbone
@@ -55,6 +64,21 @@ class Extractor:
         spaces = feature_spaces(str(name), backbone, decoder, numerics, patch=patch)
         return cls(name, backbone, decoder, numerics, spaces, batch_size, compile)
 
+    def __repr__(self) -> str:
+        spaces = ", ".join(f"{space.kind} space {short(space.key)}" for space in self.spaces)
+        return f"Extractor({self.name}, {self.numerics.compute} on {self.numerics.device}, {spaces})"
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the weights came into the network."""
+        notes = [] if self._loaded is None else self._loaded.describe()
+        if self.backbone.architecture.get("resampled"):
+            notes.append(f"{self.name}: weights of another resolution, interpolated by timm; the feature space says so")
+        return notes
+
+    @property
+    def _loaded(self) -> Loaded | None:
+        return getattr(self.backbone, "loaded", None)
+
     def encoder(self) -> Encoder:
         """The network on its device. Its batch size hangs on the device alone, never on what is missing."""
         if self._encoder is None:
@@ -73,14 +97,14 @@ class Extractor:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What each segment says of its making. It names no person, host or path.
-
-        batch_size  null where nothing was computed yet
-        """
+        """What each segment says of how it was made, once the encoder is ready. It names no person, host or path."""
+        encoder = self.encoder()
         return {
             "backbone": shared_name(self.name),
+            **({} if self._loaded is None else {"weights": self._loaded.record()}),
             "device": self.numerics.device_name(),
-            "compile": self._encoder is not None and self._encoder.compiled,
-            "batch_size": self._encoder and self._encoder.size,
+            "compile": encoder.compiled,
+            "batch_size": encoder.size,
+            "extract": EXTRACT_AT_START,
             "versions": versions(VERSIONS),
         }

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from extract.geometry import Geometry
-from extract.lacking import Lacking
+from bb.extract.embedding.geometry import Geometry
+from bb.extract.pipeline.missing import Lacking
 
 
 @dataclass(slots=True)

@@ -6,13 +6,13 @@ from typing import cast
 
 from torch import nn
 
-from extract.extractor import Extractor
-from extract.name import BackboneName
+from bb.extract.backbones.name import BackboneName
+from bb.extract.pipeline.extractor import Extractor
 
 
 def crews(
     names: Iterable[BackboneName],
-    load: Callable[[BackboneName], Extractor],
+    load: Callable[[BackboneName], Extractor | None],
     memory: int | None = None,
     processes: int = 1,
 ) -> Iterator[list[Extractor]]:
@@ -21,13 +21,16 @@ def crews(
     memory     half of the machine's if it is not said; a network larger than its share is a crew of its own
     processes  which share that memory, since each holds the whole crew
 
+    What `load` gives None for is left out.
+
     A crew is emptied before more is loaded for the next, so that its memory is free then. Two names of one feature
     space never stand in one crew, since the second finds everything done by the first.
     """
     memory = (memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2) // processes
     crew: list[Extractor] = []
     for name in names:
-        extractor = load(name)
+        if (extractor := load(name)) is None:
+            continue
         keys = {space.key for each in crew for space in each.spaces}
         known = any(space.key in keys for space in extractor.spaces)
         if crew and (known or sum(map(weight_bytes, [*crew, extractor])) > memory):

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt8
 
-from extract.space import Spaces
-from store import Entry, Store
+from bb.extract.backbones.feature_spaces import Spaces
+from bb.store import Entry, Store
 
 GRACE = 0.1  # seconds, and a fiftieth of the time that passed, may go into looking what others published
 SHARE = 0.02
@@ -19,11 +19,12 @@ SHARE = 0.02
 class Lacking:
     """The images that at least one network lacks, each once, known by their place in `entries`.
 
+    store   all are missing where there is none
     spaces  of each network
     wanted  of each network, one entry per image that it lacks
     """
 
-    store: Store
+    store: Store | None
     spaces: Sequence[Spaces]
     wanted: Sequence[Sequence[Entry]]
     entries: list[Entry] = field(init=False)
@@ -53,7 +54,8 @@ class Lacking:
     def _look(self) -> None:
         started = time.monotonic()
         for space in {space.key: space for spaces in self.spaces for space in spaces}.values():
-            self._absent[space.key] = ~self.store.has(space, self._keys)
+            present = np.zeros(len(self._keys), bool) if self.store is None else self.store.has(space, self._keys)
+            self._absent[space.key] = ~present
         self._spent += time.monotonic() - started
 
     def __iter__(self) -> Iterator[int]:
@@ -66,6 +68,13 @@ class Lacking:
     def networks(self, place: int) -> list[int]:
         """Which networks lack that image now."""
         return [job for job in range(len(self.spaces)) if self.of(job, place)]
+
+    def counts(self) -> Int[np.ndarray, " n"]:
+        """How many networks lack each image now."""
+        return np.sum([self._lacked_by(job) for job in range(len(self.spaces))], axis=0, dtype=int)
+
+    def _lacked_by(self, job: int) -> Bool[np.ndarray, " n"]:
+        return self._asked[job] & np.logical_or.reduce([self._absent[space.key] for space in self.spaces[job]])
 
     def of(self, job: int, place: int) -> bool:
         """Whether that network lacks that image now."""

@@ -16,15 +16,16 @@ from typing import Any
 
 from joblib import cpu_count
 
-from extract.collection import Scan
-from extract.decoder import find_decoder
-from extract.device import Numerics
-from extract.embed import Outcome, Work, embed
-from extract.extractor import Extractor
-from extract.name import BackboneName
-from extract.part import Part
-from extract.profile import Profile
-from store import BBError, Entry, Store, UsageError
+from bb.extract.backbones.decoders import find_decoder
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.name import BackboneName
+from bb.extract.data.scan import Scan
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.pipeline.embed import Outcome, Progress, Work, embed
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.pipeline.partition import Part
+from bb.extract.pipeline.profile import Profile
+from bb.store import BBError, Entry, Store, UsageError
 
 TICK = 0.2  # seconds after which it is looked whether a person wants to stop, and said how far it is
 
@@ -33,7 +34,7 @@ def parse_devices(text: str) -> list[str]:
     """`--devices` as devices that torch knows: 0,1 are CUDA's. Raises UsageError where they don't go together."""
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise UsageError(f"--devices {text!r} leaves a device out: write 0,1 for the first two GPUs, say.")
+        raise UsageError(f"--devices {text!r} leaves a device out: write, for example, 0,1 for the first two GPUs.")
     names = [f"cuda:{name}" if name.isdecimal() else "cuda:0" if name == "cuda" else name for name in parts]
     if len({name.partition(":")[0] for name in names}) > 1:
         raise UsageError(f"--devices {text} names devices of several kinds, which make features of several kinds.")
@@ -54,7 +55,7 @@ class Share:
     store: Path
     names: list[BackboneName]
     spaces: list[list[str]]
-    decoder: str
+    decode: DecodeOptions
     numerics: tuple[str, str, str]
     patch: bool
     batch_size: int | None
@@ -71,6 +72,7 @@ class Told:
     """What a process says: how far it is, that it is done (with a profile), or why it can't go on (with a fault)."""
 
     outcomes: list[Outcome]
+    images: int = 0
     profile: Profile | None = None
     fault: str = ""
 
@@ -92,7 +94,7 @@ def shares(
                 store.root,
                 [each.extractor.name for each in work],
                 [[space.key for space in each.extractor.spaces] for each in work],
-                first.decoder.name,
+                first.decoder.options,
                 (device, first.numerics.compute, first.numerics.stored),
                 first.spaces.patch is not None,
                 first.batch_size,
@@ -117,10 +119,12 @@ def embed_on(
     *,
     strict: bool = False,
     stop: threading.Event | None = None,
-    progress: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+    progress: Progress = lambda outcomes, images: None,
     announce: Callable[[str], None] = lambda words: None,
 ) -> tuple[list[Outcome], Profile]:
-    """As `extract.embed.embed`, on several devices. An error of one stops the others, which keep what they have."""
+    """As `bb.extract.pipeline.embed.embed`, on several devices. An error of one stops the others, which keep what
+    they have.
+    """
     processes = get_context("spawn")
     running: dict[Any, Any] = {}
     told: dict[Any, Told] = {}
@@ -156,14 +160,16 @@ def embed_on(
                     process.join()
                     if told[ours].profile is None and not told[ours].fault:
                         words = f"the process on {device} ended with status {process.exitcode}; what it published stays"
-                        told[ours] = Told(told[ours].outcomes, fault=f"{words}, and the same command goes on.")
+                        told[ours] = Told(
+                            told[ours].outcomes, told[ours].images, fault=f"{words}, and the same command goes on."
+                        )
                         halt()
                     continue
                 if isinstance(said, str):
                     announce(f"{running[ours][1]}: {said}")
                     continue
                 told[ours] = said
-                progress(_together(list(told.values()), len(work)))
+                progress(_together(list(told.values()), len(work)), sum(each.images for each in told.values()))
                 if said.fault or (strict and any(outcome.failed for outcome in said.outcomes)):
                     halt()
             if stop and stop.is_set():
@@ -189,6 +195,7 @@ def _together(told: Sequence[Told], backbones: int) -> list[Outcome]:
         Outcome(
             sum(each.outcomes[i].computed for each in told),
             {image_id: reason for each in told for image_id, reason in each.outcomes[i].failed.items()},
+            {image_id: note for each in told for image_id, note in each.outcomes[i].notes.items()},
             any(each.outcomes[i].stopped for each in told),
         )
         for i in range(backbones)
@@ -219,7 +226,7 @@ def _serve(share: Share, answers: Any) -> None:
     try:
         device, compute, stored = share.numerics
         numerics = Numerics.resolve(device, compute, stored)
-        decoder = find_decoder(share.decoder, numerics.device)
+        decoder = find_decoder(share.decode, numerics.device)
         work = []
         for name, wanted, keys in zip(share.names, share.wanted, share.spaces, strict=True):
             extractor = Extractor.load(
@@ -229,14 +236,14 @@ def _serve(share: Share, answers: Any) -> None:
                 raise BBError(f"the files of {name} changed while bb ran: run it again.")
             work.append(Work(extractor, wanted))
 
-        said = 0.0
+        said, done = 0.0, 0
 
-        def tell(now: Sequence[Outcome]) -> None:
-            nonlocal said
-            outcomes[:] = now
+        def tell(now: Sequence[Outcome], images: int) -> None:
+            nonlocal said, done
+            outcomes[:], done = now, images
             if time.monotonic() - said > TICK or (share.strict and any(outcome.failed for outcome in now)):
                 said = time.monotonic()
-                answers.send(Told(list(now)))
+                answers.send(Told(list(now), images))
 
         outcomes, profile = embed(
             Store.open(share.store),
@@ -249,7 +256,7 @@ def _serve(share: Share, answers: Any) -> None:
             announce=answers.send,
             cores=share.cores,
         )
-        answers.send(Told(outcomes, profile))
+        answers.send(Told(outcomes, done, profile))
     except BrokenPipeError:
         pass  # nobody hears it; what was embedded is published
     except BBError as error:

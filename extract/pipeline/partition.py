@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from store import UsageError
+from bb.store import UsageError
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Part:
         """`--part` I/N. Raises UsageError for anything else."""
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise UsageError(f"--part {text} is no part: write --part 1/8 for the first of eight, say.")
+            raise UsageError(f"--part {text} is not a part: write, for example, --part 1/8 for the first of eight.")
         return cls(int(number), int(of))
 
     def __str__(self) -> str:

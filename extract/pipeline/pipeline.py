@@ -19,26 +19,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import UInt8
 from joblib import cpu_count
-from torch import Tensor
 
-from extract.channel import Channel
-from extract.decoder import BatchDecoder, Decoder, Picture
-from extract.encoder import Coming, Encoder
-from extract.geometry import Geometry
-from extract.images import UnreadableImage
-from extract.lacking import Lacking
-from extract.profile import Clock, Profile
-from extract.reading import cut, read_image
-from extract.source import Source
-from extract.turns import Turns
-from extract.window import Batch, Window
+from bb.extract.data.image_source import Source
+from bb.extract.data.read_image import read_image
+from bb.extract.embedding.decoder import BatchDecoder, Decoder
+from bb.extract.embedding.geometry import Geometry
+from bb.extract.embedding.images import UnreadableImage
+from bb.extract.encoder.encoder import Coming, Encoder
+from bb.extract.encoder.offload import Turns
+from bb.extract.pipeline.bounded_queue import Channel
+from bb.extract.pipeline.in_flight import Batch, Window
+from bb.extract.pipeline.missing import Lacking
+from bb.extract.pipeline.profile import Clock, Profile
+from bb.extract.pipeline.reading import make_all_pixels
 
 READERS = 4
 CACHE = 4 * 2**30  # bytes of pixels that are kept for networks which take turns, so that these are long
 LANES = 8  # at most, of threads that compute on a CPU: each holds a batch
-KEPT = 2  # times the size of an image's pixels, what may be kept in memory for them
 PARTING = 5.0  # seconds that work in hand is waited for when a person quits
 
 
@@ -89,7 +87,10 @@ class Threads:
 
 @dataclass
 class Pipeline:
-    """One pass over what is lacking. `outcomes` come in order of completion."""
+    """One pass over what is lacking. `outcomes` come in order of completion.
+
+    damaged, notes  of pictures that were decoded, what their decoder says, by place
+    """
 
     lacking: Lacking
     sources: Mapping[str, Source]
@@ -98,6 +99,8 @@ class Pipeline:
     geometries: Sequence[Geometry]
     profile: Profile
     threads: Threads
+    damaged: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
     window: Window = field(init=False)
     turns: Turns = field(init=False)
     at_once: int = field(init=False)
@@ -204,31 +207,19 @@ class Pipeline:
                 self.window.put(place, {})
                 del wanted[place]
             files = [(place, data) for place, data in files if place in wanted]
-            with clock("decode"):
-                pictures = self._pictures([data for _, data in files])
-            for (place, _), picture in zip(files, pictures, strict=True):
-                if isinstance(picture, UnreadableImage):
-                    self._fail(place, str(picture))
+            made = make_all_pixels(
+                self.decoder, [data for _, data in files], [wanted[place] for place, _ in files], clock
+            )
+            for (place, _), pixels in zip(files, made, strict=True):
+                if isinstance(pixels, UnreadableImage):
+                    self._fail(place, str(pixels))
                     continue
-                try:
-                    with clock("transform"):
-                        pixels = {g: _apart(cut_) for g, cut_ in cut(self.decoder, picture, wanted[place]).items()}
-                except UnreadableImage as error:
-                    self._fail(place, str(error))
-                else:
-                    self.window.put(place, pixels)
+                if pixels.damage:
+                    self.damaged[place] = pixels.damage
+                if pixels.note:
+                    self.notes[place] = pixels.note
+                self.window.put(place, pixels.cuts)
             yield
-
-    def _pictures(self, files: Sequence[bytes]) -> Sequence[Picture | UnreadableImage]:
-        if isinstance(self.decoder, BatchDecoder):
-            return self.decoder.decode_batch(files) if files else []
-        return [self._picture(data) for data in files]
-
-    def _picture(self, data: bytes) -> Picture | UnreadableImage:
-        try:
-            return self.decoder.decode(data)
-        except UnreadableImage as error:
-            return error
 
     def _compute(self, clock: Clock) -> None:
         while True:
@@ -257,11 +248,6 @@ class Pipeline:
     def _fail(self, place: int, reason: str) -> None:
         self._outcomes.put(Failed(place, reason))
         self.window.put(place, {})
-
-
-def _apart(pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:
-    """In memory of their own where they would keep much more: a crop is often a view of a larger picture."""
-    return pixels.clone() if pixels.untyped_storage().nbytes() > KEPT * pixels.numel() else pixels
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from extract.extractor import VERSIONS, Extractor
-from extract.sample import Images, Sampler
-from store import FeatureSpace, Store
-from store.adopted import Adopted, differing_fields
-from store.space import short
-from store.tolerance import relative_distance, tolerance_of
-from store.versions import versions
+from bb.extract.pipeline.extractor import VERSIONS, Extractor
+from bb.extract.reproduce.sample import Images, Sampler
+from bb.store import FeatureSpace, Store
+from bb.store.format.adopted import Adopted, differing_fields
+from bb.store.format.space import short
+from bb.store.format.tolerance import relative_distance, tolerance_of
+from bb.store.versions import versions
 
 SAMPLE = 64  # images, where the older space holds as many that are at hand
 

@@ -1,22 +1,29 @@
 """Are stored features what this code makes of the images? A random sample is embedded anew and held against them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from extract.collection import Scan
-from extract.decoder import find_decoder
-from extract.device import Numerics
-from extract.extractor import Extractor
-from extract.name import BackboneName, shared_name
-from extract.sample import Images, Sampler, shuffled
-from store import BBError, FeatureSpace, Store, UsageError
-from store.collection import some
-from store.space import short
-from store.tolerance import cosine_distance, cosine_tolerance_of, nearer_to_another, relative_distance, tolerance_of
-from store.why import compare
+from bb.extract.backbones.decoders import find_decoder
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.name import BackboneName, pool_of, shared_name
+from bb.extract.data.scan import Scan
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.reproduce.sample import Images, Sampler, shuffled
+from bb.store import BBError, FeatureSpace, Store, UsageError
+from bb.store.format.collection import some
+from bb.store.format.space import short
+from bb.store.format.tolerance import (
+    cosine_distance,
+    cosine_tolerance_of,
+    nearer_to_another,
+    relative_distance,
+    tolerance_of,
+)
+from bb.store.maintenance.diff import compare
 
 MIXED_AMONG = 64  # rows, each held against all of the others
 
@@ -93,15 +100,15 @@ def recompute(
     """
     given = {shared_name(name): name for name in names}
     sampler: Sampler | None = None
-    made_by: tuple[BackboneName, str, dict[str, str], bool] | None = None
+    made_by: tuple[BackboneName, DecodeOptions, dict[str, str], bool] | None = None
     for space in sorted(spaces, key=lambda space: (store.backbones(space), space.key)):
         held, backbones = images.held(store, space), store.backbones(space)
         if not held or (given and not given.keys() & set(backbones)):
             continue
         result = Recomputed(space, backbones, len(held))
         try:
-            name = _loadable(backbones, given)
-            decode = str(space.view.get("decoder", "auto"))
+            name = replace(_loadable(backbones, given), pool=pool_of(space.output.get("pooling", "")))
+            decode = DecodeOptions.of_view(space.view)
             wanted = (name, decode, space.numerics, space.kind == "patch")
             if made_by != wanted or sampler is None:
                 announce(f"loading {name} for space {short(space.key)}")
@@ -134,7 +141,7 @@ def _loadable(backbones: Sequence[str], given: Mapping[str, BackboneName]) -> Ba
         raise UsageError("its segments name no backbone")
     name = BackboneName.parse(backbones[0])
     if name.path is not None:
-        raise UsageError(f"it was made of a file, {backbones[0]}: give --ckpt with the path at which it lies here")
+        raise UsageError(f"it was made of a file, {backbones[0]}: give --ckpt with its path on this machine")
     return name
 
 

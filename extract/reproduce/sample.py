@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from extract.collection import Scan
-from extract.embed import to_stored
-from extract.extractor import Extractor
-from extract.lacking import keys_of
-from extract.loader import batches, load_images
-from extract.source import Source
-from store import Collection, Entry, FeatureSpace, Store
+from bb.extract.data.image_source import Source
+from bb.extract.data.scan import Scan
+from bb.extract.embedding.forward import to_stored
+from bb.extract.pipeline.embed import open_pipeline
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.pipeline.missing import Lacking, keys_of
+from bb.extract.pipeline.pipeline import Failed
+from bb.store import Collection, Entry, FeatureSpace, Store
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,15 @@ class Sampler:
         while len(keys) < n and tried < len(order):
             batch = order[tried : tried + n - len(keys)]
             tried += len(batch)
-            self._embed([self.images.entries[key] for key in batch if key not in self._made])
+            made, failures = embed_sample(self.extractor, self.images, [key for key in batch if key not in self._made])
+            self._made |= made
+            self._failed |= failures
             keys += [key for key in batch if key in self._made]
         which = 0 if stored_in.kind == "img" else 1
         rows = [self._made[key][which] for key in keys]
-        made = np.stack(rows) if rows else np.empty((0, *stored_in.row_shape), dtype=np.float32)
+        x = np.stack(rows) if rows else np.empty((0, *stored_in.row_shape), dtype=np.float32)
         failed = {self.images.entries[key].image_id: self._failed[key] for key in order[:tried] if key in self._failed}
-        return Pairs(keys, to_stored(made, stored_in), self._stored(store, stored_in, keys), failed)
+        return Pairs(keys, to_stored(x, stored_in.dtype), self._stored(store, stored_in, keys), failed)
 
     def _stored(self, store: Store, space: FeatureSpace, keys: list[bytes]) -> np.ndarray:
         if not keys:
@@ -91,17 +94,30 @@ class Sampler:
         collection = Collection.from_entries("sample", [self.images.entries[key] for key in keys])
         return np.asarray(store.read(space, collection, [self.images.entries[key].image_id for key in keys]))
 
-    def _embed(self, entries: list[Entry]) -> None:
-        encoder = self.extractor.encoder()
-        decoder, geometry = self.extractor.decoder, self.extractor.backbone.view.geometry()
-        loaded = load_images(entries, self.images.sources, decoder, geometry, ahead=2 * encoder.size + 8)
-        for batch in batches(loaded, encoder.size):
-            self._failed |= {image.entry.image_sha256: image.reason for image in batch if image.pixels is None}
-            good = [image.entry.image_sha256 for image in batch if image.pixels is not None]
-            if good:
-                features = encoder(encoder.stack([image.pixels for image in batch if image.pixels is not None]))
-                asked_for = [rows for rows, _ in zip(features, self.extractor.spaces, strict=False) if rows is not None]
-                self._made |= {key: tuple(rows[i] for rows in asked_for) for i, key in enumerate(good)}
+
+def embed_sample(
+    extractor: Extractor, images: Images, digests: Iterable[bytes]
+) -> tuple[dict[bytes, tuple[Float[np.ndarray, "..."], ...]], dict[bytes, str]]:
+    """Features of images as extraction makes them, kept here: by digest, one row for each space; and why others failed.
+
+    Rows are float32, finite or not, where a store would refuse some.
+    """
+    features: dict[bytes, tuple[np.ndarray, ...]] = {}
+    failed: dict[bytes, str] = {}
+    entries = [images.entries[digest] for digest in digests]
+    if not entries:
+        return features, failed
+    everything = Lacking(None, [extractor.spaces], [entries])
+    with open_pipeline(everything, [extractor], images.sources, [extractor.encoder]) as pipeline:
+        for result in pipeline.outcomes():
+            if isinstance(result, Failed):
+                failed[everything.entries[result.place].image_sha256] = result.reason
+                continue
+            kinds = zip(result.features.wait(), extractor.spaces, strict=False)
+            asked_for = [rows for rows, _ in kinds if rows is not None]
+            for i, place in enumerate(result.places):
+                features[everything.entries[place].image_sha256] = tuple(rows[i] for rows in asked_for)
+    return features, failed
 
 
 def shuffled(digests: Iterable[bytes], seed: int) -> list[bytes]:

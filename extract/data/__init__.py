@@ -1,0 +1,1 @@
+"""Where image bytes are, and what they hash to."""

@@ -1,0 +1,1 @@
+"""Runs a backbone over batches on a device."""

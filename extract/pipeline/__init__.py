@@ -1,0 +1,1 @@
+"""From files to stored features on one machine, stage beside stage."""

@@ -1,0 +1,1 @@
+"""Embed a sample again: to adopt old features or to check stored ones."""

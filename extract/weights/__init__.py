@@ -1,0 +1,1 @@
+"""Checkpoint files, and fitting their tensors into a network."""
