@@ -1,0 +1,39 @@
+"""Labels, classifiers, statistics and reports over stored features.
+
+`bb.probe.run(…)`, `report(…)`, `classify(…)` and `predict(…)` do what the verbs do. Modules are called run and report,
+too: import their contents with `from bb.probe.run import …`, which Python finds by name and not by attribute.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+HOMES = {
+    "classify": "bb.probe.classification.facade",
+    "predict": "bb.probe.labelling.predict",
+    "report": "bb.probe.facade",
+    "run": "bb.probe.facade",
+}
+
+if TYPE_CHECKING:
+    from bb.probe.classification.facade import classify as classify
+    from bb.probe.facade import report as report
+    from bb.probe.facade import run as run
+    from bb.probe.labelling.predict import predict as predict
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Importing bb.probe.run would set the attribute `run` of bb.probe to the module.
+        if not (name in HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in HOMES:
+        return getattr(import_module(HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,18 +10,24 @@ import numpy as np
 import polars as pl
 from jaxtyping import Num, Shaped
 
-from probe.commit import commit
-from probe.engine import Engine, Outcome, Problem, Size, Split, check_classes, choose, is_small
-from probe.newt import Labels
-from probe.protocol import Classifier, Protocol, candidates_of, kind_of
-from probe.sampling import NTrain, Sample, sample
-from probe.scores import score
-from store import Collection, FeatureSpace, Store
-from store.canonical import digest_of, sha256_hex
-from store.runs import Run
-from store.versions import versions
+from bb.probe.classifiers.choose_engine import Split, choose, is_small
+from bb.probe.classifiers.engine import Engine, Outcome, Problem, Size, check_classes
+from bb.probe.classifiers.protocol import Classifier, PluginClassifier, Protocol, candidates_of, kind_of
+from bb.probe.features.damaged_images import damage_record, damaged_images
+from bb.probe.features.missing import missing_record, note_on
+from bb.probe.git_commit import commit
+from bb.probe.scores import score
+from bb.probe.tasks.few_shot import MAX_SEED, SEED_OF_ALL, NTrain, Sample, sample, takes_all
+from bb.probe.tasks.leaks import find_leaks
+from bb.probe.tasks.newt import Labels
+from bb.store import Collection, FeatureSpace, Store
+from bb.store.errors import UsageError
+from bb.store.files.canonical_json import digest_of, sha256_hex
+from bb.store.local.runs import Run, by_precedence
+from bb.store.versions import versions
 
 AGREEMENT_TASKS = 8
+ALL_TASKS = "all tasks"  # among the names of tasks in a run's notes
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 
 
@@ -29,8 +35,10 @@ VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy
 class Inputs:
     """What the runs over one feature space share: labels, and the features of their images, read once.
 
-    image_ids  every image that some task needs, sorted
-    features   (n, d) in the stored dtype, in that order
+    image_ids    every image that some task needs, sorted
+    features     (n, d) in the stored dtype, in that order
+    labels_name  what a person calls the table of labels; None where it is the task family's usual one
+    notes        what a reader of the scores should know of the features
     """
 
     store: Store
@@ -40,13 +48,28 @@ class Inputs:
     tasks: str
     image_ids: Shaped[np.ndarray, " n"]
     features: Num[np.ndarray, "n d"]
+    labels_name: str | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, store: Store, space: FeatureSpace, collection: Collection, labels: Labels, tasks: str) -> "Inputs":
+    def read(
+        cls,
+        store: Store,
+        space: FeatureSpace,
+        collection: Collection,
+        labels: Labels,
+        tasks: str,
+        labels_name: str | None = None,
+    ) -> "Inputs":
         """Errors: MissingRows where the space lacks images that the labels name."""
         image_ids = labels.image_ids
         features = store.read(space, collection, image_ids)
-        return cls(store, space, collection, labels, tasks, np.array(image_ids), features)
+        notes = tuple(store.disagreements(space, collection.digests(image_ids)))
+        return cls(store, space, collection, labels, tasks, np.array(image_ids), features, labels_name, notes)
+
+    def damaged(self) -> dict[str, str]:
+        """Of the images, by ID, those that were damaged when they were embedded, and how."""
+        return damaged_images(self.store, self.space, self.collection, self.image_ids.tolist())
 
     def rows_of(self, image_ids: np.ndarray) -> np.ndarray:
         """Features of some images, (m, d)."""
@@ -55,18 +78,31 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Spec:
-    """What is asked of a run beside its inputs."""
+    """What is asked of a run beside its inputs. `kind` is the classifier as `--svm` takes it."""
 
     protocol: Protocol
     n_train: NTrain
     seed: int
-    svm: str
+    kind: str
     backend: str
     announce: Callable[[str], None] | None = None
 
+    def __post_init__(self) -> None:
+        """Errors: UsageError for a seed that no report could read."""
+        if type(self.seed) is not int or not 0 <= self.seed < MAX_SEED:
+            raise UsageError(f"--seed {self.seed} makes no sense: choose a whole number from 0 up.")
+
     @property
     def classifier(self) -> Classifier:
-        return self.protocol.classifier(self.n_train, self.svm)
+        return self.protocol.classifier(self.n_train, self.kind)
+
+    def on(self, labels: Labels) -> "Spec":
+        """The same request as "all" where it uses every training image of every task, with the same classifier."""
+        if not all(takes_all(task, self.n_train) for task in labels.tasks):
+            return self
+        usual = self.protocol.classifier("all", self.kind)
+        kind = self.kind if usual == self.classifier else kind_of(self.classifier)
+        return replace(self, n_train="all", seed=SEED_OF_ALL, kind=kind)
 
 
 @dataclass(frozen=True)
@@ -80,16 +116,19 @@ class Prepared:
     run_id: str
 
     def existing(self) -> list[Run]:
-        """Runs of this ID in the store."""
-        return list(self.inputs.store.runs(self.run_id))
+        """Runs of this ID in the store, the one to use first."""
+        return by_precedence(self.inputs.store.runs(self.run_id))
 
 
 def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     """Draws the training sets, checks that they can be fitted, and names the run. Nothing is fitted.
 
+    A request for at least as many training images as there are is the run of "all", whatever its seed.
+
     The ID is SHA-256 of the canonical JSON of: protocol and its parameters, kind of SVM, ordered training and test
     IDs with labels, SHA-256 of the feature rows used, backend and its version, n_train, seed.
     """
+    spec = spec.on(inputs.labels)
     samples = tuple(sample(task, spec.n_train, spec.seed) for task in inputs.labels.tasks)
     for drawn in samples:
         check_classes(drawn.task, drawn.y, spec.classifier)
@@ -110,6 +149,8 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "test": _test_set(inputs.labels),
         "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
     }
+    if isinstance(spec.classifier, PluginClassifier):
+        identity["classifier_code"] = spec.classifier.code
     return Prepared(inputs, spec, samples, engine, digest_of(identity))
 
 
@@ -119,6 +160,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
     Errors: BBError naming the task that can't be fitted; then nothing is published.
     """
     inputs, spec = prepared.inputs, prepared.spec
+    inputs.store.check_writable("runs", "local")
     started, clock = datetime.now(UTC), time.monotonic()
     outcomes: dict[str, Outcome] = {}
     for outcome in prepared.engine.solve(_problems(prepared), spec.classifier, jobs=jobs):
@@ -129,7 +171,12 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
     train = pl.concat(
         [pl.DataFrame({"task": [s.task] * len(s.y), "image_id": s.image_ids, "y": s.y}) for s in prepared.samples]
     )
+    leaks = find_leaks(inputs.labels, inputs.collection)
+    unleaked = leaks.without(predictions)
     notes = {s.task: [*s.notes, *outcomes[s.task].notes] for s in prepared.samples}
+    notes["features"] = list(inputs.notes)
+    if inputs.labels.missing:
+        notes[ALL_TASKS] = [note_on(inputs.labels.missing)]
     record = {
         "run_id": prepared.run_id,
         "tasks": inputs.tasks,
@@ -137,21 +184,32 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "parameters": spec.protocol.parameters(),
         "n_train": spec.n_train,
         "seed": _seed(spec),
-        "svm": kind_of(spec.classifier),
+        "classifier": kind_of(spec.classifier),
         "backend": prepared.engine.name,
         "backend_version": prepared.engine.version,
         "identical_to_sklearn": prepared.engine.identical,
         "agreement": _agreement(prepared, outcomes, jobs),
         "test_set": digest_of(_test_set(inputs.labels)),
+        "train_pool": digest_of(_train_pool(inputs.labels)),
+        "n_used": [min(used := [len(s.y) for s in prepared.samples]), max(used)],
+        "labels_name": inputs.labels_name,
+        "class_names": {task: list(names) for task, names in inputs.labels.class_names.items()},
+        "pooling": inputs.space.output.get("pooling"),
         "candidates": candidates_of(spec.classifier),
+        **({"classifier_code": spec.classifier.code} if isinstance(spec.classifier, PluginClassifier) else {}),
         "space": inputs.space.key,
         "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.labels.image_ids)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
         "scores": score(predictions),
+        "leaks": leaks.record(),
+        "scores_without_leaks": score(unleaked) if leaks and len(unleaked) else None,
+        "labels_notes": [*inputs.labels.notes, *leaks.notes],
         "hyperparameters": {task: {**o.parameters, "cv_score": o.cv_score} for task, o in sorted(outcomes.items())},
         "notes": {task: said for task, said in sorted(notes.items()) if said},
+        "damaged": damage_record(inputs.damaged()),
+        **missing_record(inputs.labels.missing, inputs.labels.max_missing),
         "provenance": {
             "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
             "seconds": round(seconds, 3),
@@ -223,6 +281,11 @@ def _predictions(labels: Labels, outcomes: dict[str, Outcome]) -> pl.DataFrame:
 def _test_set(labels: Labels) -> list[list[Any]]:
     """What a run is tested on: runs of another set can't be compared with it."""
     return [[task.name, task.test_ids.tolist(), task.test_y.tolist()] for task in labels.tasks]
+
+
+def _train_pool(labels: Labels) -> list[list[Any]]:
+    """What training sets are drawn from: scores after training on another pool, or on other labels, don't compare."""
+    return [[task.name, task.train_ids.tolist(), task.train_y.tolist()] for task in labels.tasks]
 
 
 def _seed(spec: Spec) -> int | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from store.errors import BBError
+from bb.store.errors import BBError
 
 CHANCE = 0.5  # what guessing scores: the expected accuracy of a fair coin, whatever the classes' shares
 

@@ -7,22 +7,14 @@ without a score above the root costs one vectorised comparison each.
 # mypy: disallow-untyped-defs=False
 # numba infers the types of what it compiles.
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from bb.probe.numba_cache import compiled
 
 RUN = 64  # columns looked at together
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """numba's njit of the function inside, for tests have jaxtyping wrap all to check annotations."""
-    return njit(cache=True, nogil=True, error_model="numpy")(inspect.unwrap(function))
-
-
-@_compiled
+@compiled()
 def _replace_worst(score, row, new_score, new_row):
     """Puts a candidate into the heap in place of its worst."""
     place, size = 0, score.shape[0]
@@ -39,7 +31,7 @@ def _replace_worst(score, row, new_score, new_row):
     score[place], row[place] = new_score, new_row
 
 
-@_compiled
+@compiled()
 def scan_rows(tile_QG, query, gallery, sequence, score_QM, row_QM):
     """Offers each row of a tile to its query's heap.
 
@@ -65,7 +57,7 @@ def scan_rows(tile_QG, query, gallery, sequence, score_QM, row_QM):
                             worst = score[0]
 
 
-@_compiled
+@compiled()
 def scan_columns(tile_GQ, gallery, query, sequence, score_QM, row_QM):
     """The same with the queries along the columns: a tile serves both of its sides where both ask and answer."""
     worst = score_QM[:, 0].copy()
@@ -86,7 +78,7 @@ def scan_columns(tile_GQ, gallery, query, sequence, score_QM, row_QM):
                             limit[i] = score_QM[q, 0]
 
 
-@_compiled
+@compiled()
 def _sum(terms):
     """Folds the upper half onto the lower until little is left: a fixed order of adding, in vector instructions."""
     n = terms.size
@@ -102,7 +94,7 @@ def _sum(terms):
     return total
 
 
-@_compiled
+@compiled()
 def _dot(x, y, terms):
     """x·y in float64, the same on every machine; `terms` is room for d products."""
     for i in range(x.size):
@@ -110,7 +102,7 @@ def _dot(x, y, terms):
     return _sum(terms)
 
 
-@_compiled
+@compiled()
 def _apart(x, y, terms):
     """|x - y|² in float64, the same on every machine."""
     for i in range(x.size):
@@ -119,7 +111,7 @@ def _apart(x, y, terms):
     return _sum(terms)
 
 
-@_compiled
+@compiled()
 def squares(x_ND):
     """(n,) float64 squared norms, by the sum that `measure` takes."""
     out, terms = np.empty(x_ND.shape[0]), np.empty(x_ND.shape[1])
@@ -128,19 +120,24 @@ def squares(x_ND):
     return out
 
 
-@_compiled
+@compiled()
+def _cosine(x_ND, square_N, one, other, terms):
+    both = square_N[one] * square_N[other]
+    if both == 0:
+        return 1.0
+    apart = min(max(1 - _dot(x_ND[one], x_ND[other], terms) / np.sqrt(both), 0.0), 2.0)
+    return np.rint(apart * 4294967296.0) / 4294967296.0
+
+
+@compiled()
 def measure(x_ND, square_N, cosine, one, other, terms):
     """The distance of two rows, float32. Cosine distances are whole multiples of 2^-32, so that noise is no order."""
     if not cosine:
         return np.float32(np.sqrt(_apart(x_ND[one], x_ND[other], terms)))
-    both = square_N[one] * square_N[other]
-    if both == 0:
-        return np.float32(1)
-    apart = min(max(1 - _dot(x_ND[one], x_ND[other], terms) / np.sqrt(both), 0.0), 2.0)
-    return np.float32(np.rint(apart * 4294967296.0) / 4294967296.0)
+    return np.float32(_cosine(x_ND, square_N, one, other, terms))
 
 
-@_compiled
+@compiled()
 def measure_pairs(x_ND, square_N, cosine, query_Q, row_QM):
     """(q, m) float32 distances of each query to some rows; inf where a row is negative."""
     out = np.full(row_QM.shape, np.inf, np.float32)
@@ -152,7 +149,19 @@ def measure_pairs(x_ND, square_N, cosine, query_Q, row_QM):
     return out
 
 
-@_compiled
+@compiled()
+def measure_cosines(x_ND, square_N, query_Q, row_QM):
+    """(q, m) float64 cosine distances, whole multiples of 2^-32; inf where a row is negative."""
+    out = np.full(row_QM.shape, np.inf)
+    terms = np.empty(x_ND.shape[1])
+    for q in range(row_QM.shape[0]):
+        for m in range(row_QM.shape[1]):
+            if row_QM[q, m] >= 0:
+                out[q, m] = _cosine(x_ND, square_N, query_Q[q], row_QM[q, m], terms)
+    return out
+
+
+@compiled()
 def settle(x_ND, square_N, cosine, query_Q, score_QM, row_QM, slack_Q, nearest_QN, distance_QN, floor_Q):
     """The n nearest among each query's candidates, by exact distance, then by row; written into nearest and distance.
 
@@ -182,7 +191,7 @@ def settle(x_ND, square_N, cosine, query_Q, score_QM, row_QM, slack_Q, nearest_Q
             distance_QN[q, i] = bits[0]
 
 
-@_compiled
+@compiled()
 def count_pairs(tile_QG, query, gallery, sequence, label, cosine, weight, counts_2B):
     """Adds a tile's pairs to counts by distance: of two labels in row 0, of one in row 1; distances are 0 to 2."""
     bins = counts_2B.shape[1]

@@ -14,14 +14,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from probe.engine import Outcome, Problem, checked
-from probe.protocol import Classifier
-from probe.sklearn import estimator, fit
-from store.errors import UsageError
+from bb.probe.classifiers.engine import Outcome, Problem, checked
+from bb.probe.classifiers.protocol import Classifier
+from bb.probe.classifiers.sklearn import estimator, fit
+from bb.store.errors import UsageError
 
 
 class CuML:
-    """Fulfils probe.engine.Engine. Errors: UsageError where cuML or a GPU is missing."""
+    """Fulfils bb.probe.classifiers.engine.Engine. Errors: UsageError where cuML or a GPU is missing."""
 
     name: ClassVar[str] = "cuml"
     identical: ClassVar[bool] = False

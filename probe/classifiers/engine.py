@@ -1,21 +1,20 @@
 """The contract of a probe engine: what fits the classifiers of many tasks.
 
-An engine is one class in a file of its own (probe/exact.py, probe/sklearn.py, probe/cuml.py) that passes the suite in
-tests/test_engines.py. `choose` is the only place that knows them all.
+An engine is one class in a file of its own (probe/classifiers/exact.py, probe/classifiers/sklearn.py,
+probe/classifiers/cuml.py) that passes the suite in
+tests/probe/classifiers/test_engines.py. `choose` is the only place that knows them all.
 """
 
 import typing
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Integer
 
-from probe.protocol import Classifier, GridLinearSVC, LinearSVM
-from store.errors import BBError, UsageError
-
-BACKENDS = ("auto", "exact", "sklearn", "cuml")
+from bb.probe.classifiers.protocol import Classifier, LinearSVM, PluginClassifier
+from bb.store.errors import BBError
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,72 +81,6 @@ class Size(NamedTuple):
         return cls(len(problem.x_train), len(problem.x_test), problem.x_train.shape[1])
 
 
-@dataclass(frozen=True)
-class Split:
-    """Two engines as one: tasks that the exact one has the memory for, and the rest, which a note of theirs names."""
-
-    small: Engine
-    large: Engine
-
-    @property
-    def name(self) -> str:
-        return f"{self.small.name}+{self.large.name}"
-
-    @property
-    def version(self) -> str:
-        return f"{self.small.version} + {self.large.version}"
-
-    @property
-    def identical(self) -> bool:
-        return self.small.identical and self.large.identical
-
-    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[Outcome]:
-        work = [problem for problem, _ in checked(problems, classifier)]
-        small = [p for p in work if is_small(Size.of(p))]
-        large = [p for p in work if not is_small(Size.of(p))]
-        yield from self.small.solve(small, classifier, jobs=jobs)
-        for outcome in self.large.solve(large, classifier, jobs=jobs):
-            said = f"too large for the exact engine, so done by {self.large.name}"
-            yield replace(outcome, notes=(*outcome.notes, said))
-
-
-def choose(
-    backend: str,
-    sizes: Iterable[Size] = (),
-    classifier: Classifier | None = None,
-    announce: Callable[[str], None] | None = None,
-) -> Engine:
-    """The engine for `--backend` and the sizes of a run's tasks.
-
-    "auto" is the exact engine for every task whose Gram matrices fit its bound of memory (all of NeWT's do), and for
-    larger ones cuML where it and a GPU are there, scikit-learn otherwise. `announce` is told of a first compilation.
-
-    Errors: UsageError for an unknown name, and for an engine that was asked for and can't run here.
-    """
-    from probe import cuml, exact, sklearn
-
-    match backend:
-        case "auto":
-            if isinstance(classifier, GridLinearSVC) or all(is_small(size) for size in sizes):
-                return exact.Exact(announce)
-            return Split(exact.Exact(announce), sklearn.ScikitLearn() if cuml.missing() else cuml.CuML())
-        case "exact":
-            return exact.Exact(announce)
-        case "sklearn":
-            return sklearn.ScikitLearn()
-        case "cuml":
-            return cuml.CuML()
-        case _:
-            raise UsageError(f"--backend {backend!r} is unknown; choose {', '.join(BACKENDS)}.")
-
-
-def is_small(size: Size) -> bool:
-    """Whether the exact engine has the memory for a task."""
-    from probe import exact
-
-    return exact.fits(*size)
-
-
 def checked(problems: Iterable[Problem], classifier: Classifier) -> list[tuple[Problem, tuple[str, ...]]]:
     """All problems with the notes of `check`, which has passed each of them."""
     return [(problem, check(problem, classifier)) for problem in problems]
@@ -177,7 +110,7 @@ def check_classes(task: str, y_train: Integer[np.ndarray, " n"], classifier: Cla
     classes, counts = np.unique(y_train, return_counts=True)
     if len(classes) < 2:
         raise BBError(f"{where}: the training images are all of class {classes[0]}; a classifier needs two classes.")
-    if isinstance(classifier, LinearSVM):
+    if isinstance(classifier, LinearSVM | PluginClassifier):
         return ()
 
     held = " and ".join(f"{n} of class {c}" for c, n in zip(classes, counts, strict=True))

@@ -1,4 +1,5 @@
-"""The engine of bb's own: scikit-learn's very answers from compiled code, many tasks at once (probe/svm.py).
+"""The engine of bb's own: scikit-learn's very answers from compiled code, many tasks at once
+(probe/classifiers/svm.py).
 
 newt2021's grid is fitted by scikit-learn's LinearSVC itself, without the search's bookkeeping and on threads:
 liblinear lets the interpreter lock go, so no worker process has to start. Its solver takes nearly all the time of a
@@ -14,10 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from probe import svm
-from probe.engine import Outcome, Problem, checked
-from probe.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
-from store.errors import BBError
+from bb.probe.classifiers import svm
+from bb.probe.classifiers.engine import Outcome, Problem, checked
+from bb.probe.classifiers.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
+from bb.store.errors import BBError
 
 ALGORITHM = "1"  # a change that could change an answer raises it: the version is part of a run's identity
 MEMORY_A_THREAD = 256 * 2**20  # bytes; some 3,200 training and as many test rows of 1,024 features
@@ -28,7 +29,9 @@ _Fitted = tuple[Problem, tuple[str, ...]]  # a problem and the notes of its chec
 
 @dataclass(frozen=True)
 class Exact:
-    """Fulfils probe.engine.Engine. `announce` is told when code has to be compiled, once on a machine."""
+    """Fulfils bb.probe.classifiers.engine.Engine. `announce` is told when code has to be compiled, once on a
+    machine.
+    """
 
     announce: Callable[[str], None] | None = None
     name: ClassVar[str] = "exact"

@@ -1,6 +1,6 @@
 """How a task is scored: what is done to the features, and which classifier is fitted to them.
 
-Protocols and classifiers are frozen records of parameters; engines do the fitting (probe/engine.py). All
+Protocols and classifiers are frozen records of parameters; engines do the fitting (probe/classifiers/engine.py). All
 parameters are part of a run's identity.
 
 The arithmetic is that of numpy and scikit-learn, so that a script without bb can repeat it to the bit:
@@ -23,10 +23,10 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from jaxtyping import Float, Float32
 
-from probe.sampling import NTrain
-from store.errors import UsageError
-
-SVM_CHOICES = ("auto", "linear", "search")
+from bb.probe.classifiers.preprocess import preprocess
+from bb.probe.classifiers.registry import CLASSIFIERS
+from bb.probe.tasks.few_shot import NTrain
+from bb.store.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,34 @@ class GridLinearSVC:
     max_iter: int = 1000
 
 
-Classifier: TypeAlias = LinearSVM | RandomSearchSVM | GridLinearSVC
+@dataclass(frozen=True)
+class PluginClassifier:
+    """A classifier of a plug-in, by its name. `code` is the hash of the plug-in's package: part of a run's identity."""
+
+    kind: str
+    code: str
+
+    @classmethod
+    def find(cls, kind: str) -> "PluginClassifier":
+        """Errors: UsageError where no plug-in has a classifier of that name, PluginError where it can't be imported."""
+        if kind not in CLASSIFIERS or CLASSIFIERS.plugins[kind].own:
+            plugins = [name for name, plugin in CLASSIFIERS.plugins.items() if not plugin.own]
+            raise UsageError(f"--svm {kind!r} is unknown; choose {', '.join(('auto', 'linear', 'search', *plugins))}.")
+        code = CLASSIFIERS.plugins[kind].tree_hash()
+        CLASSIFIERS.load(kind)
+        return cls(kind, code)
+
+
+Classifier: TypeAlias = LinearSVM | RandomSearchSVM | GridLinearSVC | PluginClassifier
 
 
 @dataclass(frozen=True)
 class BioBench:
-    """The protocol of biobench (github.com/samuelstevens/biobench): centred unit vectors, a searched SVM.
+    """The protocol of biobench (github.com/samuelstevens/biobench): centred unit vectors and an SVM.
 
-    Below `search_from` training images a task, a search over folds has too little to go by and a linear SVM
-    is used.
+    The classifier is the one that `init_svc` in src/biobench/newt/__init__.py chooses: a linear SVM below `search_from`
+    training images per task, else a search. There "all" is n_train = -1, so that it gets the linear SVM too; the
+    NeWT scores that biobench publishes are of that kind.
     """
 
     name: ClassVar[str] = "biobench"
@@ -86,21 +105,19 @@ class BioBench:
         self, x_train: Float[np.ndarray, "n d"], x_test: Float[np.ndarray, "m d"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
         """Make the features of both splits ready for the classifier; NaN and infinity pass through."""
-        train, test = _l2_normalize(_float32(x_train)), _l2_normalize(_float32(x_test))
-        mean = train.mean(axis=0)
-        return _l2_normalize(train - mean), _l2_normalize(test - mean)
+        return preprocess("center-l2", x_train, x_test)
 
-    def classifier(self, n_train: NTrain, svm: str = "auto") -> LinearSVM | RandomSearchSVM:
-        """The classifier for so many training images asked for; `svm` other than "auto" forces one."""
-        match svm:
+    def classifier(self, n_train: NTrain, kind: str = "auto") -> Classifier:
+        """The classifier for the training images requested per task; `kind` other than "auto" forces one."""
+        match kind:
             case "linear":
                 return self.linear
             case "search":
                 return self.search
             case "auto":
-                return self.search if n_train == "all" or n_train >= self.search_from else self.linear
+                return self.linear if n_train == "all" or n_train < self.search_from else self.search
             case _:
-                raise UsageError(f"--svm {svm!r} is unknown; choose {', '.join(SVM_CHOICES)}.")
+                return PluginClassifier.find(kind)
 
     def parameters(self) -> dict[str, Any]:
         """Everything that decides the outcome beside the data, JSON-ready."""
@@ -119,18 +136,15 @@ class NeWT2021:
         self, x_train: Float[np.ndarray, "n d"], x_test: Float[np.ndarray, "m d"]
     ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
         """As `BioBench.preprocess`. The scaler sees the whole training split, as the authors have it."""
-        import sklearn
-        from sklearn.preprocessing import StandardScaler
+        train, test = preprocess("standard", x_train, x_test)
+        return preprocess("l2", train, test)
 
-        with sklearn.config_context(assume_finite=True):
-            scaler = StandardScaler().fit(_float32(x_train))
-            train, test = scaler.transform(_float32(x_train)), scaler.transform(_float32(x_test))
-        return _l2_normalize(train), _l2_normalize(test)
-
-    def classifier(self, n_train: NTrain, svm: str = "auto") -> GridLinearSVC:
-        """The grid search, whatever n_train. Errors: UsageError for any other choice of SVM."""
-        if svm != "auto":
-            raise UsageError(f"--svm {svm} has no meaning in newt2021, which has one classifier; leave --svm out.")
+    def classifier(self, n_train: NTrain, kind: str = "auto") -> Classifier:
+        """The grid search, whatever n_train, or a plug-in's. Errors: UsageError for any other choice of SVM."""
+        if kind in CLASSIFIERS and not CLASSIFIERS.plugins[kind].own:
+            return PluginClassifier.find(kind)
+        if kind != "auto":
+            raise UsageError(f"--svm {kind} has no meaning in newt2021, which has one classifier; leave --svm out.")
         return self.search
 
     def parameters(self) -> dict[str, Any]:
@@ -142,14 +156,16 @@ Protocol: TypeAlias = BioBench | NeWT2021
 
 
 def kind_of(classifier: Classifier) -> str:
-    """A classifier in the words of `--svm`: "linear" where one SVM is fitted, "search" where many are."""
+    """A classifier in the words of `--svm`: "linear" where one SVM is fitted, "search" where many are; or its name."""
+    if isinstance(classifier, PluginClassifier):
+        return classifier.kind
     return "linear" if isinstance(classifier, LinearSVM) else "search"
 
 
 def candidates_of(classifier: Classifier) -> int:
     """How many candidates are compared in each task."""
     match classifier:
-        case LinearSVM():
+        case LinearSVM() | PluginClassifier():
             return 1
         case RandomSearchSVM():
             return classifier.n_iter
@@ -177,16 +193,3 @@ def _with_lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_lists(item) for key, item in value.items()}
     return [_with_lists(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _float32(x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    return x.astype(np.float32, copy=False)
-
-
-def _l2_normalize(x_ND: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    import sklearn
-    from sklearn.preprocessing import normalize
-
-    # What isn't finite is refused with the task's name when the problem is checked, so not here without it.
-    with sklearn.config_context(assume_finite=True):
-        return normalize(x_ND)

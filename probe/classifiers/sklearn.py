@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from probe.engine import Outcome, Problem, checked
-from probe.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
-from store.errors import BBError
+from bb.probe.classifiers.engine import Outcome, Problem, checked
+from bb.probe.classifiers.protocol import Classifier, GridLinearSVC, LinearSVM, PluginClassifier, RandomSearchSVM
+from bb.probe.classifiers.registry import CLASSIFIERS
+from bb.store.errors import BBError
 
 
 class ScikitLearn:
-    """Fulfils probe.engine.Engine."""
+    """Fulfils bb.probe.classifiers.engine.Engine."""
 
     name: ClassVar[str] = "sklearn"
     identical: ClassVar[bool] = True
@@ -62,6 +63,8 @@ def estimator(classifier: Classifier, *, svc: Any, linear_svc: Any) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     match classifier:
+        case PluginClassifier():
+            return CLASSIFIERS.load(classifier.kind)()
         case LinearSVM(C=C, tol=tol):
             return svc.set_params(kernel="linear", C=C, tol=tol)
         case RandomSearchSVM():
@@ -96,19 +99,33 @@ def fit(problem: Problem, classifier: Classifier, notes: tuple[str, ...], fitted
         warnings.simplefilter("always")
         try:
             fitted.fit(problem.x_train, problem.y_train)
-            y_pred, decision = fitted.predict(problem.x_test), fitted.decision_function(problem.x_test)
+            y_pred, decision = fitted.predict(problem.x_test), _decision(fitted, problem.x_test)
         except ValueError as error:
             raise BBError(f"task {problem.task!r} can't be fitted: {str(error).strip().splitlines()[0]}") from error
 
-    searched = not isinstance(classifier, LinearSVM)
+    searched = not isinstance(classifier, LinearSVM | PluginClassifier)
     return Outcome(
         problem.task,
         np.asarray(y_pred).astype(problem.y_train.dtype, copy=False),
         np.asarray(decision, dtype=np.float64).reshape(len(problem.x_test)),
-        _parameters(fitted.best_params_) if searched else {"C": classifier.C, "kernel": "linear"},
+        _parameters(fitted.best_params_) if searched else _fixed(classifier),
         float(fitted.best_score_) if searched else None,
         notes + _said(caught),
     )
+
+
+def _decision(fitted: Any, x_ND: np.ndarray) -> np.ndarray:
+    """Positive for the larger label; of an estimator that gives probabilities, how much likelier that one is."""
+    if hasattr(fitted, "decision_function"):
+        decision = fitted.decision_function(x_ND)
+        return decision[:, 1] - decision[:, 0] if np.ndim(decision) == 2 else decision
+    likely_N2 = fitted.predict_proba(x_ND)
+    return likely_N2[:, 1] - likely_N2[:, 0]
+
+
+def _fixed(classifier: Classifier) -> dict[str, Any]:
+    """The parameters of a classifier that searches for none."""
+    return {"C": classifier.C, "kernel": "linear"} if isinstance(classifier, LinearSVM) else {}
 
 
 def _solve(problem: Problem, classifier: Classifier, notes: tuple[str, ...]) -> Outcome:

@@ -1,5 +1,5 @@
 """Many small support vector machines, solved to the bit as libsvm solves them: the compiled half of
-`probe.svm`.
+`bb.probe.classifiers.svm`.
 
 All compiled code stands in this one file because numba's cache on disk notices an edit only to the file of
 the function that is called from outside: a helper in another file could change and its old machine code still
@@ -34,35 +34,21 @@ model. So
   * no multiplication and addition are fused and no sum reordered: fastmath stays off.
 """
 
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from bb.probe.numba_cache import compiled
 
 LINEAR, POLY, RBF, SIGMOID = 0, 1, 2, 3
 TAU = 1e-12
 LANES = 16  # rows of K are padded to a multiple of this, so that vector loops have no remainder
 MIRROR_BLOCK = 16  # rows of K computed before they are copied into columns: a cache line of float32
 U = 2.0**-53
-
-
-def _compiled(*signature: object, **options: object) -> Callable[[Callable[..., Any]], Any]:
-    """numba's njit, kept on disk and without the interpreter lock.
-
-    Tests have jaxtyping wrap every function to check its annotations; what is compiled is the function
-    inside.
-    """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        compile_ = njit(*signature, cache=True, nogil=True, error_model="numpy", **options)
-        return compile_(inspect.unwrap(function))
-
-    return decorate
 
 
 # For what is called at every step: passing arrays to a function costs as much as a pass over them.
@@ -90,7 +76,7 @@ def _larger(typing_context, a, b):
     return types.float64(types.float64, types.float64), generate
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _climb(g, barred, climb):
     """climb = -g where not barred, else -inf; its maximum."""
     best = -np.inf
@@ -101,7 +87,7 @@ def _climb(g, barred, climb):
     return best
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _advance(g, kernel, i, j, step_i, step_j, barred, climb):
     """g += K_i step_i + K_j step_j, then as `_climb`, in one pass."""
     best = -np.inf
@@ -114,7 +100,7 @@ def _advance(g, kernel, i, j, step_i, step_j, barred, climb):
     return best
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _gains(g, barred, kernel, i, diagonal, largest, gain):
     """Second-order gains b²/q of pairing every row with i; the greatest gain and the greatest violation b."""
     best, violation, diagonal_i = -1.0, -np.inf, diagonal[i]
@@ -130,7 +116,7 @@ def _gains(g, barred, kernel, i, diagonal, largest, gain):
     return best, violation
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _last(values, best, place):
     """The greatest place at which `values` equals `best`."""
     last = -1.0
@@ -139,7 +125,7 @@ def _last(values, best, place):
     return int(last)
 
 
-@_compiled()
+@compiled()
 def _axpy(total, kernel, i, step):
     for t in range(total.size):
         total[t] += np.float64(kernel[i, t]) * step
@@ -161,7 +147,7 @@ class Space(NamedTuple):
     row_at: Int64[np.ndarray, " padded"]  # the inverse of `place`
 
 
-@_compiled()
+@compiled()
 def make_space(n, state):
     """Room for `solve` on up to n rows, with state of the dtype of the array `state`."""
     padded = (n + LANES - 1) // LANES * LANES
@@ -170,7 +156,7 @@ def make_space(n, state):
     return Space(s[0], s[1], s[2], s[3], v[0], v[1], v[2], v[3], v[4], np.empty(padded, np.int64))
 
 
-@_compiled()
+@compiled()
 def _start(n, n_positive, padded, space):
     """All a = 0, so G = -1; the vectors cut to the length of this problem."""
     w = Space(
@@ -190,7 +176,7 @@ def _start(n, n_positive, padded, space):
     return w
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _bar(t, positive, a_t, cost, barred_up, barred_low):
     """Put row t into I_up and I_low, or not, by where a_t stands between 0 and its cost."""
     at_lower, at_upper = a_t <= 0, a_t >= cost
@@ -198,7 +184,7 @@ def _bar(t, positive, a_t, cost, barred_up, barred_low):
     barred_low[t] = np.inf if (at_lower if positive else at_upper) else 0.0
 
 
-@_compiled()
+@compiled()
 def _rebuild(kernel, n_positive, c_positive, c_negative, active, w):
     """Rebuild g of the shrunk rows from Ḡ and the free variables, and let all rows take part again."""
     n = kernel.shape[0]
@@ -215,7 +201,7 @@ def _rebuild(kernel, n_positive, c_positive, c_negative, active, w):
         _bar(t, t < n_positive, w.a[t], cost, w.barred_up, w.barred_low)
 
 
-@_compiled()
+@compiled()
 def _may_shrink(t, largest_up, largest_low, w):
     """Whether row t, at a bound, is on the right side of every active row it could be paired with."""
     if w.barred_up[t] > 0 and w.barred_low[t] == 0:
@@ -225,7 +211,7 @@ def _may_shrink(t, largest_up, largest_low, w):
     return False
 
 
-@_compiled()
+@compiled()
 def _shrink(kernel, n_positive, c_positive, c_negative, tol, largest_up, active, reopened, w):
     """Swap rows that may shrink behind the active ones; the number that stay active. Close to the solution
     all rows are first let in again, once (`reopened`)."""
@@ -261,7 +247,7 @@ def _shrink(kernel, n_positive, c_positive, c_negative, tol, largest_up, active,
 # of every step take the vectors themselves.
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _select(kernel, diagonal, largest, tol, g, barred_low, climb, gain, place, row_at):
     """The pair to move next; j = -1 if the active rows are optimal."""
     if largest == -np.inf:
@@ -273,7 +259,7 @@ def _select(kernel, diagonal, largest, tol, g, barred_low, climb, gain, place, r
     return i, row_at[_last(gain, best, place)]
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _clip(a_i, a_j, step, same, c_i, c_j):
     """Move (a_i, a_j) by `step` along the constraint Σ y a = const and back into the box, in libsvm's order
     of tests."""
@@ -308,7 +294,7 @@ def _clip(a_i, a_j, step, same, c_i, c_j):
     return a_i, a_j
 
 
-@_compiled(**_INNER)
+@compiled(**_INNER)
 def _move(kernel, diagonal, i, j, i_positive, j_positive, c_i, c_j, a, g, g_bounded, barred_up, barred_low, climb):
     """Minimise f over (a_i, a_j); the largest -g in I_up afterwards."""
     q = diagonal[i] + diagonal[j] - 2.0 * np.float64(kernel[i, j])
@@ -328,7 +314,7 @@ def _move(kernel, diagonal, i, j, i_positive, j_positive, c_i, c_j, a, g, g_boun
     return _advance(g, kernel, i, j, step_i, step_j, barred_up, climb)
 
 
-@_compiled()
+@compiled()
 def _bias(n, n_positive, c_positive, c_negative, w):
     """rho: the mean of g over free rows, or the middle of the interval the bounded ones leave."""
     n_free, total, upper, lower = 0, 0.0, np.inf, -np.inf
@@ -346,7 +332,7 @@ def _bias(n, n_positive, c_positive, c_negative, w):
     return total / n_free if n_free > 0 else (upper + lower) / 2
 
 
-@_compiled()
+@compiled()
 def solve(kernel, diagonal, n_positive, c_positive, c_negative, tol, space):
     """Solve one two-class problem whose first `n_positive` rows are the positive class.
 
@@ -419,7 +405,7 @@ def solve(kernel, diagonal, n_positive, c_positive, c_negative, tol, space):
 _FEATURES = types.Array(types.float32, 2, "C", readonly=True)
 
 
-@_compiled((_FEATURES, types.int64[::1]))
+@compiled((_FEATURES, types.int64[::1]))
 def moments(x, rows):
     """Mean and scale of columns as StandardScaler finds them: float64 sums of float32 rows, in the order of
     `rows`, a corrected two-pass variance (Chan, Golub and LeVeque 1983), and scale 1 where a column is
@@ -446,7 +432,7 @@ def moments(x, rows):
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
-@_compiled((_FEATURES, types.int64[::1], types.float32[::1], types.float32[::1]))
+@compiled((_FEATURES, types.int64[::1], types.float32[::1], types.float32[::1]))
 def standardise(x, rows, mean, scale):
     """Rows of x, centred and scaled in float32 as StandardScaler does, then widened as SVC does."""
     z = np.empty((rows.size, x.shape[1]))
@@ -457,7 +443,7 @@ def standardise(x, rows, mean, scale):
     return z
 
 
-@_compiled()
+@compiled()
 def gram(z):
     """All dot products of rows, each by the BLAS routine (ddot) that libsvm calls, so that every bit is
     libsvm's.
@@ -477,7 +463,7 @@ def gram(z):
     return dots
 
 
-@_compiled()
+@compiled()
 def _squares(z):
     out = np.empty(z.shape[0])
     for i in range(z.shape[0]):
@@ -498,7 +484,7 @@ _SHIFT = 6755399441055744.0  # 1.5 · 2^52: adding it rounds to an integer, whic
 _SLACK = 3e-14  # relative error of `_exp` and `_tanh` against libm, generously (tests measure it)
 
 
-@_compiled(**_APPROXIMATE)
+@compiled(**_APPROXIMATE)
 def _exp_parts(x):
     """(s, s·e) with exp(x) = s + s·e, s a power of two and |e| < 0.42."""
     shifted = x * _LOG2_E + _SHIFT
@@ -520,14 +506,14 @@ def _exp_parts(x):
     return s, s * e
 
 
-@_compiled(**_APPROXIMATE)
+@compiled(**_APPROXIMATE)
 def _exp(x):
     """exp(x) for x up to 700; 1e-304 below -700."""
     s, e = _exp_parts(x if x > -700.0 else -700.0)
     return s + e
 
 
-@_compiled(**_APPROXIMATE)
+@compiled(**_APPROXIMATE)
 def _tanh(x):
     """tanh(x) = E/(E+2) with E = exp(2x) - 1, accurate at zero too."""
     x = x if x > -30.0 else -30.0
@@ -537,7 +523,7 @@ def _tanh(x):
     return e / (e + 2.0)
 
 
-@_compiled()
+@compiled()
 def kernel_value(kind, gamma, dot, square_i, square_j):
     """One kernel value in libsvm's own sequence of operations (degree 3, coef0 0), from libm."""
     if kind == LINEAR:
@@ -550,7 +536,7 @@ def kernel_value(kind, gamma, dot, square_i, square_j):
     return math.tanh(gamma * dot)
 
 
-@_compiled(**_APPROXIMATE)
+@compiled(**_APPROXIMATE)
 def _row(kind, gamma, dots, i, n, square_i, squares, out):
     """Kernel values of row i against the first n columns, in float64. (Whole arrays and an index: slices cost
     more.)"""
@@ -569,7 +555,7 @@ def _row(kind, gamma, dots, i, n, square_i, squares, out):
             out[t] = _tanh(gamma * dots[i, t])
 
 
-@_compiled()
+@compiled()
 def _round_row(values, n, kernel, i):
     """Round the first n values to float32 into row i; how many are so near a rounding boundary that `_SLACK`
     matters."""
@@ -581,7 +567,7 @@ def _round_row(values, n, kernel, i):
     return n_unsure
 
 
-@_compiled()
+@compiled()
 def fill_kernel(kind, gamma, dots, squares, kernel, diagonal, row):
     """K rounded to float32 into `kernel` (n, padded), its unrounded diagonal into `diagonal`: every bit as
     libsvm's.
@@ -629,7 +615,7 @@ def fill_kernel(kind, gamma, dots, squares, kernel, diagonal, row):
 # makes one run serve as many others as possible.
 
 
-@_compiled()
+@compiled()
 def _pair_block(kernel, starts, a, b, memory):
     """The rows and columns of classes a and b, copied together, in `memory`."""
     n_a, n_b = starts[a + 1] - starts[a], starts[b + 1] - starts[b]
@@ -644,7 +630,7 @@ def _pair_block(kernel, starts, a, b, memory):
     return block
 
 
-@_compiled()
+@compiled()
 def _solve_pairs(kernel, diagonal, starts, cost, weights, tol, share, space, memory, model):
     """Train every pair of classes at one cost, except those whose last solution holds at this cost too; how
     many."""
@@ -676,7 +662,7 @@ def _solve_pairs(kernel, diagonal, starts, cost, weights, tol, share, space, mem
     return n_solved
 
 
-@_compiled()
+@compiled()
 def _decision_as_libsvm(kind, gamma, z, x, coef, rho):
     """One decision value in libsvm's own sequence of operations; the distances of rbf from differences, as it
     does."""
@@ -692,7 +678,7 @@ def _decision_as_libsvm(kind, gamma, z, x, coef, rho):
     return total - rho
 
 
-@_compiled()
+@compiled()
 def decide(kind, gamma, z, squares, z_test, squares_test, dots, coef, rho, decision, row):
     """Decision values (n_pairs, m), positive for the first class of a pair; each of libsvm's sign for
     certain.
@@ -736,7 +722,7 @@ def decide(kind, gamma, z, squares, z_test, squares_test, dots, coef, rho, decis
                 decision[pair, t] = _decision_as_libsvm(kind, gamma, z, z_test[t], coef[pair], rho[pair])
 
 
-@_compiled()
+@compiled()
 def vote(decision, n_classes):
     """Class indices (m,): the most votes among pairs, of equals the first; a decision of zero is for the
     second."""
@@ -753,7 +739,7 @@ def vote(decision, n_classes):
     return labels
 
 
-@_compiled()
+@compiled()
 def score_candidates(z, starts, z_test, y_test, kinds, gammas, costs, visit, weights, tol, share, state):
     """Accuracy on the test rows of every candidate trained on the training rows.
 
@@ -814,7 +800,7 @@ def score_candidates(z, starts, z_test, y_test, kinds, gammas, costs, visit, wei
     return scores, all_steps, n_shared
 
 
-@_compiled()
+@compiled()
 def fit_candidate(z, starts, kind, gamma, cost, weights, tol, state):
     """Train one candidate: signed dual coefficients (n_pairs, n), rho (n_pairs,), steps (n_pairs,)."""
     n, n_classes = z.shape[0], starts.size - 1
@@ -831,7 +817,7 @@ def fit_candidate(z, starts, kind, gamma, cost, weights, tol, state):
     return coef, rho, steps
 
 
-@_compiled()
+@compiled()
 def decide_candidate(z, z_test, kind, gamma, coef, rho):
     """Decision values (n_pairs, m) of one trained candidate, and the class indices (m,) they vote for."""
     decision = np.empty((coef.shape[0], z_test.shape[0]))

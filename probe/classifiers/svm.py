@@ -7,7 +7,8 @@
 
 gives for the protocol's distributions: the scores of all candidates in all folds, the choice, and the
 refitted classifier. Candidates are ParameterSampler's own draws and folds StratifiedKFold's own splits;
-scaling, kernels and solver are done anew in compiled code (`probe.smo`, which says what equality hangs on).
+scaling, kernels and solver are done anew in compiled code (`bb.probe.classifiers.smo`, which says what equality hangs
+on).
 One fold of one task is one unit of work, on threads that do not hold the interpreter lock; a unit needs
 `bytes_a_thread`, whatever the number of tasks.
 
@@ -31,7 +32,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, Shaped
 from threadpoolctl import ThreadpoolController
 
-KERNELS = ("linear", "poly", "rbf", "sigmoid")  # a kernel's index is its number in probe.smo
+KERNELS = ("linear", "poly", "rbf", "sigmoid")  # a kernel's index is its number in bb.probe.classifiers.smo
 SEARCHED_KERNELS = ("rbf", "linear", "sigmoid", "poly")  # in the order the protocol draws from
 SEARCHED_C = (1e-3, 1e1)  # bounds, as are those of gamma
 SEARCHED_GAMMA = (1e-4, 1e-3)
@@ -39,9 +40,9 @@ TOL = 1e-3
 STATE = np.empty(0)  # the solver keeps its state in this dtype
 FIRST_USE = "compiling the SVM solver for this machine, once; it is kept for later runs"
 
-_Decided = tuple[Float64[np.ndarray, "..."], Shaped[np.ndarray, "_m"]]  # decision values, predicted labels
+_Decided = tuple[Float64[np.ndarray, "..."], Shaped[np.ndarray, " _m"]]  # decision values, predicted labels
 ClassWeight = Mapping[Hashable, float] | str | None
-Task = tuple[Float32[np.ndarray, "_n _d"], Shaped[np.ndarray, "_n"]]  # sizes differ between tasks
+Task = tuple[Float32[np.ndarray, "_n _d"], Shaped[np.ndarray, " _n"]]  # sizes differ between tasks
 
 
 class BadTask(ValueError):
@@ -430,7 +431,7 @@ def _score_fold(
     task: _Checked, train: Int[np.ndarray, " t"], test: Int[np.ndarray, " v"], grid: _Grid, share: bool
 ) -> tuple[Float64[np.ndarray, " c"], Int[np.ndarray, "c p"], int]:
     """Scores and solver steps of all candidates in one fold, and how many solver runs sharing saved."""
-    from probe import smo
+    from bb.probe.classifiers import smo
 
     scaling = Scaling(*smo.moments(task.x, train))
     grouped, starts = _grouped(task, train)
@@ -454,7 +455,7 @@ def _rank(
 
 def _train(task: _Checked, candidate: Candidate, scaled: bool, tol: float = TOL) -> Classifier:
     """One classifier on all rows of a task."""
-    from probe import smo
+    from bb.probe.classifiers import smo
 
     rows = np.arange(task.y.size)
     grouped, starts = _grouped(task, rows)
@@ -486,7 +487,7 @@ def _train(task: _Checked, candidate: Candidate, scaled: bool, tol: float = TOL)
 def _standardise(
     x: Float32[np.ndarray, "n d"], rows: Int[np.ndarray, " r"], scaling: Scaling | None
 ) -> Float64[np.ndarray, "r d"]:
-    from probe import smo
+    from bb.probe.classifiers import smo
 
     if scaling is None:
         return x[rows].astype(np.float64)
@@ -525,7 +526,7 @@ def _decide_all(
 
 def _decide(classifier: Classifier, x: Float32[np.ndarray, "m d"]) -> _Decided:
     """Decision values in scikit-learn's shape and sign, and predicted labels."""
-    from probe import smo
+    from bb.probe.classifiers import smo
 
     z = _standardise(classifier.x_train, classifier.support, classifier.scaling)
     z_test = _standardise(np.ascontiguousarray(x), np.arange(x.shape[0]), classifier.scaling)

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
-from store import Collection, FeatureSpace, Store, UsageError
-from store.head import is_head_name
-from store.space import short
+from bb.probe.features.missing import STOP, MissingPolicy, describe_missing, missing_from, remedy
+from bb.store import Collection, FeatureSpace, Store, UsageError
+from bb.store.format.derived import is_head_name
+from bb.store.format.space import short
+from bb.store.text.command import command
+
+LISTED = 3  # spaces in a message
 
 
 def choose_spaces(
@@ -14,11 +18,14 @@ def choose_spaces(
     *,
     backbones: Sequence[str],
     keys: Sequence[str],
+    missing: MissingPolicy = STOP,
 ) -> list[FeatureSpace]:
     """The spaces for `--ckpt` (canonical names) and `--space`; without either, every one that has all the images.
 
+    missing  lets a space that lacks a few images count as having all
+
     Errors: UsageError where a backbone has no features at all, where several of its spaces hold all the images, or
-    where nothing is complete. A single incomplete space is returned: reading it says what is missing.
+    where nothing is complete. A single incomplete space is returned: `settle_missing` says what is missing.
     """
     chosen = [store.space(key) for key in keys]
     for space in chosen:
@@ -26,8 +33,10 @@ def choose_spaces(
             raise UsageError(f"--space {short(space.key)} holds {space.kind} features; bb probe takes image features.")
     spaces = [space for space in store.spaces() if space.kind == "img"]
     names = {space.key: store.backbones(space) for space in spaces}
-    wanted = collection.digests(image_ids)
-    complete = {space.key for space in spaces if store.has(space, wanted).all()}
+    rows = collection.find(image_ids)
+    wanted = collection.all_digests()[rows[rows >= 0]]
+    n_missing = {space.key: len(rows) - int(store.has(space, wanted).sum()) for space in spaces}
+    complete = {key for key, n in n_missing.items() if n <= missing.allowed(len(rows))}
     for backbone in backbones:
         found = [space for space in spaces if backbone in names[space.key]]
         if any(backbone in names[space.key] for space in chosen):  # --space has decided which of its spaces
@@ -39,7 +48,7 @@ def choose_spaces(
                 + (
                     "To make them: bb probe head; `bb store ls` lists those that are there."
                     if is_head_name(backbone)
-                    else f"To make them: bb extract --ckpt {backbone} --data {collection.name}=DIR"
+                    else f"To make them: {command('extract', ckpt=backbone, data=f'{collection.name}=DIR')}"
                 )
             )
         if len(whole) > 1 or (not whole and len(found) > 1):
@@ -52,11 +61,29 @@ def choose_spaces(
     if not backbones and not keys:
         chosen = _newest_code(store, [space for space in spaces if space.key in complete and names[space.key]])
         if not chosen:
-            raise UsageError(
-                f"no feature space of {store.name} has all {len(image_ids)} images of {collection.name}. "
-                f"See `bb store ls`; to fill one: bb extract --ckpt CKPT --data {collection.name}=DIR"
-            )
+            nearest = sorted((space for space in spaces if names[space.key]), key=lambda space: n_missing[space.key])
+            raise _incomplete(store, collection, image_ids, nearest, missing)
     return list({space.key: space for space in chosen}.values())
+
+
+def _incomplete(
+    store: Store,
+    collection: Collection,
+    image_ids: Sequence[str],
+    nearest: list[FeatureSpace],
+    policy: MissingPolicy,
+) -> UsageError:
+    """Says what the spaces lack, the one that lacks least first."""
+    what = f"no feature space of {store.name} has all {len(image_ids)} images of {collection.name}"
+    if not nearest:
+        return UsageError(f"{what}. To make one: {command('extract', ckpt='CKPT', data=f'{collection.name}=DIR')}")
+    missing = [missing_from(store, space, collection, image_ids) for space in nearest[:LISTED]]
+    lines = [describe_missing(store, space, found) for space, found in zip(nearest[:LISTED], missing, strict=True)]
+    more = len(nearest) - len(lines)
+    return UsageError(
+        "\n".join([f"{what}:", *(f"  {line}" for line in lines), *([f"  … and {more} more spaces"] if more else [])])
+        + f"\n{remedy(store, nearest[0], collection, missing[0], len(image_ids), policy)}"
+    )
 
 
 def _newest_code(store: Store, spaces: list[FeatureSpace]) -> list[FeatureSpace]:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-import os
+import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +11,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from probe.heads.head import Head
-from probe.heads.loss import FeatureLoss
-from store.errors import BBError
+from bb.probe.heads.losses import FeatureLoss
+from bb.probe.heads.model import Head, metadata
+from bb.store.errors import BBError
+from bb.store.files.directory import Directory
+from bb.store.files.ownership import token
 
 FORMAT = "training 1"
+STEPS = 2  # from a store's root to the folder of states: tmp/heads
+MAX_BYTES = 2**32
 
 
 @dataclass
@@ -56,33 +60,31 @@ class Checkpoint:
         from safetensors.torch import save
 
         said = {"format": FORMAT, "epoch": self.epoch, "best_epoch": self.best_epoch, "history": self.history}
+        folder, temporary = _folder_of(self.file), f"{self.file.name}.{secrets.token_hex(8)}"
+        said |= {"owner": token(folder.root, folder.at)}
         data = save({name: t.detach().clone() for name, t in self._tensors().items()}, {"bb": json.dumps(said)})
-        aside = self.file.with_name(f"{self.file.name}.{os.getpid()}")
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(aside, self.file)
+        folder.make_folder("")
+        folder.write(temporary, data)
+        folder.rename(temporary, self.file.name)
         self._saved = time.monotonic()
 
     def resume(self) -> bool:
-        """Takes over the file's state; False where there is none. Errors: BBError where it is damaged."""
-        if self.file is None or not self.file.is_file():
+        """Takes over the file's state; False where this machine left none. Errors: BBError where it is damaged."""
+        if self.file is None or not can_resume(self.file):
             return False
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         try:
-            with safe_open(self.file, "pt") as opened:
-                said = json.loads(opened.metadata()["bb"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 no dict
+            data = _read(self.file)
+            said, tensors = metadata(data), load(data)
             if said["format"] != FORMAT or len(said["history"]) != said["epoch"] + 1:
                 raise ValueError("it is of another format")
             self._take(tensors)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             fact = " ".join(str(error).split())[:200]
             raise BBError(
-                f"{self.file} is no state to go on from ({fact}): delete it, and training starts again."
+                f"{self.file} is not a training state to resume from ({fact}): delete it, and training starts again."
             ) from None
         self.epoch, self.best_epoch, self.history = said["epoch"], said["best_epoch"], said["history"]
         return True
@@ -114,3 +116,29 @@ class Checkpoint:
             place, _, moment = name.partition(".")
             whole["state"].setdefault(int(place), {})[moment] = tensor
         self.optimiser.load_state_dict(whole)
+
+
+def can_resume(file: Path) -> bool:
+    """Whether there is a state that training on this machine left: one that came with a store is not gone on with.
+
+    A damaged state counts, so that it is not trained over without a word.
+    """
+    folder = _folder_of(file)
+    try:
+        said = metadata(_read(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except ValueError:
+        return True
+    return isinstance(said, dict) and said.get("owner") == token(folder.root, folder.at)
+
+
+def _folder_of(file: Path) -> Directory:
+    return Directory.within(file.parent, STEPS)
+
+
+def _read(file: Path) -> bytes:
+    data = _folder_of(file).read(file.name, MAX_BYTES)
+    if data is None:
+        raise ValueError(f"it has more than {MAX_BYTES} bytes")
+    return data

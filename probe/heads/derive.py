@@ -1,28 +1,31 @@
 """From the rows of one feature space to those of a derived one: what is trained, on what, and what is written."""
 
 import threading
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num
 
-from probe.heads.examples import Examples
-from probe.heads.head import Head
-from probe.heads.recipe import Recipe
-from probe.heads.train import Progress, train
-from probe.heads.training import Training, training_of
-from probe.heads.validation import Validation, parts
-from probe.retrieval.items import Items
-from store import BBError, Collection, FeatureSpace, Store, UsageError
-from store.canonical import digest_of, sha256_hex
-from store.head import derive, head_name, is_derived, parent_key
-from store.space import short
-from store.versions import versions
-from store.writer import SegmentWriter
+from bb.probe.heads.examples import Examples
+from bb.probe.heads.model import Head
+from bb.probe.heads.recipe import Recipe
+from bb.probe.heads.train import Progress, train
+from bb.probe.heads.training_record import Training, training_of
+from bb.probe.heads.validation import Validation, is_better, labels_asked, parts
+from bb.probe.retrieval.clustered import MIN_UNITS
+from bb.probe.retrieval.labels import Items
+from bb.store import BBError, Collection, FeatureSpace, Store, UsageError
+from bb.store.files.canonical_json import digest_of, sha256_hex
+from bb.store.format.derived import derive, head_name, is_derived, parent_key
+from bb.store.format.space import short
+from bb.store.segment_writer import SegmentWriter
+from bb.store.versions import versions
 
-ALGORITHM = "1"  # a change that could change a head raises it
+ALGORITHM = "2"  # a change that could change a head raises it
 VERSIONS = ("backbone-bench", "numpy", "pytorch-metric-learning", "torch")
+ACCEPT = ("better", "any")
 ROWS = 8192  # projected and written at a time
 
 
@@ -33,6 +36,7 @@ class Prepared:
     tasks      the labels' name
     held_out   how the images that validate were chosen, in words
     features   (n, d) of the images that train, in their order
+    accept     "better": only a head that is shown to be better than its parent is written; "any": whatever comes
     """
 
     store: Store
@@ -45,6 +49,7 @@ class Prepared:
     features: Num[np.ndarray, "n d"]
     recipe: Recipe
     training_id: str
+    accept: str = "better"
 
     @property
     def checkpoint(self) -> Path:
@@ -59,26 +64,49 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Derived:
-    """space: None where training was stopped; rows: how many were written now; training: what its rows say of it"""
+    """What came of a training.
+
+    space     None where training was stopped, or the parent was kept
+    rows      how many were written now
+    training  what its rows say of it
+    kept      why the parent was kept and no head written; empty where one was, or training was stopped
+    """
 
     space: FeatureSpace | None
     rows: int
     training: Training | None
+    kept: str = ""
 
 
 def prepare(
-    store: Store, parent: FeatureSpace, collection: Collection, items: Items, *, tasks: str, recipe: Recipe
+    store: Store,
+    parent: FeatureSpace,
+    collection: Collection,
+    items: Items,
+    *,
+    tasks: str,
+    recipe: Recipe,
+    accept: str = "better",
 ) -> Prepared:
     """Decides who trains and who validates, reads their features, and names the training; nothing is trained.
 
     The ID is SHA-256 of the canonical JSON of: recipe, parent, both tables, and SHA-256 of both sides' feature rows.
-    Errors: those of `parts`; MissingRows where the parent lacks images that the labels name; UsageError where the
-    store is read in place, or the parent holds no image features.
+    Errors: those of `parts`; BBError where too few labels validate to accept a head, unless `accept` is "any";
+    MissingRows where the parent lacks images that the labels name; UsageError where the store is read in place, the
+    parent holds no image features, or `accept` is neither "better" nor "any".
     """
+    if accept not in ACCEPT:
+        raise UsageError(f"--accept {accept!r} is unknown: choose {' or '.join(ACCEPT)}.")
     store.require_writable()
     if parent.kind != "img":
         raise UsageError(f"space {short(parent.key)} holds {parent.kind} features; a head takes image features.")
     training, held, words = parts(items, recipe.seed)
+    if accept == "better" and (validating := labels_asked(held)) < MIN_UNITS:
+        raise BBError(
+            f"{items.source}: {validating} labels validate ({words}), too few to tell whether a head is better than "
+            f"its parent (at least {MIN_UNITS} labels with two images or more). Add labels, or take whatever comes "
+            "with --accept any and test it on other labels."
+        )
     sides = [np.ascontiguousarray(store.read(parent, collection, side.image_ids.tolist())) for side in (training, held)]
     identity = {
         "algorithm": ALGORITHM,
@@ -89,7 +117,7 @@ def prepare(
     }
     return Prepared(
         store, parent, collection, tasks, training, Validation(held, sides[1]), words, sides[0], recipe,
-        digest_of(identity),
+        digest_of(identity), accept,
     )  # fmt: skip
 
 
@@ -116,30 +144,50 @@ def execute(
 
     Errors: those of `train`; nothing is written then, nor where it is stopped.
     """
+    prepared.store.check_writable("spaces", "heads", "local")
     rows = Examples(prepared.features.astype(np.float32), prepared.train.label_codes, prepared.train.category_codes)
     found = train(
         rows, prepared.recipe, prepared.parent.key, prepared.validation, checkpoint=prepared.checkpoint, every=every,
         stop=stop, progress=progress,
     )  # fmt: skip
     held = prepared.validation
+    change = held.compare(found.head, len(found.history))
     said = Training(
         id=prepared.training_id,
         labels=prepared.tasks,
         images=len(prepared.train),
         classes=len(prepared.train.labels),
         held_out=f"{len(held.items)} images of {len(held.items.labels)} labels, {prepared.held_out}",
-        parent=held.score(held.features),
+        parent=change.before.mean,
         start=found.history[0],
         best=found.history[found.best],
         best_epoch=found.best,
         epochs=len(found.history) - 1,
         recipe=prepared.recipe.record(),
+        validated={**asdict(change.difference), "labels": change.units},
     )
     if found.stopped:
         return Derived(None, 0, said)
-    made = write(prepared.store, found.head, prepared.parent, prepared.collection, said, prepared.seen)
-    prepared.checkpoint.unlink(missing_ok=True)
+    if prepared.accept == "better" and not is_better(change):
+        made = Derived(None, 0, said, kept=unproven(said))
+    else:
+        made = write(prepared.store, found.head, prepared.parent, prepared.collection, said, prepared.seen)
+    with suppress(FileNotFoundError):
+        prepared.store.directory.remove(prepared.store.directory.relative(prepared.checkpoint))
     return made
+
+
+def unproven(training: Training) -> str:
+    """Why validation does not show a head to be better than its parent; empty where it does, or it is not known."""
+    known = training.validated
+    if known is None or (known["low"] is not None and known["low"] > 0):
+        return ""
+    if known["low"] is None:
+        return f"{known['labels']} labels are too few to tell whether it is better than its parent"
+    return (
+        "it is not better than its parent beyond chance: MAP@R changes by {mean:+.3f} [{low:+.3f}, {high:+.3f}] on "
+        "{labels} labels, widened for the choice among epochs".format(**known)
+    )
 
 
 def load(store: Store, name: str) -> Head:
@@ -152,7 +200,7 @@ def extend(store: Store, head: Head, collection: Collection) -> Derived:
 
     Errors: BBError where the parent is not here, or has none of the collection's images.
     """
-    store.require_writable()
+    store.check_writable("spaces", "heads", "local")
     parent = next((space for space in store.spaces() if space.key == head.parent), None)
     if parent is None:
         raise BBError(
@@ -190,6 +238,7 @@ def write(
     wanted = np.zeros(len(ids), bool)
     wanted[np.unique(keys, return_index=True)[1]] = True
     wanted &= known & ~store.has(space, digests)
+    damaged = store.damaged(parent, digests)
     looked_at = np.isin(keys, keys[np.isin(ids, seen or [])])
     provenance = {
         "backbone": head_name(space.weights),
@@ -205,7 +254,8 @@ def write(
             block = rows[begin : begin + ROWS]
             names = [ids[row] for row in block]
             made = head.project(store.read(parent, collection, names))
-            writer.add(digests[block], [f"{collection.name}/{name}" for name in names], made)
+            reasons = {i: damaged[key] for i, row in enumerate(block) if (key := bytes(digests[row])) in damaged}
+            writer.add(digests[block], [f"{collection.name}/{name}" for name in names], made, reasons)
         writer.close()
     store.put_space(space)
     return Derived(space, int(wanted.sum()), training)

@@ -3,24 +3,27 @@
 Of rows x of length 1, S is the covariance about the means of their labels and v = tr(S)/d its mean variance. The
 whitened start first takes
 
-    z = ((1 - a) S + a v I)^(-1/2) (x - m),    a = 0.1
+    z = ((1 - a) S + a v I)^(-1/2) (x - m)
 
 after which rows of one label vary alike in all directions (within-class covariance normalisation: Hatch, Kajarekar and
-Stolcke, Interspeech 2006; shrunk by a as in Friedman, JASA 84, 1989), and then the principal directions of z, those
-first that tell most between all rows.
+Stolcke, Interspeech 2006), and then the principal directions of z, those first that tell most between all rows. a is
+what Ledoit and Wolf (Journal of Multivariate Analysis 88, 2004) estimate to bring the shrunk S nearest to the true
+one: near 1, which whitens nothing, for few rows of many dimensions. It is at least 0.1, since the inverse of S, which
+is what is used, suffers more than S does from directions in which rows happen to agree.
 """
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
+from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import nn
 
-from probe.heads.examples import Examples
-from probe.heads.head import Head, linear_layers
-from probe.heads.recipe import Recipe
+from bb.probe.heads.examples import Examples
+from bb.probe.heads.model import Head, linear_layers
+from bb.probe.heads.recipe import Recipe
 
 MOST_DIM = 128  # of a head whose length nobody said
-SHRINKAGE = 0.1
+LEAST_SHRINKAGE = 0.1
 
 
 def start(examples: Examples, recipe: Recipe, parent: str, generator: torch.Generator) -> Head:
@@ -55,16 +58,29 @@ def directions(examples: Examples, dim: int, how: str) -> tuple[Float[np.ndarray
         weight_KD = _principal(x_ND)[:dim]
         return weight_KD.astype(np.float32), np.zeros(len(weight_KD), np.float32)
     mean_D = x_ND.mean(axis=0)
-    means_LD = np.zeros((examples.classes, x_ND.shape[1]))
-    np.add.at(means_LD, examples.labels, x_ND)
-    means_LD /= np.bincount(examples.labels, minlength=examples.classes).clip(1)[:, None]
-    within_ND = x_ND - means_LD[examples.labels]
-    s_DD = within_ND.T @ within_ND / len(x_ND)
+    within_ND = contrasts(x_ND, examples.labels)
+    s_DD = within_ND.T @ within_ND / max(1, len(within_ND))
     variance = max(np.trace(s_DD) / len(s_DD), 1e-12)
-    values, vectors_DD = np.linalg.eigh((1 - SHRINKAGE) * s_DD + SHRINKAGE * variance * np.eye(len(s_DD)))
+    a = float(ledoit_wolf_shrinkage(within_ND, assume_centered=True)) if len(within_ND) > 1 else 1.0
+    a = max(a, LEAST_SHRINKAGE)
+    values, vectors_DD = np.linalg.eigh((1 - a) * s_DD + a * variance * np.eye(len(s_DD)))
     white_DD = vectors_DD / np.sqrt(values.clip(1e-6 * variance)) @ vectors_DD.T
     weight_KD = _principal((x_ND - mean_D) @ white_DD)[:dim] @ white_DD
     return weight_KD.astype(np.float32), (-weight_KD @ mean_D).astype(np.float32)
+
+
+def contrasts(x_ND: Float[np.ndarray, "n d"], labels: Integer[np.ndarray, " n"]) -> Float[np.ndarray, "m d"]:
+    """Each row less the mean of those of its label before it (Helmert's contrasts), scaled to the rows' own variance.
+
+    They have the covariance of rows about the mean of their label and, unlike deviations from it, are independent of
+    each other, which is what the shrinkage is estimated for. A label with k rows has k - 1.
+    """
+    found = []
+    for label in np.unique(labels):
+        own = x_ND[labels == label]
+        before = np.arange(1, len(own))[:, None]
+        found.append((own[1:] - own.cumsum(axis=0)[:-1] / before) * np.sqrt(before / (before + 1)))
+    return np.concatenate(found)
 
 
 def _principal(x_ND: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d d"]:

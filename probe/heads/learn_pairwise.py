@@ -1,6 +1,7 @@
 """Learning a pairwise model: a closed start, then hard pairs; what to take of it is decided on labels held out.
 
-The start W of `probe.heads.pairwise`, with the covariance S of the rows (of length 1) about the means of their labels,
+The start W of `bb.probe.heads.pairwise_model`, with the covariance S of the rows (of length 1) about the means of
+their labels,
 and its mean variance v = tr(S)/d:
 
     W = ((1 - a) S + a v I)^(-1/2)
@@ -11,8 +12,8 @@ U, s and b go down the cross-entropy of pairs as a re-ranker meets them: images 
 of their label; in each step, pairs of one label weigh as much together as those of two.
 
 How much is shrunk and how many epochs U is trained for is decided in folds of labels held out; and so is whether a
-learned model is taken at all: only where it is better than the trivial one beyond chance. Then all of it is done once
-more on all labels.
+learned model is taken at all: only where it is better than the trivial one beyond chance, with labels as what was
+sampled. Then all of it is done once more on all labels.
 """
 
 import math
@@ -25,19 +26,19 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch.nn import functional
 
-from probe.heads.pairwise import LearnedDistance
-from probe.retrieval.items import Items, parse_items
-from probe.retrieval.metrics import per_query
-from probe.retrieval.paired import changes
-from probe.retrieval.pairwise import Distance
-from probe.retrieval.ranking import Ranking, hits
-from probe.retrieval.rerank import Rerank
-from probe.retrieval.search import search
-from store.errors import BBError
+from bb.probe.heads.pairwise_model import LearnedDistance
+from bb.probe.retrieval.clustered import LEVEL, MIN_UNITS, Clustered
+from bb.probe.retrieval.labels import Items, parse_items
+from bb.probe.retrieval.metrics import per_query
+from bb.probe.retrieval.pairwise_model import Distance
+from bb.probe.retrieval.ranking import Ranking, hits
+from bb.probe.retrieval.rerank import Rerank
+from bb.probe.retrieval.search import search
+from bb.probe.retrieval.units import Units, effects, sample_every
+from bb.store.errors import BBError
 
 SHRINKAGE = (0.01, 0.1, 0.3, 1.0)  # 1 whitens nothing
 FOLDS = 5
-ALPHA = 0.05
 EPOCHS, PATIENCE = 30, 3  # at most; and further ones without a better score
 RATE = 1e-4
 QUERIES, NEAR, SAME = 32, 16, 8  # a step: so many images, each with so many of its nearest and of its label
@@ -64,14 +65,16 @@ class Examples:
 class Learned:
     """What came of it.
 
-    model   the trivial distance where no learned one was better on labels held out, by a paired test
-    scores  MAP@R on these labels by candidate: "trivial", "whitened 0.1", "whitened 0.1, 3 epochs"
-    chosen  the name of the candidate that the model is
+    model    the trivial distance where no learned one was shown to be better on labels held out
+    scores   MAP@R on these labels by candidate: "trivial", "whitened 0.1", "whitened 0.1, 3 epochs"
+    chosen   the name of the candidate that the model is
+    refused  why no learned one was taken, else empty
     """
 
     model: LearnedDistance | Distance
     scores: Mapping[str, float]
     chosen: str
+    refused: str = ""
 
 
 def learn(
@@ -113,17 +116,17 @@ def learn(
     looks = [_Look.at(held, trivial, top_n) for _, held in parts]
     total, done = folds * (len(SHRINKAGE) + epochs), 0
 
-    def held_out(models: Iterable[LearnedDistance | Distance]) -> Float64[np.ndarray, " queries"]:
+    def held_out(models: Iterable[LearnedDistance | Distance]) -> Scores:
         nonlocal done
         found = []
         for model, look in zip(models, looks, strict=True):
             found.append(look.score(model))
             done += isinstance(model, LearnedDistance)
             progress(done, total)
-        return np.concatenate(found)
+        return np.concatenate(found, axis=1)
 
     scores = {TRIVIAL: held_out([trivial] * folds)}
-    if not len(scores[TRIVIAL]):
+    if not scores[TRIVIAL].size:
         raise BBError("all images of each label are of one sequence, so there are no pairs to learn from.")
     for shrinkage in SHRINKAGE:
         scores[Candidate(shrinkage)] = held_out(start(fit, shrinkage) for fit, _ in parts)
@@ -134,12 +137,11 @@ def learn(
         if _best(scores).epochs <= epoch - PATIENCE:
             break
     progress(total, total)
-    chosen = _best(scores)
-    if not _better(scores[chosen], scores[TRIVIAL], len(scores) - 1):
-        chosen = TRIVIAL
-    told = {str(each): float(found.mean()) for each, found in scores.items()}
-    if chosen == TRIVIAL:
-        return Learned(trivial, told, str(chosen))
+    chosen = _best({each: found for each, found in scores.items() if each != TRIVIAL})
+    told = {str(each): float(found[0].mean()) for each, found in scores.items()}
+    label = np.concatenate([look.label for look in looks])
+    if refused := _refused(label, scores[TRIVIAL], scores[chosen], len(scores) - 1):
+        return Learned(trivial, told, str(TRIVIAL), refused)
     whole = examples.only(fold >= 0)
     model = start(whole, chosen.shrinkage)
     for _ in zip(range(chosen.epochs), trained(model, whole, trivial, top_n, seed), strict=False):
@@ -161,20 +163,30 @@ class Candidate:
 
 
 TRIVIAL = Candidate(math.nan)
+Scores = Float64[np.ndarray, "2 queries"]  # MAP@R, and what a query's label takes from the others: see `Clustered`
 
 
-def _best(scores: Mapping[Candidate, Float64[np.ndarray, " queries"]]) -> Candidate:
+def _best(scores: Mapping[Candidate, Scores]) -> Candidate:
     """The highest mean; of equal ones the first."""
-    return max(scores, key=lambda each: scores[each].mean())
+    return max(scores, key=lambda each: scores[each][0].mean())
 
 
-def _better(one: Float64[np.ndarray, " queries"], other: Float64[np.ndarray, " queries"], candidates: int) -> bool:
-    """Whether the best of some candidates is better on the same queries, beyond chance: by the paired test of all
-    reports, and Bonferroni's correction for the choice.
+def _refused(label: Int[np.ndarray, " queries"], trivial: Scores, best: Scores, candidates: int) -> str:
+    """Why the best of some candidates is not taken; empty where it is better than the trivial one beyond chance.
+
+    Labels are what was sampled; the interval is widened for the number of candidates by Bonferroni.
     """
-    ids = np.array([f"{place:09d}" for place in range(len(one))])
-    change = changes(ids, {"map@r": other}, {"map@r": one})["map@r"]
-    return change.difference.mean > 0 and change.p * candidates <= ALPHA
+    found = Clustered.of(label, np.stack([trivial[0], best[0]]), np.stack([trivial[1], best[1]]))
+    if not found.enough:
+        return f"{found.units} labels with two images are too few to hold out (at least {MIN_UNITS})"
+    bounds = found.difference(1, 0, 1 - (1 - LEVEL) / candidates)
+    if bounds.low > 0:
+        return ""
+    apart = found.mean[1] - found.mean[0]
+    return (
+        f"on {found.units} labels held out, the best of {candidates} candidates changes MAP@R by {apart:+.3f} "
+        f"[{bounds.low:+.3f}, {bounds.high:+.3f}], widened for their number, which is not beyond chance"
+    )
 
 
 def start(examples: Examples, shrinkage: float) -> LearnedDistance:
@@ -208,7 +220,9 @@ def trained(
             if differ.all() or not differ.any():
                 continue
             weight = np.where(differ, 0.5 / differ.mean(), 0.5 / (1 - differ.mean()))
-            odds = model(x_ND[first], x_ND[second])
+            rows, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+            z_ND = model.embed(x_ND[rows])  # an image is in many pairs, and embedded once
+            odds = model.odds(z_ND[place[: len(first)]], z_ND[place[len(first) :]])
             loss = functional.binary_cross_entropy_with_logits(
                 odds, torch.from_numpy(differ.astype(np.float32)), torch.from_numpy(weight.astype(np.float32))
             )
@@ -249,11 +263,25 @@ class _Look:
         n = max(2, min(top_n, len(items) - 1))
         return cls(examples, items, search(examples.features, items, n, distance=trivial.metric))
 
-    def score(self, model: LearnedDistance | Distance) -> Float64[np.ndarray, " queries"]:
-        """MAP@R of each query with anything relevant, of a list that may be shorter than R."""
-        found = Rerank(model, self.examples.features, self.ranking.nearest.shape[1])(self.ranking)
-        scores = per_query(hits(self.items, found), found.relevant, metrics=("map@r",))["map@r"]
-        return scores[~np.isnan(scores)]
+    @property
+    def label(self) -> Int[np.ndarray, " queries"]:
+        """Of each query with anything relevant."""
+        return self.examples.labels[self.ranking.query][self.ranking.relevant > 0]
+
+    def score(self, model: LearnedDistance | Distance) -> Scores:
+        """Of each query with anything relevant, of a list that may be shorter than R."""
+        found, items = Rerank(model, self.examples.features, self.ranking.nearest.shape[1])(self.ranking), self.items
+        units, depth = Units.of(items), int(found.relevant.max())
+        every = sample_every(len(items), len(units.names), depth, found.nearest.shape[1])
+
+        def scored(ranking: Ranking) -> dict[str, np.ndarray]:
+            return per_query(hits(items, ranking), ranking.relevant, metrics=("map@r",))
+
+        values = scored(found)
+        effect = effects(units, found, values, scored, depth, every)["map@r"]
+        there = found.relevant > 0
+        unit = units.code[found.query][there]
+        return np.stack([values["map@r"][there], (effect / np.bincount(unit, minlength=len(effect)).clip(1))[unit]])
 
 
 def _items(examples: Examples) -> Items:

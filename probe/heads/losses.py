@@ -1,17 +1,45 @@
-"""The triplet loss (Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015), over the triplets that a miner chooses.
+"""Losses over features: their contract, triplet and ArcFace."""
 
-Of the Euclidean distances p to the positive and n to the negative, max(0, p - n + margin), or the soft margin
-log(1 + exp(p - n)) of Hermans, Beyer and Leibe (2017).
-"""
+from collections.abc import Iterator, Mapping
+from typing import Protocol, runtime_checkable
 
-from collections.abc import Mapping
-
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.heads.triplets import Miner, Triplets, squared_distances
-from store.errors import UsageError
+from bb.probe.heads.miners import Miner, Triplets, squared_distances
+from bb.store.errors import UsageError
+
+# What a loss over features is: the contract that triplet.py and arcface.py fulfil.
+
+
+@runtime_checkable
+class FeatureLoss(Protocol):
+    """last_logs: what a person may want to see of the last call, numbers by name; empty before the first"""
+
+    @property
+    def last_logs(self) -> Mapping[str, float]: ...
+
+    def __call__(
+        self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], anchors: int | None = None
+    ) -> Float[Tensor, "..."]:
+        """The loss of the first `anchors` features (all, if None); the others are a memory bank.
+
+        A scalar, but for losses that were told not to reduce. Where a batch has nothing to learn from it is 0, and
+        can still be gone down.
+        """
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What of the loss itself is trained; it may be nothing."""
+        ...
+
+
+# The triplet loss (Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015), over the triplets that a miner chooses.
+#
+# Of the Euclidean distances p to the positive and n to the negative, max(0, p - n + margin), or the soft margin
+# log(1 + exp(p - n)) of Hermans, Beyer and Leibe (2017).
 
 REDUCTIONS = ("mean", "sum", "none")
 MANY = 4  # triplets for each feature, above which the distances between all are less work than theirs alone
@@ -74,3 +102,46 @@ def distances(found: Triplets) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]
 
 def _length(x: Float[Tensor, "t d"]) -> Float[Tensor, " t"]:
     return x.square().sum(-1).clamp_min(TINY).sqrt()
+
+
+# ArcFace (Deng et al., CVPR 2019): labels as directions to learn, each feature to lie within an angle of its own.
+#
+# The loss is pytorch-metric-learning's; what stands here makes it keep the contract.
+
+
+class ArcFace(nn.Module):
+    """classes: labels are codes below it; margin in degrees; the directions are drawn from `generator`."""
+
+    def __init__(
+        self, classes: int, dim: int, *, margin: float = 28.6, scale: float = 64.0, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        if not 0 <= margin < 90:
+            raise UsageError(f"a margin of {margin:g} degrees makes no sense for ArcFace: choose below 90.")
+        try:
+            from pytorch_metric_learning.losses import ArcFaceLoss  # type: ignore[import-untyped]
+        except ImportError:
+            raise UsageError(
+                "--loss arcface needs pytorch-metric-learning: pip install 'backbone-bench[heads]'."
+            ) from None
+        self.inner = ArcFaceLoss(classes, dim, margin=margin, scale=scale)
+        with torch.no_grad():
+            self.inner.W.copy_(torch.randn(dim, classes, generator=generator))
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def last_logs(self) -> Mapping[str, float]:
+        """loss, and accuracy: the share of features whose own label's direction is the nearest."""
+        if self._last is None:
+            return {}
+        loss, features, labels = self._last
+        cosine = features @ nn.functional.normalize(self.inner.W.detach(), dim=0)
+        return {"loss": float(loss), "accuracy": float((cosine.argmax(1) == labels).float().mean())}
+
+    def forward(
+        self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], anchors: int | None = None
+    ) -> Float[Tensor, ""]:
+        features, labels = features[:anchors], labels[:anchors]
+        loss: Tensor = self.inner(features, labels)
+        self._last = loss.detach(), features.detach(), labels
+        return loss

@@ -1,11 +1,66 @@
-"""Which triplets of a batch are learned from: all, the hardest, the n hardest, or those of cluster centres."""
+"""Miners: which triplets of a batch, and of a memory bank beside it, a loss learns from."""
 
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from probe.heads.triplets import Triplets, relations, squared_distances
-from store.errors import UsageError
+from bb.store.errors import UsageError
+
+# What a miner is: from features and labels to triplets; the contract that miners.py fulfils.
+
+
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """t triplets as places in a pool of features.
+
+    pool     (m, d) the features mined in, or what a miner made of them
+    anchor   (t,) places of anchors; they are among the first `anchors`
+    positive (t,) places of features of the anchor's label, never the anchor itself
+    negative (t,) places of features of another label
+    """
+
+    pool: Float[Tensor, "m d"]
+    anchors: int
+    anchor: Int[Tensor, " t"]
+    positive: Int[Tensor, " t"]
+    negative: Int[Tensor, " t"]
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+
+@runtime_checkable
+class Miner(Protocol):
+    def __call__(
+        self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], anchors: int | None = None
+    ) -> Triplets:
+        """Triplets among n features, of which the first `anchors` (all, if None) may be anchors.
+
+        The others are a memory bank: they are positives and negatives only. There may be no triplets at all. Which
+        ones there are is chosen without gradients; `pool` carries those of the features.
+        """
+        ...
+
+
+def relations(labels: Int[Tensor, " n"], anchors: int) -> tuple[Bool[Tensor, "a n"], Bool[Tensor, "a n"]]:
+    """Which features are positives of which anchor (itself is none), and which are negatives."""
+    same = labels[:anchors, None] == labels[None]
+    differ = ~same
+    same[:, :anchors].fill_diagonal_(False)
+    return same, differ
+
+
+def squared_distances(features: Float[Tensor, "n d"], anchors: int) -> Float[Tensor, "a n"]:
+    """|x - y|² of every anchor x and feature y, as |x|² + |y|² - 2 x·y, not below 0."""
+    square = features.square().sum(-1)
+    return (square[:anchors, None] + square[None] - 2 * features[:anchors] @ features.T).clamp_min(0)
+
+
+# Which triplets of a batch are learned from: all, the hardest, the n hardest, or those of cluster centres.
 
 
 class All:
@@ -97,3 +152,26 @@ def _ranked(values: Float[Tensor, "a n"], places: slice, *, largest: bool) -> tu
     """Values and places of those from the first to the last asked for, of each row."""
     found = values.topk(min(places.stop, values.shape[1]), largest=largest)
     return found.values[:, places], found.indices[:, places]
+
+
+# A memory bank: rows beside the batch, among which harder positives and negatives are found.
+#
+# The bank of Wang et al. (Cross-Batch Memory, CVPR 2020) keeps the features of earlier batches, which grow stale as the
+# network learns. Here all inputs are at hand as features in a store, and projecting them costs next to nothing: so the
+# bank holds rows, and the head as it stands projects them in each step, without gradients. It is never stale.
+
+
+@dataclass(frozen=True)
+class Bank:
+    """size: rows drawn beside each batch; all others where there are fewer"""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"a bank of {self.size} rows holds nothing: choose at least 1, or none at all.")
+
+    def draw(self, batch: list[int], n: int, rng: np.random.Generator) -> Integer[np.ndarray, " m"]:
+        """So many of n rows, none of them in the batch, none twice."""
+        others = np.delete(np.arange(n), batch)
+        return rng.choice(others, min(self.size, len(others)), replace=False, shuffle=False)

@@ -23,10 +23,12 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from store.canonical import canonical_json, sha256_hex
-from store.errors import BBError, UsageError
-from store.head import find_head, head_name
-from store.layout import is_digest
+from bb.store.errors import BBError, UsageError
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.files.limits import MAX_HEAD_BYTES
+from bb.store.format.derived import head_name
+from bb.store.format.layout import is_digest
+from bb.store.trained_heads import find_head
 
 FORMAT = "head 1"
 MAX_LAYERS = 32
@@ -52,7 +54,7 @@ class Linear(nn.Linear):
 
 
 class Head(nn.Module):
-    """An extractor on features of one feature space, and Freezable: as a whole, or stage by stage.
+    """Features of one feature space in, features of a derived one out. Frozen as a whole, or stage by stage.
 
     layers    as above
     parent    key of the space that it is for
@@ -124,7 +126,7 @@ class Head(nn.Module):
         """
         name, at, place = weights.partition("@")
         if name.startswith("head:") and at:
-            from store import Store
+            from bb.store import Store
 
             store = Store.open(place)
             return cls.decode(store.head(find_head(store, name)), weights)
@@ -135,6 +137,8 @@ class Head(nn.Module):
                 f"there is no head {weights!r}: give a .safetensors file (in {path.parent}: {there[:500]}), or "
                 "head:DIGITS@STORE (`bb store ls` lists them)."
             )
+        if path.stat().st_size > MAX_HEAD_BYTES:
+            raise BBError(f"{weights!r} has {path.stat().st_size} bytes; a head has at most {MAX_HEAD_BYTES}.")
         return cls.decode(path.read_bytes(), weights)
 
     @classmethod
@@ -146,15 +150,18 @@ class Head(nn.Module):
         try:
             said = _said(data)
             tensors = load(data)
-            head = cls(said["layers"], said["parent"])
+            with torch.device("meta"):  # no memory for layers that the file may merely claim
+                head = cls(said["layers"], said["parent"])
         except (SafetensorError, ValueError) as error:
-            raise BBError(f"{source} is no head: {str(error)[:200]}. `bb probe head` makes one.") from None
+            raise BBError(f"{source} is not a head: {str(error)[:200]}. `bb probe head` makes one.") from None
         wanted = {name: (tuple(t.shape), t.dtype) for name, t in head.network.state_dict().items()}
         if {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()} != wanted:
-            raise BBError(f"{source} is no head: its tensors are not those of its layers. `bb probe head` makes one.")
+            raise BBError(
+                f"{source} is not a head: its tensors are not those of its layers. `bb probe head` makes one."
+            )
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise BBError(f"{source} holds a NaN or an infinity: train it again with `bb probe head`.")
-        head.network.load_state_dict(tensors)
+        head.network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
         return head
 
 
@@ -190,15 +197,20 @@ def _check_layers(layers: object) -> None:
         raise ValueError("it has no linear layer")
 
 
-def _said(data: bytes) -> dict[str, Any]:
-    """What a file's metadata says of the head. Raises ValueError where it says nothing of one."""
+def metadata(data: bytes) -> Any:
+    """What bb wrote into the metadata of a safetensors file. Raises ValueError where there is nothing of the kind."""
     size = int.from_bytes(data[:8], "little")
     if not 0 < size < min(len(data), 2**20):
         raise ValueError("its header is cut off")
     try:
-        said = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["bb"])
+        return json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["bb"])
     except (KeyError, TypeError, RecursionError):
         raise ValueError("it does not say so") from None
+
+
+def _said(data: bytes) -> dict[str, Any]:
+    """What a file's metadata says of the head. Raises ValueError where it says nothing of one."""
+    said = metadata(data)
     if not isinstance(said, dict) or said.get("format") != FORMAT or not is_digest(said.get("parent")):
         raise ValueError("it does not say so")
     _check_layers(said.get("layers"))

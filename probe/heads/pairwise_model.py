@@ -6,7 +6,8 @@ Of rows x of length 1,
     forward(x1, x2) = s (1 - cos(z1, z2)) + b
 
 are the log odds that two images have different labels: c is the mean row, W whitens what varies within labels, and U, s
-and b are trained (see `probe.heads.pairs`). The log odds themselves are the distance: negative where the model takes
+and b are trained (see `bb.probe.heads.learn_pairwise`). The log odds themselves are the distance: negative where the
+model takes
 two images for the same, were both as frequent.
 """
 
@@ -19,15 +20,16 @@ from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
-from probe.retrieval.pairwise import Distance
-from store.canonical import sha256_hex
-from store.errors import BBError, UsageError
+from bb.probe.retrieval.pairwise_model import Distance
+from bb.store.errors import BBError, UsageError
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.files.limits import MAX_HEAD_BYTES
 
 FORMAT = "pairwise 1"
 
 
 class LearnedDistance(nn.Module):
-    """Log odds that two images have different labels, from their embeddings. It is Freezable.
+    """Log odds that two images have different labels, from their embeddings.
 
     Shapes: centre c (d,), whitening W and turn U (d, d), scale s and bias b (). Only turn, scale and bias are trained.
     """
@@ -104,26 +106,36 @@ def load(file: Path, dim: int) -> LearnedDistance | Distance:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if (size := file.stat().st_size) > MAX_HEAD_BYTES:
+            raise _no_model(file, f"it has {size} bytes, a model has at most {MAX_HEAD_BYTES}")
         with safe_open(file, "pt") as opened:
             said = opened.metadata() or {}
-            tensors: dict[str, Any] = {name: opened.get_tensor(name) for name in sorted(opened.keys())}
-    except (OSError, SafetensorError) as error:
+            # Shapes first: nothing is read or allocated for tensors that are not those of a model.
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in sorted(opened.keys())}
+            if said.get("bb") != FORMAT:
+                raise _no_model(file, "it does not say so")
+            if (metric := said.get("distance")) is not None:
+                if metric not in ("cosine", "euclidean"):
+                    raise _no_model(file, f"it has the distance {metric[:40]!r}")
+                return Distance(metric)
+            d = shapes["centre"][0] if len(shapes.get("centre", ())) == 1 else 0
+            wanted = {"centre": (d,), "whitening": (d, d), "turn": (d, d), "scale": (), "bias": ()}
+            other = f"its tensors are not {', '.join(wanted)} in float32 for one length of features"
+            if d == 0 or shapes != wanted:
+                raise _no_model(file, other)
+            if d != dim:
+                raise UsageError(f"{file} compares features of length {d}; those here have {dim}. Learn one for them.")
+            tensors: dict[str, Any] = {name: opened.get_tensor(name) for name in shapes}
+    except FileNotFoundError:
+        raise UsageError(f"there is no model at {file}: `bb probe rerank --save FILE` writes one.") from None
+    except OSError as error:
+        raise _no_model(file, error.strerror or str(error)) from None
+    except SafetensorError as error:
         raise _no_model(file, str(error)) from None
-    if said.get("bb") != FORMAT:
-        raise _no_model(file, "it does not say so")
-    if (metric := said.get("distance")) is not None:
-        if metric not in ("cosine", "euclidean"):
-            raise _no_model(file, f"it has the distance {metric[:40]!r}")
-        return Distance(metric)
-    d = tensors["centre"].numel() if "centre" in tensors else 0
-    wanted = {"centre": (d,), "whitening": (d, d), "turn": (d, d), "scale": (), "bias": ()}
-    whole = {name: tuple(tensor.shape) for name, tensor in tensors.items()} == wanted
-    if d == 0 or not whole or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-        raise _no_model(file, f"its tensors are not {', '.join(wanted)} in float32 for one length of features")
+    if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+        raise _no_model(file, other)
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise _no_model(file, "it holds a NaN or an infinity")
-    if d != dim:
-        raise UsageError(f"{file} compares features of length {d}; those here have {dim}. Learn one for them.")
     model = LearnedDistance(np.zeros(d), np.eye(d))
     model.load_state_dict(tensors)
     return model

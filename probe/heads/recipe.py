@@ -10,16 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Integer
 
-from probe.heads.arcface import ArcFace
-from probe.heads.balanced import Balanced
-from probe.heads.bank import Bank
-from probe.heads.batches import BatchSampler, Seed
-from probe.heads.categories import ByCategory
-from probe.heads.loss import FeatureLoss
-from probe.heads.miners import All, Hard, HardCluster, NHard
-from probe.heads.triplet import TripletLoss
-from probe.heads.triplets import Miner
-from store.errors import UsageError
+from bb.probe.heads.losses import ArcFace, FeatureLoss, TripletLoss
+from bb.probe.heads.miners import All, Bank, Hard, HardCluster, Miner, NHard
+from bb.probe.heads.samplers import Balanced, BatchSampler, ByCategory, Seed
+from bb.store.errors import UsageError
 
 MINERS: dict[str, Callable[..., Miner]] = {"all": All, "hard": Hard, "n-hard": NHard, "hard-cluster": HardCluster}
 # By name, how many in a batch where nothing is said: (categories x) labels x instances.
@@ -79,7 +73,7 @@ class Recipe:
 
     dim       length of its features; None: as many as it is given, 128 at most
     hidden    width of a hidden layer; None: the head is linear
-    start     the first layer before training: "whitened" or "plain", see `probe.heads.train.start`
+    start     the first layer before training: "whitened" or "plain", see `bb.probe.heads.train.start`
     epochs    at most; patience: epochs without a better validation after which it ends
     rate      of AdamW, with its weight decay
     warmup    epochs in which only what began by chance is trained: the loss's own parameters, or the last layer
@@ -170,5 +164,7 @@ def _sized(option: str, text: str, known: dict[str, Any]) -> tuple[str, tuple[in
     if name not in known:
         raise UsageError(f"{option} {text} is unknown; there are {', '.join(known)}.")
     if colon and not re.fullmatch(r"\d{1,6}(x\d{1,6})*", numbers):
-        raise UsageError(f"{option} {text}: after the colon stand numbers with x between them, {name}:4x2, say.")
+        raise UsageError(
+            f"{option} {text}: after the colon, write numbers with x between them, for example {name}:4x2."
+        )
     return name, tuple(map(int, numbers.split("x"))) if colon else ()

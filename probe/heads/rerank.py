@@ -6,16 +6,15 @@ from pathlib import Path
 
 import polars as pl
 
-from probe.heads.pairs import Learned
-from probe.heads.pairwise import encode, load
-from probe.retrieval.items import Items
-from probe.retrieval.paired import Change, changes_of
-from probe.retrieval.pairwise import Distance
-from probe.retrieval.rerank import Rerank
-from probe.retrieval.run import Prepared
-from probe.table import read_table
-from store.canonical import sha256_hex
-from store.runs import Run
+from bb.probe.heads.learn_pairwise import Learned
+from bb.probe.heads.pairwise_model import encode, load
+from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.paired_tests import Change, Estimate, change, of_runs
+from bb.probe.retrieval.pairwise_model import Distance
+from bb.probe.retrieval.rerank import Rerank
+from bb.probe.retrieval.run import Prepared
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.local.runs import Run
 
 SHOWN = ("cmc@1", "cmc@5", "precision@5", "map@10", "r_precision", "map@r")
 
@@ -27,7 +26,7 @@ def training(table: Items, split: str) -> Items:
 
 
 def loaded(file: Path, dim: int) -> Learned:
-    """The model of a file. Errors: see `probe.heads.pairwise.load`."""
+    """The model of a file. Errors: see `bb.probe.heads.pairwise_model.load`."""
     return Learned(load(file, dim), {}, file.name)
 
 
@@ -44,7 +43,11 @@ def steps(found: Learned, before: Prepared, top_n: int) -> tuple[Rerank, ...]:
 
 
 def compared(before: Run, after: Run, metrics: Sequence[str] = SHOWN) -> dict[str, Change]:
-    """What changed from one run to another of the same test set, by metric; those that both have."""
-    table = read_table({"before": [before], "after": [after]})
-    found = changes_of(table.only([metric for metric in metrics if metric in table.tasks]))
-    return {metric: found[metric] for metric in metrics if metric in found}
+    """What changed from one run to another of the same test set, by metric; nothing where they are the same run."""
+    both = [metric for metric in metrics if metric in before.record["scores"]["tasks"]]
+    found = {metric: of_runs([before, after], metric) for metric in both}
+    changes = {metric: change(each) for metric, each in found.items() if each is not None}
+    if before.run_id == after.run_id:
+        nothing = Estimate(0.0, 0.0, 0.0)
+        return {metric: replace(each, difference=nothing, p=1.0) for metric, each in changes.items()}
+    return changes

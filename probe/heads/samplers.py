@@ -1,14 +1,38 @@
-"""Batches of P labels with K images each (Hermans, Beyer and Leibe, In Defense of the Triplet Loss, 2017)."""
+"""Batch samplers: their contract, P labels with K images each, and batches even in categories."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
 
-from probe.heads.batches import Seed
-from store.errors import UsageError
+from bb.store.errors import UsageError
+
+# What a batch sampler is: the contract that the files balanced.py and categories.py fulfil.
+
+
+@runtime_checkable
+class BatchSampler(Protocol):
+    """The batches of one epoch. A sampler has no state: iterated again, it gives the same batches again.
+
+    So an epoch is known from the seed and its number alone, and training that was killed goes on where it was.
+    """
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        ...
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Each batch as rows of what is sampled. A row stands in it more than once only where its label has too few."""
+        ...
+
+
+Seed = int | tuple[int, ...]  # as numpy's default_rng takes it: (seed, epoch), say
+
+
+# Batches of P labels with K images each (Hermans, Beyer and Leibe, In Defense of the Triplet Loss, 2017).
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,3 +109,63 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 2:
             raise UsageError(f"{size} {name} in a batch make no triplet: choose at least 2.")
+
+
+# Batches that are even in categories: groups of labels, such as species where labels are individuals.
+
+
+@dataclass(frozen=True, eq=False)
+class ByCategory:
+    """C categories in every batch, P labels of each, K rows of each label.
+
+    rows        (n,) label codes
+    category    (n,) category codes; a label has one category
+    categories  C; all of them where there are fewer
+    labels      P; all of a category's where it has fewer
+    instances   K; of a label with fewer rows, some stand in the batch more than once
+    distinct    whether no category comes again in an epoch before all others came
+    Where `distinct` is off, the categories of each batch are drawn anew. Within a category labels come in turn. As
+    negatives come from few categories at a time, they are harder. An epoch has as many batches as there are rows for.
+    """
+
+    rows: Integer[np.ndarray, " n"]
+    category: Integer[np.ndarray, " n"]
+    categories: int
+    labels: int
+    instances: int
+    seed: Seed = 0
+    distinct: bool = False
+
+    def __post_init__(self) -> None:
+        """Errors: UsageError for sizes that make no triplets, labels of two categories, and rows without one."""
+        if self.categories < 1:
+            raise UsageError(f"{self.categories} categories in a batch leave it empty: choose at least 1.")
+        check_sizes(instances=self.instances)
+        if self.categories * self.labels < 2:
+            raise UsageError("1 category with 1 label in a batch makes no triplet: choose at least 2 labels.")
+        if (self.category < 0).any():
+            lost = int((self.category < 0).sum())
+            raise UsageError(f"{lost} images have no category: fill in the column, or choose --sampler balanced.")
+        pairs = np.unique(np.stack([self.rows, self.category]), axis=1)
+        if len(np.unique(self.rows)) < pairs.shape[1]:
+            raise UsageError("a label stands in two categories: make it two labels, or choose --sampler balanced.")
+
+    @cached_property
+    def batch_categories(self) -> int:
+        return min(self.categories, len(np.unique(self.category)))
+
+    def __len__(self) -> int:
+        return max(1, round(len(self.rows) / (self.batch_categories * self.labels * self.instances)))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng(self.seed)
+        codes = np.unique(self.category)
+        labels_of = {code: np.unique(self.rows[self.category == code]) for code in codes.tolist()}
+        labels = {code: Turns(rng, own) for code, own in labels_of.items()}
+        rows = {code: Turns(rng, own) for code, own in grouped(self.rows).items()}
+        in_turn = Turns(rng, codes)
+        for _ in range(len(self)):
+            n = self.batch_categories
+            chosen = in_turn.take(n) if self.distinct else rng.choice(codes, n, replace=False).tolist()
+            picked = [label for code in chosen for label in labels[code].take(min(self.labels, len(labels_of[code])))]
+            yield [row for label in picked for row in rows[label].take(self.instances)]

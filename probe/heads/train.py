@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.heads.checkpoint import Checkpoint
-from probe.heads.examples import Examples
-from probe.heads.head import Head
-from probe.heads.loss import FeatureLoss
-from probe.heads.recipe import Recipe
-from probe.heads.start import start
-from store.errors import BBError
+from bb.probe.heads.checkpoint import Checkpoint
+from bb.probe.heads.examples import Examples
+from bb.probe.heads.initialisation import start
+from bb.probe.heads.losses import FeatureLoss
+from bb.probe.heads.model import Head
+from bb.probe.heads.recipe import Recipe
+from bb.store.errors import BBError
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,19 +4,21 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from store import FeatureSpace, Store
+from bb.store import FeatureSpace, Store
 
 
 @dataclass(frozen=True)
 class Training:
     """Provenance; of what others wrote, nothing else is believed than that it has these types.
 
-    id            SHA-256 of all that decided the outcome, see `probe.heads.derive.prepare`
+    id            SHA-256 of all that decided the outcome, see `bb.probe.heads.derive.prepare`
     labels        the labels' name; images and classes: how many trained
     held_out      how many images of how many labels validated, and how they were chosen, in words
     parent, start, best    MAP@R there: of the parent's features, of the head before training, of its best epoch
     epochs        how many were trained, of which the best is kept
     recipe        as JSON, numbers that are not whole as text
+    validated     the best less the parent: mean, low, high (None for too few labels) and from how many labels; None in
+                  what older versions wrote
     """
 
     id: str
@@ -30,6 +32,7 @@ class Training:
     best_epoch: int
     epochs: int
     recipe: dict[str, Any]
+    validated: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
@@ -38,10 +41,14 @@ class Training:
     @classmethod
     def from_record(cls, record: object) -> "Training | None":
         """Reads what `record` wrote, numbers as text where canonical JSON has them so; None where it is another."""
-        names = {field.name: field.type for field in fields(cls)}
-        if not isinstance(record, dict) or record.keys() != names.keys():
+        names = {field.name for field in fields(cls)}
+        if not isinstance(record, dict) or {"validated", *record} != names:
             return None
-        found: dict[str, Any] = dict(record)
+        found: dict[str, Any] = {"validated": None, **record}
+        if found["validated"] is not None:
+            found["validated"] = _validated(found["validated"])
+            if found["validated"] is None:
+                return None
         for name in ("parent", "start", "best"):
             try:
                 found[name] = float(found[name])
@@ -52,6 +59,19 @@ class Training:
         kinds: dict[str, object] = {"id": str, "labels": str, "held_out": str, "recipe": dict}
         kinds |= {name: int for name in ("images", "classes", "best_epoch", "epochs")}
         return cls(**found) if all(type(found[name]) is kind for name, kind in kinds.items()) else None
+
+
+def _validated(record: object) -> dict[str, Any] | None:
+    if not isinstance(record, dict) or record.keys() != {"mean", "low", "high", "labels"}:
+        return None
+    try:
+        bounds = {name: None if record[name] is None else float(record[name]) for name in ("mean", "low", "high")}
+    except (TypeError, ValueError):
+        return None
+    numbers = [value for value in bounds.values() if value is not None]
+    known = bounds["mean"] is not None and (bounds["low"] is None) == (bounds["high"] is None)
+    fine = known and all(map(math.isfinite, numbers)) and type(record["labels"]) is int
+    return {**bounds, "labels": record["labels"]} if fine else None
 
 
 def training_of(store: Store, space: FeatureSpace) -> Training | None:

@@ -9,26 +9,26 @@ from string import ascii_lowercase
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from probe.board import Beside, Cell, Delta, Estimate, Kind, Rank, Task, size
-from probe.bootstrap import Interval, Level, Resampled, resample
-from probe.compare import Ranks, adjust, differences, groups, ranks
-from probe.origin import Origin
-from probe.question import Question
-from probe.sampling import NTrain
-from probe.table import Table
-from probe.variance import split
-from store.errors import BBError
+from bb.probe.report.leaderboard import Beside, Cell, Delta, Estimate, Kind, Rank, Task, size
+from bb.probe.report.options import Question
+from bb.probe.report.provenance import Origin
+from bb.probe.report.reference import FAMILY_TASKS
+from bb.probe.statistics.bootstrap import Interval, Level, Resampled, resample
+from bb.probe.statistics.comparison import Ranks, adjust, differences, groups, ranks
+from bb.probe.statistics.predictions import Table
+from bb.probe.statistics.variance import split
+from bb.probe.tasks.few_shot import NTrain
+from bb.store.errors import BBError
 
 ALPHA = 0.05
-SPLIT_RESAMPLES = 2_000  # for each of hundreds of splits
 MAX_PAIRS = 1_000  # on a board, of cells at one n_train: where there are more, each is compared with the best alone
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the table: the row and the column of its cell."""
+    """A model of the table: the column of its cell, and the rows that show it."""
 
-    row: str
+    rows: tuple[str, ...]
     n_train: NTrain
     origin: Origin
 
@@ -55,7 +55,7 @@ class Part:
         """Every other model less that of the row at the same n_train; less the best one without a row."""
         found = []
         for places in self.columns().values():
-            bases = places[:1] if row is None else [p for p in places if self.models[p].row == row]
+            bases = places[:1] if row is None else [p for p in places if row in self.models[p].rows]
             found += [(place, base) for base in bases for place in places if place != base]
         return found
 
@@ -116,7 +116,7 @@ def cells(
             top = part.resampled.estimate[places[0]]
             for place, model in enumerate(places):
                 best = bool(part.resampled.estimate[model] >= top - 1e-12)
-                made[part.models[model].row, n_train] = Cell(
+                cell = Cell(
                     estimate=_estimate(interval, model),
                     best=best,
                     tied=not best and not different[places[0], model],
@@ -128,6 +128,7 @@ def cells(
                     splits={kind: {name: e[model] for name, e in found.items()} for kind, found in splits.items()},
                     variance=variance[model] if variance else {},
                 )
+                made.update({(row, n_train): cell for row in part.models[model].rows})
     return made, compared.test
 
 
@@ -140,7 +141,7 @@ def _compare(parts: Sequence[Part], pairs: list[list[tuple[int, int]]], question
     adjusted = adjust(np.concatenate(raw), question.correction)
     ends = np.cumsum([len(p) for p in raw])[:-1]
     none = np.zeros(0)
-    empty = Interval(none, none, none, np.zeros(0, bool), none)
+    empty = Interval(none, none, none, np.zeros(0, bool))
     return _Compared(
         pairs,
         [empty if one is None else one.interval for one in found],
@@ -177,9 +178,7 @@ def _splits(part: Part, question: Question, tasks: Sequence[Task]) -> dict[Kind,
         found[kind] = {}
         for name, of_name in sorted(members.items()):
             some = part.table.only(of_name)
-            interval = resample(
-                some, question.metric, average=whole.average, resamples=min(question.resamples, SPLIT_RESAMPLES)
-            ).interval()
+            interval = resample(some, question.metric, average=whole.average).interval()
             found[kind][name] = [_estimate(interval, place) for place in range(len(part.models))]
     return found
 
@@ -195,15 +194,21 @@ def _beside(part: Part, model: int, question: Question, family: str) -> Beside |
     """The reference's scores of a backbone: of the whole family if it has one, else on the tasks that both have."""
     if question.reference is None:
         return None
-    theirs = question.reference.scores_of(part.models[model].origin.backbones, part.models[model].row)
+    origin = part.models[model].origin
+    theirs = question.reference.scores_of(origin.backbones, part.models[model].rows)
     if family in theirs:
-        return Beside(theirs[family], float(part.resampled.estimate[model]), len(part.table.tasks))
-    places = [t for t, task in enumerate(part.table.tasks) if task in theirs]
-    ours = part.resampled.by_task[places, model]
-    kept = [(theirs[part.table.tasks[t]], mean) for t, mean in zip(places, ours.tolist(), strict=True) if mean == mean]
-    if not kept:
+        found, ours, n = [theirs[family]], [float(part.resampled.estimate[model])], len(part.table.tasks)
+        whole = FAMILY_TASKS.get(family, n)
+        partial = () if n == whole else (f"it is over all {whole} tasks, ours over {n}",)
+    else:
+        by_task = zip(part.table.tasks, part.resampled.by_task[:, model].tolist(), strict=True)
+        pairs = [(theirs[task], mean) for task, mean in by_task if task in theirs and mean == mean]
+        found, ours, n, partial = [each for each, _ in pairs], [mean for _, mean in pairs], len(pairs), ()
+    if not found:
         return None
-    return Beside(float(np.mean([a for a, _ in kept])), float(np.mean([b for _, b in kept])), len(kept))
+    obstacles = [why for each in found for why in each.obstacles(origin, question.metric)]
+    score = float(np.mean([each.score for each in found]))
+    return Beside(score, float(np.mean(ours)), n, tuple(dict.fromkeys((*obstacles, *partial))))
 
 
 def _letters(different: Bool[np.ndarray, "n n"], places: list[int]) -> list[str]:
@@ -223,8 +228,10 @@ def _estimate(interval: Interval, model: int) -> Estimate:
         float(interval.low[model]),
         float(interval.high[model]),
         bool(interval.holds[model]) or bool(np.isnan(interval.estimate[model])),
+        interval.reason,
     )
 
 
 def _rank(ranked: Ranks, place: int) -> Rank:
-    return Rank(float(ranked.rank[place]), int(ranked.low[place]), int(ranked.high[place]))
+    rank = float(ranked.rank[place])
+    return Rank(rank, None, None) if ranked.reason else Rank(rank, int(ranked.low[place]), int(ranked.high[place]))

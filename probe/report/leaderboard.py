@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from probe.origin import Origin
-from probe.sampling import NTrain
+from bb.probe.classifiers.protocol import kind_of, parse_protocol
+from bb.probe.report.provenance import Origin
+from bb.probe.tasks.few_shot import NTrain
 
 Kind = Literal["cluster", "subcluster", "task"]
 KINDS: tuple[Kind, ...] = ("cluster", "subcluster", "task")
@@ -15,13 +16,20 @@ KINDS: tuple[Kind, ...] = ("cluster", "subcluster", "task")
 class Estimate(NamedTuple):
     """A score with its 95% interval; NaN where there is none.
 
-    holds  whether the interval holds the score, as those of means always do
+    holds        whether the interval held the score before it was extended to it
+    no_interval  why there is no interval; empty where there is
     """
 
     mean: float
     low: float
     high: float
     holds: bool = True
+    no_interval: str = ""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The interval's, or the score twice where there is none."""
+        return (self.mean, self.mean) if self.no_interval else (self.low, self.high)
 
 
 class Delta(NamedTuple):
@@ -34,19 +42,26 @@ class Delta(NamedTuple):
 
 
 class Rank(NamedTuple):
-    """The rank among the backbones at the same n_train, 1 the best, with its 95% interval."""
+    """The rank among the backbones at the same n_train, 1 the best; its interval holds for all of them together at 95%.
+
+    None where there is no interval.
+    """
 
     rank: float
-    low: int
-    high: int
+    low: int | None
+    high: int | None
 
 
 class Beside(NamedTuple):
-    """A published score and ours, of the whole family, or unweighted means over the `tasks` tasks that both have."""
+    """A published score and ours, of the whole family, or unweighted means over the `tasks` tasks that both have.
+
+    obstacles  why the two do not compare; empty where they do, as far as both say how they were made
+    """
 
     score: float
     mean: float
     tasks: int
+    obstacles: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float:
@@ -101,22 +116,35 @@ class Hard(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A task and its hardest images, the hardest first, as far as asked for."""
+    """A task and its hardest images, the hardest first, as far as asked for.
+
+    class_names  of classes 0 and 1, where the labels name them
+    """
 
     name: str
     cluster: str
     subcluster: str | None
     n: int
     hardest: tuple[Hard, ...] = ()
+    class_names: tuple[str, str] | None = None
+
+    def class_name(self, y: int) -> str:
+        """A class as people know it."""
+        return self.class_names[y] if self.class_names and y in (0, 1) else f"class {y}"
 
 
 @dataclass(frozen=True)
 class Board:
-    """Runs that may be compared: one task family, collection, protocol and test set. Rows in the order asked for.
+    """Runs that may be compared: one task family, collection, protocol, test set and training pool.
+
+    Rows are in the order asked for.
 
     test_set   digest of what the runs were tested on
+    train_pool digest of the labelled images that training sets were drawn from; empty where runs do not record it
+    labels     the name of the label table; None where it is the family's usual one
     metric     of what the scores are; average: over images or tasks; over: what was resampled
-    chance     what guessing scores; None where that depends
+    chance     what guessing scores; None where that depends.  majority: what always naming each task's commonest class
+               does; None of other metrics than accuracy
     n_images   distinct test images; units: what was drawn of them, if not each by itself
     baseline   the label of the row that others are compared with
     reference  the name of the file that is laid beside
@@ -129,12 +157,15 @@ class Board:
     collection_digest: str
     protocol: str
     test_set: str
+    train_pool: str
+    labels: str | None
     metric: str
     average: str
     over: tuple[str, ...]
     correction: str
     test: str
     chance: float | None
+    majority: float | None
     n_tasks: int
     n_images: int
     units: str
@@ -148,7 +179,28 @@ class Board:
 
     @property
     def title(self) -> str:
-        return f"{self.tasks} on {self.collection}"
+        return f"{self.tasks} on {self.collection}" + (f", labels {self.labels}" if self.labels else "")
+
+    @property
+    def heads(self) -> dict[NTrain, str]:
+        """The head of each column: n_train, and the classifier of the rows whose labels name none."""
+        return {n: f"n_train {n} ({self.classifier(n)})" for n in self.columns}
+
+    def classifier(self, n_train: NTrain) -> str:
+        """The classifier in a column: the protocol's own, else those that its rows were made with."""
+        found = sorted({row.cells[n_train].origin.classifier for row in self.rows if n_train in row.cells})
+        usual = kind_of(parse_protocol(self.protocol).classifier(n_train))
+        return usual if usual in found else " or ".join(found)
+
+    @property
+    def guessing(self) -> str:
+        """What scores are to be held against: chance, and the commonest class where it is common enough to matter."""
+        if self.chance is None:
+            return ""
+        words = f"chance {self.chance:.3f}"
+        if self.majority is None or self.majority < self.chance + SAME_SHARES:
+            return words
+        return f"{words}, always the commonest class {self.majority:.3f}"
 
     @property
     def claim(self) -> str:
@@ -158,7 +210,11 @@ class Board:
             ("draws", "images"): f"further draws of training images and further {self.units}",
             ("tasks", "images"): "further tasks like these",
         }[self.over]
-        return f"{self._mean}; 95% intervals for {over}"
+        reasons = {cell.estimate.no_interval: None for row in self.rows for cell in row.cells.values()}
+        why = "; ".join(filter(None, reasons))
+        if why and "" not in reasons:
+            return f"{self._mean}; no intervals ({why}) for {over}"
+        return f"{self._mean}; 95% intervals{f' (some have none: {why})' if why else ''} for {over}"
 
     @property
     def split_claim(self) -> str:
@@ -190,6 +246,8 @@ class Board:
             }
         )
 
+
+SAME_SHARES = 0.005  # by which the commonest class has to be right more often than chance to be worth a word
 
 METRIC_WORDS = {
     "accuracy": "accuracy",

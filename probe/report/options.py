@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from probe.board import Kind, size
-from probe.bootstrap import Average, Level
-from probe.compare import Correction
-from probe.metrics import METRICS
-from probe.reference import Reference
-from probe.sampling import NTrain
-from store.errors import UsageError
-from store.runs import Run
+from bb.probe.report.leaderboard import Kind, size
+from bb.probe.report.reference import Reference
+from bb.probe.statistics.bootstrap import Average, Level
+from bb.probe.statistics.comparison import Correction
+from bb.probe.statistics.metrics import METRICS
+from bb.probe.tasks.few_shot import NTrain
+from bb.store.errors import UsageError
+from bb.store.local.runs import Run
 
 Sort = NTrain | Literal["score", "name"]
 
@@ -20,6 +20,7 @@ Sort = NTrain | Literal["score", "name"]
 class Question:
     """Everything has an answer of its own if it is left out.
 
+    metric     one of METRICS; "auto" is accuracy, or balanced accuracy where classes are too uneven for it
     average    over "images" or "tasks"; images for accuracy, tasks for the others if None
     over       what the intervals are for further ones of: "images", "draws", "tasks"
     baseline   a row's label or backbone, which the others are compared with
@@ -30,7 +31,7 @@ class Question:
     reference  a published table, laid beside
     """
 
-    metric: str = "accuracy"
+    metric: str = "auto"
     average: Average | None = None
     over: Level = "images"
     baseline: str | None = None
@@ -46,7 +47,7 @@ class Question:
 
     def check(self, runs: Sequence[Run]) -> None:
         """Errors: UsageError where no run is of what is asked for."""
-        if self.metric not in METRICS:
+        if self.metric not in ("auto", *METRICS):
             raise UsageError(f"no metric is called {self.metric!r}: choose {', '.join(METRICS)}.")
         shots = sorted({run.record["n_train"] for run in runs}, key=size)
         there = ", ".join(map(str, shots))
@@ -56,7 +57,7 @@ class Question:
         shown = self.n_train or tuple(shots)
         if self.sort not in ("score", "name") and self.sort not in shown:
             raise UsageError(
-                f"--sort {self.sort} is no column: write score, name, or one of {', '.join(map(str, shown))}."
+                f"--sort {self.sort} is not a column: write score, name, or one of {', '.join(map(str, shown))}."
             )
         names = sorted({name for run in runs for name in run.record["backbones"]})
         if self.baseline is not None and not any(self.baseline.startswith(name) for name in names):

@@ -5,20 +5,20 @@ command is put together from fields that match what the command line takes; a st
 """
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probe.protocol import PROTOCOLS, kind_of
-from probe.sampling import NTrain
-from store.runs import Run
+from bb.probe.classifiers.protocol import PROTOCOLS, kind_of
+from bb.probe.features.missing import max_missing_of
+from bb.probe.tasks.few_shot import MAX_SEED, NTrain
+from bb.store.local.runs import Run
+from bb.store.text.command import command
 
 _HEX = re.compile("[0-9a-f]{64}")
 _NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,100}")
 _CKPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _BACKENDS = ("exact", "sklearn", "cuml")
-MAX_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Made:
 class Origin:
     """What a cell was made of.
 
+    pooling    how the network makes a vector of its map or tokens; None in runs that do not record it
     extracted  the versions and devices that the features were embedded with, each distinct set once
     command    makes the runs again from a store with the features; None where a field is no word of the command line
     extract    makes the features again; None likewise
@@ -46,9 +47,10 @@ class Origin:
     space: str
     collection: str
     protocol: str
-    svm: str
+    classifier: str
     backend: str
     n_train: NTrain
+    pooling: str | None
     versions: tuple[str, ...]
     devices: tuple[str, ...]
     extracted: tuple[str, ...]
@@ -64,7 +66,10 @@ def problem(record: dict[str, Any]) -> str | None:
     """In what a run's record is not what a report can read; None where it is."""
     seed, n_train, provenance, scores = (record[key] for key in ("seed", "n_train", "provenance", "scores"))
     right = {
-        **{key: isinstance(record[key], str) for key in ("protocol", "svm", "backend", "test_set", "collection_name")},
+        **{
+            key: isinstance(record[key], str)
+            for key in ("protocol", "classifier", "backend", "test_set", "collection_name")
+        },
         "space": _matches(_HEX, record["space"]),
         "collection": _matches(_HEX, record["collection"]),
         "seed": seed is None or (type(seed) is int and 0 <= seed < MAX_SEED),
@@ -74,8 +79,30 @@ def problem(record: dict[str, Any]) -> str | None:
         "provenance": isinstance(provenance, dict) and isinstance(provenance.get("made"), str),
         "scores": isinstance(scores, dict) and type(scores.get("chance")) in (int, float),
     }
-    wrong = [key for key, fits in right.items() if not fits]
+    used = record.get("n_used", [0, 0])
+    optional = {
+        **{key: isinstance(record.get(key, ""), str) for key in ("train_pool",)},
+        **{key: isinstance(record.get(key), str | None) for key in ("labels_name", "pooling")},
+        "labels_notes": _is_texts(record.get("labels_notes", [])),
+        "scores_without_leaks": _is_score(record.get("scores_without_leaks"), scores),
+        "class_names": isinstance(names := record.get("class_names", {}), dict)
+        and all(isinstance(pair, list) and [type(name) for name in pair] == [str, str] for pair in names.values()),
+        "n_used": isinstance(used, list) and [type(n) for n in used] == [int, int],
+    }
+    wrong = [key for key, fits in (right | optional).items() if not fits]
     return f"its run.json has the {wrong[0]} {str(record[wrong[0]])[:80]!r}" if wrong else None
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_score(value: Any, whole: Any) -> bool:
+    """None, or a mean over fewer images."""
+    if value is None:
+        return True
+    numbers = [of.get(key) for of in (value, whole) if isinstance(of, dict) for key in ("mean", "n")]
+    return len(numbers) == 4 and all(type(number) in (int, float) for number in numbers)
 
 
 def origin(runs: Sequence[Run]) -> Origin:
@@ -93,9 +120,10 @@ def origin(runs: Sequence[Run]) -> Origin:
         space=first["space"],
         collection=f"{first['collection_name']}@{first['collection']}",
         protocol=first["protocol"],
-        svm=first["svm"],
+        classifier=first["classifier"],
         backend=", ".join(sorted(backends)),
         n_train=first["n_train"],
+        pooling=first.get("pooling"),
         versions=_distinct(_versions(p.get("versions")) for p in provenances),
         devices=_distinct(str(e["device"]) for e in extraction if e.get("device")),
         extracted=_distinct(_facts(e) for e in extraction),
@@ -108,24 +136,29 @@ def _probe(runs: Sequence[Run]) -> str | None:
     record = runs[0].record
     if record["protocol"] not in PROTOCOLS or not _matches(_NAME, record["collection_name"]):
         return None
-    words = ["bb", "probe", record["tasks"], "--space", record["space"]]
-    words += ["--data", f"{record['collection_name']}@{record['collection']}", "--protocol", record["protocol"]]
-    words += ["--n-train", str(record["n_train"])]
-    words += [word for run in runs if run.record["seed"] is not None for word in ("--seed", str(run.record["seed"]))]
     usual = kind_of(PROTOCOLS[record["protocol"]].classifier(record["n_train"]))
-    if record["svm"] not in ("linear", "search") or not _matches(_NAME, record["tasks"]):
+    if not (_matches(_NAME, record["classifier"]) and _matches(_NAME, record["tasks"])):
         return None
-    words += [] if record["svm"] == usual else ["--svm", record["svm"]]
-    # What was shared between two engines is what "auto" does with large tasks.
-    words += ["--backend", record["backend"]] if record["backend"] in _BACKENDS else []
-    return shlex.join(words)
+    return command(
+        f"probe {record['tasks']}",
+        space=record["space"],
+        data=f"{record['collection_name']}@{record['collection']}",
+        protocol=record["protocol"],
+        n_train=record["n_train"],
+        seed=[run.record["seed"] for run in runs],
+        svm=None if record["classifier"] == usual else record["classifier"],
+        missing="skip" if record.get("missing") else None,
+        max_missing=max_missing_of(record) if record.get("missing") else None,
+        # What was shared between two engines is what "auto" does with large tasks.
+        backend=record["backend"] if record["backend"] in _BACKENDS else None,
+    )
 
 
 def _extract(record: dict[str, Any]) -> str | None:
     names = [name for name in record["backbones"] if _matches(_CKPT, name)]
     if not names or not _matches(_NAME, record["collection_name"]):
         return None
-    return shlex.join(["bb", "extract", "--ckpt", names[0], "--data", f"{record['collection_name']}=DIR"])
+    return command("extract", ckpt=names[0], data=f"{record['collection_name']}=DIR")
 
 
 def _matches(pattern: re.Pattern[str], value: Any) -> bool:

@@ -6,14 +6,14 @@ from typing import Any
 
 import polars as pl
 
-from store.canonical import canonical_json
-from store.errors import UsageError
-from store.runs import Run
-from store.space import short
+from bb.store.errors import UsageError
+from bb.store.files.canonical_json import canonical_json
+from bb.store.format.space import short
+from bb.store.local.runs import Run, by_precedence
 
 INPUTS = (
     *("tasks", "collection_name", "collection", "test_set", "backbones", "space", "adopted", "protocol", "parameters"),
-    *("svm", "n_train", "seed", "backend", "backend_version"),
+    *("classifier", "n_train", "seed", "backend", "backend_version"),
 )
 PROVENANCE = ("commit", "versions", "extraction")
 LISTED = 20  # images in words; JSON has all
@@ -58,6 +58,13 @@ class Difference:
             "images": self.images.to_dicts(),
         }
 
+    def _class(self, task: str, value: float) -> str:
+        """A class by its name, where the run knows it; its number else."""
+        names = _dict(self.a.record.get("class_names")).get(task)
+        if isinstance(names, list) and value == int(value) and 0 <= value < len(names):
+            return str(names[int(value)])
+        return f"{value:g}"
+
     def lines(self) -> Iterator[str]:
         """In words for a person."""
         yield f"run {short(self.a.run_id)} against {short(self.b.run_id)}"
@@ -76,13 +83,14 @@ class Difference:
         for task, first, second, count in changed.sort("changed", "task", descending=[True, False]).iter_rows():
             yield f"  {task}: {count} predictions; score {first:.3f} against {second:.3f}"
         for task, image_id, y_true, first, second in self.images.head(LISTED).iter_rows():
-            yield f"    {task}, {image_id}: class {y_true}, predicted {first} against {second}"
+            known, one, other = (self._class(task, value) for value in (y_true, first, second))
+            yield f"    {task}, {image_id}: class {known}, predicted {one} against {other}"
         if len(self.images) > LISTED:
             yield f"    and {len(self.images) - LISTED} more, which --json lists"
 
 
 def find_run(runs: Sequence[Run], word: str) -> Run:
-    """The run whose ID or digest begins so; of several files of one run the newest.
+    """The run whose ID or digest begins so; of several files of one run the first by precedence.
 
     Errors: UsageError where that is none or several.
     """
@@ -91,7 +99,7 @@ def find_run(runs: Sequence[Run], word: str) -> Run:
     if len({run.run_id for run in found}) != 1:
         what = f"begins the IDs of {len({run.run_id for run in found})} runs" if found else "begins no run's ID"
         raise UsageError(f"{word!r} {what}: `bb report -v` shows them.")
-    return max(found, key=lambda run: (str((run.record["provenance"] or {}).get("made")), run.digest))
+    return by_precedence(found)[0]
 
 
 def compare(a: Run, b: Run) -> Difference:

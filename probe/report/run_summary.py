@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from store.errors import BBError
-from store.runs import Run
+from bb.store.errors import BBError
+from bb.store.local.runs import Run
 
 Example = tuple[str, float, dict[str, Any]]
 
@@ -82,7 +82,7 @@ class Report:
             found["examples"] = [(example, score, info) for example, score, info in found["examples"]]
             return cls(**found)
         except (ValueError, TypeError, KeyError, RecursionError) as fact:
-            raise BBError(f"this is no report in JSON ({str(fact)[:200]}): `Report.to_json` writes them.") from None
+            raise BBError(f"this is not a report in JSON ({str(fact)[:200]}): `Report.to_json` writes them.") from None
 
     def write(self, path: str | Path) -> None:
         """Writes it to a file as JSON."""

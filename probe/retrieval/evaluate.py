@@ -8,14 +8,16 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from joblib import cpu_count
 
-from probe.retrieval.components import SHARES, pcf
-from probe.retrieval.items import OVERALL, Items
-from probe.retrieval.metrics import AT_K, KS, MAIN, PER_R, check_ks, knn_correct, per_query, summarise
-from probe.retrieval.pairs import FMRS, check_fmrs, pair_up
-from probe.retrieval.ranking import NOBODY, Ranking, count_relevant, hits
-from probe.retrieval.search import Vectors, search_parts, tiles_of
-from store.errors import BBError
+from bb.probe.retrieval.labels import OVERALL, Items
+from bb.probe.retrieval.metrics import AT_K, KS, MAIN, PER_R, check_ks, knn_correct, per_query, summarise
+from bb.probe.retrieval.pair_metrics import FMRS, check_fmrs, pair_up
+from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant, hits
+from bb.probe.retrieval.search import Vectors, search_parts, tiles_of
+from bb.probe.retrieval.units import Units, effects, sample_every
+from bb.store.errors import BBError, UsageError
 
+SHARES = (0.5, 0.9)
+ROUNDING = 1e-9  # a share of variance that is smaller is rounding: 4 points span 3 directions, not 4
 SHOWN = 10  # places of each query that are kept to look at
 
 
@@ -23,7 +25,7 @@ SHOWN = 10  # places of each query that are kept to look at
 class Retrieval:
     """How a retrieval is judged.
 
-    metrics     of `probe.retrieval.metrics`: those with a cut-off, and r_precision and map@r
+    metrics     of `bb.probe.retrieval.metrics`: those with a cut-off, and r_precision and map@r
     ks          their cut-offs
     knn         how many neighbours vote on a label, each gives "knn@k"
     fmrs        false match rates of FNMR@FMR; with pairs
@@ -63,6 +65,8 @@ class Evaluation:
 
     top      the first SHOWN items of each query
     values   (q,) each, by metric; NaN where a query has no value
+    units    what was sampled, see there
+    effects  (units,) each, by metric: what a unit's images in the gallery take from, or leave to, the others' scores
     whole    numbers that belong to no query, by category: AUROC, FNMR@FMR and PCF
     tied     how much counting in bins could matter to AUROC; None without pairs
     """
@@ -70,6 +74,8 @@ class Evaluation:
     items: Items
     top: Ranking
     values: Mapping[str, Float64[np.ndarray, " q"]]
+    units: Units
+    effects: Mapping[str, Float64[np.ndarray, " units"]]
     whole: Mapping[str, Mapping[str, float]]
     tied: float | None
 
@@ -147,15 +153,19 @@ def evaluate(
         before = total
         progress(done, total + beyond)
 
-    depth = how.depth(items)
-    found = (
-        searched(vectors, depth, told) if searched else search_parts(vectors, items, depth, jobs=jobs, progress=told)
-    )
+    depth, units = how.depth(items), Units.of(items)
+    deep = depth + units.largest if units.shared else depth
+    every = sample_every(len(items.queries), len(units.names), depth, deep)
+    found = searched(vectors, deep, told) if searched else search_parts(vectors, items, deep, jobs=jobs, progress=told)
     tops: list[Ranking] = []
     scored: list[dict[str, np.ndarray]] = []
+    taken: dict[str, np.ndarray] = {}
     for ranking in found:
         scored.append(score(items, ranking, how))
         tops.append(ranking.top(SHOWN))
+        if units.shared:
+            part = effects(units, ranking, scored[-1], lambda other: score(items, other, how), depth, every)
+            taken = {name: taken.get(name, 0) + change for name, change in part.items()}
     whole = _components(features, items, how.shares)
     tied = None
     if how.pairs:
@@ -163,7 +173,7 @@ def evaluate(
         whole[OVERALL] = {**pairs.values(how.fmrs), **whole[OVERALL]}
         tied = pairs.tied() if pairs.complete else None
     values = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
-    return Evaluation(items, join(tops), values, whole, tied)
+    return Evaluation(items, join(tops), values, units, taken, whole, tied)
 
 
 def join(parts: Sequence[Ranking]) -> Ranking:
@@ -177,3 +187,23 @@ def _components(features: np.ndarray, items: Items, shares: Sequence[float]) -> 
     for code, name in enumerate(items.categories):
         whole[name] = pcf(features[items.category_codes == code], shares)
     return whole
+
+
+def pcf(features: Float[np.ndarray, "n d"], shares: Sequence[float] = SHARES) -> dict[str, float]:
+    """The share of d principal components that carry a share of the variance, by name: {"pcf@0.5": ...}.
+
+    It is n/d for the smallest n with λ1 + … + λn >= share (λ1 + … + λd), λ the eigenvalues of the covariance, largest
+    first. Empty where there is no variance: one row, or all rows the same. Errors: UsageError unless 0 < share <= 1.
+    """
+    if wrong := [share for share in shares if not 0 < share <= 1]:
+        raise UsageError(f"a share of variance of {wrong[0]:g} makes no sense: choose above 0 and at most 1.")
+    x = features.astype(np.float64)
+    x -= x.mean(axis=0)
+    small = x @ x.T if len(x) < x.shape[1] else x.T @ x  # both have the same eigenvalues, but for zeros
+    eigenvalues = np.maximum(np.linalg.eigvalsh(small)[::-1], 0)
+    total = eigenvalues.sum()
+    if len(features) < 2 or total <= 0:
+        return {}
+    explained = np.cumsum(eigenvalues) / total
+    counts = [int(np.searchsorted(explained, share - ROUNDING)) + 1 for share in shares]
+    return {f"pcf@{share:g}": count / features.shape[1] for share, count in zip(shares, counts, strict=True)}

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Num
 from joblib import cpu_count
 
-from probe.retrieval.evaluate import Retrieval, Searched
-from probe.retrieval.items import Items
-from probe.retrieval.ranking import NOBODY, Ranking, count_relevant
-from probe.retrieval.search import Vectors, search_parts
-from store.errors import UsageError
+from bb.probe.retrieval.evaluate import Retrieval, Searched
+from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant
+from bb.probe.retrieval.search import Vectors, search_parts
+from bb.store.errors import UsageError
 
 QUERIES = 4096  # of a part
 SMALL = 4096  # a gallery of fewer is searched whole: cells would be too few to learn
@@ -54,7 +54,7 @@ class Faiss:
         jobs: int | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Iterator[Ranking]:
-        """As `probe.retrieval.search.search_parts`, but some neighbours may be missed."""
+        """As `bb.probe.retrieval.search.search_parts`, but some neighbours may be missed."""
         faiss = _faiss()
         faiss.omp_set_num_threads(jobs or cpu_count())
         gallery, queries = items.gallery, items.queries

@@ -1,7 +1,8 @@
 """Which individual, species or place each image shows, and which images ask and which answer: a checked table."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int64, Shaped
 
-from store.errors import BBError, UsageError
+from bb.probe.tables.table_file import TableFile, of_value, read_table_file
+from bb.store.errors import BBError, UsageError
+from bb.store.text import lookalike
+from bb.store.text.image_ids import IdMatch
 
 REQUIRED = ("image_id", "label")
 ROLES = ("is_query", "is_gallery")
 SPLITS = ("train", "val", "test")
 BOX = ("x1", "y1", "x2", "y2")
-OPTIONAL = (*ROLES, "category", "sequence", "split", *BOX)
+OPTIONAL = (*ROLES, "category", "sequence", "unit", "split", *BOX)
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 OVERALL = "overall"  # in results, among the names of categories
 NO_CODE = -1  # of a row without a sequence
@@ -27,12 +31,18 @@ class Items:
     """Labelled images, sorted by image ID; "row" means a place in this order.
 
     frame   image_id, label (strings, none empty), is_query, is_gallery (booleans), and where the file has them
-            category, sequence, split (strings, null where empty), x1, y1, x2, y2 (float64 pixels, or null)
+            category, sequence, unit, split (strings, null where empty), x1, y1, x2, y2 (float64 pixels, or null)
     source  what the table is called in messages
+    notes   what a reader of the scores should know of the table
+    missing images that were left out since they have no features: image ID → reason
+    max_missing the share of them that was allowed, where it is not the usual one
     """
 
     frame: pl.DataFrame
     source: str = "the labels"
+    notes: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    max_missing: float | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -96,6 +106,23 @@ class Items:
         found = self.frame.drop_nulls("x1").select("image_id", *BOX)
         return {image_id: (x1, y1, x2, y2) for image_id, x1, y1, x2, y2 in found.iter_rows()}
 
+    def renamed(self, match: IdMatch) -> "Items":
+        """The same with the collection's image IDs. Errors: BBError where two rows are of one image then."""
+        if match.note is None:
+            return self
+        frame = self.frame.with_columns(pl.col("image_id").replace(match.names)).sort("image_id")
+        if twice := frame.filter(pl.col("image_id").is_duplicated())["image_id"].to_list():
+            raise BBError(f"{self.source}: two rows are of image {twice[0]!r}, which they write differently; keep one.")
+        return Items(frame, self.source, (*self.notes, match.note))
+
+    def without(self, missing: Mapping[str, str], max_missing: float | None = None) -> "Items":
+        """The rows of all but some images. Errors: BBError where none ask or answer any more."""
+        if not missing:
+            return self
+        kept = ~self.frame["image_id"].is_in(list(missing)).to_numpy()
+        named = f"{self.source}, without the images that have no features,"
+        return check_roles(replace(self.rows(kept), missing=missing, max_missing=max_missing), named)
+
     def rows(self, mask: Bool[np.ndarray, " n"]) -> "Items":
         """Some of the rows, in the same order; codes count anew."""
         return replace(self, frame=self.frame.filter(pl.Series(mask)))
@@ -156,7 +183,7 @@ def assign(
     folds    cross-validation over what was taken; `seed` deals the folds
     Errors: UsageError for `against` without a split, and those of `split`, `against` and `folded`.
     """
-    warnings = []
+    warnings = list(items.notes)
     if shared := items.shared_labels():
         warnings.append(
             f"{_counted(len(shared), 'label')} in more than one split, {_some(shared)}: a head trained on one split "
@@ -165,7 +192,7 @@ def assign(
     if split is None and "split" in items.frame.columns and (items.frame["split"] == "test").any():
         split = "test"
     if against is not None and split in (None, "all"):
-        raise UsageError(f"--against {against} answers which split? Name the one that asks: --split test, say.")
+        raise UsageError(f"--against {against} answers which split? Name the one that asks, for example --split test.")
     if against is not None:
         items = items.against(str(split), against)
     elif split not in (None, "all"):
@@ -179,66 +206,60 @@ def assign(
     return items, roles, warnings
 
 
-def read_items(file: str | Path) -> Items:
-    """Read a labelled table from CSV or Parquet; columns as `parse_items` says.
+def read_items(file: str | Path, *, not_missing: Sequence[str] = ()) -> Items:
+    """Read a labelled table from CSV or Parquet; columns and `not_missing` as `parse_items` says.
 
-    Errors: UsageError where there is no such file, BBError where it is no table or `parse_items` finds a problem.
+    Errors: UsageError where there is no such file or it lacks a column, BBError where it is no table or `parse_items`
+    finds a problem.
     """
     file = Path(file)
-    if not file.is_file():
-        raise UsageError(f"no labels at {file}: a CSV or Parquet file with the columns image_id and label.")
-    try:
-        # All as text: an ID such as 007 must stay as it is.
-        table = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        first = (str(error) or "?").splitlines()[0]
-        raise BBError(f"{file} can't be read as a table: {first}. Export it again as CSV or Parquet.") from error
-    return parse_items(table, source=str(file))
+    what = f"no labels at {file}: a CSV or Parquet file with the columns image_id and label."
+    columns, remedy = (*REQUIRED, *OPTIONAL), "Export it again as CSV or Parquet."
+    return _parse(read_table_file(file, what=what, columns=columns, remedy=remedy), not_missing)
 
 
-def parse_items(table: pl.DataFrame, *, source: str = "the labels") -> Items:
+def parse_items(table: pl.DataFrame, *, source: str = "the labels", not_missing: Sequence[str] = ()) -> Items:
     """Check a labelled table; `source` names it in messages.
 
-    Required are image_id (each once) and label, neither empty. Optional are is_query and is_gallery (both or none:
-    then each row asks and answers, leave-one-out), category, sequence, split (train, val or test), and the bounding
-    box x1, y1, x2, y2 in pixels (all four or none, x1 < x2 and y1 < y2). Other columns are ignored.
+    Required are image_id (each once) and label, neither missing. Optional are is_query and is_gallery (both or none:
+    then each row asks and answers, leave-one-out), category, sequence, unit, split (train, val or test), and the
+    bounding box x1, y1, x2, y2 in pixels (all four or none, x1 < x2 and y1 < y2). Other columns are ignored.
 
-    Errors: BBError naming the line (line 1 is the header), the value and the remedy.
+    not_missing  texts such as "NA" that are names, where they would stand for a missing value
+    Errors: UsageError where a column is absent, BBError naming the line (line 1 is the header), the value, the remedy.
     """
-    there = table.columns
-    if missing := [column for column in REQUIRED if column not in there]:
-        raise BBError(
-            f"{source} lacks the column{'s' * (len(missing) > 1)} {' and '.join(missing)}; it has "
-            f"{', '.join(there) or 'none'}. Rename or add {'them' if len(missing) > 1 else 'it'}."
-        )
+    return _parse(TableFile.from_frame(table, source, (*REQUIRED, *OPTIONAL)), not_missing)
+
+
+def _parse(table: TableFile, not_missing: Sequence[str]) -> Items:
+    source, there = table.source, table.columns
+    missing = [column for column in REQUIRED if column not in there]
+    table.require(REQUIRED, f"Rename or add {'them' if len(missing) > 1 else 'it'}.")
     for needed in (ROLES, BOX):
         if 0 < len(given := [column for column in needed if column in there]) < len(needed):
             lacking = [column for column in needed if column not in there]
-            raise BBError(
+            raise UsageError(
                 f"{source} has {', '.join(given)} but not {', '.join(lacking)}; give all of "
                 f"{', '.join(needed)}, or none of them."
             )
-    if table.is_empty():
-        raise BBError(f"{source} has a header but no rows.")
-    kept = [column for column in (*REQUIRED, *OPTIONAL) if column in there]
-    if nested := [column for column in kept if table[column].dtype.is_nested()]:
-        raise BBError(f"{source} has lists or structures in the column {nested[0]}; it needs one value a row.")
-    rows = table.select(pl.col(kept).cast(pl.String).replace("", None)).with_row_index("line", offset=2)
-    _check_rows(rows, source)
-    frame = rows.with_columns(
+    optional = [column for column in OPTIONAL if column in there]
+    table = table.select(ids=["image_id"], required=["label"], optional=optional, not_missing=not_missing)
+    plain = [pl.col(column).str.strip_chars() for column in (*ROLES, "split") if column in there]
+    table = replace(table, frame=table.frame.with_columns(plain))
+    _check_rows(table)
+    frame = table.frame.with_columns(
         *(pl.col(role).str.to_lowercase().replace_strict(TRUTHS) for role in ROLES if role in there),
-        *(pl.col(edge).cast(pl.Float64) for edge in BOX if edge in there),
+        *(table.numbers(edge) for edge in BOX if edge in there),
     )
     if "x1" in there:
-        empty = pl.any_horizontal(pl.col(BOX).is_null()) & ~pl.all_horizontal(pl.col(BOX).is_null())
-        _refuse(frame.filter(empty), "the box has some of x1, y1, x2, y2 only; give all four or none", source)
-        _refuse(frame.filter(~pl.all_horizontal(pl.col(BOX).is_finite())), "the box {box} is not finite", source)
-        flat = (pl.col("x1") >= pl.col("x2")) | (pl.col("y1") >= pl.col("y2"))
-        _refuse(frame.filter(flat), "the box {box} is empty; x1 < x2 and y1 < y2 in pixels", source)
+        _check_boxes(table, frame)
     if "is_query" not in there:
         frame = frame.with_columns(is_query=pl.lit(True), is_gallery=pl.lit(True))
     order = [column for column in (*REQUIRED, *OPTIONAL) if column in frame.columns]
-    return check_roles(Items(frame.select(order).sort("image_id"), source), source)
+    named = [column for column in ("label", "category", "sequence") if column in there]
+    alike = [note for column in named for note in lookalike.notes(column, frame[column].drop_nulls().unique())]
+    items = Items(frame.select(order).sort("image_id"), source, (*table.notes, *alike))
+    return check_roles(items, source)
 
 
 def check_roles(items: Items, source: str) -> Items:
@@ -250,32 +271,31 @@ def check_roles(items: Items, source: str) -> Items:
     return items
 
 
-def _check_rows(rows: pl.DataFrame, source: str) -> None:
-    for column in REQUIRED:
-        _refuse(rows.filter(pl.col(column).is_null()), f"{column} is empty; every row needs one", source)
+def _check_rows(table: TableFile) -> None:
+    rows = table.frame
     again = rows.filter(~pl.col("image_id").is_first_distinct())
-    _refuse(again, "image {image_id!r} stands in an earlier row already; keep one of them", source)
+    table.refuse(again, lambda row: f"image {row['image_id']!r} stands in an earlier row already; keep one of them")
     for role in (column for column in ROLES if column in rows.columns):
         strange = ~pl.col(role).str.to_lowercase().is_in(list(TRUTHS)).fill_null(False)
-        _refuse(rows.filter(strange), f"{role} is {{{role}!r}}; it must be true or false", source)
+        table.refuse(rows.filter(strange), of_value(role, "it must be true or false"))
     if "category" in rows.columns:
-        taken = pl.col("category") == OVERALL
-        _refuse(rows.filter(taken), "category is {category!r}, as the means over all queries are called", source)
+        taken = rows.filter(pl.col("category") == OVERALL)
+        table.refuse(taken, lambda row: f"category is {row['category']!r}, as the means over all queries are called")
     if "split" in rows.columns:
         strange = ~pl.col("split").is_in(SPLITS)
-        _refuse(rows.filter(strange), "split is {split!r}; it must be train, val or test, or empty", source)
-    for edge in (column for column in BOX if column in rows.columns):
-        strange = pl.col(edge).is_not_null() & pl.col(edge).cast(pl.Float64, strict=False).is_null()
-        _refuse(rows.filter(strange), f"{edge} is {{{edge}!r}}; it must be a number of pixels", source)
+        table.refuse(rows.filter(strange), of_value("split", "it must be train, val or test, or empty"))
 
 
-def _refuse(bad: pl.DataFrame, problem: str, source: str) -> None:
-    """Raise for the first of the bad rows, counting the others; `problem` is a format string over columns."""
-    if not bad.is_empty():
-        row = bad.row(0, named=True)
-        box = [row.get(edge) for edge in BOX]
-        more = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
-        raise BBError(f"{source}, line {row['line']}: {problem.format(box=box, **row)}{more}.")
+def _check_boxes(table: TableFile, frame: pl.DataFrame) -> None:
+    def box(row: dict[str, Any]) -> list[Any]:
+        return [row[edge] for edge in BOX]
+
+    empty = pl.any_horizontal(pl.col(BOX).is_null()) & ~pl.all_horizontal(pl.col(BOX).is_null())
+    table.refuse(frame.filter(empty), lambda row: "the box has some of x1, y1, x2, y2 only; give all four or none")
+    infinite = frame.filter(~pl.all_horizontal(pl.col(BOX).is_finite()))
+    table.refuse(infinite, lambda row: f"the box {box(row)} is not finite")
+    flat = frame.filter((pl.col("x1") >= pl.col("x2")) | (pl.col("y1") >= pl.col("y2")))
+    table.refuse(flat, lambda row: f"the box {box(row)} is empty; x1 < x2 and y1 < y2 in pixels")
 
 
 def _codes(column: pl.Series) -> Int64[np.ndarray, " n"]:

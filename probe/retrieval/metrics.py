@@ -22,8 +22,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from probe.retrieval.items import OVERALL
-from store.errors import UsageError
+from bb.probe.retrieval.labels import OVERALL
+from bb.store.errors import UsageError
 
 Convention = Literal["standard", "oml"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)

@@ -14,10 +14,10 @@ from jaxtyping import Int64
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from probe.retrieval.items import Items
-from probe.retrieval.scan import count_pairs
-from probe.retrieval.search import BLOCK, Vectors, both_sides, tiles_of
-from store.errors import UsageError
+from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.search import BLOCK, Vectors, both_sides, tiles_of
+from bb.probe.search_kernels import count_pairs
+from bb.store.errors import UsageError
 
 BINS = 2**20  # over distances from 0 to 2: of cosine, and of euclidean where no norm is above 1
 FMRS = (0.1, 0.01, 0.001)
@@ -73,7 +73,7 @@ class Pairs:
 def check_fmrs(fmrs: Sequence[float]) -> None:
     """Errors: UsageError unless each is a share."""
     if wrong := [fmr for fmr in fmrs if not 0 <= fmr <= 1]:
-        raise UsageError(f"a false match rate of {wrong[0]:g} is no share: choose between 0 and 1.")
+        raise UsageError(f"a false match rate of {wrong[0]:g} is not a share: choose between 0 and 1.")
 
 
 def pair_up(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from probe.retrieval.items import Items
+from bb.probe.retrieval.labels import Items
 
 NOBODY = -1  # stands in `nearest` where a query has fewer items than there are columns
 

@@ -10,11 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from probe.retrieval.evaluate import Searched
-from probe.retrieval.items import Items
-from probe.retrieval.pairwise import PairwiseModel, Separable
-from probe.retrieval.ranking import Ranking
-from probe.retrieval.search import Vectors, search_parts
+from bb.probe.retrieval.evaluate import Searched
+from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.pairwise_model import PairwiseModel, Separable
+from bb.probe.retrieval.ranking import Ranking
+from bb.probe.retrieval.search import Vectors, search_parts
 
 FLOATS = 2**23  # of either side of the pairs that a model is given at once: 32 MB
 
@@ -83,7 +83,7 @@ class Rerank:
                 raise ValueError(f"the model gave distances of shape {distances.shape} for {len(pairs[0])} pairs")
             found[part] = distances
         if np.isnan(found).any():
-            raise ValueError("the model gave a distance that is no number")
+            raise ValueError("the model gave a distance that is not a number")
         return found
 
 

@@ -10,23 +10,25 @@ import numpy as np
 import polars as pl
 from jaxtyping import Num
 
-from probe.bootstrap import Interval, resample
-from probe.commit import commit
-from probe.retrieval.approximate import Faiss
-from probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
-from probe.retrieval.items import OVERALL, Items
-from probe.retrieval.ranking import NOBODY, hits
-from probe.retrieval.rerank import Step, then
-from probe.run import extraction
-from probe.table import Table, read_table
-from store import Collection, FeatureSpace, Store
-from store.canonical import digest_of, sha256_hex
-from store.head import SEEN, has_seen, head_name
-from store.runs import Run
-from store.versions import versions
+from bb.probe.features.damaged_images import damage_note, damage_record, damaged_images
+from bb.probe.features.missing import missing_record, note_on
+from bb.probe.git_commit import commit
+from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
+from bb.probe.retrieval.faiss_search import Faiss
+from bb.probe.retrieval.labels import OVERALL, Items
+from bb.probe.retrieval.paired_tests import effect_of_queries, sampled
+from bb.probe.retrieval.ranking import NOBODY, hits
+from bb.probe.retrieval.rerank import Step, then
+from bb.probe.run import extraction
+from bb.store import Collection, FeatureSpace, Store
+from bb.store.files.canonical_json import digest_of, sha256_hex
+from bb.store.format.derived import SEEN, head_name
+from bb.store.local.runs import Run, by_precedence
+from bb.store.trained_heads import has_seen
+from bb.store.versions import versions
 
 PROTOCOL = "retrieval"
-ALGORITHM = "1"  # a change that could change an answer raises it: it is part of a run's identity
+ALGORITHM = "2"  # a change that could change an answer raises it: it is part of a run's identity
 VERSIONS = ("backbone-bench", "faiss-cpu", "numba", "numpy", "polars")
 
 
@@ -57,8 +59,8 @@ class Prepared:
     steps: tuple[Step, ...] = ()
 
     def existing(self) -> list[Run]:
-        """Runs of this ID in the store."""
-        return list(self.store.runs(self.run_id))
+        """Runs of this ID in the store, the one to use first."""
+        return by_precedence(self.store.runs(self.run_id))
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def execute(
 ) -> Run:
     """Searches, scores and publishes. Errors: those of `evaluate`; then nothing is published."""
     items, space = prepared.items, prepared.space
+    prepared.store.check_writable("runs", "local")
     started, clock = datetime.now(UTC), time.monotonic()
     faiss = prepared.faiss
     searched = None if faiss is None else faiss.bind(items, jobs)
@@ -147,7 +150,7 @@ def execute(
         "parameters": prepared.parameters,
         "n_train": "all",
         "seed": None,
-        "svm": None,
+        "classifier": None,
         "backend": name,
         "backend_version": version,
         "identical_to_sklearn": faiss is None,
@@ -159,7 +162,10 @@ def execute(
         "collection_name": prepared.collection.name,
         "backbones": prepared.store.backbones(space),
         "scores": _scores(found),
+        "units": sampled(found),
         "notes": {PROTOCOL: said} if (said := list(_notes(prepared, found))) else {},
+        "damaged": _damage(prepared),
+        **missing_record(items.missing, items.max_missing),
         "provenance": {
             "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
             "seconds": round(seconds, 3),
@@ -174,10 +180,15 @@ def execute(
 def _notes(prepared: Prepared, found: Evaluation) -> Iterator[str]:
     """What a reader of the scores should know."""
     yield from prepared.warnings
+    if prepared.items.missing:
+        yield note_on(prepared.items.missing)
     ids = prepared.items.image_ids
     keys = prepared.collection.digests(ids.tolist())
+    yield from prepared.store.disagreements(prepared.space, keys)
     if has_seen(prepared.store, prepared.space, keys):
         yield f"{head_name(prepared.space.weights)} {SEEN}"
+    if note := damage_note(_damage(prepared)):
+        yield note
     digests = np.ascontiguousarray(keys).view("V32").ravel()
     _, first, counts = np.unique(digests, return_index=True, return_counts=True)
     twice = first[counts > 1]
@@ -192,10 +203,16 @@ def _notes(prepared: Prepared, found: Evaluation) -> Iterator[str]:
         yield f"{found.left_out} of {len(found.top)} queries have nothing relevant in the gallery and {counted}"
 
 
+def _damage(prepared: Prepared) -> dict[str, Any]:
+    ids = prepared.items.image_ids.tolist()
+    return damage_record(damaged_images(prepared.store, prepared.space, prepared.collection, ids))
+
+
 def predictions(found: Evaluation) -> pl.DataFrame:
     """A row per metric and query that has a value, in the columns of every run: task is the metric, score its value.
 
-    y_true is 1 and y_pred whether the nearest item is a hit; decision is its distance, negative, 0 without any.
+    y_true is 1 and y_pred whether the nearest item is a hit; decision is its distance, negative, 0 without any. unit
+    is what the query was sampled with, effect its part of what the unit takes from the others: see `Clustered`.
     """
     items, query = found.items, found.top.query
     category = items.category
@@ -211,12 +228,16 @@ def predictions(found: Evaluation) -> pl.DataFrame:
             "y_true": np.ones(len(query), np.uint8),
             "y_pred": first,
             "decision": np.where(np.isfinite(nearest), -nearest, 0),
+            "unit": pl.Series(found.units.names, dtype=pl.String).gather(found.units.code[query]),
         }
     )
     tables = [
-        base.select(pl.lit(name).alias("task"), pl.all(), pl.Series("score", value.astype(np.float32))).filter(
-            pl.Series(~np.isnan(value))
-        )
+        base.select(
+            pl.lit(name).alias("task"),
+            pl.all(),
+            pl.Series("score", value.astype(np.float32)),
+            pl.Series("effect", effect_of_queries(found, name)),
+        ).filter(pl.Series(~np.isnan(value)))
         for name, value in sorted(found.values.items())
     ]
     return pl.concat(tables)
@@ -237,16 +258,6 @@ def retrieved(found: Evaluation) -> pl.DataFrame:
             "hit": hits(items, top)[there],
         }
     )
-
-
-def intervals(runs: Sequence[Run], metric: str) -> Interval:
-    """A metric's mean over queries in each of some runs of one test set, with its 95% bootstrap interval."""
-    return resample(table_of_runs(runs, metric)).interval()
-
-
-def table_of_runs(runs: Sequence[Run], metric: str) -> Table:
-    """A metric's values of queries in each of some runs of one test set; the runs are called by their places."""
-    return read_table({str(place): [run] for place, run in enumerate(runs)}).only([metric])
 
 
 def _gallery(items: Items) -> pl.DataFrame:

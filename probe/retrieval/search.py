@@ -18,10 +18,10 @@ from jaxtyping import Float, Float32, Float64, Int64
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from probe.retrieval.items import Items
-from probe.retrieval.ranking import NOBODY, Ranking, count_relevant
-from probe.retrieval.scan import measure_pairs, scan_columns, scan_rows, settle, squares
-from store.errors import BBError, UsageError
+from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant
+from bb.probe.search_kernels import measure_pairs, scan_columns, scan_rows, settle, squares
+from bb.store.errors import BBError, UsageError
 
 DISTANCES = ("cosine", "euclidean")
 BLOCK = 2048  # queries and gallery items of a tile: 16 MiB of scores

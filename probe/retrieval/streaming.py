@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Integer
 
-from probe.retrieval.evaluate import Retrieval, evaluate
-from probe.retrieval.items import Items
-from store.errors import BBError
+from bb.probe.retrieval.evaluate import Retrieval, evaluate
+from bb.probe.retrieval.labels import Items
+from bb.store.errors import BBError
 
 
 @runtime_checkable

@@ -8,10 +8,9 @@ tasks where the claim is about tasks. One flip serves all models: a pair's flipp
 models' flipped sums, so all pairs cost one matrix product.
 
 A statistic that is no sum over images (F1, average precision, AUROC), or a claim about further few-shot draws, has no
-such test; there the bootstrap's own is taken: how often a resample is as far from the reported difference as that is
-from 0 (Hall and Wilson, Biometrics 47, 1991; Davison and Hinkley 1997, section 4.4).
+such test; there a t test stands in its place, of the difference and standard error that the interval is made of.
 
-Both count the data themselves, (1 + hits) / (1 + resamples), so no p-value is 0 (Phipson and Smyth, SAGMB 9, 2010).
+Flips count the data themselves, (1 + hits) / (1 + flips), so no p-value is 0 (Phipson and Smyth, SAGMB 9, 2010).
 
 For 0/1 scores of images that serve one task each, McNemar's exact test (Psychometrika 12, 1947) is the limit of the
 permutation test for ever more flips, and stands beside it.
@@ -23,19 +22,21 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float32, Float64, Int
 from joblib import cpu_count
-from scipy.special import bdtr
+from scipy.special import bdtr, ndtr, stdtr
 from threadpoolctl import threadpool_limits
 
-from probe.bootstrap import CHUNK, Interval, Resampled
-from probe.metrics import METRICS
-from probe.table import Table
-from store.errors import UsageError
+from bb.probe.statistics.bootstrap import Interval, Resampled
+from bb.probe.statistics.metrics import METRICS
+from bb.probe.statistics.predictions import Table
+from bb.store.errors import UsageError
 
 Correction = Literal["holm", "bh"]
 
 PERMUTATIONS = 10_000
+CHUNK = 64  # flips with a random stream of their own: so threads change nothing
+MOST_DRAWS = 20_000_000  # of differences, for ranks
 # Holm multiplies the smallest p-value by the number of pairs: fewer flips than this could call nothing different.
 PERMUTATIONS_A_PAIR = 40
 ROUNDING = 1e-10  # of the sum of absolute terms: flipped sums that are equal but for their order of adding are equal
@@ -46,7 +47,7 @@ class Differences:
     """Pairs of models, by their places: how much better the first is than the second.
 
     interval  of each difference by itself: not widened for the number of pairs
-    test      what `p` is of: "flips of images", "flips of tasks", or "bootstrap"
+    test      what `p` is of: "flips of images", "flips of tasks", or "t test"
     p         two-sided p-values of the pairs by themselves
     adjusted  the same, corrected for the number of pairs
     mcnemar   exact p-values by themselves; None where scores are not 0/1 or images have several items
@@ -73,12 +74,17 @@ class Ranks(NamedTuple):
     """Ranks by descending score, 1 the best.
 
     rank       as reported; equals share the mean of their ranks
-    low, high  bounds of the interval, whole numbers
+    low, high  bounds of intervals that hold for all models together, whole numbers
+    alone_low, alone_high  those of each model's by itself: for one that was chosen before the scores were seen
+    reason     why every rank is possible; empty where differences have intervals
     """
 
     rank: Float64[np.ndarray, " models"]
     low: Int[np.ndarray, " models"]
     high: Int[np.ndarray, " models"]
+    alone_low: Int[np.ndarray, " models"]
+    alone_high: Int[np.ndarray, " models"]
+    reason: str = ""
 
 
 def differences(
@@ -110,18 +116,11 @@ def differences(
     else:
         known = ", ".join(resampled.models)
         raise UsageError(f"no model is called {baseline!r}, so nothing can be compared with it (there: {known}).")
-    # Some pairs at a time: the resamples of all 3,570 pairs of 85 models are 286 MB, and are sorted as a copy.
-    blocks = np.array_split(np.arange(len(first)), -(-len(first) // 256) or 1)
-    shifted, intervals = [], []
-    for block in blocks:
-        estimate, draws = resampled.of(first[block], second[block])
-        intervals.append(resampled.bounds(estimate, draws, level))
-        hits = np.abs(draws - estimate) >= np.abs(estimate) - ROUNDING
-        shifted.append((1 + hits.sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0)))
-    interval = Interval(*(np.concatenate(parts) for parts in zip(*intervals, strict=True)))
+    interval, errors = resampled.difference(first, second, level)
     terms = _terms(table, resampled)
     if terms is None:
-        test, p = "bootstrap", np.concatenate(shifted)
+        test = "t test"
+        p = np.ones(len(first)) if resampled.reason else _t_test(errors, resampled.contrast(first, second).freedom)
     else:
         test = "flips of tasks" if "tasks" in resampled.over else "flips of images"
         flips = permutations or max(PERMUTATIONS, PERMUTATIONS_A_PAIR * len(first))
@@ -170,18 +169,76 @@ def groups(different: Bool[np.ndarray, "models models"], order: Sequence[int]) -
 
 
 def ranks(resampled: Resampled, level: float = 0.95) -> Ranks:
-    """How each model ranks, and the interval of ranks it takes in `level` of the resamples.
+    """How each model ranks, with intervals from its differences to all others (Mogstad, Romano, Shaikh and Wilhelm,
+    Review of Economic Studies 91, 2024).
 
-    In a resample, equal models take all the ranks between them: the best of these counts for the lower bound and the
-    worst for the upper one. The reported rank is always inside.
+    A model has as many above it as are shown to be better, and no fewer than all below it but those shown to be worse.
+    "Shown" holds for all comparisons of a model, or of all models, together: a difference in standard errors exceeds
+    the quantile of the greatest one among normal draws with the models' covariances. Comparisons that are shown are
+    left out, and the rest tried again, until no more are (Romano and Wolf, Econometrica 73, 2005).
     """
-    estimate, draws = resampled.of(np.arange(len(resampled.models)))
-    best, worst = _places(estimate[None])
-    best_B, worst_B = _places(draws[~np.isnan(draws).any(axis=1)])
-    tail = (1 - level) / 2
-    low = np.quantile(best_B, tail, axis=0, method="lower")
-    high = np.quantile(worst_B, 1 - tail, axis=0, method="higher")
-    return Ranks((best[0] + worst[0]) / 2, np.minimum(low, best[0]), np.maximum(high, worst[0]))
+    n = len(resampled.models)
+    best, worst = _places(resampled.estimate[None])
+    rank = (best[0] + worst[0]) / 2
+    first, second = np.triu_indices(n, 1)
+    if n == 1 or resampled.reason:
+        whole = np.ones(n, np.int64), np.full(n, n)
+        return Ranks(rank, *whole, *whole, resampled.reason)
+    _, errors = resampled.difference(first, second, level)
+    draws = _normal_draws(resampled, first, second)
+    better = _shown(errors, draws, level)
+    low, high = 1 + np.bincount(second[better[0]], minlength=n), n - np.bincount(first[better[0]], minlength=n)
+    low, high = low + np.bincount(first[better[1]], minlength=n), high - np.bincount(second[better[1]], minlength=n)
+    alone = np.empty((2, n), np.int64)
+    for model in range(n):
+        pairs = np.flatnonzero((first == model) | (second == model))
+        sign = np.where(first[pairs] == model, 1, -1).astype(np.float32)
+        above, below = _shown(sign * errors[pairs], sign * draws[:, pairs], level)
+        alone[:, model] = 1 + below.sum(), n - above.sum()
+    return Ranks(rank, np.minimum(low, best[0]), np.maximum(high, worst[0]), *alone)
+
+
+def _shown(
+    errors: Float64[np.ndarray, " pairs"], draws: Float32[np.ndarray, "b pairs"], level: float
+) -> Bool[np.ndarray, "2 pairs"]:
+    """Of which pairs the first is shown to be better, and of which it is shown to be worse."""
+    sides = np.stack([errors, -errors])
+    shown = np.zeros(sides.shape, bool)
+    while not shown.all():
+        largest = np.full(len(draws), -np.inf, np.float32)
+        for sign, left in zip((1, -1), ~shown, strict=True):
+            if left.any():
+                largest = np.maximum(largest, (sign * draws[:, left]).max(axis=1))
+        further = (sides > np.quantile(largest, level, method="higher")) & ~shown
+        if not further.any():
+            break
+        shown |= further
+    return shown
+
+
+def _normal_draws(
+    resampled: Resampled, first: Int[np.ndarray, " pairs"], second: Int[np.ndarray, " pairs"]
+) -> Float32[np.ndarray, "b pairs"]:
+    """Differences in standard errors of equal models: Student's t with the models' covariances."""
+    stream = np.random.default_rng(resampled.seed)
+    size = max(1, min(resampled.resamples, MOST_DRAWS // len(first)))
+    values, vectors = np.linalg.eigh(resampled.covariance())
+    normal = stream.normal(size=(size, len(values))) @ (vectors * np.sqrt(np.clip(values, 0, None))).T
+    found = resampled.contrast(first, second)
+    freedom = float(found.freedom.min())
+    if np.isfinite(freedom):
+        normal *= np.sqrt(freedom / stream.chisquare(freedom, (size, 1)))
+    error = np.sqrt(np.where(found.variance > 0, found.variance, np.inf))
+    return ((normal[:, first] - normal[:, second]) / error).astype(np.float32)
+
+
+def _t_test(
+    errors: Float64[np.ndarray, " pairs"], freedom: Float64[np.ndarray, " pairs"]
+) -> Float64[np.ndarray, " pairs"]:
+    """Two-sided p-values; never 0."""
+    finite = np.where(np.isfinite(freedom), freedom, 1)
+    p = 2 * np.where(np.isfinite(freedom), stdtr(finite, -np.abs(errors)), ndtr(-np.abs(errors)))
+    return np.clip(p, np.finfo(float).tiny, 1)
 
 
 def _places(

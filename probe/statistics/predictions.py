@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, Shaped
 from joblib import cpu_count
 
-from store.errors import BBError
-from store.runs import Run
-from store.space import short
+from bb.probe.tables.table_file import TableFile, read_table_file
+from bb.store.errors import BBError, UsageError
+from bb.store.local.runs import Run, by_precedence
+from bb.store.text import lookalike
+from bb.store.text.image_ids import match_ids
 
 # What of the predictions a metric may need beside the true labels.
 FIELDS = ("score", "y_pred", "decision")
@@ -35,6 +38,7 @@ class Table:
     unit       (n,) the unit that each item is of
     y_true     (n,)
     fields     (columns, n) each: those of score, y_pred and decision that were asked for
+    drawn      what units are, in words
     """
 
     models: tuple[str, ...]
@@ -47,6 +51,7 @@ class Table:
     unit: Int[np.ndarray, " n"]
     y_true: Int[np.ndarray, " n"]
     fields: Mapping[str, Field]
+    drawn: str = "images"
 
     def __len__(self) -> int:
         """The number of items."""
@@ -56,6 +61,24 @@ class Table:
     def sizes(self) -> Int[np.ndarray, " tasks"]:
         """Items of each task."""
         return np.diff(self.starts)
+
+    @property
+    def class_of_task(self) -> Int[np.ndarray, " n"]:
+        """A number for each true class of each task, in order of both."""
+        task = np.repeat(np.arange(len(self.tasks)), self.sizes)
+        return np.ravel(np.unique(np.stack([task, self.y_true]), axis=1, return_inverse=True)[1])
+
+    @property
+    def shares_given(self) -> bool:
+        """Whether all tasks have their classes in the same shares, to an image: then these were chosen, not drawn.
+
+        Of a single task, whether it has as many of each class.
+        """
+        counts = np.zeros((len(self.tasks), len(np.unique(self.y_true))))
+        task = np.repeat(np.arange(len(self.tasks)), self.sizes)
+        np.add.at(counts, (task, np.unique(self.y_true, return_inverse=True)[1]), 1)
+        share = 1 / counts.shape[1] if len(counts) == 1 else counts.sum(axis=0) / counts.sum()
+        return bool((np.abs(counts - self.sizes[:, None] * share) <= 1).all())
 
     def of_task(self, task: int) -> slice:
         """Where a task's items are."""
@@ -88,14 +111,16 @@ class Table:
         groups  the group of each image ID; see `groups_of`
         Errors: BBError where a test image has none.
         """
-        absent = sorted(set(self.image_ids.tolist()) - groups.keys())
-        if absent:
+        wanted = sorted(set(self.image_ids.tolist()))
+        match = match_ids(wanted, groups, of="the labels file")
+        if match.unmatched:
             raise BBError(
-                f"{len(absent)} test images belong to no group, the first is {absent[0]!r}: "
+                f"{len(match.unmatched)} test images belong to no group, the first is {match.unmatched[0]!r}: "
                 "the labels file must name a group for each."
             )
-        units, unit = np.unique([str(groups[image_id]) for image_id in self.image_ids.tolist()], return_inverse=True)
-        return replace(self, units=tuple(units.tolist()), unit=unit)
+        of_image = {image_id: groups[name] for image_id, name in zip(wanted, match.ids, strict=True)}
+        units, unit = np.unique([of_image[image_id] for image_id in self.image_ids.tolist()], return_inverse=True)
+        return replace(self, units=tuple(units.tolist()), unit=unit, drawn="groups")
 
     def only(self, tasks: Iterable[str]) -> "Table":
         """Some of the tasks. Errors: KeyError for one that is not there."""
@@ -117,7 +142,7 @@ class Table:
 def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("score",)) -> Table:
     """The table of some models, each with its runs, which differ in their seeds alone.
 
-    fields  those of FIELDS that are needed: `probe.metrics.METRICS` says which a metric needs
+    fields  those of FIELDS that are needed: `bb.probe.statistics.metrics.METRICS` says which a metric needs
     Errors: BBError where there are no runs, the runs were tested on different images, or one is damaged.
     """
     unknown = set(fields) - set(FIELDS)
@@ -127,7 +152,8 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
     if not named:
         raise BBError("there are no runs to compare: `bb probe` makes them.")
     needed = tuple(dict.fromkeys(("task", "image_id", "y_true", *fields)))
-    first = named[0][1].predictions(needed)
+    reference = by_precedence(run for _, run in named)[0]
+    first = reference.predictions(needed)
     keys = _keys(first)
     items = keys.sort("task", "image_id")
     twice = items.filter(items.is_duplicated())
@@ -146,9 +172,9 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
         if not theirs.equals(keys):  # they may still be the same items in another order
             rows = _order(theirs)
             if not theirs[rows].equals(items):
-                raise _apart(named[0][1], run)
+                raise _apart(reference, run)
         if not np.array_equal(predictions["y_true"].to_numpy()[rows], y_true):
-            raise _apart(named[0][1], run)
+            raise _apart(reference, run)
         for name in fields:
             table[name][place] = predictions[name].to_numpy()[rows]
 
@@ -175,17 +201,34 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
 def groups_of(labels: pl.DataFrame, column: str) -> dict[str, str]:
     """The group of each image, from a column of the labels beside `id`.
 
-    Errors: BBError where the column is absent, an image has no group, or belongs to two.
+    Errors: UsageError where the column is absent, BBError where an image has no group or belongs to two.
     """
+    return _groups(TableFile.from_frame(labels, "the labels", ("id", column)), column)
+
+
+def read_groups(file: Path, column: str) -> tuple[dict[str, str], list[str]]:
+    """The same of a file of labels, and what a reader should know of it. Errors: as `groups_of`, `read_table_file`."""
+    what = f"no labels at {file}: --labels names the file that has the column {column!r}."
+    remedy = "Fetch or export it again."
+    table = read_table_file(file, what=what, columns=("id", column), remedy=remedy)
+    groups = _groups(table, column)
+    return groups, [*table.notes, *lookalike.notes(column, groups.values())]
+
+
+def _groups(labels: TableFile, column: str) -> dict[str, str]:
     if column not in labels.columns:
-        raise BBError(f"the labels have no column {column!r} to group images by (there: {', '.join(labels.columns)}).")
-    pairs = labels.select(pl.col("id").cast(pl.String), pl.col(column).cast(pl.String)).unique()
-    empty = pairs.filter(pl.col(column).is_null() | (pl.col(column) == "")).sort("id")
+        raise UsageError(
+            f"{labels.source} has no column {column!r} to group images by (there: {', '.join(labels.columns)})."
+        )
+    labels.require(["id"], "Images are known by it.")
+    pairs = labels.select(ids=["id"], optional=[] if column == "id" else [column]).frame
+    pairs = pairs.select("id", pl.col(column).alias("group")).unique()
+    empty = pairs.filter(pl.col("group").is_null()).sort("id")
     if not empty.is_empty():
         raise BBError(f"image {empty['id'][0]!r} has no {column!r} in the labels: each image must belong to a group.")
-    twice = pairs.filter(pl.col("id").is_duplicated()).sort("id", column)
+    twice = pairs.filter(pl.col("id").is_duplicated()).sort("id", "group")
     if not twice.is_empty():
-        both = " and ".join(repr(group) for group in twice[column][:2])
+        both = " and ".join(repr(group) for group in twice["group"][:2])
         raise BBError(
             f"image {twice['id'][0]!r} has two values of {column!r}, {both}: it can belong to one group only."
         )
@@ -206,8 +249,8 @@ def _seed(run: Run) -> int:
 
 def _apart(one: Run, other: Run) -> BBError:
     return BBError(
-        f"runs {short(one.run_id)} and {short(other.run_id)} were tested on different images, "
-        "so they can't be compared."
+        f"runs {one.describe()} and {other.describe()} were tested on different images, so they can't be compared: "
+        f"move {other.folder} out of the store."
     )
 
 

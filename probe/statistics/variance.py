@@ -27,8 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.table import Table
-from store.errors import BBError
+from bb.probe.statistics.predictions import Table
+from bb.store.errors import BBError
 
 SOURCES = ("tasks", "images", "draws", "rest")
 

@@ -13,12 +13,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from probe.newt import Task
-from store.errors import UsageError
+from bb.probe.tasks.newt import Task
+from bb.store.errors import UsageError
 
 # The number of training images of a task, over both classes, at least 2; or all there are.
 NTrain: TypeAlias = int | Literal["all"]
 
+MAX_SEED = 2**63  # above every seed and n_train
 SEED_OF_ALL = 0  # there is one way to take everything, but fitting depends on the order of the rows
 
 
@@ -39,9 +40,11 @@ def parse_n_train(value: str | int) -> NTrain:
     try:
         n_train = int(value)
     except ValueError:
-        raise UsageError(f"--n-train {value!r} is no number; give one from 2 up, or --n-train all.") from None
+        raise UsageError(f"--n-train {value!r} is not a number; give one from 2 up, or --n-train all.") from None
     if n_train <= 0:
         raise UsageError(f"--n-train {n_train} leaves nothing to train on; to take every image use --n-train all.")
+    if n_train >= MAX_SEED:
+        raise UsageError(f"--n-train {n_train} is more than any collection has; to take every image use --n-train all.")
     if n_train == 1:
         raise UsageError("--n-train 1 can't hold both classes; the smallest training set is --n-train 2.")
     return n_train
@@ -68,6 +71,14 @@ def sample(task: Task, n_train: NTrain, seed: int) -> Sample:
             notes.append(f"class {label} has {len(ordered)} training images, not the {n} asked for; all are used")
     y = np.repeat(np.array([0, 1], dtype=np.uint8), [len(ids) for ids in drawn])
     return Sample(task.name, np.array(drawn[0] + drawn[1], dtype=np.str_), y, tuple(notes))
+
+
+def takes_all(task: Task, n_train: NTrain) -> bool:
+    """Whether a request for this many training images uses every one that the task has, in both classes."""
+    if n_train == "all":
+        return True
+    positives = int(task.train_y.sum())
+    return n_train // 2 >= len(task.train_y) - positives and n_train - n_train // 2 >= positives
 
 
 def hash_order(image_ids: Sequence[str], *, task: str, seed: int) -> list[str]:

@@ -4,7 +4,9 @@ NeWT (Van Horn et al., "Benchmarking Representation Learning for Natural World I
 is 164 two-class tasks; any table in the same columns is a task family too, whatever the number of its tasks.
 """
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Shaped, UInt8
 
-from store.errors import BBError, UsageError
-from store.fetch import Archive
+from bb.probe.tables.table_file import TableFile, of_value, read_table_file
+from bb.store.errors import BBError
+from bb.store.storage.download import Archive
+from bb.store.text import lookalike
+from bb.store.text.image_ids import IdMatch
 
 N_TASKS = 164
 LABELS_FILE = "newt2021_labels.csv"
@@ -25,7 +30,7 @@ ARCHIVES = (
     Archive(_BUCKET + "newt2021_images.tar.gz", md5="b04a56a5b1ffda87f16e6d4f81f9d38e"),
 )
 REQUIRED = ("id", "task_cluster", "task_subcluster", "task", "label", "split")
-MAY_BE_EMPTY = ("task_subcluster",)
+READ = (*REQUIRED, "text_label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +52,17 @@ class Labels:
 
     `tasks` are sorted by name. `table` holds the required columns sorted by task and image ID (label uint8,
     the rest strings), so that two files that differ in row order or in further columns give the same Labels.
+    `notes` say what a reader of the scores should know of the table. `class_names` are those of classes 0 and 1 of each
+    task for which the column text_label gives one name each. `missing` are images that were left out since they have no
+    features: image ID → reason, and `max_missing` the share of them that was allowed, where it is not the usual one.
     """
 
     tasks: tuple[Task, ...]
     table: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    class_names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    max_missing: float | None = None
 
     @property
     def image_ids(self) -> list[str]:
@@ -63,24 +75,37 @@ class Labels:
         n = len(self.tasks)
         return None if n == N_TASKS else f"{n} task{'s' * (n != 1)}, where the whole of NeWT has {N_TASKS}"
 
+    def renamed(self, match: IdMatch) -> "Labels":
+        """The same with the collection's image IDs."""
+        if match.note is None:
+            return self
+        return self.with_rows(self.table.with_columns(pl.col("id").replace(match.names)), match.note)
+
+    def with_rows(self, rows: pl.DataFrame, note: str) -> "Labels":
+        """The same with other rows, in whatever order, with a note. Errors: BBError for a task without a class."""
+        table = rows.sort("task", "id")
+        return replace(self, tasks=_tasks(table, "the labels"), table=table, notes=(*self.notes, note))
+
+    def without(self, missing: Mapping[str, str], max_missing: float | None = None) -> "Labels":
+        """The same less some images. Errors: BBError where a task has no image of a class any more."""
+        if not missing:
+            return self
+        table = self.table.filter(~pl.col("id").is_in(list(missing)))
+        if lost := sorted(set(self.table["task"]) - set(table["task"])):
+            raise BBError(f"without the images that have no features, task {lost[0]!r} has none at all: leave it out.")
+        tasks = _tasks(table, "the labels without missing images")
+        return replace(self, tasks=tasks, table=table, missing=missing, max_missing=max_missing)
+
 
 def read_labels(path: str | Path) -> Labels:
     """Read labels from a CSV file in NeWT's columns, or from the same table as Parquet.
 
-    Errors: UsageError where there is no such file, BBError where it can't be read or `parse_labels` finds a
-    problem.
+    Errors: UsageError where there is no such file or it lacks a column, BBError where it can't be read or
+    `parse_labels` finds a problem.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"no labels at {path}: NeWT's are newt2021_labels.csv; `bb data download newt` fetches them")
-    try:
-        # All as text: an ID such as 007 must stay as it is, and a label of 1.0 must be noticed.
-        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BBError(
-            f"{path} can't be read as a table: {str(error).splitlines()[0]}. Fetch or export it again."
-        ) from error
-    return parse_labels(table, source=str(path))
+    what = f"no labels at {path}: NeWT's are newt2021_labels.csv; `bb data download newt` fetches them"
+    return _parse(read_table_file(path, what=what, columns=READ, remedy="Fetch or export it again."))
 
 
 def parse_labels(table: pl.DataFrame, *, source: str = "the labels") -> Labels:
@@ -88,45 +113,47 @@ def parse_labels(table: pl.DataFrame, *, source: str = "the labels") -> Labels:
 
     Required columns are id, task_cluster, task_subcluster, task, label and split; others are ignored. Each
     (task, id) stands once, labels are 0 or 1, splits are train or test, only task_subcluster may be empty, a
-    task lies in one cluster, and both its splits hold both classes. Errors: BBError naming the line (line 1
-    is the header) or the task.
+    task lies in one cluster, and both its splits hold both classes. Errors: UsageError where a column is
+    absent, BBError naming the line (line 1 is the header) or the task.
     """
-    missing = [column for column in REQUIRED if column not in table.columns]
-    if missing:
-        raise BBError(
-            f"{source} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
-            f"{', '.join(table.columns) or 'none'}. NeWT's own newt2021_labels.csv has all of them."
-        )
-    if table.is_empty():
-        raise BBError(f"{source} has a header but no rows; fetch or export it again.")
-    rows = table.select(pl.col(REQUIRED).cast(pl.String)).with_row_index("line", offset=2)
-    _check_rows(rows, source)
-
-    rows = rows.with_columns(pl.col("label").cast(pl.UInt8), pl.col("task_subcluster").replace("", None))
-    rows = rows.drop("line").sort("task", "id")
-    tasks = tuple(_task(rows_of_task, source) for rows_of_task in rows.partition_by("task", maintain_order=True))
-    return Labels(tasks, rows)
+    return _parse(TableFile.from_frame(table, source, READ))
 
 
-def _check_rows(rows: pl.DataFrame, source: str) -> None:
-    for column in REQUIRED:
-        if column not in MAY_BE_EMPTY:
-            empty = pl.col(column).is_null() | (pl.col(column) == "")
-            _refuse(rows.filter(empty), f"{column} is empty; every row needs one", source)
+def _parse(table: TableFile) -> Labels:
+    table.require(REQUIRED, "NeWT's own newt2021_labels.csv has all of them.")
+    optional = ["task_subcluster", *(["text_label"] if "text_label" in table.columns else [])]
+    checked = table.select(ids=["id"], required=["task_cluster", "task", "label", "split"], optional=optional)
+    _check_rows(checked)
+    rows = checked.frame.select(REQUIRED).with_columns(pl.col("label").cast(pl.UInt8)).sort("task", "id")
+    alike = [note for column in ("task", "task_cluster") for note in lookalike.notes(column, rows[column].unique())]
+    return Labels(_tasks(rows, table.source), rows, (*checked.notes, *alike), _class_names(checked.frame))
+
+
+def _check_rows(table: TableFile) -> None:
+    rows = table.frame
     no_label = ~pl.col("label").is_in(["0", "1"])
-    _refuse(rows.filter(no_label), "label is {label!r}; it must be 0 or 1", source)
+    table.refuse(rows.filter(no_label), of_value("label", "it must be 0 or 1"))
     no_split = ~pl.col("split").is_in(["train", "test"])
-    _refuse(rows.filter(no_split), "split is {split!r}; it must be train or test", source)
+    table.refuse(rows.filter(no_split), of_value("split", "it must be train or test"))
     again = ~pl.struct("task", "id").is_first_distinct()
-    _refuse(rows.filter(again), "image {id!r} stands in task {task!r} already; keep one of the rows", source)
+    table.refuse(
+        rows.filter(again),
+        lambda row: f"image {row['id']!r} stands in task {row['task']!r} already; keep one of the rows",
+    )
 
 
-def _refuse(bad: pl.DataFrame, problem: str, source: str) -> None:
-    """Raise for the first of the bad rows, counting the others; `problem` is a format string over columns."""
-    if not bad.is_empty():
-        row = bad.row(0, named=True)
-        more = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
-        raise BBError(f"{source}, line {row['line']}: {problem.format(**row)}{more}.")
+def _class_names(rows: pl.DataFrame) -> dict[str, tuple[str, str]]:
+    if "text_label" not in rows.columns:
+        return {}
+    named = rows.group_by("task", "label").agg(pl.col("text_label").unique()).sort("task", "label")
+    names: dict[str, list[str | None]] = defaultdict(list)
+    for task, _, texts in named.iter_rows():
+        names[task].append(texts[0] if len(texts) == 1 else None)
+    return {task: (zero, one) for task, (zero, one) in names.items() if zero and one and zero != one}
+
+
+def _tasks(rows: pl.DataFrame, source: str) -> tuple[Task, ...]:
+    return tuple(_task(of_task, source) for of_task in rows.partition_by("task", maintain_order=True))
 
 
 def _task(rows: pl.DataFrame, source: str) -> Task:

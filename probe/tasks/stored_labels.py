@@ -1,9 +1,9 @@
 """Labels out of the store: what a probe takes where there are neither images nor a file of labels."""
 
-from probe.newt import Labels, parse_labels
-from store import Store, UsageError
-from store.labels import LabelTable
-from store.space import short
+from bb.probe.tasks.newt import Labels, parse_labels
+from bb.store import Store, UsageError
+from bb.store.format.labels import LabelTable
+from bb.store.format.space import short
 
 
 def find_labels(store: Store, tasks: str, collection: str) -> LabelTable | None:

@@ -4,14 +4,16 @@ import csv
 import io
 from collections.abc import Sequence
 
-from probe import escape
-from probe.board import KINDS, Board, Cell, Estimate
+from bb.probe.report.formats import escape
+from bb.probe.report.leaderboard import KINDS, Board, Cell, Estimate
 
 HEAD = (
-    *("tasks", "collection", "protocol", "test_set", "metric", "average", "over", "backbone", "space", "n_train"),
-    *("split", "name", "score", "low", "high", "holds", "seeds", "best", "tied_with_best", "group"),
+    *("tasks", "labels", "collection", "protocol", "test_set", "train_pool", "metric", "average", "over"),
+    *("chance", "majority"),
+    *("backbone", "space", "n_train", "classifier"),
+    *("split", "name", "score", "low", "high", "holds", "no_interval", "seeds", "best", "tied_with_best", "group"),
     *("rank", "rank_low", "rank_high", "baseline", "difference", "difference_low", "difference_high", "p"),
-    *("reference", "reference_tasks", "difference_to_reference", "runs"),
+    *("reference", "reference_tasks", "difference_to_reference", "reference_does_not_compare", "runs"),
 )
 
 
@@ -21,10 +23,12 @@ def sheet(boards: Sequence[Board]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(HEAD)
     for board in boards:
-        about = (board.tasks, board.collection, board.protocol, board.test_set, board.metric, board.average)
+        made_of = (board.tasks, board.labels or "", board.collection, board.protocol, board.test_set, board.train_pool)
+        about = (*made_of, board.metric, board.average)
         for row in board.rows:
             for n, cell in row.cells.items():
-                start = (*about, "+".join(board.over), row.label, row.space, n)
+                guessing = ("" if value is None else value for value in (board.chance, board.majority))
+                start = (*about, "+".join(board.over), *guessing, row.label, row.space, n, cell.origin.classifier)
                 writer.writerow(map(escape.csv, (*start, *_whole(board, cell))))
                 for kind in KINDS:
                     for name, estimate in cell.splits.get(kind, {}).items():
@@ -33,11 +37,11 @@ def sheet(boards: Sequence[Board]) -> str:
 
 
 def _whole(board: Board, cell: Cell) -> tuple[object, ...]:
-    delta, beside = cell.delta or ("",) * 4, cell.beside
+    delta, beside = tuple("" if value != value else value for value in cell.delta or ("",) * 4), cell.beside
     return (
         *("all", "", *_figures(cell.estimate), len(cell.origin.runs), cell.best, cell.tied, cell.group),
-        *(*cell.rank, board.baseline if cell.delta else "", *delta),
-        *((beside.score, beside.tasks, beside.difference) if beside else ("",) * 3),
+        *(*("" if part is None else part for part in cell.rank), board.baseline if cell.delta else "", *delta),
+        *((beside.score, beside.tasks, beside.difference, "; ".join(beside.obstacles)) if beside else ("",) * 4),
         " ".join(run.run_id for run in cell.origin.runs),
     )
 

@@ -2,6 +2,8 @@
 
 import re
 
+from bb.store.text.printable import printable
+
 _LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -9,11 +11,6 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     **{c: f"{{{c}}}" for c in "[]-`'\"<>"},  # no options of a row's end, no ligatures
 }
-
-
-def printable(text: object) -> str:
-    """In one line, without control characters: for terminals, and before any other escaping."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text).replace("\n", " "))
 
 
 def latex(text: object) -> str:

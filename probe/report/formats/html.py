@@ -4,13 +4,13 @@ import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from probe import figure
-from probe.board import Board, Cell, Estimate, Row, Task
-from probe.escape import printable
-from probe.frame import frame
-from probe.frame import text as _text
-from probe.sampling import NTrain
-from store.space import short
+from bb.probe.report.formats import svg as figure
+from bb.probe.report.formats.html_frame import frame
+from bb.probe.report.formats.html_frame import text as _text
+from bb.probe.report.leaderboard import Board, Cell, Estimate, Hard, Row, Task
+from bb.probe.tasks.few_shot import NTrain
+from bb.store.format.space import short
+from bb.store.text.printable import printable
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 Thumbnails = Mapping[tuple[str, str], bytes]
@@ -58,7 +58,7 @@ def _data(board: Board) -> dict[str, object]:
 
 
 def _board(number: int, board: Board, thumbnails: Thumbnails) -> str:
-    chance = "" if board.chance is None else f" Chance is {board.chance:.3f}."
+    chance = f" To compare: {board.guessing}." if board.guessing else ""
     notes = "".join(f"<li>{_text(note)}</li>" for note in board.notes)
     return "\n".join(
         [
@@ -66,12 +66,12 @@ def _board(number: int, board: Board, thumbnails: Thumbnails) -> str:
             f'<h2 id="b{number}-title">{_text(_name(board))}</h2>',
             f'<p class="facts">{len(board.rows)} backbones, {board.n_tasks} tasks, {board.n_images} test images; '
             f"{_text(board.claim)}.{chance} Collection version {_code(short(board.collection_digest))}, "
-            f"test set {_code(short(board.test_set))}.</p>",
+            f"test set {_code(short(board.test_set))}{_pool(board)}.</p>",
             f'<div class="card note"><h3>Notes</h3><ul>{notes}</ul></div>' if notes else "",
             _leaderboard(number, board),
             _card("Learning curves", "Score over training images per task, with 95% bands.", _svg(
                 *figure.curves(board), "Learning curves; the leaderboard above has the same figures as a table")),
-            _card("Ranks", "Each backbone's rank among these, and the ranks it takes in 95% of the resamples.", _svg(
+            _card("Ranks", "Rank among these, with 95% intervals that hold for all of them together.", _svg(
                 *figure.ranks(board), "Rank intervals; the leaderboard above has the same figures as a table")),
             _heat(number, board),
             _scatter(number, board) if len(board.rows) > 1 else "",
@@ -82,6 +82,10 @@ def _board(number: int, board: Board, thumbnails: Thumbnails) -> str:
             *(_task(number, place, board, task, thumbnails) for place, task in enumerate(board.task_list)),
         ]
     )  # fmt: skip
+
+
+def _pool(board: Board) -> str:
+    return f", training pool {_code(short(board.train_pool))}" if board.train_pool else ""
 
 
 def _card(title: str, words: str, inside: str) -> str:
@@ -97,10 +101,10 @@ def _svg(inside: str, width: figure.Number, height: figure.Number, label: str, c
 
 def _leaderboard(number: int, board: Board) -> str:
     cells = [cell for row in board.rows for cell in row.cells.values()]
-    bounds = [value for cell in cells for value in cell.estimate[:3]]
+    bounds = [value for cell in cells for value in cell.estimate.ends]
     ends = min([*bounds, board.chance or 1.0]), max(bounds)
     last = board.columns[-1]
-    heads = "".join(_head(f"n_train {n}", "descending" if n == last else "none") for n in board.columns)
+    heads = "".join(_head(head, "descending" if n == last else "none") for n, head in board.heads.items())
     rows = "".join(
         f'<tr data-label="{_text(row.label)}"><th scope="row" data-value="{_text(row.label)}">{_text(row.label)}</th>'
         f"{''.join(_score(number, place, board, row, n, ends) for n in board.columns)}</tr>"
@@ -115,10 +119,13 @@ def _leaderboard(number: int, board: Board) -> str:
     if board.baseline is not None:
         legend.append(f"Δ: less {_text(board.baseline)}, p corrected for all such differences.")
     if board.reference is not None:
-        legend.append(f"Beside: ours less {_text(board.reference)}, means over the tasks that both have.")
+        legend.append(
+            f"Beside: ours less {_text(board.reference)}, means over the tasks that both have; ~ marks what does not "
+            "compare, for the reasons that the notes name."
+        )
     return (
         f'<section class="card"><h3 id="b{number}-leaderboard">Leaderboard</h3><p>{" ".join(legend)} '
-        "A score leads to where it comes from.</p>"
+        f"A score leads to where it comes from.</p>{_bar_key(board.chance)}"
         f'<div class="wide" tabindex="0" role="region" aria-labelledby="b{number}-leaderboard">'
         '<table class="board sortable"><caption class="unseen">Scores with 95% intervals.</caption>'
         f"<thead><tr>{_head('backbone', 'none', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table>"
@@ -146,7 +153,7 @@ def _score(number: int, place: int, board: Board, row: Row, n: NTrain, ends: tup
         words = f"Δ {_signed(cell.delta.difference)}, {p}"
         lines.append(f'<span class="yes">{words}</span>' if cell.delta.p <= 0.05 else words)
     if cell.beside is not None:
-        lines.append(f"beside {_signed(cell.beside.difference)}")
+        lines.append(f"beside {_signed(cell.beside.difference)}{'~' * bool(cell.beside.obstacles)}")
     small = "".join(f'<span class="small">{line}</span>' for line in lines)
     return (
         f'<td class="{"best" if cell.best else ""}" data-value="{e.mean!r}" data-n="{n}">'
@@ -156,7 +163,7 @@ def _score(number: int, place: int, board: Board, row: Row, n: NTrain, ends: tup
 
 
 def _bounds(e: Estimate) -> str:
-    return f"{e.low:.3f}{DASH}{e.high:.3f}{'' if e.holds else ' !'}"
+    return "no interval" if e.no_interval else f"{e.low:.3f}{DASH}{e.high:.3f}{'' if e.holds else ' !'}"
 
 
 def _ranks(cell: Cell) -> str:
@@ -171,13 +178,31 @@ def _bar(e: Estimate, chance: float | None, ends: tuple[float, float]) -> str:
     def at(value: float) -> float:
         return 100 * (value - ends[0]) / ((ends[1] - ends[0]) or 1)
 
-    low, high = at(e.low), at(e.high)
-    mark = "" if chance is None else f'<rect class="chance" x="{at(chance):.1f}" y="0" width="0.7" height="7"/>'
+    low, high = map(at, e.ends)
+    inside = f'<rect class="range" x="{low:.1f}" y="1" width="{max(1.2, high - low):.1f}" height="5"/>'
+    inside += "" if chance is None else _dashed(at(chance))
+    return _bar_svg(f'{inside}<rect class="mark" x="{at(e.mean) - 0.8:.1f}" y="0" width="1.6" height="7"/>')
+
+
+def _dashed(x: float) -> str:
+    return f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="7"/>'
+
+
+def _bar_svg(inside: str, classes: str = "bar") -> str:
     return (
-        '<svg class="bar" viewBox="0 0 100 7" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="whole" x="0" y="3" width="100" height="1"/>'
-        f'{mark}<rect class="range" x="{low:.1f}" y="1" width="{max(1.2, high - low):.1f}" height="5"/></svg>'
+        f'<svg class="{classes}" viewBox="0 0 100 7" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="whole" x="0" y="3" width="100" height="1"/>{inside}</svg>'
     )
+
+
+def _bar_key(chance: float | None) -> str:
+    """What the parts of a bar mean, each drawn as it stands there."""
+    parts = [
+        ('<rect class="mark" x="46" y="0" width="8" height="7"/>', "score"),
+        ('<rect class="range" x="15" y="1" width="70" height="5"/>', "its 95% interval"),
+        *([(_dashed(50.0), f"chance, {chance:.3f}")] if chance is not None else []),
+    ]
+    return '<p class="key">In each bar: ' + " ".join(f"{_bar_svg(b, 'bar key')} {words}" for b, words in parts) + "</p>"
 
 
 def _heat(number: int, board: Board) -> str:
@@ -232,6 +257,7 @@ def _scatter(number: int, board: Board) -> str:
     return (
         f'<section class="card scatter" data-board="{number}"><h3>Two backbones, task by task</h3>'
         "<p>A point is a task, coloured by its cluster; above the line the second backbone is better.</p>"
+        f"{_cluster_key(board)}"
         f'<div class="pick"><label>across <select autocomplete="off">{options(0)}</select></label>'
         f'<label>up <select autocomplete="off">{options(1)}</select></label>'
         f'<label>n_train <select autocomplete="off">{_columns(board)}</select></label></div>'
@@ -241,6 +267,15 @@ def _scatter(number: int, board: Board) -> str:
         '<th scope="col" class="of">across</th><th scope="col" class="of">up</th></tr></thead><tbody></tbody></table>'
         "</div></details></section>"
     )
+
+
+def _cluster_key(board: Board) -> str:
+    keys = (
+        f'<li><svg class="key" viewBox="0 0 12 12" aria-hidden="true"><circle class="{colour}" cx="6" cy="6" '
+        f'r="5"/></svg> {_text(cluster)}</li>'
+        for cluster, colour in figure.cluster_colours(board).items()
+    )
+    return f'<ul class="key" aria-label="Clusters">{"".join(keys)}</ul>'
 
 
 def _variance(board: Board) -> str:
@@ -279,7 +314,7 @@ def _task_links(number: int, board: Board) -> str:
 
 def _task(number: int, place: int, board: Board, task: Task, thumbnails: Thumbnails) -> str:
     where = "/".join(word for word in (task.cluster, task.subcluster) if word)
-    heads = "".join(_head(f"n_train {n}", "descending" if n == board.columns[-1] else "none") for n in board.columns)
+    heads = "".join(_head(head, "descending" if n == board.columns[-1] else "none") for n, head in board.heads.items())
     order = sorted(
         board.rows,
         key=lambda row: -(row.cells[board.hard_at].splits["task"][task.name].mean if board.hard_at in row.cells else 0),
@@ -289,7 +324,7 @@ def _task(number: int, place: int, board: Board, task: Task, thumbnails: Thumbna
         f"{''.join(_task_score(row.cells.get(n), task) for n in board.columns)}</tr>"
         for row in order
     )
-    hard = "".join(_hard(board, *each, thumbnails) for each in task.hardest)
+    hard = "".join(_hard(board, task, each, thumbnails) for each in task.hardest)
     shown = (
         f"<p>Test images that backbones get wrong most often at n_train {board.hard_at}, each averaged over seeds.</p>"
         f'<ol class="hard">{hard}</ol>'
@@ -316,14 +351,15 @@ def _task_score(cell: Cell | None, task: Task) -> str:
     return f'<td data-value="{e.mean!r}">{e.mean:.3f}<span class="small">{_bounds(e)}</span></td>'
 
 
-def _hard(board: Board, image_id: str, y_true: int, wrong: float, thumbnails: Thumbnails) -> str:
+def _hard(board: Board, task: Task, hard: Hard, thumbnails: Thumbnails) -> str:
+    image_id, y_true, wrong = hard
     data = thumbnails.get((board.collection, image_id))
     picture = ""
     if data is not None:
         source = base64.b64encode(data).decode()
         alt = _text(f"test image {image_id}")
         picture = f'<img src="data:image/jpeg;base64,{source}" alt="{alt}" loading="lazy">'
-    return f"<li>{picture}<b>{100 * wrong:.0f}% wrong</b>, class {y_true}<br>{_code(image_id)}</li>"
+    return f"<li>{picture}<b>{100 * wrong:.0f}% wrong</b>, {_text(task.class_name(y_true))}<br>{_code(image_id)}</li>"
 
 
 def _origins(number: int, board: Board) -> str:
@@ -354,7 +390,7 @@ def _facts(cell: Cell) -> Iterator[tuple[str, str]]:
         yield "features by", f"<pre><code>{_text(origin.extract)}</code></pre>"
     yield "feature space", _code(origin.space)
     yield "collection", _code(origin.collection)
-    yield "protocol", _text(f"{origin.protocol}, svm {origin.svm}, n_train {origin.n_train}")
+    yield "protocol", _text(f"{origin.protocol}, classifier {origin.classifier}, n_train {origin.n_train}")
     yield "seeds", _text(", ".join("none" if seed is None else str(seed) for seed in origin.seeds))
     yield "engine", _text(origin.backend)
     yield "devices", _text(", ".join(origin.devices) or "not recorded")

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
 
-from probe.escape import printable
-from store.versions import installed
+from bb.store.text.printable import printable
+from bb.store.versions import installed
 
 
 def frame(title: str, *, nav: str, body: str, filtered: str, data: Sequence[object] = (), style: str = "") -> str:
@@ -25,7 +25,7 @@ def frame(title: str, *, nav: str, body: str, filtered: str, data: Sequence[obje
     data       what page.js needs beside them
     style      rules after those of page.css
     """
-    parts = files("probe")
+    parts = files("bb.probe.report.formats")
     rules, script, whole = (
         parts.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
     )

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from probe.board import Board
-from probe.figure import curves, document, scores
-from store.errors import UsageError
+from bb.probe.report.formats.svg import curves, document, scores
+from bb.probe.report.leaderboard import Board
+from bb.store.errors import UsageError
 
 FORMATS = (".svg", ".png", ".pdf")
 

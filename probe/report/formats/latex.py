@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from probe.board import Board, Cell
-from probe.escape import latex
+from bb.probe.report.formats.escape import latex
+from bb.probe.report.leaderboard import Board, Cell
 
 
 def latex_tables(boards: Sequence[Board]) -> str:
@@ -12,8 +12,8 @@ def latex_tables(boards: Sequence[Board]) -> str:
 
 
 def _table(board: Board) -> str:
-    chance = "" if board.chance is None else f" Chance is {board.chance:.3f}."
-    heads = [f"\\texttt{{n\\_train}} {latex(n)}" for n in board.columns]
+    chance = f" To compare: {board.guessing}." if board.guessing else ""
+    heads = [f"\\texttt{{n\\_train}} {latex(n)} ({latex(board.classifier(n))})" for n in board.columns]
     lines = [
         r"\begin{table}",
         r"  \centering",
@@ -39,4 +39,6 @@ def _cell(cell: Cell | None) -> str:
         return "--"
     mean = f"{cell.mean:.3f}"
     mean = f"\\textbf{{{mean}}}" if cell.best else f"\\underline{{{mean}}}" if cell.tied else mean
+    if cell.estimate.no_interval:
+        return mean
     return f"{mean} {{\\footnotesize [{cell.estimate.low:.3f}, {cell.estimate.high:.3f}]}}"

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from probe.board import Board, Cell
-from probe.escape import markdown
+from bb.probe.report.formats.escape import markdown
+from bb.probe.report.leaderboard import Board, Cell
 
 
 def markdown_tables(boards: Sequence[Board]) -> str:
@@ -12,13 +12,13 @@ def markdown_tables(boards: Sequence[Board]) -> str:
 
 
 def _table(board: Board) -> str:
-    chance = "" if board.chance is None else f" Chance is {board.chance:.3f}."
+    chance = f" To compare: {board.guessing}." if board.guessing else ""
     lines = [
         f"### {markdown(board.title)}, protocol {markdown(board.protocol)}",
         "",
         f"{markdown(board.claim)}.{chance} Bold: best; =: not called different from it.",
         "",
-        _line(["backbone", *(f"n_train {n}" for n in board.columns)]),
+        _line(["backbone", *map(markdown, board.heads.values())]),
         _line(["---", *("---:" for _ in board.columns)]),
         *(_line([markdown(row.label), *(_cell(row.cells.get(n)) for n in board.columns)]) for row in board.rows),
     ]
@@ -33,4 +33,4 @@ def _cell(cell: Cell | None) -> str:
     if cell is None:
         return ""
     mean = f"**{cell.mean:.3f}**" if cell.best else f"{cell.mean:.3f}{'=' if cell.tied else ''}"
-    return f"{mean} [{cell.estimate.low:.3f}, {cell.estimate.high:.3f}]"
+    return mean if cell.estimate.no_interval else f"{mean} [{cell.estimate.low:.3f}, {cell.estimate.high:.3f}]"

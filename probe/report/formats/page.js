@@ -71,7 +71,7 @@
   for (const form of all(".scatter")) {
     const number = form.dataset.board, board = data[number];
     const [across, up, column] = all("select", form);
-    const frame = form.querySelector("[data-low]"), side = form.querySelector("svg").viewBox.baseVal.height;
+    const frame = form.querySelector("[data-low]"), side = frame.ownerSVGElement.viewBox.baseVal.height;
     const [low, high, from, to] = ["low", "high", "from", "to"].map((name) => Number(frame.dataset[name]));
     const at = (value) => from + (value - low) / (high - low) * (to - from);
     const show = () => {

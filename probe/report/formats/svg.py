@@ -6,11 +6,12 @@ light and dark, a picture of its own carries those of STYLE.
 
 import html
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 
-from probe.board import Board, Cell, size
-from probe.escape import printable
-from probe.sampling import NTrain
+from bb.probe.report.leaderboard import Board, Cell, size
+from bb.probe.tasks.few_shot import NTrain
+from bb.store.text.printable import printable
 
 Number = int | float
 Picture = tuple[str, Number, Number]  # the inside of an SVG, its width and its height
@@ -48,15 +49,14 @@ def document(pictures: Sequence[Picture]) -> str:
 def curves(board: Board, *, title: bool = False) -> Picture:
     """Scores over n_train, with bands of their intervals."""
     names = [_cut(row.label, 40) for row in board.rows[:NAMED]]
-    left, top, bottom = 48, 34 if title else 12, 42
+    left, top, bottom = 48, 34 if title else 12, 56
     right = 14 + LETTER * max(map(len, names))
     height = top + bottom + max(300, LINE * len(names))
     x_of = _positions(board.columns, left + 14, WIDTH - right - 14)
     cells = [cell for row in board.rows for cell in row.cells.values()]
     y_of, ticks = _scale(
         [
-            *(c.estimate.low for c in cells),
-            *(c.estimate.high for c in cells),
+            *(value for c in cells for value in c.estimate.ends),
             *([board.chance] if board.chance else []),
         ],
         height - bottom,
@@ -70,8 +70,11 @@ def curves(board: Board, *, title: bool = False) -> Picture:
     if board.chance is not None:
         y = y_of(board.chance)
         parts.append(f'<line class="chance" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
-    for n, x in x_of.items():
+    classifiers = [board.classifier(n) for n in board.columns]
+    for n, x, classifier, before in zip(board.columns, x_of.values(), classifiers, ["", *classifiers], strict=False):
         parts.append(_text(x, height - bottom + 18, str(n), "muted", "middle"))
+        if classifier != before:
+            parts.append(_text(x, height - bottom + 32, classifier, "muted", "middle"))
     parts.append(_text((left + WIDTH - right) / 2, height - 6, "training images per task (n_train)", "muted", "middle"))
     ends = _apart([y_of(list(row.cells.values())[-1].mean) for row in board.rows[:NAMED]], top + 4, height - bottom)
     few = len(cells) <= 80  # points that the keyboard may visit
@@ -79,17 +82,11 @@ def curves(board: Board, *, title: bool = False) -> Picture:
     for place in reversed(range(len(board.rows))):
         row = board.rows[place]
         points = [(x_of[n], cell, n) for n, cell in row.cells.items()]
-        line = " ".join(f"{x:.1f},{y_of(cell.mean):.1f}" for x, cell, _ in points)
-        around = [(x, y_of(c.estimate.high)) for x, c, _ in points]
-        around += [(x, y_of(c.estimate.low)) for x, c, _ in reversed(points)]
-        inside = [
-            f'<polygon class="band" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in around)}"/>',
-            f'<polyline class="line" points="{line}"/>',
-            *(
-                f'<circle cx="{x:.1f}" cy="{y_of(cell.mean):.1f}" r="3.5"'
-                f"{_tip(f'{row.label}, n_train {n}: {words(cell)}', few)}/>"
-                for x, cell, n in points
-            ),
+        inside = [drawn for segment in _segments(points) for drawn in _segment(segment, y_of)]
+        inside += [
+            f'<circle cx="{x:.1f}" cy="{y_of(cell.mean):.1f}" r="3.5"'
+            f"{_tip(f'{row.label}, n_train {n}: {words(cell)}', few)}/>"
+            for x, cell, n in points
         ]
         if place < NAMED:
             x, y = points[-1][0], y_of(points[-1][1].mean)
@@ -106,11 +103,30 @@ def curves(board: Board, *, title: bool = False) -> Picture:
     return "".join(parts), WIDTH, height
 
 
+_Point = tuple[float, Cell, NTrain]
+
+
+def _segments(points: Sequence[_Point]) -> Iterator[list[_Point]]:
+    """Neighbours of one classifier: scores of two classifiers are not one curve."""
+    for _, segment in groupby(points, key=lambda point: point[1].origin.classifier):
+        yield list(segment)
+
+
+def _segment(points: Sequence[_Point], y_of: Callable[[Number], float]) -> list[str]:
+    """A band and a line; a single point has its interval as a narrow band."""
+    half = 4 if len(points) == 1 else 0
+    upper = [(x + side, y_of(cell.estimate.ends[1])) for x, cell, _ in points for side in sorted({-half, half})]
+    lower = [(x + side, y_of(cell.estimate.ends[0])) for x, cell, _ in points for side in sorted({-half, half})]
+    band = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*upper, *reversed(lower)))
+    line = " ".join(f"{x:.1f},{y_of(cell.mean):.1f}" for x, cell, _ in points)
+    return [f'<polygon class="band" points="{band}"/>', f'<polyline class="line" points="{line}"/>']
+
+
 def scores(board: Board, *, title: bool = False) -> Picture:
     """A panel for each n_train: every score with its interval."""
 
     def of(cell: Cell) -> tuple[Number, Number, Number]:
-        return cell.estimate[:3]
+        return cell.estimate.mean, *cell.estimate.ends
 
     return _panels(board, "leaderboard" if title else "", of, "{:.2f}", chance=board.chance)
 
@@ -119,7 +135,8 @@ def ranks(board: Board) -> Picture:
     """A panel for each n_train: every rank with its interval, the best at the left."""
 
     def of(cell: Cell) -> tuple[Number, Number, Number]:
-        return cell.rank[:3]
+        rank, low, high = cell.rank
+        return rank, rank if low is None else low, rank if high is None else high
 
     return _panels(board, "", of, "{:g}")
 
@@ -146,21 +163,27 @@ def scatter(board: Board) -> Picture:
         parts.append(_text(place, side - margin + 16, f"{tick:.1f}", "muted", "middle"))
         parts.append(_text(margin - 6, side - place + 4, f"{tick:.1f}", "muted", "end"))
     parts.append(f'<line class="chance" x1="{margin}" y1="{side - margin}" x2="{end}" y2="{side - end}"/>')
-    clusters = sorted({task.cluster for task in board.task_list})
+    colours = cluster_colours(board)
     a, b = board.rows[0].cells.get(n), board.rows[min(1, len(board.rows) - 1)].cells.get(n)
     for place, task in enumerate(board.task_list):
         x, y = (c.splits["task"][task.name].mean if c else math.nan for c in (a, b))
         hidden = ' display="none"' if math.isnan(x + y) else ""
         where = f'cx="{at(x):.1f}" cy="{side - at(y):.1f}"' if not hidden else 'cx="0" cy="0"'
         said = f"{task.name}: {x:.3f} across, {y:.3f} up"
-        colour = _colour(clusters.index(task.cluster) % len(COLOURS))
-        parts.append(f'<circle class="{colour} dot" {where} r="5" data-task="{place}"{_tip(said, False)}{hidden}/>')
+        shown = f'class="{colours[task.cluster]} dot" {where} r="5" data-task="{place}"'
+        parts.append(f"<circle {shown}{_tip(said, False)}{hidden}/>")
     parts.append(_text((margin + end) / 2, side - 6, "", "muted across", "middle"))
     parts.append(
         f'<text class="muted up" text-anchor="middle" transform="translate(11 {side / 2}) rotate(-90)"></text>'
     )
     data = f'data-low="{low:.6f}" data-high="{high:.6f}" data-from="{margin}" data-to="{end}"'
     return f"<g {data}>{''.join(parts)}</g>", side, side
+
+
+def cluster_colours(board: Board) -> dict[str, str]:
+    """The class that colours each cluster's points; colours repeat after eight clusters."""
+    clusters = sorted({task.cluster for task in board.task_list})
+    return {cluster: _colour(place % len(COLOURS)) for place, cluster in enumerate(clusters)}
 
 
 def limits(board: Board) -> tuple[float, float]:
@@ -173,10 +196,11 @@ def limits(board: Board) -> tuple[float, float]:
 
 def words(cell: Cell) -> str:
     """A cell in words, as tooltips say it."""
-    e = cell.estimate
+    e, runs = cell.estimate, f"{len(cell.origin.runs)} run{'s' * (len(cell.origin.runs) != 1)}"
+    if e.no_interval:
+        return f"{e.mean:.3f}, rank {cell.rank.rank:g}, {runs}"
     return (
-        f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}], rank {cell.rank.rank:g} [{cell.rank.low}, {cell.rank.high}], "
-        f"{len(cell.origin.runs)} run{'s' * (len(cell.origin.runs) != 1)}"
+        f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}], rank {cell.rank.rank:g} [{cell.rank.low}, {cell.rank.high}], {runs}"
     )
 
 
@@ -188,28 +212,31 @@ def _panels(
     chance: float | None = None,
 ) -> Picture:
     names = [_cut(row.label, 34) for row in board.rows]
-    left, top, gap = 12 + LETTER * max(map(len, names)), 48 if title else 28, 18
+    left, top, gap = 12 + LETTER * max(map(len, names)), 62 if title else 42, 18
     width = max(WIDTH, left + 90 * len(board.columns))
     panel = (width - left - 8) / len(board.columns) - gap
     step = 22
-    height = top + step * len(board.rows) + 30
+    foot = 40 if chance else 26
+    height = top + step * len(board.rows) + foot + 4
     found = [of(cell) for row in board.rows for cell in row.cells.values()]
     x_of, ticks = _scale([v for bounds in found for v in bounds] + ([chance] if chance else []), 0, panel, most=4)
     if tick_words == "{:g}":  # ranks are whole, and the first is 1
-        most = max(row_cell.rank.high for row in board.rows for row_cell in row.cells.values())
+        most = max(row_cell.rank.high or len(board.rows) for row in board.rows for row_cell in row.cells.values())
         ticks = [float(tick) for tick in range(1, most + 1, -(-most // 6))]
     few = len(found) <= 80
     parts = [_heading(board, title)] if title else []
     for k, n in enumerate(board.columns):
         start = left + 8 + k * (panel + gap)
-        parts.append(_text(start + panel / 2, top - 12, f"n_train {n}", "muted", "middle"))
+        parts.append(_text(start + panel / 2, top - 26, f"n_train {n}", "muted", "middle"))
+        parts.append(_text(start + panel / 2, top - 11, board.classifier(n), "muted", "middle"))
         for tick in ticks:
             x = start + x_of(tick)
-            parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - 26}"/>')
-            parts.append(_text(x, height - 12, tick_words.format(tick), "muted", "middle"))
+            parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
+            parts.append(_text(x, height - foot + 14, tick_words.format(tick), "muted", "middle"))
         if chance:
             x = start + x_of(chance)
-            parts.append(f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - 26}"/>')
+            parts.append(f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
+            parts.append(_text(x, height - 6, "chance", "muted", "middle"))
     for place, row in enumerate(board.rows):
         y = top + step * place + step / 2
         inside = [_text(left, y + 4, names[place], "name", "end", full=row.label)]
@@ -298,7 +325,10 @@ def _apart(wanted: Sequence[Number], low: Number, high: Number) -> list[float]:
 
 def _cut(label: str, most: int) -> str:
     label = printable(label)
-    return label if len(label) <= most else label[: most // 2] + "…" + label[-(most // 2 - 1) :]
+    if len(label) <= most:
+        return label
+    kept = most // 3  # ends tell more rows apart than beginnings do: tags, files, what is forced
+    return f"{label[:kept]}…{label[kept + 1 - most :]}"
 
 
 def _escape(text: str) -> str:

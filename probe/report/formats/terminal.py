@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probe.board import Board, Cell, Estimate, Kind
-from probe.escape import printable
-from store.space import short
+from bb.probe.report.leaderboard import Beside, Board, Cell, Estimate, Kind
+from bb.store.format.space import short
+from bb.store.text.printable import printable
 
 LEGEND = "* best at its n_train, = not called different from it (p > 0.05, all comparisons on the board by {})"
 GAP = 2
@@ -35,14 +35,14 @@ class Shown(NamedTuple):
 
 def show_board(board: Board, console: Console, *, by: Kind | None = None, verbose: bool = False) -> None:
     """The board's heading, its table (or that of its clusters, subclusters or tasks), and what stands beside it."""
-    chance = "" if board.chance is None else f"; chance {board.chance:.3f}"
+    chance = f"; {board.guessing}" if board.guessing else ""
     _say(
         console,
         f"{board.title}, {board.n_tasks} tasks, {board.n_images} test images, protocol {board.protocol}, "
-        f"test set {short(board.test_set)}",
+        f"test set {short(board.test_set)}{f', training pool {short(board.train_pool)}' if board.train_pool else ''}",
         f"{board.split_claim if by else board.claim}{chance}",
     )
-    columns = [f"n_train {n}" for n in board.columns]
+    columns = list(board.heads.values())
     if by is None:
         rows = [([row.label], [_shown(row.cells.get(n)) for n in board.columns]) for row in board.rows]
         seeds = ["/".join(str(len(row.cells[n].origin.runs)) if n in row.cells else "-" for n in board.columns)
@@ -60,7 +60,7 @@ def show_board(board: Board, console: Console, *, by: Kind | None = None, verbos
         rows = [([row.label], [_delta(row.cells.get(n)) for n in board.columns]) for row in board.rows]
         _table(console, ["backbone"], columns, [row for row in rows if any(cell.value for cell in row[1])])
     if board.reference is not None and by is None:
-        _say(console, "", f"ours less {board.reference}, means over the tasks that both have")
+        _say(console, "", f"ours less {board.reference}, means over the tasks that both have; ~ does not compare")
         _table(console, ["backbone"], columns, list(_beside(board)))
     if verbose:
         for row in board.rows:
@@ -85,9 +85,14 @@ def _beside(board: Board) -> Iterator[tuple[list[str], list[Shown]]]:
         if any(found):
             yield (
                 [row.label],
-                [Shown(f"{b.difference:+.3f}", f"({b.mean:.3f} - {b.score:.3f}, {b.tasks} tasks)") if b
-                 else Shown("", "") for b in found],
-            )  # fmt: skip
+                [_published(b) if b else Shown("", "") for b in found],
+            )
+
+
+def _published(beside: Beside) -> Shown:
+    mark = "~" if beside.obstacles else ""
+    figures = f"({beside.mean:.3f} - {beside.score:.3f}, {beside.tasks} tasks)"
+    return Shown(f"{beside.difference:+.3f}{mark}", figures)
 
 
 def _shown(cell: Cell | None) -> Shown:
@@ -100,6 +105,8 @@ def _shown(cell: Cell | None) -> Shown:
 def _estimate(estimate: Estimate) -> Shown:
     if estimate.mean != estimate.mean:
         return Shown("-", "no value")
+    if estimate.no_interval:
+        return Shown(f"{estimate.mean:.3f}", "no interval")
     mark = "" if estimate.holds else "!"
     return Shown(f"{estimate.mean:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]{mark}")
 
@@ -109,7 +116,8 @@ def _delta(cell: Cell | None) -> Shown:
         return Shown("", "")
     delta = cell.delta
     p = "p<0.001" if delta.p < 0.001 else f"p={delta.p:.3f}"
-    return Shown(f"{delta.difference:+.3f} {p}", f"[{delta.low:+.3f}, {delta.high:+.3f}]", delta.p <= 0.05)
+    bounds = f"[{delta.low:+.3f}, {delta.high:+.3f}]" if delta.low == delta.low else "no interval"
+    return Shown(f"{delta.difference:+.3f} {p}", bounds, delta.p <= 0.05)
 
 
 def _table(

@@ -8,15 +8,15 @@ import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from io import BufferedIOBase, BytesIO
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from store.errors import UsageError
+from bb.store.errors import UsageError
+from bb.store.plugins import Registry
 
 
 @runtime_checkable
 class Figure(Protocol):
-    """Whatever can save itself as PNG: the figures of `probe.retrieval.figure`, and matplotlib's."""
+    """Whatever can save itself as PNG: the figures of `bb.probe.retrieval.report.figures`, and matplotlib's."""
 
     def savefig(self, fname: BufferedIOBase, *, format: str) -> Any:
         """Writes the picture; `format` is "png"."""
@@ -39,19 +39,34 @@ class PipelineLogger(Protocol):
         """Writes all that is left."""
 
 
+# Openers by name: each makes a logger of what follows the colon in NAME:PLACE. `needs`, if an opener has it, are pairs
+# of a library that it imports and bb's extra that brings it.
+LOGGERS: Registry[Callable[[str], PipelineLogger]] = Registry(
+    "bb.loggers",
+    "logger",
+    {
+        "tensorboard": "bb.probe.retrieval.loggers.tensorboard:TensorBoardLogger",
+        "mlflow": "bb.probe.retrieval.loggers.mlflow:MLflowLogger",
+        "wandb": "bb.probe.retrieval.loggers.wandb:WandbLogger",
+    },
+)
+
+
 def open_logger(name: str) -> PipelineLogger:
-    """The logger of a name: tensorboard:DIR, mlflow:DIR (or mlflow:URI), wandb:DIR (offline).
+    """The logger of a name: tensorboard:DIR, mlflow:DIR (or mlflow:URI), wandb:DIR (offline), or a
+    plug-in's NAME:PLACE.
 
     Errors: UsageError where there is no such logger, or its library is not installed; BBError where it can't be opened.
     """
     kind, _, place = name.partition(":")
-    if kind not in _OPENERS or not place:
-        known = ", ".join(f"{known}:DIR" for known in _OPENERS)
+    if kind not in LOGGERS or not place:
+        known = ", ".join(f"{known}:DIR" for known in LOGGERS.names())
         raise UsageError(f"{name!r} names no logger: choose {known}.")
-    for library, extra in _NEEDED[kind]:
+    opener = LOGGERS.load(kind)
+    for library, extra in getattr(opener, "needs", ()):
         if find_spec(library) is None:
             raise UsageError(f"{name} needs {library}: pip install 'backbone-bench[{extra}]'")
-    return _OPENERS[kind](place)
+    return opener(place)
 
 
 def png(fig: Figure) -> bytes:
@@ -64,33 +79,3 @@ def png(fig: Figure) -> bytes:
 def config_text(cfg: Mapping[str, Any]) -> str:
     """A configuration as JSON, keys in order. Errors: TypeError for what JSON has no word for."""
     return json.dumps(cfg, indent=1, sort_keys=True, ensure_ascii=False)
-
-
-def _tensorboard(place: str) -> PipelineLogger:
-    from probe.retrieval.tensorboard import TensorBoardLogger
-
-    return TensorBoardLogger(Path(place))
-
-
-def _mlflow(place: str) -> PipelineLogger:
-    from probe.retrieval.mlflow import MLflowLogger
-
-    return MLflowLogger(place)
-
-
-def _wandb(place: str) -> PipelineLogger:
-    from probe.retrieval.wandb import WandbLogger
-
-    return WandbLogger(Path(place))
-
-
-_OPENERS: dict[str, Callable[[str], PipelineLogger]] = {
-    "tensorboard": _tensorboard,
-    "mlflow": _mlflow,
-    "wandb": _wandb,
-}
-_NEEDED = {
-    "tensorboard": (("tensorboard", "tensorboard"),),
-    "mlflow": (("mlflow", "mlflow"),),
-    "wandb": (("wandb", "wandb"), ("PIL", "wandb")),  # which takes figures through Pillow
-}

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
-from probe.retrieval.logger import Figure, config_text, png
-from store.errors import BBError
+from bb.probe.retrieval.loggers.base import Figure, config_text, png
+from bb.store.errors import BBError
 
 EXPERIMENT = "bb"
 LONGEST = 500  # characters of a parameter; config.json has it whole
@@ -22,6 +22,8 @@ class MLflowLogger:
     place   a folder (MLflow's own file store, which needs no database), or a tracking URI with a scheme
     Errors: BBError where MLflow can't use the place.
     """
+
+    needs: ClassVar = (("mlflow", "mlflow"),)
 
     def __init__(self, place: str) -> None:
         # Unless they are set: no usage statistics are sent, and a folder is a store, which MLflow asks to confirm.

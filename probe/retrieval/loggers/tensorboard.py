@@ -4,10 +4,10 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from probe.retrieval.logger import Figure, config_text, png
-from store.errors import BBError
+from bb.probe.retrieval.loggers.base import Figure, config_text, png
+from bb.store.errors import BBError
 
 
 class TensorBoardLogger:
@@ -16,9 +16,12 @@ class TensorBoardLogger:
     Errors: BBError where the folder can't be written to.
     """
 
-    def __init__(self, folder: Path) -> None:
+    needs: ClassVar = (("tensorboard", "tensorboard"),)
+
+    def __init__(self, place: str | Path) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        folder = Path(place)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._writer = EventFileWriter(str(folder))

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
-from probe.retrieval.logger import Figure, png
-from store.errors import BBError
+from bb.probe.retrieval.loggers.base import Figure, png
+from bb.store.errors import BBError
 
 PROJECT = "bb"
 
@@ -19,9 +19,12 @@ class WandbLogger:
     Errors: BBError where the folder can't be written to.
     """
 
-    def __init__(self, folder: Path) -> None:
+    needs: ClassVar = (("wandb", "wandb"), ("PIL", "wandb"))  # which takes figures through Pillow
+
+    def __init__(self, place: str | Path) -> None:
         import wandb
 
+        folder = Path(place)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             settings = wandb.Settings(

@@ -1,5 +1,6 @@
 """What is told of retrieval runs: scores with intervals, categories, the worst queries."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,42 +8,76 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from probe.retrieval.answers import worst
-from probe.retrieval.figure import draw
-from probe.retrieval.items import Items
-from probe.retrieval.logger import PipelineLogger
-from probe.retrieval.page import Sheet
-from probe.retrieval.paired import Estimate, behind_first
-from probe.retrieval.ranking import NOBODY, Ranking, count_relevant
-from probe.retrieval.run import PROTOCOL, intervals, table_of_runs
-from probe.retrieval.thumbnail import Thumbnail
-from store.canonical import digest_of
-from store.errors import BBError, UsageError
-from store.runs import Run
-from store.space import short
+from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.loggers.base import PipelineLogger
+from bb.probe.retrieval.paired_tests import of_models
+from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant
+from bb.probe.retrieval.report.figures import draw
+from bb.probe.retrieval.report.html import Sheet
+from bb.probe.retrieval.report.thumbnail import Thumbnail
+from bb.probe.retrieval.report.worst_queries import worst
+from bb.probe.retrieval.run import PROTOCOL
+from bb.store.errors import BBError, UsageError
+from bb.store.files.canonical_json import digest_of
+from bb.store.format.space import short
+from bb.store.local.runs import Run, by_precedence, disagreement
+from bb.store.text.command import command
 
 SHOWN = ("cmc@1", "precision@5", "map@10", "r_precision", "map@r")
+ROLES: dict[str, type] = {"split": str, "against": str, "folds": int, "seed": int}
 DEEPEST = 1000  # places of a query that a run may have kept
 
 
 def newest(runs: Sequence[Run], tasks: str) -> tuple[list[Run], list[str]]:
     """The runs that can be told of together, and notes on what is left out.
 
-    Of all runs on labels of that name: those of the test set that was searched last, the newest for each space and
-    parameters, in order of their main score.
+    Of all runs on labels of that name: those of the test set that was searched last, of each space and parameters the
+    one to use, in order of their main score. What was searched here comes before what others searched later.
     """
-    found = sorted((run for run in runs if _of(run, tasks)), key=lambda run: str(run.record["provenance"]["made"]))
+    every = by_precedence(run for run in runs if _of(run, tasks))
+    problems = [(run, fact) for run in every if (fact := problem(run.record))]
+    damaged = [f"left out: run {run.describe()} is damaged: {fact}" for run, fact in problems]
+    found = [run for run in every if run not in [run for run, _ in problems]]
     if not found:
-        return [], []
-    last = found[-1].record["test_set"]
-    kept = {
-        (run.record["space"], digest_of(run.record["parameters"])): run
-        for run in found
-        if run.record["test_set"] == last
+        return [], damaged
+    first = found[0].record["test_set"]
+    same: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in found:
+        if run.record["test_set"] == first:
+            same[run.record["space"], digest_of(run.record["parameters"])].append(run)
+    others = [run for run in found if run.record["test_set"] != first]
+    of_tier = "" if all(run.tier == found[0].tier for run in others) else f" {found[0].tier.describe()}"
+    notes = damaged + [
+        f"{len(each)} runs of space {short(space)} disagree: {text}"
+        for (space, _), each in same.items()
+        if (text := disagreement(each))
+    ]
+    if others:
+        left_out = f"{len(others)} runs of other queries, labels or metrics are left out"
+        notes.append(f"{left_out}; the newest{of_tier} are shown")
+    kept = [each[0] for each in same.values()]
+    return sorted(kept, key=lambda run: (-run.record["scores"]["mean"], run.run_id)), notes
+
+
+def problem(record: Mapping[str, Any]) -> str | None:
+    """In what a retrieval's record is not what a report can read; None where it is. run.json is untrusted input."""
+    how, scores = (record[key] if isinstance(record.get(key), dict) else {} for key in ("parameters", "scores"))
+    roles = how.get("roles")
+    means = [scores, *scores["tasks"].values()] if isinstance(scores.get("tasks"), dict) else [None]
+    right = {
+        **{key: isinstance(record[key], str) for key in ("space", "test_set", "collection", "collection_name")},
+        "backbones": isinstance(record["backbones"], list) and all(isinstance(b, str) for b in record["backbones"]),
+        "parameters": all(isinstance(how.get(key), str) for key in ("distance", "convention"))
+        and isinstance(how.get("rerankers"), list)
+        and isinstance(roles, dict)
+        and all(key in roles and isinstance(roles[key], kind | None) for key, kind in ROLES.items()),
+        "scores": isinstance(scores.get("main"), str)
+        and all(isinstance(mean, dict) and type(mean.get("mean")) in (int, float) for mean in means)
+        and isinstance(scores.get("categories"), dict)
+        and all(isinstance(category, dict) for category in scores["categories"].values()),
     }
-    others = sum(run.record["test_set"] != last for run in found)
-    notes = [f"{others} runs of other queries, labels or metrics are left out; the newest are shown"] if others else []
-    return sorted(kept.values(), key=lambda run: (-run.record["scores"]["mean"], run.run_id)), notes
+    wrong = [key for key, fits in right.items() if not fits]
+    return f"its run.json has the {wrong[0]} {str(record.get(wrong[0]))[:80]!r}" if wrong else None
 
 
 def _of(run: Run, tasks: str) -> bool:
@@ -75,8 +110,8 @@ def sheets(runs: Sequence[Run], items: Items, *, metric: str | None, queries: in
         raise UsageError(f"there is no metric {metric!r} in these runs: choose {', '.join(scores['tasks'])}.")
     runs = sorted(runs, key=lambda run: -run.record["scores"]["tasks"][metric]["mean"])
     shown = [name for name in dict.fromkeys((metric, *SHOWN)) if name in scores["tasks"]]
-    bounds = {name: intervals(runs, name) for name in shown}
-    behind = behind_first(table_of_runs(runs, metric))
+    scored = {name: of_models(runs, name) for name in shown}
+    _, behind, claim = scored[metric]
     for place, (name, run) in enumerate(zip(names(runs), runs, strict=True)):
         ranking, how = ranking_of(run, items), run.record["parameters"]
         yield Sheet(
@@ -86,15 +121,14 @@ def sheets(runs: Sequence[Run], items: Items, *, metric: str | None, queries: in
                 f"{len(ranking)} queries, {len(items.gallery)} images in the gallery, {len(items.labels)} labels; "
                 f"{how['distance']} distance, convention {how['convention']}; run {short(run.run_id)}"
             ),
-            scores={
-                each: Estimate(*(float(bound[place]) for bound in interval[:3])) for each, interval in bounds.items()
-            },
+            scores={each: estimates[place] for each, (estimates, _, _) in scored.items()},
             categories={
                 category: {each: means.get(each, float("nan")) for each in shown}
                 for category, means in run.record["scores"]["categories"].items()
             },
             metric=metric,
             behind=behind[place],
+            claim=claim,
             answers=worst(items, ranking, _scores(run, items, metric), queries=queries, top=top),
         )
 
@@ -145,13 +179,13 @@ def _rows(items: Items, ids: pl.Series) -> np.ndarray:
 
 def _other(run: Run, items: Items) -> BBError:
     return BBError(
-        f"run {short(run.run_id)} was made on other labels than {items.source} has now: bb probe retrieval --labels "
-        f"{items.source} makes one on these."
+        f"run {short(run.run_id)} was made on other labels than {items.source} has now. To make one on these: "
+        f"{command('probe retrieval', labels=items.source)}"
     )
 
 
 def roles(run: Run) -> dict[str, Any]:
-    """How queries and gallery were told apart, as `probe.retrieval.items.assign` takes it."""
+    """How queries and gallery were told apart, as `bb.probe.retrieval.labels.assign` takes it."""
     said = dict(run.record["parameters"]["roles"])
     return {"split": said["split"], "against": said["against"], "folds": said["folds"], "seed": said["seed"] or 0}
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedIOBase
 
-from probe.retrieval.answers import Answer, Kind
-from probe.retrieval.thumbnail import Thumbnail
-from store.errors import UsageError
+from bb.probe.retrieval.report.thumbnail import Thumbnail
+from bb.probe.retrieval.report.worst_queries import Answer, Kind
+from bb.store.errors import UsageError
 
 TILE, GAP, TEXT = 120, 14, 50  # pixels: an image, what is around it, three lines below it
 COLOURS: dict[Kind, str] = {"query": "#0068a8", "hit": "#00805c", "miss": "#b3273f", "missed": "#7d8790"}

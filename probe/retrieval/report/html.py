@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
 
-from probe.frame import frame, text
-from probe.retrieval.answers import Answer, Kind
-from probe.retrieval.paired import Behind, Estimate
-from probe.retrieval.thumbnail import Thumbnail
+from bb.probe.report.formats.html_frame import frame, text
+from bb.probe.retrieval.paired_tests import Behind, Estimate
+from bb.probe.retrieval.report.thumbnail import Thumbnail
+from bb.probe.retrieval.report.worst_queries import Answer, Kind
 
 DASH = "\N{EN DASH}"
 LEGEND: dict[Kind, str] = {
@@ -32,6 +32,7 @@ class Sheet:
     metric      that the sheets are ordered and the worst queries chosen by
     answers     these queries, the worst first
     behind      how far it is behind the first sheet in that metric; None of the first
+    claim       what the intervals are for, or why there are none
     """
 
     name: str
@@ -42,6 +43,7 @@ class Sheet:
     metric: str
     answers: tuple[Answer, ...]
     behind: Behind | None = None
+    claim: str = ""
 
     def record(self) -> dict[str, Any]:
         """All of it for JSON, with None for a mean that there is not."""
@@ -58,7 +60,7 @@ def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnai
     labels      what the labels are called
     thumbnails  by image ID, as far as they are at hand
     """
-    style = files("probe.retrieval").joinpath("page.css").read_text(encoding="utf-8")
+    style = files("bb.probe.retrieval.report").joinpath("page.css").read_text(encoding="utf-8")
     nav = "".join(f'<a href="#s{place}">{text(sheet.name)}</a>' for place, sheet in enumerate(sheets))
     shown = set().union(*map(image_ids, sheets))
     symbols = {image_id: f"p{place}" for place, image_id in enumerate(sorted(shown & thumbnails.keys()))}
@@ -94,9 +96,9 @@ def _scores(sheets: Sequence[Sheet]) -> str:
     )
     heads += _head("less the first", "number")
     return (
-        '<section class="card"><h2 id="scores">Scores</h2><p>Means over queries, with 95% intervals for further '
-        f"queries. The best of each metric is bold. Less the first is the difference in {text(sheets[0].metric)} from "
-        "the first row; its p is by flips of queries, corrected by Holm for the number of rows.</p>"
+        f'<section class="card"><h2 id="scores">Scores</h2><p>Means over queries; {text(sheets[0].claim)}. '
+        f"The best of each metric is bold. Less the first is the difference in {text(sheets[0].metric)} from the first "
+        "row; its p is corrected by Holm for the number of rows.</p>"
         '<div class="wide" tabindex="0" role="region" '
         'aria-labelledby="scores"><table class="board sortable"><caption class="unseen">Scores of each backbone.'
         f"</caption><thead><tr>{_head('backbone', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -110,7 +112,7 @@ def _head(words: str, kind: str) -> str:
 
 def _score(score: Estimate, best: float) -> str:
     shown = f"<b>{score.mean:.3f}</b>" if score.mean == best else f"{score.mean:.3f}"
-    bounds = f"{score.low:.3f}{DASH}{score.high:.3f}"
+    bounds = "" if score.low is None else f"{score.low:.3f}{DASH}{score.high:.3f}"
     return f'<td data-value="{score.mean!r}">{shown}<span class="small">{bounds}</span></td>'
 
 
@@ -118,7 +120,7 @@ def _behind(behind: Behind | None) -> str:
     if behind is None:
         return f'<td data-value="0">{DASH}</td>'
     d = behind.difference
-    bounds = f"{d.low:+.3f} to {d.high:+.3f}, p = {behind.p:.4f}"
+    bounds = "" if behind.p is None else f"{d.low:+.3f} to {d.high:+.3f}, p = {behind.p:.4f}"
     return f'<td data-value="{d.mean!r}">{d.mean:+.3f}<span class="small">{bounds}</span></td>'
 
 

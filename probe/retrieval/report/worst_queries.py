@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from probe.retrieval.items import Items
-from probe.retrieval.ranking import NOBODY, Ranking, hits
+from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.ranking import NOBODY, Ranking, hits
 
 Kind = Literal["query", "hit", "miss", "missed"]
 

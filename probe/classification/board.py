@@ -1,0 +1,293 @@
+"""Runs of one table of labels side by side: scores with intervals, and which can't be told from the best."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int64
+
+from bb.probe.classification.run import PROTOCOL
+from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class, most_confused
+from bb.probe.statistics.multiclass.intervals import Estimate, difference
+from bb.probe.statistics.multiclass.metrics import METRICS
+from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.store.errors import BBError, UsageError
+from bb.store.format.space import short
+from bb.store.local.runs import Run, by_precedence
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run on a board.
+
+    tied  whether the difference to the best run's main metric has an interval that holds 0; None where that is not
+          known, and for the best itself
+    """
+
+    run: Run
+    name: str
+    metrics: dict[str, dict[str, Any]]
+    best: bool = False
+    tied: bool | None = None
+
+
+@dataclass(frozen=True)
+class Board:
+    """Runs of one task and side that were tested on the same images; rows have the best first.
+
+    metric  the main one
+    """
+
+    tasks: str
+    task: str
+    side: str
+    split_by: str
+    target: str
+    metric: str
+    n: int
+    chance: float | None
+    majority: float | None
+    classes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        where = self.tasks if self.task in (self.tasks, "classify") else f"{self.tasks}, {self.task}"
+        how = {"column": f"side {self.side}", "time": self.side}.get(self.split_by, f"{self.side}, {self.split_by}")
+        return f"{where}: {self.n} images tested, {how}"
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        rows = [
+            {
+                "name": row.name,
+                "run": row.run.run_id,
+                "space": row.run.record["space"],
+                "classifier": row.run.record["classifier"],
+                "shots": row.run.record["n_train"],
+                "seed": row.run.record["seed"],
+                "best": row.best,
+                "tied": row.tied,
+                "metrics": row.metrics,
+            }
+            for row in self.rows
+        ]
+        return {
+            "tasks": self.tasks,
+            "task": self.task,
+            "side": self.side,
+            "split_by": self.split_by,
+            "target": self.target,
+            "metric": self.metric,
+            "n": self.n,
+            "chance": self.chance,
+            "majority": self.majority,
+            "classes": list(self.classes),
+            "rows": rows,
+            "notes": list(self.notes),
+        }
+
+    def frame(self) -> pl.DataFrame:
+        """A row for each run and metric."""
+        rows = [
+            {
+                "tasks": self.tasks,
+                "task": self.task,
+                "side": self.side,
+                "split_by": self.split_by,
+                "backbone": row.name,
+                "classifier": str(row.run.record["classifier"]),
+                "shots": str(row.run.record["n_train"]),
+                "seed": row.run.record["seed"],
+                "metric": name,
+                "value": found["value"],
+                "low": found["low"],
+                "high": found["high"],
+                "claim": found["claim"],
+                "reason": found["reason"],
+                "run_id": row.run.run_id,
+            }
+            for row in self.rows
+            for name, found in row.metrics.items()
+        ]
+        return pl.DataFrame(rows, schema_overrides={"value": pl.Float64, "low": pl.Float64, "high": pl.Float64})
+
+
+def boards(runs: Sequence[Run], tasks: str | None = None) -> list[Board]:
+    """A board for each table, task and set of test images. Errors: UsageError where no run is of what is asked for."""
+    mine = [run for run in runs if run.record["protocol"] == PROTOCOL]
+    wanted = [run for run in mine if tasks is None or run.record["tasks"] == tasks]
+    if not wanted:
+        known = sorted({str(run.record["tasks"]) for run in mine})
+        raise UsageError(
+            f"there are no runs of bb probe classify on {tasks!r}: they are on {', '.join(known)}."
+            if tasks and known
+            else "there are no runs of bb probe classify: make some with `bb probe classify --labels FILE`."
+        )
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in wanted:
+        groups.setdefault((str(run.record["tasks"]), str(run.record["test_set"])), []).append(run)
+    return [board for _, each in sorted(groups.items()) for board in _boards(each)]
+
+
+def _boards(runs: Sequence[Run]) -> Iterator[Board]:
+    distinct = {run.run_id: run for run in reversed(by_precedence(runs))}
+    first = next(iter(distinct.values())).record
+    main = str(first["scores"]["main"])
+    for task, sides in first["scores"]["tasks"].items():
+        for side, facts in sides.items():
+            rows = []
+            for run in distinct.values():
+                try:
+                    metrics = run.record["scores"]["tasks"][task][side]["metrics"]
+                    float(metrics[main]["value"] or 0)
+                except (KeyError, TypeError, ValueError):
+                    continue  # another bb's record, or a stranger's
+                rows.append(Row(run, _name(run), metrics))
+            if not rows:
+                continue
+            rows.sort(
+                key=lambda row: (row.metrics[main]["value"] is None, -(row.metrics[main]["value"] or 0), row.name)
+            )
+            yield Board(
+                tasks=str(first["tasks"]),
+                task=task,
+                side=side,
+                split_by=str(first.get("split_by")),
+                target=str(first.get("target")),
+                metric=main,
+                n=int(facts["n"]),
+                chance=facts.get("chance"),
+                majority=facts.get("majority"),
+                classes=tuple(map(str, first["class_names"].get(task, []))),
+                rows=tuple(_compared(rows, task, side, main)),
+                notes=tuple(_notes(rows, task)),
+            )
+
+
+def _name(run: Run) -> str:
+    return ", ".join(map(str, run.record["backbones"])) or short(str(run.record["space"]))
+
+
+def _compared(rows: list[Row], task: str, side: str, main: str) -> Iterator[Row]:
+    """The best first; of each other whether it can be told from the best."""
+    best = rows[0]
+    yield Row(best.run, best.name, best.metrics, best=True)
+    metric = METRICS.get(main)
+    ours = answers(best.run, task, side) if metric and len(rows) > 1 else None
+    for row in rows[1:]:
+        tied = None
+        theirs = answers(row.run, task, side) if ours else None
+        if metric and ours and theirs and not metric.needs_probabilities:
+            try:
+                interval = difference(ours, theirs, metric).interval
+            except BBError:  # other images
+                interval = None
+            tied = None if interval is None else interval[0] <= 0 <= interval[1]
+        yield Row(row.run, row.name, row.metrics, tied=tied)
+
+
+def answers(run: Run, task: str, side: str) -> Predictions | None:
+    """A run's predicted classes, in order of image ID; None of traits and numbers."""
+    names = run.record["class_names"].get(task, [])
+    if run.record.get("target") != "classes" or not names:
+        return None
+    table = run.predictions().filter((pl.col("task") == task) & (pl.col("cluster") == side)).sort("image_id")
+    if table.is_empty():
+        return None
+    group = None if table["group"].null_count() else table["group"].to_numpy()
+    y_true, y_pred = (table[name].to_numpy().astype(np.int64) for name in ("y_true", "y_pred"))
+    return Predictions(y_true, y_pred, len(names), None, group)
+
+
+@dataclass(frozen=True)
+class SplitDifference:
+    """How much higher a score is where the split is drawn at random than where groups, or times, are kept apart."""
+
+    name: str
+    classifier: str
+    shots: str
+    task: str
+    split_by: str
+    metric: str
+    difference: Estimate
+
+
+def split_differences(runs: Sequence[Run]) -> list[SplitDifference]:
+    """Of runs that differ in the way of splitting alone, on images that both test: random less the other."""
+    found = []
+    by_way: dict[tuple[str, ...], dict[str, Run]] = {}
+    for run in runs:
+        record = run.record
+        key = tuple(str(record[name]) for name in ("tasks", "space", "classifier", "n_train", "seed"))
+        by_way.setdefault(key, {})[str(record.get("split_by"))] = run
+    for ways in by_way.values():
+        at_random = ways.pop("random", None)
+        if at_random is None:
+            continue
+        for way, other in sorted(ways.items()):
+            for task, sides in other.record["scores"]["tasks"].items():
+                ours, theirs = (_by_image(run, task) for run in (at_random, other))
+                both = sorted(ours.keys() & theirs.keys())
+                metric = METRICS.get(str(other.record["scores"]["main"]))
+                if not both or metric is None or len(sides) > 1:
+                    continue
+                classes = len(other.record["class_names"][task])
+                group = _codes(theirs, both)
+                one, two = (
+                    Predictions(
+                        np.array([each[image_id][0] for image_id in both], np.int64),
+                        np.array([each[image_id][1] for image_id in both], np.int64),
+                        classes,
+                        None,
+                        group,
+                    )
+                    for each in (ours, theirs)
+                )
+                record = other.record
+                found.append(
+                    SplitDifference(
+                        _name(other), str(record["classifier"]), str(record["n_train"]), task, way, metric.name,
+                        difference(one, two, metric),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _by_image(run: Run, task: str) -> dict[str, tuple[int, int, int | None]]:
+    """Of each tested image its class, the predicted one, and its group; empty of traits and numbers."""
+    if run.record.get("target") != "classes":
+        return {}
+    table = run.predictions(["task", "image_id", "y_true", "y_pred", "group"]).filter(pl.col("task") == task)
+    return {
+        image_id: (int(y), int(predicted), group)
+        for image_id, y, predicted, group in table.select("image_id", "y_true", "y_pred", "group").iter_rows()
+    }
+
+
+def _codes(found: dict[str, tuple[int, int, int | None]], image_ids: Sequence[str]) -> Int64[np.ndarray, " n"] | None:
+    codes = [found[image_id][2] for image_id in image_ids]
+    return None if None in codes else np.array(codes, np.int64)
+
+
+def details(board: Board, row: Row) -> tuple[list[OfClass], list[Confused], Predictions] | None:
+    """Of a run the table of classes, the pairs most confused, and the answers; None of traits and numbers."""
+    found = answers(row.run, board.task, board.side)
+    return (by_class(found), most_confused(found), found) if found else None
+
+
+def _notes(rows: Sequence[Row], task: str) -> Iterator[str]:
+    """Everything that a reader of the scores should know, each once."""
+    seen: dict[str, None] = {}
+    for row in rows:
+        record = row.run.record
+        found = record.get("notes", {})
+        for words in (*record.get("labels_notes", []), *found.get(task, []), *found.get("all tasks", [])):
+            seen[str(words)] = None
+        without = record.get("scores_without_leaks")
+        if isinstance(without, dict) and isinstance(without.get("mean"), float):
+            seen[f"{row.name}: {record['scores']['mean']:.3f}, and {without['mean']:.3f} without leaked images"] = None
+    yield from seen

@@ -1,0 +1,95 @@
+"""From a table of labels and a store to what is fitted on: rows with images, their collection, feature spaces."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bb.probe.features.damaged_images import damage_note, damage_record, damaged_images
+from bb.probe.features.missing import MissingPolicy, note_on, settle_missing
+from bb.probe.features.select_spaces import choose_spaces
+from bb.probe.tasks.folders import table_from_folders
+from bb.probe.tasks.match_ids import TableMatch, match_table
+from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table
+from bb.store import Collection, FeatureSpace, Store
+from bb.store.features import spellings
+from bb.store.format.collection import only_collection
+from bb.store.format.space import short
+from bb.store.reporter import Reporter
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """A table of labels on a collection.
+
+    name     what the table is called
+    table    its rows that have an image with features in every space
+    match    which rows and images are left over
+    missing  images that were left out since they have no features, with reasons
+    """
+
+    name: str
+    table: TaskTable
+    match: TableMatch
+    collection: Collection
+    spaces: list[FeatureSpace]
+    missing: dict[str, str]
+
+
+def labelled_images(
+    store: Store,
+    labels: str | Path | pl.DataFrame | None,
+    data: str | None,
+    columns: Mapping[str, Any],
+    *,
+    ckpt: Sequence[str],
+    space: Sequence[str],
+    policy: MissingPolicy,
+    reporter: Reporter,
+) -> LabelledImages:
+    """Reads a table, or the folders of the collection where there is none, and finds its images and their features.
+
+    columns  further arguments of `read_task_table`
+    Everything that a reader of the scores should know is told to the reporter. Errors: UsageError, BBError.
+    """
+    name = data or only_collection(store.collection_names())
+    plain = name.partition("@")[0]
+    known = sorted({image_id for version in store.collections(plain) for image_id in version.table["image_id"]})
+    if labels is None:
+        table = table_from_folders(known, source=plain)
+    elif isinstance(labels, pl.DataFrame):
+        table = parse_task_table(labels, regression=columns.get("regression", False))
+    else:
+        table = read_task_table(labels, **columns)
+    reporter.info(table.taken)
+    match = match_table(table, known, plain)
+    for note in match.notes:
+        reporter.info(note)
+    image_ids = match.table.image_ids
+    collection = store.collection(name, image_ids)
+    names = [_known_name(store, each) for each in ckpt]
+    spaces = choose_spaces(store, collection, image_ids, backbones=names, keys=space, missing=policy)
+    missing = settle_missing(store, spaces, collection, image_ids, policy)
+    if missing:
+        reporter.info(note_on(missing))
+    frame = match.table.frame
+    used = match.table.with_frame(frame.filter(~pl.col("image_id").is_in(list(missing))))
+    for each in spaces:
+        record = damage_record(damaged_images(store, each, collection, used.image_ids))
+        if damaged := damage_note(record):
+            reporter.info(f"{space_name(store, each)}: {damaged}")
+    title = Path(labels).stem if isinstance(labels, str | Path) else plain
+    return LabelledImages(title, used, match, collection, spaces, dict(missing))
+
+
+def space_name(store: Store, space: FeatureSpace) -> str:
+    """The backbones of a space, or the beginning of its key."""
+    return ", ".join(store.backbones(space)) or short(space.key)
+
+
+def _known_name(store: Store, ckpt: str) -> str:
+    """The name as the store has it; as it is where the store has none like it."""
+    known = {name for space in store.spaces() for name in store.backbones(space)}
+    return next((name for name in spellings(ckpt) if name in known), ckpt)

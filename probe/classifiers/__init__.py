@@ -1,0 +1,1 @@
+"""Classifiers on frozen features, and the protocols that use them."""

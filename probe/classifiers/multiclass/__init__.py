@@ -1,0 +1,1 @@
+"""Classifiers of any number of classes on frozen features, each fitted exactly."""

@@ -1,0 +1,53 @@
+"""SimpleShot: the class whose mean is nearest (Wang et al. 2019, arXiv 1911.04623)."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Shaped
+
+from bb.probe.classifiers.estimator import checked_classes, checked_features, parameters_of
+
+
+@dataclass(eq=False)
+class SimpleShot:
+    """Nearest class mean, Euclidean. Fulfils bb.probe.classifiers.estimator.Estimator.
+
+    variant  "CL2N": less the mean of the training rows, then unit norm; "L2N": unit norm; "UN": as they are
+
+    The mean of a class is not scaled to unit norm again; of equal distances the lowest class wins.
+    """
+
+    variant: Literal["CL2N", "L2N", "UN"] = "CL2N"
+    targets: ClassVar[frozenset[str]] = frozenset({"classes"})
+    classes_: Shaped[np.ndarray, " k"] = field(init=False, repr=False)
+    parameters_: dict[str, Any] = field(init=False, repr=False)
+
+    def fit(self, X: Float[np.ndarray, "n d"], y: Shaped[np.ndarray, " rows"]) -> "SimpleShot":
+        x = checked_features(X)
+        self.classes_, codes = checked_classes(y, len(x))
+        self._mean = x.mean(axis=0) if self.variant == "CL2N" else np.zeros(x.shape[1], np.float32)
+        x = self._transformed(x)
+        self._centroids = np.stack([x[codes == k].mean(axis=0) for k in range(len(self.classes_))])
+        self.parameters_ = {"variant": self.variant}
+        return self
+
+    def predict(self, X: Float[np.ndarray, "m d"]) -> Shaped[np.ndarray, " m"]:
+        return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+    def decision_function(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
+        """Less the squared distance to each mean."""
+        x = self._transformed(checked_features(X, len(self._mean))).astype(np.float64)
+        centroids = self._centroids.astype(np.float64)
+        squares = (x**2).sum(axis=1)[:, None] + (centroids**2).sum(axis=1)
+        return 2 * x @ centroids.T - squares
+
+    def parameters(self) -> dict[str, Any]:
+        return parameters_of(self)
+
+    def _transformed(self, x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+        if self.variant == "UN":
+            return x
+        x = x - self._mean
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        return x / np.where(norm > 0, norm, 1)

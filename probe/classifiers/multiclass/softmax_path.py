@@ -1,0 +1,341 @@
+"""Multinomial logistic regression with an L2 penalty, exactly, for many strengths of it at once.
+
+For rows x_i of class y_i (centred by the train mean, which only moves b), with p_i = softmax(W x_i + b):
+
+    f(W, b) = sum_i -log p_i[y_i] + λ/2 |W|²,   λ = 1/C
+    ∇_W f = (P - Y)ᵀ X + λW,   ∇_b f = (P - Y)ᵀ 1
+    ∇²f   = sum_i (diag p_i - p_i p_iᵀ) ⊗ x_i x_iᵀ + λI
+
+Span. A gradient is a combination of rows, so W stays in their span: with the eigenvectors U of XᵀX (of XXᵀ where
+n < d) and Z = XU the problem has r = rank X ≤ min(n - 1, d) columns, and |W| is unchanged. The columns of Z are
+orthogonal over the rows, so where the weights of the Hessian are spread evenly its diagonal is nearly all of it.
+
+Model. A row weighs much in the Hessian only for the few classes between which it is undecided. Pairs (i, c) with
+a weight p_ic (1 - p_ic) well above the mean are kept as they are, a sparse matrix; the weights of all others are spread
+over many rows, so their part is replaced by its diagonal. While C is small no pair is kept, and the model is solved by
+one division; where C is large nearly all rows are decided, and few pairs are left. The bound ½(I - 11ᵀ/k) ⊗ XᵀX of
+Böhning (1992) has the same eigenvectors, but is looser by k/2 at the start of the path.
+
+Steps. The model's system is solved by conjugate gradients in float32, with the model's diagonal as preconditioner,
+restricted to what is orthogonal to 1 over classes, where the solution is. That is the initial matrix of L-BFGS
+(Nocedal and Wright, Numerical Optimization, 7.4), which corrects what the model misses; its pairs serve for the next
+C too, since f's only change is known: y += Δλ s. The path goes from small to large C, and each start is the
+polynomial in log C through the last solutions.
+
+Certificate. The largest entry of ∇f over n, in float64, on the rows as they were given.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+from threadpoolctl import ThreadpoolController
+
+from bb.probe.classifiers.multiclass.softmax_kernels import add_diagonal, add_product
+from bb.store.errors import BBError
+
+LARGEST_GRADIENT = 1e-6  # over n: a fit above it is refused
+STOP = 5e-7  # where a fit ends, and
+STOP_RELATIVE = 1e-4  # the gradient's norm over that of its penalty's part: they cancel at the solution
+BLOCK = 1024  # rows in a pass
+KEPT = 3.0  # times the mean weight of a pair: above it the model keeps the pair itself
+ORDER = 5  # solutions behind a start
+PAIRS = 10  # of L-BFGS
+CG_STEPS = 200
+CG_STOP = 0.05
+WORTH_A_THREAD = 1 << 20  # products
+PASSES = 200
+STALLED = 3  # steps without a smaller gradient before float64 takes over
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """One fit. decision = X @ coef.T + intercept; both sum to 0 over classes.
+
+    certificate  the largest entry of the gradient, over n
+    passes       over the rows that it took
+    """
+
+    C: float
+    coef: Float64[np.ndarray, "k d"]
+    intercept: Float64[np.ndarray, " k"]
+    certificate: float
+    passes: int
+
+
+class _Model(NamedTuple):
+    """An approximation of the Hessian: kept pairs, sorted by row, and the diagonal of all the rest."""
+
+    start: np.ndarray
+    classes: np.ndarray
+    p: np.ndarray
+    rest_KD: np.ndarray
+    inverse_KD: np.ndarray  # of the whole diagonal
+
+
+class _Point(NamedTuple):
+    """f at some W: its value, gradient in the rotated coordinates, and largest entry over n in those of the rows."""
+
+    value: float
+    gradient: np.ndarray
+    largest: float
+
+
+class SoftmaxPath:
+    """Rows made ready for fits at any C.
+
+    x        (n, d) float32; y (n,) classes 0 … k-1, each with a row
+    penalty  what multiplies |W|²/(2C): 2 where two classes stand for one binary problem, as scikit-learn has it
+    """
+
+    def __init__(self, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], k: int, penalty: float = 1.0) -> None:
+        self.x, self.y, self.k, self.penalty = x, y, k, penalty
+        self.mean = x.mean(axis=0, dtype=np.float64)
+        self.basis, self.squares, self.z = _rotated(x, self.mean)
+        self.blas = ThreadpoolController().select(user_api="blas")
+        self.threads = max((pool["num_threads"] for pool in self.blas.info()), default=1)
+
+    def solve(self, Cs: Sequence[float]) -> Iterator[Solution]:
+        """The solutions for ascending C. Errors: BBError where the certificate is above LARGEST_GRADIENT."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            fit = _Fit(self, pool)
+            for C in Cs:
+                yield fit.at(float(C))
+
+
+class _Fit:
+    """The state that goes along the path: W is (k, r + 1), its last column b."""
+
+    def __init__(self, path: SoftmaxPath, pool: ThreadPoolExecutor) -> None:
+        self.path, self.pool, self.z = path, pool, path.z
+        n, width = path.z.shape
+        self.p = np.empty((n, path.k), np.float32)
+        self.penalised = np.ones(width, np.float32)
+        self.penalised[-1] = 0
+        self.lam = 0.0
+        self.solved: list[tuple[float, np.ndarray]] = []
+        self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        self.rows = np.linspace(0, n, path.threads + 1).astype(int)  # where each thread's begin
+
+    def at(self, C: float) -> Solution:
+        """First on the float32 rows; then in float64 on the rows as given, until the certificate holds there too."""
+        lam = self.path.penalty / C
+        for s, y in self.pairs:
+            y += np.float32(lam - self.lam) * self.penalised * s
+        self.lam = lam
+        w, best, stalled, exact, self.passes = self._start(np.log(C)), np.inf, 0, False, 0
+        point = self._pass(w, exact)
+        while self.passes < PASSES:
+            relative = self._relative(w, point, exact)
+            done = relative <= STOP_RELATIVE and point.largest <= STOP
+            stalled = 0 if relative < 0.9 * best else stalled + 1
+            best = min(best, relative)
+            if (done and exact) or stalled > 2 * STALLED:
+                break
+            if not exact and (done or stalled >= STALLED):
+                exact, stalled, best = True, 0, np.inf
+                point = self._pass(w, exact)
+            else:
+                model = self._model()
+                # BLAS's threads keep spinning after each dot product, on the cores that the model's threads need.
+                with self.path.blas.limit(limits=1):
+                    step = self._step(point.gradient, model)
+                w, point = self._search(w, step, point, exact)
+        self.solved = [*self.solved, (np.log(C), w)][-ORDER:]
+        if not (exact and point.largest <= LARGEST_GRADIENT):
+            raise BBError(
+                f"logistic at C = {C:g}: the largest gradient entry is {point.largest:.1e} of n = {len(self.z)}, and a "
+                f"fit counts as exact up to {LARGEST_GRADIENT:g}. Use smaller C, or preprocess by l2 or standard."
+            )
+        coef, intercept = self._original(w)
+        return Solution(C, coef, intercept - intercept.mean(), point.largest, self.passes)
+
+    def _start(self, log_C: float) -> np.ndarray:
+        """Lagrange's polynomial through the last solutions; zero at first."""
+        w = np.zeros((self.path.k, self.z.shape[1]))
+        for at, solution in self.solved:
+            others = [other for other, _ in self.solved if other != at]
+            w += np.prod([(log_C - other) / (at - other) for other in others]) * solution
+        return w
+
+    def _original(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients and intercept in the features' own coordinates."""
+        coef = w[:, :-1] @ self.path.basis.T
+        return coef, w[:, -1] - coef @ self.path.mean
+
+    def _pass(self, w: np.ndarray, exact: bool) -> _Point:
+        """f and its gradient at w, of the rotated float32 rows or of the rows as given; leaves p in self.p."""
+        rows, (coef, b) = (self.path.x, self._original(w)) if exact else (self.z, (w, np.zeros(len(w))))
+        dtype: type[np.floating[Any]] = np.float64 if exact else np.float32
+        self.passes += 1
+        coef_DK, value = np.ascontiguousarray(coef.T, dtype), 0.0
+        of_coef, of_b = np.zeros(coef.shape), np.zeros(len(w))
+        for start in range(0, len(rows), BLOCK):
+            x, y = rows[start : start + BLOCK].astype(dtype, copy=False), self.path.y[start : start + BLOCK]
+            scores: np.ndarray = x @ coef_DK
+            if exact:
+                scores += b
+            residual, loss = _softmax(scores, y)
+            self.p[start : start + BLOCK] = residual
+            residual[np.arange(len(y)), y] -= 1
+            of_coef += residual.T @ x
+            of_b += residual.sum(axis=0)
+            value += loss
+        value += 0.5 * self.lam * float((w[:, :-1] ** 2).sum())
+        if exact:
+            of_coef += self.lam * coef
+            gradient = np.column_stack([(of_coef - np.outer(of_b, self.path.mean)) @ self.path.basis, of_b])
+        else:
+            gradient = of_coef + self.lam * self.penalised * w
+            of_coef = gradient[:, :-1] @ self.path.basis.T + np.outer(of_b, self.path.mean)
+        return _Point(value, gradient, float(max(np.abs(of_coef).max(), np.abs(of_b).max())) / len(rows))
+
+    def _relative(self, w: np.ndarray, point: _Point, exact: bool) -> float:
+        """The gradient's norm over that of λW; at last also what is missing to b, over the size of W x.
+
+        Where C is small W x is far smaller than 1, and b decides unless it is as close.
+        """
+        size = self.lam * float(np.linalg.norm(w[:, :-1]))
+        if not size:
+            return np.inf
+        relative = float(np.linalg.norm(point.gradient)) / size
+        if not exact:
+            return relative
+        n, k = self.p.shape
+        scores = np.sqrt((w[:, :-1] ** 2 @ self.path.squares).sum() / (n * k))
+        missing = point.gradient[:, -1] * k / n  # by the curvature n/k (1 - 1/k) of equal probabilities
+        return max(relative, float(np.sqrt((missing**2).mean()) / scores))
+
+    def _model(self) -> _Model:
+        """The model at the last pass's probabilities."""
+        k, n = self.path.k, len(self.z)
+        above = KEPT * (float(self.p.sum(dtype=np.float64)) - float(np.vdot(self.p, self.p))) / self.p.size
+        rest = np.zeros((k, self.z.shape[1]), np.float32)
+        rest += np.float32(self.lam) * self.penalised
+        counts, classes, kept = np.zeros(n + 1, np.int64), [], []
+        for start in range(0, n, BLOCK):
+            z, p = self.z[start : start + BLOCK], self.p[start : start + BLOCK]
+            weight = p * (1 - p)
+            keep = weight > above
+            row, of_class = np.nonzero(keep)
+            counts[start + 1 : start + 1 + len(p)] = keep.sum(axis=1)
+            classes.append(of_class.astype(np.int32))
+            kept.append(p[row, of_class])
+            weight[keep] = 0
+            rest += weight.T @ (z * z)
+        pairs = np.cumsum(counts), np.concatenate(classes), np.concatenate(kept)
+        self.rows = np.searchsorted(pairs[0], np.linspace(0, pairs[0][-1], self.path.threads + 1))
+        self.rows[0], self.rows[-1] = 0, n
+        whole = rest + self._over_rows(add_diagonal, *pairs)
+        return _Model(*pairs, rest, 1 / np.maximum(whole, np.finfo(np.float32).eps * whole.max()))
+
+    def _over_rows(self, kernel: Any, start: np.ndarray, *operands: np.ndarray) -> np.ndarray:
+        """The sum of what a kernel adds for all rows, on all threads where there is work for them."""
+        width = self.z.shape[1]
+
+        def part(first: int, last: int) -> np.ndarray:
+            total = np.zeros((self.path.k, width), np.float32)
+            kernel(self.z, start, *operands, total, first, last)
+            return total
+
+        if self.path.threads == 1 or start[-1] * width < WORTH_A_THREAD:
+            return part(0, len(self.z))
+        total, *others = self.pool.map(part, self.rows[:-1], self.rows[1:])
+        for more in others:
+            total += more
+        return total
+
+    def _step(self, gradient: np.ndarray, model: _Model) -> np.ndarray:
+        """-B⁻¹ gradient by L-BFGS's two loops, B's start being the model."""
+        q = -gradient.astype(np.float32)
+        alphas = []
+        for s, y in reversed(self.pairs):
+            alphas.append(np.float32(np.vdot(s, q) / np.vdot(s, y)))
+            q -= alphas[-1] * y
+        step = self._solve_model(q, model)
+        for (s, y), alpha in zip(self.pairs, reversed(alphas), strict=True):
+            step += (alpha - np.float32(np.vdot(y, step) / np.vdot(s, y))) * s
+        return step - step.mean(axis=0)
+
+    def _solve_model(self, q: np.ndarray, model: _Model) -> np.ndarray:
+        """Conjugate gradients; the preconditioner is the inverse of the diagonal among what is orthogonal to 1."""
+        inverse, sums = model.inverse_KD, model.inverse_KD.sum(axis=0)
+
+        def precondition(r: np.ndarray) -> np.ndarray:
+            scaled = r * inverse
+            scaled -= inverse * (scaled.sum(axis=0) / sums)
+            return scaled
+
+        pairs = len(model.p)
+        x, direction = np.zeros_like(q), precondition(q)
+        rho = first = float(np.vdot(q, direction))
+        for _ in range(CG_STEPS):
+            if rho <= CG_STOP**2 * first:
+                break
+            product = model.rest_KD * direction
+            if pairs:
+                product += self._over_rows(add_product, model.start, model.classes, model.p, direction)
+            size = np.float32(rho / float(np.vdot(direction, product)))
+            x += size * direction
+            q -= size * product
+            scaled = precondition(q)
+            before, rho = rho, float(np.vdot(q, scaled))
+            direction *= np.float32(rho / before)
+            direction += scaled
+        return x
+
+    def _search(self, w: np.ndarray, step: np.ndarray, point: _Point, exact: bool) -> tuple[np.ndarray, _Point]:
+        """Halves the step until f falls as Armijo asks, up to rounding; the pair that it gives joins the others."""
+        slope = float(np.vdot(point.gradient, step))
+        noise = 4 * np.finfo(np.float64 if exact else np.float32).eps * abs(point.value)
+        length = 1.0
+        while True:
+            ahead = w + length * step
+            there = self._pass(ahead, exact)
+            if there.value <= point.value + 1e-4 * length * slope + noise or length < 1e-3:
+                break
+            length /= 2
+        s, y = (length * step).astype(np.float32), (there.gradient - point.gradient).astype(np.float32)
+        if float(np.vdot(s, y)) > 0:
+            self.pairs = [*self.pairs, (s, y)][-PAIRS:]
+        return ahead, there
+
+
+def _softmax(f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """Probabilities of scores, in their place, and the sum of -log p of the true classes."""
+    f -= f.max(axis=1, keepdims=True)
+    own = f[np.arange(len(y)), y].sum(dtype=np.float64)
+    np.exp(f, out=f)
+    total = f.sum(axis=1, keepdims=True)
+    f /= total
+    return f, float(np.log(total).sum(dtype=np.float64) - own)
+
+
+def _rotated(
+    x: Float32[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]
+) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"], Float32[np.ndarray, "n r+1"]]:
+    """An orthonormal basis of the centred rows' span, the sum of squares along each, and coordinates beside a one."""
+    n, d = x.shape
+    blocks = range(0, n, BLOCK)
+    if n < d:
+        centred = x - mean
+        gram = centred @ centred.T
+    else:
+        gram = np.zeros((d, d))
+        for start in blocks:
+            centred = x[start : start + BLOCK] - mean
+            gram += centred.T @ centred
+    values, vectors = np.linalg.eigh(gram)
+    real = values > values[-1] * np.finfo(np.float64).eps * max(n, d)
+    values, vectors = values[real], vectors[:, real]
+    basis = (centred.T @ vectors) / np.sqrt(values) if n < d else vectors
+    # Columns of zeros, so that with b's each row of z begins where a vector register does.
+    spare = -(len(values) + 1) % 16
+    basis, values = np.pad(basis, ((0, 0), (0, spare))), np.pad(values, (0, spare))
+    z = np.ones((n, len(values) + 1), np.float32)
+    for start in blocks:
+        z[start : start + BLOCK, :-1] = (x[start : start + BLOCK] - mean) @ basis
+    return basis, values, z

@@ -1,0 +1,50 @@
+"""What is done to the features of both splits before a classifier sees them, fitted on the training rows.
+
+none       as stored, float32
+l2         each row by its own norm (Euclidean)
+center-l2  l2, less the mean of the training rows, l2 again: NeWT in biobench
+standard   less the mean, by the standard deviation of each feature over the training rows (StandardScaler)
+
+A row whose norm is zero (below 10 float32 epsilons) stays as it is, where a division would make NaN.
+"""
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from bb.store.errors import UsageError
+
+PREPROCESSING = ("none", "l2", "center-l2", "standard")
+
+
+def preprocess(
+    how: str, x_train: Float[np.ndarray, "n d"], x_test: Float[np.ndarray, "m d"]
+) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
+    """Both splits, ready for the classifier; NaN and infinity pass through. Errors: UsageError for another name."""
+    train, test = x_train.astype(np.float32, copy=False), x_test.astype(np.float32, copy=False)
+    match how:
+        case "none":
+            return train, test
+        case "l2":
+            return _unit(train), _unit(test)
+        case "center-l2":
+            train, test = _unit(train), _unit(test)
+            mean = train.mean(axis=0)
+            return _unit(train - mean), _unit(test - mean)
+        case "standard":
+            import sklearn
+            from sklearn.preprocessing import StandardScaler
+
+            with sklearn.config_context(assume_finite=True):
+                scaler = StandardScaler().fit(train)
+                return scaler.transform(train), scaler.transform(test)
+        case _:
+            raise UsageError(f"Unknown preprocessing {how!r}: choose {', '.join(PREPROCESSING)}.")
+
+
+def _unit(x_ND: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    import sklearn
+    from sklearn.preprocessing import normalize
+
+    # What isn't finite is refused with the task's name when the problem is checked, so not here without it.
+    with sklearn.config_context(assume_finite=True):
+        return normalize(x_ND)

@@ -1,0 +1,24 @@
+"""Classifiers by name: the SVMs of NeWT as records of parameters, bb's estimators, and those of plug-ins.
+
+A plug-in's classifier is a callable without arguments, such as a class, that makes a new estimator in scikit-learn's
+manner: `fit(X, y)`, `predict(X)` and `decision_function(X)` or `predict_proba(X)`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from bb.store.plugins import Registry
+
+CLASSIFIERS: Registry[Callable[[], Any]] = Registry(
+    "bb.classifiers",
+    "classifier",
+    {
+        "linear": "bb.probe.classifiers.protocol:LinearSVM",
+        "search": "bb.probe.classifiers.protocol:RandomSearchSVM",
+        "logistic": "bb.probe.classifiers.multiclass.logistic:Logistic",
+        "knn": "bb.probe.classifiers.multiclass.knn:NearestNeighbours",
+        "simpleshot": "bb.probe.classifiers.multiclass.simpleshot:SimpleShot",
+        "ridge": "bb.probe.classifiers.multiclass.ridge:Ridge",
+    },
+    needs=("__call__",),
+)

@@ -1,0 +1,1 @@
+"""Which stored features a probe reads, and what is missing or damaged."""

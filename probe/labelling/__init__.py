@@ -1,0 +1,1 @@
+"""From some labels to a table of all images: predictions with honest errors, and which of them to accept."""

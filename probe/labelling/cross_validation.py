@@ -1,0 +1,131 @@
+"""What candidates say of labelled images that they were not fitted on, and what choosing the best of them is worth.
+
+A candidate is a feature space. Its probabilities of an image come from a classifier fitted on the other folds, at a
+temperature fitted on the other folds' answers. Which candidate is best is decided inside of each fold's training images
+again (nested), so that the accuracy stated is not that of the luckiest of several.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64, Num
+
+from bb.probe.classifiers.estimator import make
+from bb.probe.classifiers.preprocess import preprocess
+from bb.probe.statistics.multiclass.calibration import calibrated, probabilities, temperature
+from bb.store.errors import UsageError
+
+LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a candidate is fitted: a classifier of the registry, and the preprocessing by name."""
+
+    classifier: str
+    how: str
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Labelled images: their classes, numbers below `classes`, and the fold that tests each."""
+
+    y: Int64[np.ndarray, " n"]
+    fold: Int64[np.ndarray, " n"]
+    classes: int
+
+    def outside(self, k: int) -> tuple[Int64[np.ndarray, " rows"], "Folds"]:
+        """The rows that fold k does not test, and these alone: the other folds keep groups together, as before."""
+        rows = np.flatnonzero(self.fold != k)
+        return rows, Folds(self.y[rows], self.fold[rows], self.classes)
+
+    @property
+    def numbers(self) -> list[int]:
+        return np.unique(self.fold).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A classifier fitted on all labelled images, with what is needed to use it on others."""
+
+    estimator: Any
+    setting: Setting
+    x_train: Num[np.ndarray, "n d"]
+    heat: float
+    classes: int
+
+    def probabilities(self, x: Num[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
+        _, ready = preprocess(self.setting.how, self.x_train, x)
+        return probabilities(_decisions(self.estimator, ready, self.classes), self.heat)
+
+
+def fit(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Model:
+    """A model of all labelled images; its temperature is that of the folds' answers."""
+    heat = temperature(fold_decisions(x, folds, setting), folds.y)
+    train, _ = preprocess(setting.how, x, x[:1])
+    return Model(make(setting.classifier).fit(train, folds.y), setting, x, heat, folds.classes)
+
+
+def fold_decisions(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Float64[np.ndarray, "n k"]:
+    """Decisions of each image by the classifier of the other folds."""
+    found = np.full((len(x), folds.classes), LEAST)
+    for k in folds.numbers:
+        test = folds.fold == k
+        train, ready = preprocess(setting.how, x[~test], x[test])
+        found[test] = _decisions(make(setting.classifier).fit(train, folds.y[~test]), ready, folds.classes)
+    return found
+
+
+def cross_validated(
+    features: Sequence[Num[np.ndarray, "n _"]],
+    folds: Folds,
+    setting: Setting,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Float64[np.ndarray, "n k"]]:
+    """Calibrated probabilities of each candidate, of images that neither classifier nor temperature was fitted on."""
+    made = []
+    for done, x in enumerate(features, 1):
+        made.append(calibrated(fold_decisions(x, folds, setting), folds.y, folds.fold))
+        progress(done)
+    return made
+
+
+def nested(
+    features: Sequence[Num[np.ndarray, "n _"]],
+    outer: Sequence[Float64[np.ndarray, "n k"]],
+    folds: Folds,
+    setting: Setting,
+) -> Float64[np.ndarray, "n k"]:
+    """Probabilities of each image by the candidate that is best within the other folds' images.
+
+    outer  of `cross_validated`
+    Errors: UsageError where there are several candidates and fewer than three folds.
+    """
+    if len(features) == 1:
+        return outer[0]
+    if len(folds.numbers) < 3:
+        raise UsageError(
+            f"{len(features)} backbones can't be compared within {len(folds.numbers)} folds: raise --folds to 3 or "
+            "more (which takes 3 groups), name one with --ckpt, or take all with --ensemble."
+        )
+    found = np.empty_like(outer[0])
+    for k in folds.numbers:
+        rows, inner = folds.outside(k)
+        scores = [float((fold_decisions(x[rows], inner, setting).argmax(axis=1) == inner.y).mean()) for x in features]
+        here = folds.fold == k
+        found[here] = outer[int(np.argmax(scores))][here]
+    return found
+
+
+def _decisions(estimator: Any, x: Num[np.ndarray, "m d"], classes: int) -> Float64[np.ndarray, "m k"]:
+    if hasattr(estimator, "decision_function"):
+        scores = np.asarray(estimator.decision_function(x), np.float64)
+    else:  # a plug-in's, with probabilities
+        scores = np.log(np.maximum(estimator.predict_proba(x), np.exp(LEAST)))
+    if scores.ndim == 1:  # scikit-learn gives one number for two classes
+        scores = np.stack([-scores, scores], axis=1)
+    whole = np.full((len(x), classes), LEAST)
+    whole[:, np.asarray(estimator.classes_, np.int64)] = scores
+    return whole

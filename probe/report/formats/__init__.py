@@ -1,0 +1,1 @@
+"""Leaderboards as terminal text, CSV, LaTeX, Markdown, pictures and pages."""

@@ -1,0 +1,1 @@
+"""Experiment loggers: one per file, one contract."""

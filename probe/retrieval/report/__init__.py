@@ -1,0 +1,1 @@
+"""From retrieval runs to tables, worst queries and pages."""

@@ -1,0 +1,1 @@
+"""Metrics of tasks of any number of classes, and their intervals."""

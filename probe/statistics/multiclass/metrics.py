@@ -1,0 +1,216 @@
+"""The metrics of tasks of any number of classes, in one table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from bb.probe.statistics.multiclass import contributions as of_images
+from bb.probe.statistics.multiclass.contributions import Contributions
+from bb.probe.statistics.multiclass.predictions import Predictions
+
+FEWEST_RANKED, FEWEST_BINNED = 10, 2_000
+
+Sampled = Literal["images", "counts"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of one task's predictions.
+
+    name       as it is asked for
+    better     which way models are better
+    value      its value; NaN where it has none. Errors: BBError where it needs probabilities and there are none
+    contributions  of each image: contributions.py
+    chance     its value for the guess that gives each class the same probability; None where that says nothing
+    needs_probabilities  whether predicted classes are not enough
+    sampled    what an interval imagines to be drawn again: "images", or images with the same "counts" of classes
+    fewest     how many images each class that is there needs for an interval
+    fewest_images, over_groups  how many images an interval needs, and whether any over groups was shown to hold
+    greatest   its highest value; the least is 0
+    of_answers  whether it is a mean of right and wrong answers
+    """
+
+    name: str
+    better: Literal["higher", "lower"]
+    value: Callable[[Predictions], float]
+    contributions: Callable[[Predictions], Contributions]
+    chance: Callable[[Predictions], float] | None
+    needs_probabilities: bool = False
+    sampled: Sampled = "images"
+    greatest: float = 1.0
+    of_answers: bool = False
+    fewest: int = 1
+    fewest_images: int = 1
+    over_groups: bool = True
+
+
+def majority(p: Predictions) -> float:
+    """The accuracy of always naming the commonest class."""
+    return float(p.size.max() / len(p))
+
+
+def _sum(contributions: Callable[[Predictions], Contributions]) -> Callable[[Predictions], float]:
+    return lambda p: float(contributions(p).sum())
+
+
+def _share(contributions: Callable[[Predictions], Contributions]) -> Callable[[Predictions], float]:
+    """A sum of which rounding may make a little more than 1."""
+    return lambda p: min(float(contributions(p).sum()), 1.0)
+
+
+def _f1_of_present(p: Predictions) -> float:
+    return float(of_images.f1(p)[p.present].mean())
+
+
+def _f1_of_all(p: Predictions) -> float:
+    return float(of_images.f1(p).sum() / of_images.biobench_classes(p))
+
+
+def _ece(place: Callable[[Predictions], np.ndarray], p: Predictions) -> float:
+    return float(np.abs(of_images.gaps(p, place(p))).sum())
+
+
+def _ece_contributions(place: Callable[[Predictions], np.ndarray], p: Predictions) -> Contributions:
+    return of_images.ece(p, place(p))
+
+
+def _aurc(p: Predictions) -> float:
+    order, weight, _ = of_images.aurc_weights(p)
+    return float((weight * ~p.hit[order]).sum())
+
+
+def _auroc(p: Predictions) -> float:
+    """Mean over the classes that some but not all images are of, one against the rest."""
+    if p.present.sum() < 2:
+        return float("nan")
+    # Half of the contributions are of the classes' own images, half of the others.
+    return float(of_images.auroc(p).sum() / 2)
+
+
+def _average_precision(p: Predictions) -> float:
+    """Mean over the classes that some but not all images are of, one against the rest; as scikit-learn's."""
+    from bb.probe.statistics import rank_metrics as ranking  # numba takes half a second to import
+
+    scored = np.flatnonzero(p.present & (p.size < len(p)))
+    if not len(scored):
+        return float("nan")
+    order, last = ranking.descending(np.ascontiguousarray(p.given[:, scored].T))
+    ones = np.ones((1, len(p)))
+    each = [
+        ranking.average_precision(order[c : c + 1], last[c : c + 1], p.y_true == k, ones)[0, 0]
+        for c, k in enumerate(scored)
+    ]
+    return float(np.mean(each))
+
+
+def _guessed_f1(p: Predictions) -> Float64[np.ndarray, " classes"]:
+    """F1 of each class that is named for one of `classes` images, whatever they show."""
+    n, k = len(p), p.classes
+    return 2 * p.size / k / (p.size + n / k)
+
+
+_ALL = (
+    Metric(
+        "accuracy", "higher", _share(of_images.accuracy), of_images.accuracy, lambda p: 1 / p.classes, of_answers=True
+    ),
+    Metric(
+        "balanced_accuracy",
+        "higher",
+        _share(of_images.balanced_accuracy),
+        of_images.balanced_accuracy,
+        lambda p: 1 / p.classes,
+        sampled="counts",
+        of_answers=True,
+    ),
+    Metric(
+        "macro_f1@wilds",
+        "higher",
+        _f1_of_present,
+        of_images.f1_of_present,
+        lambda p: float(_guessed_f1(p)[p.present].mean()),
+        sampled="counts",
+        of_answers=True,
+    ),
+    Metric(
+        "macro_f1@biobench",
+        "higher",
+        _f1_of_all,
+        of_images.f1_of_all,
+        lambda p: float(_guessed_f1(p).mean()),
+        sampled="counts",
+        of_answers=True,
+    ),
+    Metric(
+        "top_5",
+        "higher",
+        lambda p: min(float(of_images.top_5(p).sum()), 1.0) if p.classes > of_images.TOP else float("nan"),
+        of_images.top_5,
+        lambda p: of_images.TOP / p.classes,
+        needs_probabilities=True,
+        of_answers=True,
+    ),
+    Metric(
+        "average_precision",
+        "higher",
+        _average_precision,
+        of_images.average_precision,
+        lambda p: float(p.size[p.present].mean() / len(p)),
+        needs_probabilities=True,
+        sampled="counts",
+        fewest=FEWEST_RANKED,
+    ),
+    Metric(
+        "auroc",
+        "higher",
+        _auroc,
+        of_images.auroc,
+        lambda _: 0.5,
+        needs_probabilities=True,
+        sampled="counts",
+        fewest=FEWEST_RANKED,
+    ),
+    Metric(
+        "ece",
+        "lower",
+        partial(_ece, of_images.equal_widths),
+        partial(_ece_contributions, of_images.equal_widths),
+        None,
+        needs_probabilities=True,
+        fewest_images=FEWEST_BINNED,
+        over_groups=False,
+    ),
+    Metric(
+        "ece_adaptive",
+        "lower",
+        partial(_ece, of_images.equal_counts),
+        partial(_ece_contributions, of_images.equal_counts),
+        None,
+        needs_probabilities=True,
+        fewest_images=FEWEST_BINNED,
+        over_groups=False,
+    ),
+    Metric(
+        "nll",
+        "lower",
+        _sum(of_images.nll),
+        of_images.nll,
+        lambda p: float(np.log(p.classes)),
+        needs_probabilities=True,
+        greatest=np.inf,
+    ),
+    Metric(
+        "brier",
+        "lower",
+        _sum(of_images.brier),
+        of_images.brier,
+        lambda p: 1 - 1 / p.classes,
+        needs_probabilities=True,
+        greatest=2.0,
+    ),
+    Metric("aurc", "lower", _aurc, of_images.aurc, lambda p: 1 - 1 / p.classes, needs_probabilities=True),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -1,0 +1,144 @@
+"""Metrics of images that have any number of traits, with intervals: macro-F1 of the positives, mean AP, exact match.
+
+An image contributes to all traits together, which may depend on each other in any way. Contributions are derivatives of
+a metric by an image's weight; the intervals are those of multiclass/intervals.py, over images or groups of them. An
+interval of macro-F1 or mean AP needs FEWEST_POSITIVES images of every trait.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+from bb.probe.statistics.multiclass.contributions import precision_terms
+from bb.probe.statistics.multiclass.intervals import Estimate, bounds, spread, too_few
+from bb.store.errors import BBError
+
+FEWEST_POSITIVES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Traits:
+    """Which of the traits images have, and what was predicted.
+
+    decisions  higher where a trait is likelier; None for a classifier that gives none
+    group      of images that are not independent; None where they are
+    """
+
+    true: Bool[np.ndarray, "n traits"]
+    predicted: Bool[np.ndarray, "n traits"]
+    decisions: Float[np.ndarray, "n traits"] | None = None
+    group: Int[np.ndarray, " n"] | None = None
+
+    @property
+    def given(self) -> Float[np.ndarray, "n traits"]:
+        """The decisions. Errors: BBError where there are none."""
+        if self.decisions is None:
+            raise BBError("the classifier gives no decisions: choose one that does, or a metric of predictions.")
+        return self.decisions
+
+    @property
+    def seen(self) -> Int[np.ndarray, " seen"]:
+        """Traits that some but not all images have."""
+        share = self.true.mean(axis=0)
+        return np.flatnonzero((share > 0) & (share < 1))
+
+
+Contributions = Float64[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """As bb.probe.statistics.multiclass.metrics.Metric; for all, higher is better and the highest value is 1.
+
+    by_trait  whether it is a mean over traits
+    """
+
+    name: str
+    value: Callable[[Traits], float]
+    contributions: Callable[[Traits], Contributions]
+    needs_decisions: bool = False
+    by_trait: bool = True
+
+
+def _f1(p: Traits) -> tuple[Float64[np.ndarray, " traits"], Float64[np.ndarray, " traits"]]:
+    both = (p.true.sum(axis=0) + p.predicted.sum(axis=0)).astype(np.float64)
+    return 2 * (p.true & p.predicted).sum(axis=0) / np.maximum(both, 1), np.maximum(both, 1)
+
+
+def _macro_f1(p: Traits) -> float:
+    return float(_f1(p)[0].mean())
+
+
+def _macro_f1_contributions(p: Traits) -> Contributions:
+    f1, both = _f1(p)
+    each = 2.0 * (p.true & p.predicted) - f1 * (p.true.astype(np.float64) + p.predicted)
+    return (each / both).mean(axis=1)
+
+
+def _mean_ap(p: Traits) -> float:
+    from sklearn.metrics import average_precision_score
+
+    each = [average_precision_score(p.true[:, t], p.given[:, t]) for t in p.seen]
+    return float(np.mean(each)) if each else float("nan")
+
+
+def _mean_ap_contributions(p: Traits) -> Contributions:
+    """A precision's share of its trait's mean falls where the trait has more images."""
+    from sklearn.metrics import average_precision_score
+
+    total = np.zeros(len(p.true))
+    for t in p.seen:
+        mine = p.true[:, t]
+        terms = precision_terms(p.given[:, t], mine)
+        total += terms - mine * average_precision_score(mine, p.given[:, t]) / mine.sum()
+    return total / len(p.seen)
+
+
+def _exact(p: Traits) -> float:
+    return float((p.true == p.predicted).all(axis=1).mean())
+
+
+def _exact_contributions(p: Traits) -> Contributions:
+    return (p.true == p.predicted).all(axis=1) / len(p.true)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("macro_f1", _macro_f1, _macro_f1_contributions),
+        Metric("mean_ap", _mean_ap, _mean_ap_contributions, needs_decisions=True),
+        Metric("exact_match", _exact, _exact_contributions, by_trait=False),
+    )
+}
+
+
+def estimate(p: Traits, metric: Metric, level: float = 0.95) -> Estimate:
+    """A classifier's metric. Errors: BBError where it needs decisions and there are none."""
+    return _with_bounds(metric, p, metric.value(p), lambda: metric.contributions(p), level, apart=False)
+
+
+def difference(first: Traits, second: Traits, metric: Metric, level: float = 0.95) -> Estimate:
+    """How much higher the first one's metric is, of predictions of the same images."""
+    value = metric.value(first) - metric.value(second)
+    return _with_bounds(
+        metric, first, value, lambda: metric.contributions(first) - metric.contributions(second), level, apart=True
+    )
+
+
+def _with_bounds(
+    metric: Metric, p: Traits, value: float, contributions: Callable[[], Contributions], level: float, *, apart: bool
+) -> Estimate:
+    claim = f"this classifier, on {'further images' if p.group is None else 'further groups of images'}"
+    if np.isnan(value):
+        return Estimate(metric.name, value, None, claim, f"{metric.name} has no value here")
+    positives = int(p.true.sum(axis=0).min())
+    if metric.by_trait and positives < FEWEST_POSITIVES:
+        reason = f"{positives} images of a trait are too few: an interval of {metric.name} needs {FEWEST_POSITIVES}"
+        return Estimate(metric.name, value, None, claim, reason)
+    found = spread(contributions(), p.group, of_answers=not metric.by_trait)
+    reason = too_few(metric.name, p.group, found, 1.0)
+    return Estimate(
+        metric.name, value, None if reason else bounds(value, found, 1.0, level, apart=apart), claim, reason
+    )

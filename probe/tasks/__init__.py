@@ -1,0 +1,1 @@
+"""Labels and few-shot samples of task families."""

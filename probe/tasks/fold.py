@@ -1,0 +1,129 @@
+"""A training set with its test set, for any task: rows of labelled images, and draws of K images a class."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float64, Int8, Int64, Shaped
+
+from bb.probe.tasks.few_shot import MAX_SEED, hash_order
+from bb.probe.tasks.task_table import Target
+from bb.store.errors import UsageError
+from bb.store.text.lookalike import shown
+
+By: TypeAlias = Literal["column", "random", "group", "time"]
+Shots: TypeAlias = int | Literal["all"]
+
+UNSEEN = -1  # of a trait that an image has no label for
+
+
+@dataclass(frozen=True, eq=False)
+class TaskImages:
+    """The labelled images of one task, sorted by image ID; "row" means a place in this order.
+
+    y         classes: (n,) int64 places among `classes`; traits: (n, t) int8 0, 1 or UNSEEN; values: (n,) float64
+    classes   names of the classes, or of the traits; () for values
+    group     (n,) int64 codes, where the table has groups; an image without one is a group by itself
+    weight    (n,) float64, where the table has weights
+    """
+
+    name: str
+    target: Target
+    ids: Shaped[np.ndarray, " n"]
+    y: Int64[np.ndarray, " n"] | Int8[np.ndarray, "n t"] | Float64[np.ndarray, " n"]
+    classes: tuple[str, ...]
+    group: Int64[np.ndarray, " n"] | None = None
+    weight: Float64[np.ndarray, " n"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One training set with its test set: rows of `task`, which never share an image.
+
+    val  rows to choose a classifier's parameters on; empty unless the table's split has them
+    """
+
+    name: str
+    task: TaskImages
+    train: Int64[np.ndarray, " train"]
+    test: Int64[np.ndarray, " test"]
+    val: Int64[np.ndarray, " val"]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def train_ids(self) -> Shaped[np.ndarray, " train"]:
+        """Image IDs in the order fitted."""
+        return self.task.ids[self.train]
+
+    @property
+    def test_ids(self) -> Shaped[np.ndarray, " test"]:
+        """Image IDs in the order scored."""
+        return self.task.ids[self.test]
+
+    @property
+    def train_y(self) -> Shaped[np.ndarray, "train ..."]:
+        """Labels as in TaskImages."""
+        return self.task.y[self.train]
+
+    @property
+    def test_y(self) -> Shaped[np.ndarray, "test ..."]:
+        """Labels as in TaskImages; a class may be absent from training, and then counts as an error."""
+        return self.task.y[self.test]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """How one task's images are divided.
+
+    folds        each tested once in its fold; of a split column one for each test side (test, id_test)
+    n_units      groups that are tested, where there are groups, else images
+    no_interval  why no interval may be stated of scores of this split; None where one may be
+    """
+
+    task: TaskImages
+    by: By
+    folds: tuple[Fold, ...]
+    n_units: int
+    no_interval: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def parse_shots(value: str | int) -> Shots:
+    """`--shots` as typed ("5", "all") or given from Python. Errors: UsageError below 1."""
+    if value == "all":
+        return "all"
+    try:
+        shots = int(value)
+    except ValueError:
+        raise UsageError(f"--shots {value!r} is not a number; give one from 1 up, or --shots all.") from None
+    if not 0 < shots < MAX_SEED:
+        raise UsageError(f"--shots {shots} is not a number of images; give one from 1 up, or --shots all.")
+    return shots
+
+
+def draw_shots(fold: Fold, shots: Shots, seed: int) -> Fold:
+    """The fold with K training images of each class: the first in order of SHA-256 of "{seed}/{task}/{image_id}".
+
+    So a smaller draw is part of every larger one of a seed. They are in the order of classes, each in hash order; "all"
+    changes nothing. A class of too few is taken whole, and a note says so. Errors: UsageError for traits and values.
+    """
+    shots = parse_shots(shots)
+    if shots == "all":
+        return fold
+    task = fold.task
+    if task.target != "classes":
+        raise UsageError(f"--shots {shots} is a number of images a class, and task {task.name!r} has {task.target}; "
+                         "use --shots all.")  # fmt: skip
+    row_of = {image_id: row for row, image_id in zip(fold.train.tolist(), fold.train_ids.tolist(), strict=True)}
+    drawn: list[int] = []
+    few = []
+    for y in np.unique(fold.train_y).tolist():
+        ids = fold.train_ids[fold.train_y == y].tolist()
+        drawn += [row_of[image_id] for image_id in hash_order(ids, task=task.name, seed=seed)[:shots]]
+        if len(ids) < shots:
+            few.append(f"{shown(task.classes[y])} has {len(ids)}")
+    note = (
+        f"{len(few)} of {len(task.classes)} classes have fewer training images than the {shots} asked for, and all are "
+        f"used: {', '.join(few[:3])}{', …' if len(few) > 3 else ''}"
+    )
+    return replace(fold, train=np.array(drawn, np.int64), notes=(*fold.notes, note) if few else fold.notes)
