@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from store.cluster.command import Ended
-from store.errors import BBError, UsageError
+from bb.cluster.command import Ended
+from bb.store.errors import BBError, UsageError
 
 ROUNDS = 5
 
@@ -80,7 +80,7 @@ def parse_on(text: str) -> OnRay | OnSlurm:
                 f"--on ray:HOST:PORT or --on ray:auto."
             )
         return OnRay(address or None)
-    raise UsageError(f"--on {text} is no engine: write ray, ray:HOST:PORT, ray:auto or slurm.")
+    raise UsageError(f"--on {text} is not an engine: write ray, ray:HOST:PORT, ray:auto or slurm.")
 
 
 def until_done(
@@ -115,7 +115,7 @@ def until_done(
             say(f"{len(jobs)} of the jobs have work left, and are sent again:{faults}{more}")
     raise BBError(
         f"{len(jobs)} jobs have work left after {rounds} rounds:{faults}{more}\n"
-        f"What was finished is in the store. Mend what they say, and run the same command again."
+        f"What was finished is in the store. Fix what they say and rerun the command."
     )
 
 

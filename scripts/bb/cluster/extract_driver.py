@@ -12,19 +12,19 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool
 
-from extract.collection import Scan
-from extract.decoder import Decoder
-from extract.extractor import Extractor
-from extract.geometry import Geometry
-from extract.lacking import keys_of
-from extract.part import Part
-from extract.sample import Images
-from extract.sink import Chunk, Network, Piece, Plant, Told, load_piece
-from store import Store
-from store.cluster.command import Ended
-from store.cluster.engine import Engine, Job, until_done
-from store.cluster.ray import Cluster
-from store.cluster.stream import Stream
+from bb.cluster.command import Ended
+from bb.cluster.engine import Engine, Job, until_done
+from bb.cluster.extract_worker import Chunk, Network, Piece, Plant, Told, load_piece
+from bb.cluster.ray import Cluster
+from bb.cluster.ray_stream import Stream
+from bb.extract.data.scan import Scan
+from bb.extract.embedding.decoder import Decoder
+from bb.extract.embedding.geometry import Geometry
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.pipeline.missing import keys_of
+from bb.extract.pipeline.partition import Part
+from bb.extract.reproduce.sample import Images
+from bb.store import Store
 
 PIECE = 32  # images of one decoding task; fewer in each later round, so that one that kills its worker stands alone
 SHARE = 0.1  # of the time goes at most into looking what jobs have published
@@ -36,6 +36,7 @@ class Work:
     """What spaces of some backbones lack of some collections, as it was at first and as it is now.
 
     failed  of each backbone, image digest → reason; not tried again
+    notes   image digest → what a person should know of an image that was embedded
     """
 
     store: Store
@@ -43,6 +44,7 @@ class Work:
     scans: Mapping[str, Scan]
     images: Images
     failed: dict[str, dict[bytes, str]] = field(default_factory=dict)
+    notes: dict[bytes, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: Store, extractors: Sequence[Extractor], scans: Mapping[str, Scan]) -> "Work":
@@ -87,6 +89,9 @@ class Work:
             for image_id, reason in summary["failed"].items():
                 if digest := digests.get(f"{summary['collection']}/{image_id}"):
                     self.failed.setdefault(summary["backbone"], {})[digest] = reason
+            for image_id, note in summary.get("notes", {}).items():
+                if digest := digests.get(f"{summary['collection']}/{image_id}"):
+                    self.notes[digest] = note
 
     def lacking(self, extractor: Extractor, scan: Scan) -> Bool[np.ndarray, " n"]:
         """Of a collection's entries, which one of the backbone's spaces lacks."""
@@ -166,6 +171,7 @@ def stream(
     def hear(told: Told) -> None:
         nonlocal made
         made += told.computed + sum(map(len, told.failed.values()))
+        work.notes.update(told.notes)
         for name, failed in told.failed.items():
             work.failed.setdefault(name, {}).update(failed)
         show()
@@ -205,7 +211,7 @@ def _plant(
             Network(each.name, geometries.index(views[str(each.name)]), [space.key for space in each.spaces])
             for each in work.extractors
         ],
-        decode=decoder.name,
+        decode=decoder.options,
         device=device,
         compute=first.numerics.compute,
         stored=first.numerics.stored,

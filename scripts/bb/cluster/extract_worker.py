@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,18 +11,20 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from extract.decoder import Decoder, find_decoder
-from extract.device import Numerics
-from extract.embed import faults, to_stored
-from extract.extractor import Extractor
-from extract.geometry import Geometry
-from extract.images import UnreadableImage
-from extract.lacking import keys_of
-from extract.name import BackboneName
-from extract.reading import cut, read_image
-from extract.source import Source
-from store import BBError, Entry, SegmentWriter, Store
-from store.space import short
+from bb.extract.backbones.decoders import find_decoder
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.name import BackboneName
+from bb.extract.data.image_source import Source
+from bb.extract.data.read_image import read_image
+from bb.extract.embedding.decoder import DecodeOptions, Decoder
+from bb.extract.embedding.geometry import Geometry
+from bb.extract.embedding.images import UnreadableImage
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.pipeline.feature_writer import FeatureWriter
+from bb.extract.pipeline.missing import keys_of
+from bb.extract.pipeline.reading import make_pixels
+from bb.store import BBError, Entry, Store
+from bb.store.format.space import short
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,25 @@ class Chunk:
     good    those images that could be, by their place in the piece
     pixels  of these, cut by each geometry
     failed  image digest → why another could not
+    damaged, notes  of good ones, what their decoder says, by their place in the piece
     """
 
     piece: Piece
     good: list[int]
     pixels: list[UInt8[np.ndarray, "n 3 h w"]]
     failed: dict[bytes, str]
+    damaged: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass
 class Told:
-    """What has come of it: how many features were made, and of each backbone, image digest → why there is none."""
+    """What has come of it: how many features were made, and of each backbone, image digest → why there is none; notes
+    on images, by digest."""
 
     computed: int = 0
     failed: dict[str, dict[bytes, str]] = field(default_factory=dict)
+    notes: dict[bytes, str] = field(default_factory=dict)
 
 
 def load_piece(piece: Piece, decoder: Decoder, geometries: Sequence[Geometry]) -> Chunk:
@@ -64,16 +72,19 @@ def load_piece(piece: Piece, decoder: Decoder, geometries: Sequence[Geometry]) -
     good: list[int] = []
     rows: list[list[np.ndarray]] = [[] for _ in geometries]
     failed: dict[bytes, str] = {}
+    damaged: dict[int, str] = {}
+    notes: dict[int, str] = {}
     for i, (entry, source) in enumerate(zip(piece.entries, piece.sources, strict=True)):
         try:
-            pixels = cut(decoder, decoder.decode(read_image(entry, source)), geometries)
+            made = make_pixels(decoder, read_image(entry, source), geometries)
         except UnreadableImage as error:
             failed[entry.image_sha256] = str(error)
         else:
             good.append(i)
+            damaged[i], notes[i] = made.damage, made.note
             for kept, geometry in zip(rows, geometries, strict=True):
-                kept.append(pixels[geometry].numpy())
-    return Chunk(piece, good, [np.stack(kept) for kept in rows] if good else [], failed)
+                kept.append(made.cuts[geometry].numpy())
+    return Chunk(piece, good, [np.stack(kept) for kept in rows] if good else [], failed, damaged, notes)
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,7 @@ class Plant:
 
     store: Path
     networks: list[Network]
-    decode: str
+    decode: DecodeOptions
     device: str
     compute: str
     stored: str
@@ -119,7 +130,7 @@ class Plant:
             raise BBError(f"a worker on {socket.gethostname()} can't begin: {error}") from None
 
     def _line(self, store: Store, network: Network, numerics: Numerics) -> "Line":
-        decoder = find_decoder(self.decode, torch.device("cpu"))  # its name is part of the space; others decode
+        decoder = find_decoder(self.decode, torch.device("cpu"))  # its options are part of the space; others decode
         extractor = Extractor.load(
             network.name, decoder, numerics, patch=self.patch, batch_size=self.batch_size, compile=self.compile
         )
@@ -131,51 +142,51 @@ class Plant:
                 )
         if self.compile:
             extractor.compile_if_it_repays(self.images)
-        return Line(
-            extractor, network.geometry, [SegmentWriter(store, s, extractor.provenance) for s in extractor.spaces]
-        )
+        return Line(FeatureWriter.open(store, extractor), network.geometry)
 
 
 @dataclass
 class Line:
     """One network: pixels wait until they are a batch, and features until they are a segment."""
 
-    extractor: Extractor
+    writer: FeatureWriter
     geometry: int
-    writers: list[SegmentWriter]
-    waiting: list[tuple[Piece, int, UInt8[Tensor, "3 h w"]]] = field(default_factory=list)
+    waiting: list[tuple[Chunk, int, UInt8[Tensor, "3 h w"]]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.writer.extractor.name)
 
     def add(self, chunk: Chunk, told: Told) -> None:
-        """Of a chunk those images that a space of this network lacks."""
-        wanted = np.logical_or.reduce([chunk.piece.absent[writer.space.key] for writer in self.writers])
+        """Takes those images of a chunk that a space of this network misses; notes which of them failed."""
+        entries = chunk.piece.entries
+        wanted = np.logical_or.reduce([chunk.piece.absent[space.key] for space in self.writer.extractor.spaces])
         for i, pixels in zip(chunk.good, chunk.pixels[self.geometry] if chunk.good else (), strict=True):
             if wanted[i]:
-                self.waiting.append((chunk.piece, i, torch.from_numpy(pixels)))
-        if chunk.failed:
-            told.failed.setdefault(str(self.extractor.name), {}).update(chunk.failed)
+                self.waiting.append((chunk, i, torch.from_numpy(pixels)))
+        told.notes |= {entries[i].image_sha256: note for i, note in chunk.notes.items() if note}
+        missing = {entries[i].image_sha256 for i in np.flatnonzero(wanted)}
+        if failed := {digest: reason for digest, reason in chunk.failed.items() if digest in missing}:
+            told.failed.setdefault(self.name, {}).update(failed)
 
     def encode(self, told: Told, *, rest: bool) -> None:
         """Whole batches; with `rest` what is left over too."""
-        encoder = self.extractor.encoder()
+        encoder = self.writer.extractor.encoder()
         while len(self.waiting) >= (1 if rest else encoder.size):
             batch, self.waiting = self.waiting[: encoder.size], self.waiting[encoder.size :]
             features = encoder(encoder.stack([pixels for _, _, pixels in batch]))
-            entries = [piece.entries[i] for piece, i, _ in batch]
-            usable = np.ones(len(batch), dtype=bool)
-            stored = []
-            for writer, rows in zip(self.writers, features, strict=False):
-                if rows is None:
-                    raise BBError(f"{self.extractor.name} gave no {writer.space.kind} features for a batch.")
-                stored.append(to_stored(rows, writer.space))
-                for row, reason in faults(rows, stored[-1], writer.space.numerics["compute"]).items():
-                    usable[row] = False
-                    told.failed.setdefault(str(self.extractor.name), {})[entries[row].image_sha256] = reason
-            for writer, rows in zip(self.writers, stored, strict=True):
-                absent = np.array([piece.absent[writer.space.key][i] for piece, i, _ in batch])
-                take = np.flatnonzero(usable & absent)
-                ids = [entries[row].image_id for row in take]
-                writer.add(keys_of([entries[row] for row in take]), ids, rows[take])
-            told.computed += int(usable.sum())
+            entries = [chunk.piece.entries[i] for chunk, i, _ in batch]
+            missing = {
+                space.key: np.array([chunk.piece.absent[space.key][i] for chunk, i, _ in batch], dtype=bool)
+                for space in self.writer.extractor.spaces
+            }
+            damaged = {row: chunk.damaged[i] for row, (chunk, i, _) in enumerate(batch) if chunk.damaged.get(i)}
+            ids = [entry.image_id for entry in entries]
+            failed = self.writer.write(keys_of(entries), ids, features, missing, damaged)
+            if failed:
+                reasons = {entries[row].image_sha256: reason for row, reason in failed.items()}
+                told.failed.setdefault(self.name, {}).update(reasons)
+            told.computed += len(batch) - len(failed)
 
 
 @dataclass
@@ -197,7 +208,7 @@ class Sink:
         told = Told()
         for line in self.lines:
             line.encode(told, rest=True)
-        for line in self.lines:
-            for writer in line.writers:
-                writer.close()
+        with ExitStack() as stack:
+            for line in self.lines:
+                stack.callback(line.writer.close)
         return told

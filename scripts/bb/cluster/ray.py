@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.cluster.command import Ended, run
-from store.cluster.engine import Job, Resources
-from store.errors import BBError, UsageError
+from bb.cluster.command import Ended, run
+from bb.cluster.engine import Job, Resources
+from bb.store.errors import BBError, UsageError
 
 LOOPBACK = "127.0.0.1"
 TICK = 1.0  # seconds
@@ -154,7 +154,7 @@ def _check_answers(address: str) -> None:
     """Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and int(port) < 2**16):
-        raise UsageError(f"--on ray:{address}: that is no HOST:PORT, nor auto.")
+        raise UsageError(f"--on ray:{address}: that is neither HOST:PORT nor auto.")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:

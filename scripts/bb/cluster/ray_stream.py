@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from store.cluster.ray import RETRIES, Cluster, reason
-from store.errors import BBError
+from bb.cluster.ray import RETRIES, Cluster, reason
+from bb.store.errors import BBError
 
 T = TypeVar("T")
 L = TypeVar("L")
@@ -179,7 +179,9 @@ class Stream(Generic[T, L, R]):
         except ray.exceptions.RayError as error:
             cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
             if isinstance(cause, ImportError):
-                raise BBError(f"a worker lacks what it needs: {cause}. Every machine needs the same bb.") from None
+                raise BBError(
+                    f"a worker does not have what it needs: {cause}. Every machine needs the same bb."
+                ) from None
             if not isinstance(cause, ray.exceptions.RayError):
                 raise cause from None
             self.lost.append(reason(cause))  # what was prepared is lost, or whoever prepared it died of it

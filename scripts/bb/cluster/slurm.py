@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from store.cluster.command import Ended, run
-from store.cluster.engine import Job, Resources
-from store.errors import BBError, UsageError
+from bb.cluster.command import Ended, run
+from bb.cluster.engine import Job, Resources
+from bb.store.errors import BBError, UsageError
 
 WORKERS = 8  # jobs in an array, where nobody says
 POLL = 5.0  # seconds
@@ -51,11 +51,13 @@ class Slurm:
     def __post_init__(self) -> None:
         """Raises UsageError where there is no Slurm here, no submitit, or a time that sbatch would not take."""
         minutes(self.time)
+        if "%" in str(self.folder):
+            raise UsageError(f"logs go to {self.folder}, where Slurm takes % for a pattern: give --store without a %.")
         for program in ("sbatch", "squeue", "srun"):
             if shutil.which(program) is None:
                 raise UsageError(
                     f"--on slurm: there is no {program} here. Run this on a machine that can submit to Slurm, "
-                    f"its login node, say."
+                    "such as its login node."
                 )
         if importlib.util.find_spec("submitit") is None:
             raise UsageError("--on slurm needs submitit: pip install 'backbone-bench[slurm]'")
@@ -121,7 +123,7 @@ def minutes(text: str) -> int:
     """A time limit as sbatch takes it, in whole minutes. Raises UsageError for what is none."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not found:
-        raise UsageError(f"--time {text} is no time: write minutes, H:MM:SS or D-HH:MM:SS.")
+        raise UsageError(f"--time {text} is not a time: write minutes, H:MM:SS or D-HH:MM:SS.")
     days, *rest = found.groups()
     units = (60, 1, 1 / 60) if days or rest[2] else (1, 1 / 60, 0)  # D-HH[:MM[:SS]], H:MM:SS; MM[:SS]
     seconds = sum(int(value or 0) * unit * 60 for value, unit in zip(rest, units, strict=True))

@@ -1,0 +1,5 @@
+"""`python -m bb`."""
+
+from bb import main
+
+main()

@@ -1,0 +1,163 @@
+"""`bb extract --on …`: collections are hashed here, images are embedded on other machines."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bb.cluster.options import ClusterRun, command_line
+from bb.console import Progress, stop_gracefully, warn
+from bb.store.text.size import size_text
+
+if TYPE_CHECKING:
+    from bb.cluster.extract_driver import Work
+    from bb.extract.backbones.name import BackboneName
+    from bb.extract.data.shards import Files
+    from bb.extract.data.source_spec import Root
+    from bb.extract.extraction import ExtractOptions, Summary
+    from bb.extract.pipeline.extractor import Extractor
+    from bb.store import Store
+    from bb.store.reporter import Reporter
+
+
+def extract_on_cluster(
+    ctx: Any,
+    cluster_run: ClusterRun,
+    store: "Store",
+    names: "list[BackboneName]",
+    found: "dict[str, Files]",
+    roots: "dict[str, Root]",
+    options: "ExtractOptions",
+    reporter: "Reporter",
+) -> "list[Summary]":
+    """`bb extract --on …`: collections are hashed and older rows adopted here, images embedded there."""
+    from bb.cluster.engine import OnRay
+    from bb.cluster.extract_driver import Work, run_parts, stream
+    from bb.cluster.ray import connected
+    from bb.cluster.slurm import WORKERS
+    from bb.extract.backbones.decoders import find_decoder
+    from bb.extract.backbones.device import Numerics
+    from bb.extract.encoder.encoder import parse_batch_size
+    from bb.extract.extraction import LeftOut, check_room, refuse_failed, scan_collection
+    from bb.extract.pipeline.extractor import Extractor
+    from bb.extract.pipeline.partition import WHOLE
+    from bb.extract.reproduce.adopt import adopt
+    from bb.extract.reproduce.sample import Images
+    from bb.store.files.filesystem import free_bytes
+
+    scans = {
+        collection: scan_collection(store, collection, images, options, reporter)
+        for collection, images in found.items()
+    }
+    if options.strict:
+        for collection, scan in scans.items():
+            refuse_failed(collection, scan)
+    left_out = LeftOut(reporter, alone=len(names) == 1 or options.strict)
+    available = left_out.announce_downloads(names)
+    with ExitStack() as stack:
+        cluster = None
+        if isinstance(cluster_run.on, OnRay):
+            cluster = stack.enter_context(connected(cluster_run.on.address, cluster_run.resources))
+            warn(f"running on {cluster.words()}")
+            if cluster.resources.gpus is None and options.device in ("auto", "cuda"):
+                cluster = replace(cluster, resources=replace(cluster.resources, gpus=min(1, cluster.gpus)))
+        resources = cluster.resources if cluster else cluster_run.resources
+        device = options.device if options.device != "auto" else "cuda" if resources.gpus else "cpu"
+        precision = options.precision if options.precision != "auto" else "bf16" if "cuda" in device else "fp32"
+        here = Numerics.resolve("cpu", precision, options.store_dtype)
+        decoder = find_decoder(options.decoding(), here.device)
+        extractors = []
+        batch_size = parse_batch_size(options.batch_size)
+        load = partial(Extractor.load, patch=options.patch, batch_size=batch_size, compile=options.compile)
+        for name in available:
+            warn(f"loading {name}")
+            if (extractor := left_out.attempt(name, partial(load, name, decoder, here))) is None:
+                continue
+            warn(*extractor.notes())
+            if options.adopt == "auto" and options.limit is None:
+                warn(*(f"{name}: {trial.words()}" for trial in adopt(store, extractor, Images.of(scans))))
+            extractors.append(extractor)
+        if not extractors:
+            return list(left_out.summaries(scans, store))
+        work = Work.of(store, extractors, scans)
+        lacked = [work.lacking(extractor, scan) for extractor in extractors for scan in scans.values()]
+        absent = work.absent()
+        warn(
+            f"{work.features(absent)} features to compute of {len(work.images.entries)} images, on {device} in "
+            f"{precision}; {size_text(work.store_bytes(absent))} to store, {size_text(free_bytes(store.root))} free"
+        )
+        check_room(store, work.store_bytes(absent))
+        started = time.monotonic()
+        if cluster:
+            with (
+                stop_gracefully("stopping; what the workers have in hand will be kept") as stop,
+                Progress("extracting on Ray", work.features(absent), "features") as meter,
+            ):
+                whole = stream(work, cluster, device, stop=stop.is_set, strict=options.strict, progress=meter, say=warn)
+        else:
+            assert cluster_run.slurm
+            common = {
+                "store": str(store.root.resolve()),
+                "data": [f"{name}={root.resolve()}" for name, root in roots.items()],
+                "device": device,
+                "precision": here.compute,
+                "store_dtype": here.stored,
+                "adopt": "never",
+                "json_": True,
+            }
+            parts = (options.part or WHOLE).split(cluster_run.resources.workers or WORKERS)
+            with Progress("extracting on Slurm", work.features(absent), "features") as meter:
+                whole = run_parts(
+                    work, cluster_run.slurm, parts, lambda part: command_line(ctx, **common, part=str(part)),
+                    rounds=cluster_run.rounds, strict=options.strict, progress=meter, say=warn,
+                )  # fmt: skip
+    seconds = time.monotonic() - started
+    pairs = [(extractor, collection) for extractor in extractors for collection in scans]
+    return [
+        *(
+            _summary(work, extractor, collection, mask, whole, seconds, options, reporter)
+            for (extractor, collection), mask in zip(pairs, lacked, strict=True)
+        ),
+        *left_out.summaries(scans, store),
+    ]
+
+
+def _summary(
+    work: "Work",
+    extractor: "Extractor",
+    collection: str,
+    lacked: Any,
+    whole: bool,
+    seconds: float,
+    options: "ExtractOptions",
+    reporter: "Reporter",
+) -> "Summary":
+    """What was done for a backbone and a collection; `lacked` are the entries that were missing at first."""
+    from bb.extract.extraction import Summary, damaged_images, images_per_second, remember_failures, report_images
+
+    scan = work.scans[collection]
+    lacking = work.lacking(extractor, scan)
+    reasons = work.failed.get(str(extractor.name), {})
+    left = [entry for entry, gone in zip(scan.entries, lacking, strict=True) if gone]
+    failed = {entry.image_id: reasons[entry.image_sha256] for entry in left if entry.image_sha256 in reasons}
+    remember_failures(work.store, extractor, collection, scan, {digest.hex(): why for digest, why in reasons.items()})
+    computed = int((lacked & ~lacking).sum())
+    summary = Summary(
+        backbone=str(extractor.name),
+        collection=collection,
+        spaces=[space.key for space in extractor.spaces],
+        adopted=sorted({older.key for space in extractor.spaces for older in work.store.older(space)}),
+        images=len(scan.sources),
+        present=int((~lacked).sum()),
+        computed=computed,
+        failed=dict(sorted((scan.failed | failed).items())),
+        damaged=damaged_images(work.store, extractor, scan),
+        notes={entry.image_id: note for entry in scan.entries if (note := work.notes.get(entry.image_sha256))},
+        stopped=not whole,
+        seconds=round(seconds, 3),
+        images_per_second=images_per_second(computed, seconds),
+        store=str(work.store.root),
+    )
+    report_images([summary], options, reporter)
+    return summary

@@ -1,0 +1,80 @@
+"""Labels of a collection: from a file, from its folder, or from the store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bb.console import warn
+from bb.settings import NEWT_LABELS, Settings, labels_beside
+
+if TYPE_CHECKING:
+    from bb.extract.data.source_spec import Root
+    from bb.probe.tasks.newt import Labels as ProbeLabels
+    from bb.store import Store
+
+
+def read_probe_labels(
+    store: "Store", name: str, root: "Root | None", given: Path | None, settings: Settings
+) -> "ProbeLabels":
+    """The labels of a collection: of the file given, of that in its folder, or of the store.
+
+    Those of a file are put into the store, where their licence allows it.
+    """
+    from bb.probe.tasks.newt import read_labels
+    from bb.probe.tasks.stored_labels import find_labels, find_labels_by_digest, labels_of
+    from bb.store import UsageError
+
+    plain = name.partition("@")[0]
+    if given is not None and str(given).startswith("@"):
+        return labels_of(find_labels_by_digest(store, "newt", str(given)[1:]))
+    file = given or labels_beside(root)
+    if given is None and (file is None or not file.exists()):
+        found = find_labels(store, "newt", plain)
+        if found:
+            warn(f"labels from the store: {found.words()}")
+            return labels_of(found)
+    if file is None:
+        raise UsageError(
+            f"where are the labels of {plain}? Give --data {plain}=DIR that holds {NEWT_LABELS}, or --labels FILE. "
+            f"NeWT's come with: bb data download newt --to DIR"
+        )
+    labels = read_labels(file)
+    if not store.source:
+        share_labels(store, plain, file, settings)
+    return labels
+
+
+def share_labels(store: "Store", name: str, file: Path, settings: Settings) -> None:
+    """Puts a file of labels into the store, where their licence lets them be passed on; bad ones stop nothing else."""
+    from bb.probe.tasks.newt import read_labels
+    from bb.store import BBError
+    from bb.store.find_collection import find_collection
+    from bb.store.format.labels import shareable
+
+    licence = settings.licences.get(name)
+    if licence is None or not shareable(licence) or not file.exists():
+        return
+    try:
+        labels = read_labels(file)
+        if store.collections(name):
+            labels = labels.renamed(find_collection(store, name, labels.image_ids)[1])
+        store.put_labels("newt", labels.table, collection=name, licence=licence)
+    except BBError as error:
+        warn(f"the labels of {name} are not put into the store: {error}")
+
+
+def read_groups(name: str, column: str, labels: Path | None, roots: "dict[str, Root | None]") -> dict[str, str]:
+    """The group of each image of a collection, from a file of labels that has the column."""
+    from bb.probe.statistics import predictions as table
+    from bb.probe.tasks.newt import read_labels
+    from bb.store import UsageError
+
+    root = roots.get(name)
+    file = labels or labels_beside(root)
+    if file is None:
+        raise UsageError(
+            f"--cluster {column} is read from the labels of {name}: give --data {name}=DIR or --labels FILE."
+        )
+    read_labels(file)  # says what is wrong with it
+    groups, notes = table.read_groups(file, column)
+    warn(*(f"note: {note}" for note in notes))
+    return groups

@@ -1,0 +1,109 @@
+"""Options that several verbs share, and values that several verbs parse."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    pass
+
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="BB_STORE", help="The feature store: a folder or, to read it in place, a URL.")
+]
+CacheOption = Annotated[
+    str | None,
+    typer.Option("--cache-size", envvar="BB_CACHE_SIZE", help="Room for what is read of URLs; 10GB if not said."),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", help="A collection: NAME=DIR, NAME=SHARDS (a-{00..99}.tar, URL), or a NAME from bb.toml or BB_DATA."
+    ),
+]
+FollowOption = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", envvar="BB_FOLLOW_LINKS", help="Follow links that lead out of an image folder, too."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+CkptOption = Annotated[
+    list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
+]
+NotMissingOption = Annotated[
+    list[str] | None,
+    typer.Option("--not-missing", help="A text such as NA that is a name in the labels; repeatable."),
+]
+MissingOption = Annotated[
+    str, typer.Option("--missing", help="Images that have no features: error, or skip to leave them out and say so.")
+]
+MaxMissingOption = Annotated[
+    float | None, typer.Option("--max-missing", help="With --missing skip: the largest share left out; 0.01.")
+]
+SameImagesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--same-images-as", help="With --missing skip: also leave out images missing from this feature space."
+    ),
+]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
+OnOption = Annotated[
+    str | None, typer.Option("--on", help="Where to run it: ray, ray:HOST:PORT, ray:auto or slurm; here, if not said.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="With --on: jobs in Slurm's array (8), or actors on Ray.")
+]
+CpusOption = Annotated[int | None, typer.Option("--cpus", help="With --on: CPUs of each worker.")]
+GpusOption = Annotated[int | None, typer.Option("--gpus", help="With --on: GPUs of each worker.")]
+MemoryOption = Annotated[float | None, typer.Option("--memory", help="With --on slurm: GB of each job.")]
+TimeOption = Annotated[
+    str | None, typer.Option("--time", help="With --on slurm: a job's limit, minutes or H:MM:SS; 4:00:00.")
+]
+PartitionOption = Annotated[str | None, typer.Option("--partition", help="With --on slurm: the partition.")]
+AccountOption = Annotated[str | None, typer.Option("--account", help="With --on slurm: who pays.")]
+GlobOption = Annotated[
+    list[str] | None, typer.Option("--ckpt", help="A backbone's name, with * and ?; may be given several times.")
+]
+SpacesOption = Annotated[
+    list[str] | None,
+    typer.Option("--space", help="A feature space's key, or its beginning; several times for several."),
+]
+CollectionsOption = Annotated[
+    list[str] | None, typer.Option("--data", help="A collection, NAME or NAME@DIGEST: with its rows, labels and runs.")
+]
+RunsOption = Annotated[bool, typer.Option("--runs", help="Runs only.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
+TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many transfers at once.")]
+DEFAULT_STORE = "features.bb"
+
+
+def listed(option: str, given: Sequence[str]) -> list[str]:
+    """The values of an option that may be given several times, with commas or both."""
+    from bb.store import UsageError
+
+    values = [part.strip() for text in given for part in str(text).split(",")]
+    if not all(values):
+        text = ",".join(map(str, given))
+        raise UsageError(f"{option} {text!r} has an empty value: write one value, or several with single commas.")
+    return values
+
+
+def numbers(
+    option: str, given: Sequence[str], kind: Callable[[str], Any], *, least: int, below: float = math.inf
+) -> tuple[Any, ...]:
+    """The numbers of such an option, each at least `least` and less than `below`."""
+    from bb.store import UsageError
+
+    found = []
+    for text in listed(option, given):
+        try:
+            found.append(kind(text))
+        except ValueError:
+            raise UsageError(f"{option} {text} is not a list of numbers: write for example {option} 1,5,10.") from None
+        if not least <= found[-1] < below:
+            raise UsageError(f"{option} {text} makes no sense: choose {least} or more.")
+    return tuple(found)

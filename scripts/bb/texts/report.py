@@ -1,0 +1,82 @@
+"""Reports in the terminal and in files."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from bb.console import say, warn
+from bb.store.text.size import size_text
+from bb.thumbnails import make_thumbnails
+
+if TYPE_CHECKING:
+    from bb.extract.data.source_spec import Root
+    from bb.probe.report.leaderboard import Board
+    from bb.store import Store
+
+
+def check_files(files: dict[str, Path]) -> None:
+    """What is to be written can be: said before anything is computed."""
+    from bb.store import UsageError
+
+    for option, path in files.items():
+        if str(path) == "-" and option in ("--csv", "--latex", "--markdown"):
+            continue
+        if path.is_dir():
+            raise UsageError(f"{option} {path} is a folder: name a file.")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.absolute().parent}. Make it first.")
+
+
+def write_report(
+    found: "list[Board]", files: dict[str, Path | None], opened: "Store", roots: "dict[str, Root | None]"
+) -> None:
+    """Writes the files that are asked for, each whole or not at all."""
+    from bb.probe.report.formats.csv_file import sheet
+    from bb.probe.report.formats.html import page
+    from bb.probe.report.formats.image_file import plot
+    from bb.probe.report.formats.latex import latex_tables
+    from bb.probe.report.formats.markdown import markdown_tables
+
+    made: dict[str, Callable[[Path], str | bytes]] = {
+        "--html": lambda path: page(found, make_thumbnails(found, opened, roots)),
+        "--csv": lambda path: sheet(found),
+        "--latex": lambda path: latex_tables(found),
+        "--markdown": lambda path: markdown_tables(found),
+        "--plot": lambda path: plot(found, path.suffix),
+    }
+    for option, path in files.items():
+        if path is None:
+            continue
+        content = made[option](path)
+        content = content.encode() if isinstance(content, str) else content
+        if str(path) == "-":
+            print(content.decode(), end="")
+            continue
+        write_file(path, content)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    warn(f"wrote {path} ({size_text(len(content))})")
+
+
+def show_boards(found: "Sequence[Board]", *, by: str | None = None, verbose: bool = False) -> None:
+    """Boards in the terminal, an empty line between them."""
+    from bb.probe.report.formats.terminal import show_board
+
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    for number, board in enumerate(found):
+        if number:
+            say("")
+        show_board(board, console, by=by, verbose=verbose)  # type: ignore[arg-type]
+        warn(*(f"note: {note}" for note in board.notes))

@@ -1,0 +1,106 @@
+"""Small pictures of images at hand, for pages and loggers."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bb.console import Reporter, warn
+
+if TYPE_CHECKING:
+    from bb.extract.data.source_spec import Root
+    from bb.probe.report.leaderboard import Board
+    from bb.probe.retrieval.report.thumbnail import Thumbnail
+    from bb.store import Store
+
+
+THUMBNAIL = (192, 192)  # pixels, at most
+
+
+def make_thumbnails(
+    found: "Sequence[Board]", opened: "Store", roots: "dict[str, Root | None]"
+) -> dict[tuple[str, str], bytes]:
+    """Small JPEG files of the hardest images, by collection and ID: those at hand that are the ones tested on."""
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for board in found:
+        ids = {hard.image_id for task in board.task_list for hard in task.hardest}
+        wanted.setdefault((board.collection, board.collection_digest), set()).update(ids)
+    names = sorted({name for name, _ in wanted if roots.get(name)})
+    if not names:
+        warn("note: no images are available, so the page names the hardest ones: --data NAME=DIR shows them")
+        return {}
+    if importlib.util.find_spec("PIL") is None:
+        warn("note: without Pillow the page names the hardest images: pip install 'backbone-bench[images]' shows them")
+        return {}
+    return {
+        (name, image_id): picture.jpeg
+        for (name, digest), ids in wanted.items()
+        if (root := roots.get(name)) is not None
+        for image_id, picture in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
+    }
+
+
+def thumbnails_of(
+    opened: "Store",
+    name: str,
+    root: "Root",
+    ids: set[str],
+    boxes: "Mapping[str, tuple[float, float, float, float]] | None" = None,
+) -> "dict[str, Thumbnail]":
+    """Small pictures of some images of a collection, by ID: of those at hand that have the collection's bytes.
+
+    boxes  to be framed, by ID, in pixels of the images
+    """
+    from hashlib import sha256
+    from io import BytesIO
+
+    from bb.extract.data.image_source import File, Source
+    from bb.extract.embedding.images import UnreadableImage, decode
+    from bb.extract.scan_collection import find_known_files, hash_images
+    from bb.probe.retrieval.report.thumbnail import Thumbnail
+    from bb.store import BBError
+
+    try:
+        listed, images = opened.collection(name, sorted(ids)), find_known_files(root)
+        sources: dict[str, Source]
+        if isinstance(images, dict):
+            sources = {image_id: File(path) for image_id, path in images.items()}
+        else:
+            with Reporter() as reporter:
+                plain = name.partition("@")[0]
+                scan = hash_images(plain, images, read_only=True, known_only=True, reporter=reporter)
+            sources = scan.sources
+        digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
+    except BBError as error:
+        warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
+        return {}
+    made, other, beyond = {}, 0, []
+    for image_id in sorted(ids & sources.keys()):
+        try:
+            data = sources[image_id].read()
+        except (BBError, OSError):
+            continue
+        if sha256(data).digest() != bytes(digests[image_id]):
+            other += 1
+            continue
+        try:
+            picture = decode(data).picture
+        except UnreadableImage:
+            continue
+        size = picture.size
+        picture.thumbnail(THUMBNAIL)
+        buffer = BytesIO()
+        picture.save(buffer, "JPEG", quality=80, optimize=True)
+        made[image_id] = Thumbnail(buffer.getvalue(), *picture.size)
+        if boxes and image_id in boxes:
+            try:
+                made[image_id] = made[image_id].framed(boxes[image_id], *size)
+            except ValueError as fact:
+                beyond.append(f"{image_id}: {fact}")
+    if beyond:
+        warn(
+            f"note: {len(beyond)} boxes are not drawn, such as that of {beyond[0]}; x1, y1, x2 and y2 count pixels of "
+            "the image the right way up"
+        )
+    if other:
+        warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
+    return made

@@ -1,0 +1,1 @@
+"""A module for each verb: its options, a call into a layer, words."""

@@ -1,0 +1,102 @@
+"""`bb data check`"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bb.console import Progress, Reporter, say, warn
+from bb.options import DEFAULT_STORE, FollowOption, StoreOption
+from bb.settings import labels_beside
+from bb.stores import open_store, parse_data, require_images
+
+if TYPE_CHECKING:
+    from bb.extract.data.scan import Scan
+
+
+def verb(
+    ctx: typer.Context,
+    data: Annotated[list[str] | None, typer.Argument(help="NAME, NAME=DIR or NAME=SHARDS.")] = None,
+    follow_links: FollowOption = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every image as bb extract would, instead of its header alone.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    require_images("bb data check")
+    from bb.extract.scan_collection import find_files, hash_images
+    from bb.probe.features.missing import describe_missing, failed_of, incomplete_spaces
+    from bb.probe.tasks.newt import read_labels
+    from bb.store import Collection, UsageError
+    from bb.store.format.space import short
+    from bb.store.storage.url import is_url
+    from bb.store.text.command import command
+    from bb.store.text.image_ids import explain, match_ids
+
+    opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
+    collections = parse_data(data, ctx.obj)
+    if not collections:
+        raise UsageError("which collection? bb data check NAME=DIR, or a NAME from bb.toml.")
+    wrong = 0
+    for name, root in collections.items():
+        if root is None:
+            raise UsageError(f"where are the images of {name}? {command('data check', f'{name}=DIR')}")
+        left_out: list[str] = []
+        files = find_files(root, follow_links=follow_links, announce=left_out.append)
+        with Reporter() as reporter:
+            found = hash_images(name, files, reporter=reporter)
+        problems = dict(found.failed)  # one for each image
+        if decode:
+            faults, notes = _decoding_faults(name, found)
+            problems |= faults
+            left_out += notes
+        else:
+            problems |= _header_faults(found)
+        copies = len(found.entries) - len({entry.image_sha256 for entry in found.entries})
+        if opened:
+            for space, missing in incomplete_spaces(opened, Collection.from_entries(name, found.entries)):
+                left_out.append(f"{store}: {describe_missing(opened, space, missing)}")
+                for image_id, why in failed_of(missing).items():
+                    problems.setdefault(image_id, f"no features in space {short(space.key)}: {why}")
+        if (file := labels_beside(root)) and file.exists():
+            labels = read_labels(file)
+            match = match_ids(labels.image_ids, found.sources)
+            problems |= dict.fromkeys(match.unmatched, "named by the labels, but not there")
+            hint = explain(match.unmatched, found.sources)
+            warn(*(f"note: {note}" for note in (*labels.notes, match.note, hint) if note))
+            say(f"{name}: {labels.note or 'all 164 tasks'}, {len(labels.image_ids)} images named by the labels")
+        count = f"{len(found.sources)} images in {root}" + (", all decoded" if decode else "")
+        say(f"{name}: {count}, {copies} of them copies of others, {len(problems)} problems")
+        say(*(f"  {image_id}: {problem}" for image_id, problem in problems.items()))
+        say(*(f"  note: {words}" for words in left_out))
+        wrong += len(problems)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _header_faults(found: "Scan") -> dict[str, str]:
+    from bb.extract.check_images import unreadable
+
+    nameless = [entry for entry in found.entries if entry.width is None]
+    return {entry.image_id: str(unreadable(entry, found)) for entry in nameless}
+
+
+def _decoding_faults(name: str, found: "Scan") -> tuple[dict[str, str], list[str]]:
+    """Images that can't be decoded or are damaged, and notes on others."""
+    from joblib import cpu_count
+
+    from bb.extract.check_images import check_images
+    from bb.extract.embedding.images import UnreadableImage
+
+    with Progress(f"decoding {name}", len(found.entries), "images") as meter:
+        outcomes = check_images(found, threads=cpu_count(), progress=meter)
+    faults: dict[str, str] = {}
+    notes = []
+    for image_id, outcome in outcomes:
+        if isinstance(outcome, UnreadableImage):
+            faults[image_id] = str(outcome)
+        elif outcome.damage:
+            faults[image_id] = f"damaged: {outcome.damage}"
+        if not isinstance(outcome, UnreadableImage) and outcome.note:
+            notes.append(f"{image_id}: {outcome.note}")
+    return faults, notes

@@ -1,0 +1,30 @@
+"""`bb data download`: fetch NeWT's images and labels from their publishers; resumes, checks and unpacks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bb.console import Progress, say, warn
+from bb.probe.tasks.newt import ARCHIVES
+from bb.store import UsageError
+from bb.store.storage.download import download, is_unpacked, unpack
+from bb.store.text.command import command
+
+
+def verb(
+    name: Annotated[str, typer.Argument(help="What to fetch: newt.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to put it in; 9 GB are needed for newt.")],
+) -> None:
+    if name != "newt":
+        raise UsageError(f"bb can't download {name!r}, only newt. For images of yours: --data {name}=DIR")
+    for archive in ARCHIVES:
+        if is_unpacked(to / archive.name, to):
+            warn(f"{archive.name} was unpacked into {to} before")
+            continue
+        warn(f"{archive.name} from {archive.url}")
+        with Progress(archive.name, archive.bytes or 0, "bytes") as meter:
+            path = download(archive, to, progress=meter)
+        with Progress(f"unpacking {archive.name}", path.stat().st_size, "bytes") as meter:
+            unpack(path, to, progress=meter)
+    say(f"NeWT is in {to}. Next: {command('extract', ckpt='ViT-B-16/openai', data=f'newt={to}')}")

@@ -1,0 +1,45 @@
+"""`bb data list`: list collections: folders and shards from bb.toml, and versions in the store."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from bb.console import say, show_json, show_table
+from bb.options import DEFAULT_STORE, JsonOption, StoreOption
+from bb.store.storage.url import is_url
+from bb.stores import open_store
+
+
+def verb(ctx: typer.Context, store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+    opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
+    names = sorted({*ctx.obj.data, *(opened.collection_names() if opened else [])})
+    rows = []
+    for name in names:
+        root = ctx.obj.data.get(name)
+        versions = opened.collections(name) if opened else []
+        rows.append(
+            {"name": name, "root": str(root) if root else None,
+             "versions": [
+                 {"digest": version.digest, "images": len(version), "recorded": when.isoformat() if when else None}
+                 for version in versions for when in [opened.recorded(version) if opened else None]
+             ]}
+        )  # fmt: skip
+    if json_:
+        show_json(rows)
+    elif not rows:
+        say('no collections: put [data.NAME] root = "DIR" into bb.toml, or run bb extract --data NAME=DIR')
+    else:
+        show_table(
+            ["name", "folder", "versions in the store"],
+            [[row["name"], row["root"] or "", _versions_text(row["versions"])] for row in rows],
+        )
+
+
+def _versions_text(versions: list[dict[str, Any]]) -> str:
+    dated = sorted(versions, key=lambda version: version["recorded"] or "", reverse=True)
+    return ", ".join(
+        f"{version['digest'][:12]} ({version['images']} images)"
+        + (f" of {version['recorded'][:10]}" if version["recorded"] else "")
+        for version in dated
+    )

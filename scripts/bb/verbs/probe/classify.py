@@ -1,0 +1,114 @@
+"""`bb probe classify`: score stored features on any table of labels: classes, traits or numbers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bb.console import Reporter, say, show_json, warn
+from bb.options import (
+    DEFAULT_STORE,
+    CacheOption,
+    CkptOption,
+    JsonOption,
+    MaxMissingOption,
+    MissingOption,
+    NotMissingOption,
+    SameImagesOption,
+    StoreOption,
+    listed,
+    numbers,
+)
+from bb.probe.classification.facade import classify
+from bb.probe.tasks.few_shot import MAX_SEED
+from bb.probe.tasks.splits import FOLDS, parse_split_by
+from bb.store.text.command import command
+from bb.stores import backbone_names, one_collection, open_to_probe
+from bb.texts.classify import show_board, show_split_differences
+
+
+def verb(
+    ctx: typer.Context,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="CSV or Parquet of images and labels; without it, folders are classes."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one by default."),
+    ] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="The column of labels; several are traits.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="The column of sides; '' ignores it.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="The column whose images stay on one side: site, individual, sequence."),
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="The column of tasks.")] = None,
+    regression: Annotated[bool, typer.Option("--regression", help="Labels are numbers to predict.")] = False,
+    not_missing: NotMissingOption = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option("--split-by", help="column, random, group or time; several (random,group) are compared."),
+    ] = None,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Folds where the split is drawn.")] = FOLDS,
+    classifier: Annotated[
+        list[str] | None, typer.Option("--classifier", help="logistic, knn, simpleshot, ridge; several make a grid.")
+    ] = None,
+    preprocessing: Annotated[
+        str,
+        typer.Option("--preprocessing", help="none, l2, center-l2 or standard; auto is the classifier's usual one."),
+    ] = "auto",
+    shots: Annotated[
+        list[str] | None, typer.Option("--shots", help="Training images of each class, or all; several go as 1,5,all.")
+    ] = None,
+    seed: Annotated[
+        list[str] | None, typer.Option("--seed", help="Seed of draws and folds; several go as 0,1.")
+    ] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    missing: MissingOption = "skip",
+    max_missing: MaxMissingOption = None,
+    same_images_as: SameImagesOption = None,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Leave out test images that equal a training image, byte for byte.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="List rows without an image, and the reverse.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    kinds = listed("--classifier", classifier) if classifier else None
+    draws = listed("--shots", shots or ["all"])
+    seeds = numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
+    ways = parse_split_by(split_by) if split_by else None
+    opened, runs_store = open_to_probe(store, runs_to, cache_size)
+    name, _ = one_collection(opened, data, ctx.obj)
+    with Reporter("note: ") as reporter:
+        found = classify(
+            opened, labels, name, id=id_, label=label, split=split, group=group, task=task, regression=regression,
+            not_missing=not_missing or (), split_by=ways, folds=folds, classifier=kinds, preprocessing=preprocessing,
+            shots=draws, seed=seeds, ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing,
+            max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force,
+            reporter=reporter,
+        )  # fmt: skip
+    if verbose:
+        warn(*(f"  no image: {each}" for each in found.images.match.rows_without_image))
+        warn(*(f"  no row: {each}" for each in found.images.match.images_without_row))
+    if json_:
+        show_json([{**run.record, "fresh": run.run_id in found.fresh} for run in found])
+        return
+    for board in found.boards:
+        show_board(board, verbose=verbose)
+    show_split_differences(found.differences)
+    computed = len(found.fresh)
+    say(f"{computed} runs computed, {len(found) - computed} were there. Next:")
+    say(f"  {command('report classify', found.images.name, store=runs_store)}")

@@ -1,0 +1,181 @@
+"""`bb probe newt`: score stored features on NeWT's two-class tasks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bb.cluster.engine import Job
+from bb.cluster.options import ClusterRun, command_line, run_on_cluster, worker_options
+from bb.console import say, show_json, show_table, warn
+from bb.labels import read_probe_labels
+from bb.options import (
+    DEFAULT_STORE,
+    AccountOption,
+    CacheOption,
+    CkptOption,
+    CpusOption,
+    GpusOption,
+    JsonOption,
+    MaxMissingOption,
+    MemoryOption,
+    MissingOption,
+    OnOption,
+    PartitionOption,
+    SameImagesOption,
+    StoreOption,
+    TimeOption,
+    WorkersOption,
+    listed,
+    numbers,
+)
+from bb.probe.classifiers.choose_engine import choose
+from bb.probe.classifiers.protocol import parse_protocol
+from bb.probe.features.damaged_images import damage_note, damage_record
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.run import Inputs, Spec, prepare
+from bb.probe.tasks.few_shot import MAX_SEED, parse_n_train
+from bb.probe.tasks.leaks import find_leaks
+from bb.runs import probe_all, space_text, spaces_to_probe, when_made
+from bb.settings import NEWT_LABELS
+from bb.store.format.derived import SEEN, head_name
+from bb.store.format.space import short
+from bb.store.text.command import command
+from bb.store.trained_heads import has_seen
+from bb.stores import backbone_names, find_version, open_to_probe, parse_data
+
+if TYPE_CHECKING:
+    from bb.store.local.runs import Run
+
+
+def verb(
+    ctx: typer.Context,
+    n_train: Annotated[
+        list[str] | None,
+        typer.Option("--n-train", help="Training images per task, or all; several go as 4,10,all."),
+    ] = None,
+    seed: Annotated[list[str] | None, typer.Option("--seed", help="Which few-shot draw; several go as 0,1,2.")] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The collection: NAME, NAME=DIR or NAME@DIGEST; newt if it is not said."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", help="Labels in NeWT's columns; else DIR/newt2021_labels.csv, else the store's (@DIGEST)."
+        ),
+    ] = None,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Leave out test images that equal a training image, byte for byte.")
+    ] = False,
+    protocol: Annotated[str, typer.Option(envvar="BB_PROTOCOL", help="biobench or newt2021.")] = "biobench",
+    svm: Annotated[str, typer.Option(help="auto, linear or search.")] = "auto",
+    missing: MissingOption = "error",
+    max_missing: MaxMissingOption = None,
+    same_images_as: SameImagesOption = None,
+    backend: Annotated[str, typer.Option(envvar="BB_BACKEND", help="auto, exact, sklearn or cuml.")] = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    cluster_run = ClusterRun.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
+    shots = [parse_n_train(part) for part in listed("--n-train", n_train or ["all"])]
+    seeds = numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
+    policy = MissingPolicy.parse(missing, max_missing, same_images_as)
+    ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
+    opened, runs_store = open_to_probe(store, runs_to, cache_size)
+    backbone_names(ckpt, opened)  # one that can't be is said before labels and features are read
+    found_labels = read_probe_labels(opened, name, root, labels, ctx.obj)
+    if found_labels.note:
+        warn(found_labels.note)
+    collection, match = find_version(opened, name, root, found_labels.image_ids, policy)
+    found_labels = found_labels.renamed(match)
+    spaces, left_out = spaces_to_probe(opened, collection, found_labels.image_ids, ckpt, space, policy)
+    found_labels = found_labels.without(left_out, max_missing)
+    leaks = find_leaks(found_labels, collection)
+    if drop_leaks and leaks:
+        found_labels = leaks.drop(found_labels)
+    warn(*(f"note: {note}" for note in (*found_labels.notes, *([] if drop_leaks else leaks.notes))))
+    keys = collection.digests(sorted({image_id for task in found_labels.tasks for image_id in task.test_ids.tolist()}))
+    warn(*(f"note: {head_name(each.weights)} {SEEN}" for each in spaces if has_seen(opened, each, keys)))
+    chosen = parse_protocol(protocol)
+    choose(backend)  # one that is unknown or not there is said before anything is read
+    labels_name = labels.stem if labels and not str(labels).startswith("@") and labels.name != NEWT_LABELS else None
+    inputs = [Inputs.read(opened, each, collection, found_labels, "newt", labels_name) for each in spaces]
+    for each in inputs:
+        if note := damage_note(damage_record(each.damaged())):
+            warn(f"note: {space_text(each)}: {note}")
+    requested = [
+        Spec(chosen, shot, number, svm, backend, warn)
+        for shot in dict.fromkeys(shots)
+        for number in ([0] if shot == "all" else dict.fromkeys(seeds))
+    ]
+    specs = list(dict.fromkeys(spec.on(found_labels) for spec in requested))
+    for shot in dict.fromkeys(spec.n_train for spec in requested if spec.on(found_labels).n_train != spec.n_train):
+        warn(f"note: n_train {shot} takes every training image of every task, so it is scored as n_train all")
+    if cluster_run is None:
+        results = probe_all(inputs, specs, jobs=jobs, force=force)
+    else:
+        prepared = [prepare(each, spec) for each in inputs for spec in specs]
+        common = worker_options(ctx, cluster_run, opened, labels, f"{name}={root.resolve()}" if root else data)
+        results = run_on_cluster(
+            cluster_run,
+            prepared,
+            lambda each: Job(
+                f"{space_text(each.inputs)}, n_train {each.spec.n_train}, seed {each.spec.seed}",
+                command_line(
+                    ctx,
+                    **common,
+                    space=[each.inputs.space.key],
+                    same_images_as=[*(same_images_as or []), *(each.key for each in spaces)] if left_out else None,
+                    n_train=[each.spec.n_train],
+                    seed=[each.spec.seed],
+                    svm=each.spec.kind,
+                ),
+            ),
+            force=force,
+        )
+    if json_:
+        show_json([{**run.record, "fresh": fresh} for run, fresh in results])
+        return
+    leaked = any(run.record.get("scores_without_leaks") for run, _ in results)
+    show_table(
+        ["backbone", "space", "n_train", "seed", "mean", *["no leaks"] * leaked, "over tasks", "run", ""],
+        [_run_line(run, fresh, leaked=leaked) for run, fresh in results],
+        right=["n_train", "seed", "mean", "no leaks", "over tasks"],
+    )
+    fresh_runs = sum(fresh for _, fresh in results)
+    say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
+    local = opened.runs_to or opened
+    far = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
+    if far < len(results):
+        say(f"  {command('report newt', store=runs_store)}")
+    if far:
+        say(f"  {command('report newt', store=opened.name)}")
+
+
+def _run_line(run: "Run", fresh: bool, *, leaked: bool = False) -> list[object]:
+    record, scores, without = run.record, run.record["scores"], run.record.get("scores_without_leaks")
+    return [
+        ", ".join(record["backbones"]), short(record["space"]), record["n_train"],
+        "" if record["seed"] is None else record["seed"],
+        f"{scores['mean']:.4f}", *[f"{without['mean']:.4f}" if without else ""] * leaked,
+        f"{scores['mean_over_tasks']:.4f}", short(run.run_id), when_made(run, fresh),
+    ]  # fmt: skip

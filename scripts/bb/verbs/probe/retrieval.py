@@ -1,0 +1,136 @@
+"""`bb probe retrieval`: score stored features on finding images of the same label: re-identification, retrieval."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bb.cluster.engine import Job
+from bb.cluster.options import ClusterRun, command_line, run_on_cluster, worker_options
+from bb.options import (
+    DEFAULT_STORE,
+    AccountOption,
+    CacheOption,
+    CkptOption,
+    CpusOption,
+    GpusOption,
+    JsonOption,
+    MaxMissingOption,
+    MemoryOption,
+    MissingOption,
+    NotMissingOption,
+    OnOption,
+    PartitionOption,
+    SameImagesOption,
+    StoreOption,
+    TimeOption,
+    WorkersOption,
+    numbers,
+)
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.retrieval.evaluate import Retrieval
+from bb.probe.retrieval.faiss_search import parse_index
+from bb.probe.retrieval.labels import assign, read_items
+from bb.probe.retrieval.run import prepare
+from bb.runs import retrieve_all, space_text, spaces_to_probe
+from bb.stores import backbone_names, find_version, one_collection, open_to_probe
+from bb.texts.results import show_retrieval
+
+
+def verb(
+    ctx: typer.Context,
+    labels: Annotated[
+        Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
+    ],
+    not_missing: NotMissingOption = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Rows to take: train, val, test or all; test, where there are such, if not said.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The split that answers; else the rows answer each other.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validation: no row answers another of its fold.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the folds.")] = 0,
+    distance: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    convention: Annotated[str, typer.Option(help="standard, or oml: as Open Metric Learning counts.")] = "standard",
+    k: Annotated[str, typer.Option("--k", help="Cut-offs of CMC@k, precision@k, …, with commas.")] = "1,5,10",
+    knn: Annotated[str, typer.Option("--knn", help="Neighbours that vote on a label, with commas.")] = "1,5,20",
+    pairs: Annotated[bool, typer.Option(help="Count all pairs, for AUROC and FNMR@FMR.")] = True,
+    fmr: Annotated[str, typer.Option("--fmr", help="False match rates of FNMR@FMR.")] = "0.1,0.01,0.001",
+    index: Annotated[
+        str, typer.Option(help="exact, or faiss: faster on large galleries, and says its recall.")
+    ] = "exact",
+    missing: MissingOption = "error",
+    max_missing: MaxMissingOption = None,
+    same_images_as: SameImagesOption = None,
+    jobs: Annotated[
+        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Threads; all cores if it is not said.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
+    runs_to: Annotated[
+        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+    ] = None,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    time_limit: TimeOption = None,
+    partition: PartitionOption = None,
+    account: AccountOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    policy = MissingPolicy.parse(missing, max_missing, same_images_as)
+    cluster_run = ClusterRun.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
+    how = Retrieval(
+        distance=distance, convention=convention, ks=numbers("--k", [k], int, least=1),
+        knn=numbers("--knn", [knn] if knn else [], int, least=1),
+        pairs=pairs, fmrs=numbers("--fmr", [fmr], float, least=0),
+    )  # fmt: skip
+    faiss = parse_index(index)
+    table = read_items(labels, not_missing=not_missing or ())
+    opened, _ = open_to_probe(store, runs_to, cache_size)
+    backbone_names(ckpt, opened)  # one that can't be is said before features are read
+    name, root = one_collection(opened, data, ctx.obj)
+    items, roles, warnings = assign(table, split=split, against=against, folds=folds, seed=seed)
+    collection, match = find_version(opened, name, root, items.image_ids.tolist(), policy)
+    if match.note:  # folds are drawn by the collection's IDs, however the table writes them
+        table = table.renamed(match)
+        items, roles, warnings = assign(table, split=split, against=against, folds=folds, seed=seed)
+    spaces, left_out = spaces_to_probe(opened, collection, items.image_ids.tolist(), ckpt, space, policy)
+    items = items.without(left_out, max_missing)
+    prepared = [
+        prepare(
+            opened, each, collection, items, tasks=labels.stem, how=how, roles=roles, faiss=faiss, warnings=warnings
+        )
+        for each in spaces
+    ]
+    if cluster_run is None:
+        results = retrieve_all(prepared, jobs=jobs, force=force)
+    else:
+        common = worker_options(ctx, cluster_run, opened, labels, data)
+        results = run_on_cluster(
+            cluster_run,
+            prepared,
+            lambda each: Job(
+                space_text(each),
+                command_line(
+                    ctx,
+                    **common,
+                    space=[each.space.key],
+                    same_images_as=[*(same_images_as or []), *(each.key for each in spaces)] if left_out else None,
+                ),
+            ),
+            force=force,
+        )
+    show_retrieval(results, json_=json_)

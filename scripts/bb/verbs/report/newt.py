@@ -1,0 +1,133 @@
+"""`bb report newt`: compare runs: backbones by shot count, with 95% bootstrap intervals."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bb.console import show_json, warn
+from bb.labels import read_groups
+from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, StoreOption, listed
+from bb.probe.classifiers.protocol import PROTOCOLS
+from bb.probe.report.build import boards
+from bb.probe.report.formats.image_file import check_format
+from bb.probe.report.leaderboard import KINDS
+from bb.probe.report.options import Question
+from bb.probe.report.reference import read_reference
+from bb.probe.tasks.few_shot import parse_n_train
+from bb.store import BBError, UsageError
+from bb.store.local.runs import Run
+from bb.store.text.command import command
+from bb.stores import canonical_name, open_store, parse_data
+from bb.texts.report import check_files, show_boards, write_report
+from bb.texts.store import withdrawn_notes
+
+OTHERS = {"classify": "classification", "retrieval": "retrieval"}  # protocols that other reports show
+
+
+def verb(
+    ctx: typer.Context,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric",
+            help="auto, accuracy, balanced-accuracy, macro-f1, average-precision or auroc; auto is accuracy, "
+            "or balanced accuracy where the commonest class alone is right in more than two thirds.",
+        ),
+    ] = "auto",
+    average: Annotated[
+        str | None, typer.Option("--average", help="images or tasks; images for accuracy, tasks for the others.")
+    ] = None,
+    over: Annotated[
+        str, typer.Option("--over", help="What the intervals are for further ones of: images, draws or tasks.")
+    ] = "images",
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Resample groups of images: a column of the labels.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="The backbone that the others are compared with.")
+    ] = None,
+    correction: Annotated[
+        str, typer.Option("--correction", help="Of p-values for many comparisons: holm or bh.")
+    ] = "holm",
+    by: Annotated[str | None, typer.Option("--by", help="A table of each cluster, subcluster or task.")] = None,
+    n_train: Annotated[list[str] | None, typer.Option("--n-train", help="These columns only.")] = None,
+    sort: Annotated[str, typer.Option("--sort", help="score, name, or an n_train.")] = "score",
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="CSV of published scores to compare with: task, ckpt, score.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", help="Write booktabs tables; - is standard output.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write Markdown; - is standard output.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw learning curves and leaderboard: .svg, .png or .pdf.")
+    ] = None,
+    data: DataOption = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="The file that has --cluster's column.")] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs behind each cell.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
+    check_files({option: path for option, path in files.items() if path})
+    if plot:
+        check_format(plot.suffix)
+    for option, value, known in (
+        ("--average", average, ("images", "tasks")), ("--over", over, ("images", "draws", "tasks")),
+        ("--correction", correction, ("holm", "bh")), ("--by", by, KINDS),
+    ):  # fmt: skip
+        if value is not None and value not in known:
+            raise UsageError(f"{option} {value} is unknown: choose {', '.join(known)}.")
+    opened = open_store(store, cache_size=cache_size)
+    roots = parse_data(data, ctx.obj)
+    question = Question(
+        metric=metric.replace("-", "_"),
+        average=average,  # type: ignore[arg-type]  # checked above, as are the next three
+        over=over,  # type: ignore[arg-type]
+        baseline=baseline and canonical_name(baseline),
+        correction=correction,  # type: ignore[arg-type]
+        groups=(lambda name: read_groups(name, cluster, labels, roots)) if cluster else None,
+        units=f"groups of test images ({cluster})" if cluster else "test images",
+        kinds=KINDS if html or csv or json_ else (by,) if by else (),  # type: ignore[arg-type]
+        details=bool(html or json_),
+        n_train=tuple(parse_n_train(part) for part in listed("--n-train", n_train or ())),
+        sort=sort if sort in ("score", "name") else parse_n_train(sort),  # type: ignore[arg-type]
+        reference=read_reference(reference, canonical_name) if reference else None,
+    )
+    runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
+    found = boards(runs, "newt", question, on_damage=lambda said: warn(f"note: {said}"))
+    warn(*withdrawn_notes(opened, runs))
+    shown = {*PROTOCOLS, *OTHERS}
+    for protocol in sorted({str(run.record["protocol"]) for run in runs if run.record["tasks"] == "newt"} - shown):
+        warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")
+    if not found:
+        raise BBError(_other_runs(runs, store))
+    write_report(found, files, opened, roots)
+    if json_:
+        show_json([board.record() for board in found])
+    elif not any(files.values()):
+        show_boards(found, by=by, verbose=verbose)
+    if json_ or any(files.values()):
+        warn(*(f"note: {note}" for board in found for note in board.notes))
+
+
+def _other_runs(runs: Sequence[Run], store: str) -> str:
+    """What a store without runs of NeWT has, and how to see it."""
+    probe = command("probe newt", n_train=10, store=store)
+    if not runs:
+        return f"{store} has no runs yet: {probe}"
+    others = Counter((str(run.record["protocol"]), str(run.record["tasks"])) for run in runs)
+    there = [f"{n} of {OTHERS[kind]} on {name}" for (kind, name), n in sorted(others.items()) if kind in OTHERS]
+    ways = {
+        "classify": f"`{command('report classify', store=store)}` shows classification",
+        "retrieval": f"`{command('report retrieval', store=store)} --labels FILE` shows retrieval",
+    }
+    shown = [words for kind, words in ways.items() if any(kind == found for found, _ in others)]
+    return (
+        f"{store} has no runs of newt that can be shown, but {len(runs)} others (there: {', '.join(there) or 'none'}). "
+        f"{'; '.join([*shown, f'`{probe}` makes runs of newt'])}."
+    )

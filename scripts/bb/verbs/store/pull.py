@@ -1,0 +1,80 @@
+"""`bb store pull`: copy from another place what is lacking here, all of it checked."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bb.options import (
+    DEFAULT_STORE,
+    CollectionsOption,
+    DryRunOption,
+    GlobOption,
+    JsonOption,
+    RunsOption,
+    SpacesOption,
+    StoreOption,
+    TransfersOption,
+)
+from bb.probe.tasks.newt import read_labels
+from bb.store import UsageError
+from bb.store.files.writable import check_writable
+from bb.store.signing.trust import Trust
+from bb.store.storage.url import open_place
+from bb.store.sync.plan import plan_pull
+from bb.store.sync.selection import Selection
+from bb.store.sync.transfer import pull
+from bb.stores import local_folder, trust_file
+from bb.transfer import backbone_globs, transfer
+
+
+def verb(
+    url: Annotated[str, typer.Argument(help="Where from: a folder, s3://…, hf://datasets/…, https://…")],
+    ckpt: GlobOption = None,
+    space: SpacesOption = None,
+    data: CollectionsOption = None,
+    runs: RunsOption = False,
+    for_: Annotated[
+        str | None, typer.Option("--for", help="Just what one probe needs: newt; --data names another collection.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="With --for: labels of yours, where the store has none.")
+    ] = None,
+    replicates: Annotated[bool, typer.Option("--replicates", help="Segments all of whose rows are here, too.")] = False,
+    require_signed: Annotated[
+        bool, typer.Option("--require-signed", help="Only what a key that you trust has signed.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    jobs: TransfersOption = 8,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    if for_ not in (None, "newt"):
+        raise UsageError(f"--for {for_}: there is no such probe, the task families are newt.")
+    if for_ and runs:
+        raise UsageError("--for newt brings rows, --runs brings runs: give one of them.")
+    if labels and not for_:
+        raise UsageError("--labels says which images a probe needs: give --for newt with it.")
+    selection = Selection(
+        backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs, for_,
+        tuple(read_labels(labels).image_ids) if labels else (),
+    )  # fmt: skip
+    trusted = Trust.load(trust_file()).keys
+    if require_signed and not trusted:
+        raise UsageError(
+            "--require-signed takes what keys have signed that you trust, and you trust none: `bb store trust KEY` "
+            "with a public key that you have from its owner."
+        )
+    target = local_folder(store)
+    if not dry_run and target.is_dir():
+        check_writable(target, ("spaces", "collections", "runs"))
+    plan = plan_pull(
+        open_place(url),
+        target,
+        selection,
+        replicates=replicates,
+        trusted=trusted,
+        require_signed=require_signed,
+        jobs=jobs,
+    )
+    transfer(plan, None if dry_run else pull, jobs, json_)

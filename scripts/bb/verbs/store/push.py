@@ -1,0 +1,50 @@
+"""`bb store push`: copy to another place what it lacks."""
+
+from typing import Annotated
+
+import typer
+
+from bb.console import warn
+from bb.options import (
+    DEFAULT_STORE,
+    CollectionsOption,
+    DryRunOption,
+    GlobOption,
+    JsonOption,
+    RunsOption,
+    SpacesOption,
+    StoreOption,
+    TransfersOption,
+)
+from bb.store.format.collection import check_name
+from bb.store.storage.index_json import write_index
+from bb.store.storage.url import open_place
+from bb.store.sync.plan import plan_push
+from bb.store.sync.selection import Selection
+from bb.store.sync.transfer import push
+from bb.store.sync.unshared_labels import unshared
+from bb.stores import open_store
+from bb.transfer import backbone_globs, transfer
+
+
+def verb(
+    ctx: typer.Context,
+    url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, hf://datasets/…")],
+    ckpt: GlobOption = None,
+    space: SpacesOption = None,
+    data: CollectionsOption = None,
+    runs: RunsOption = False,
+    dry_run: DryRunOption = False,
+    jobs: TransfersOption = 8,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    target, opened = open_place(url), open_store(store, write=True)
+    for text in data or []:
+        check_name(text.partition("@")[0])
+    selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
+    if not runs:
+        names = [text.partition("@")[0] for text in data or opened.collection_names()]
+        warn(*(f"note: {said}" for said in unshared(opened, names, ctx.obj.licences)))
+    plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)
+    transfer(plan, None if dry_run else push, jobs, json_, then=lambda: write_index(target))
