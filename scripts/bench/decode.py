@@ -1,6 +1,6 @@
 """How fast files become a network's pixels: Pillow, torchvision's decode_jpeg, simplejpeg; in one thread and in two.
 
-    python scripts/bench/decode.py [--json FILE] [--photos DIR] [--images N] [--rounds N]
+    python scripts/bench/decode.py [--json FILE] [--photos DIR] [--images N] [--rounds N] [--quick]
 
 Each decodes the same JPEGs, and decodes and cuts them to open_clip's view of ViT-B-16 (shortest side to 224, bicubic,
 centre). Sides take turns; of each the best round counts. Images a second by the clock, which the machine's other work
@@ -29,14 +29,15 @@ from PIL import Image  # noqa: E402
 from torchvision.io import ImageReadMode, decode_jpeg  # noqa: E402
 from torchvision.transforms.v2 import functional  # noqa: E402
 
-from extract.decoder import Decoder  # noqa: E402
-from extract.geometry import Geometry  # noqa: E402
-from extract.pillow import Pillow  # noqa: E402
-from extract.simplejpeg import SimpleJpeg  # noqa: E402
+from bb.extract.embedding.decoder import Decoder  # noqa: E402
+from bb.extract.embedding.geometry import Geometry  # noqa: E402
+from bb.extract.embedding.pillow_decoder import Pillow  # noqa: E402
+from bb.extract.embedding.simplejpeg_decoder import SimpleJpeg  # noqa: E402
 
 GEOMETRY = Geometry("shortest", (224, 224), (224, 224), "bicubic")
 SIZE = (500, 375)  # iNaturalist's photographs, at most
 THREADS = (1, 2)
+QUICK = {"images": 4, "rounds": 1}
 
 Work = Callable[[bytes], Any]
 
@@ -71,7 +72,7 @@ def cut_with_torchvision(data: bytes) -> torch.Tensor:
 
 
 def whole(decoder: Decoder) -> Work:
-    return lambda data: decoder.cut(decoder.decode(data), GEOMETRY)
+    return lambda data: decoder.cut(decoder.decode(data).picture, GEOMETRY)
 
 
 def others() -> dict[str, Work]:
@@ -135,7 +136,10 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared" / "data" / "newt-mini")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     options = parser.parse_args()
+    if options.quick:
+        options = argparse.Namespace(**{**vars(options), **QUICK})
     warnings.filterwarnings("ignore", message=".*superseded.*|.*deprecated.*", category=DeprecationWarning)
     torch.set_num_threads(1)
     figures = measure(photographs(options.photos, options.images), options.rounds)

@@ -1,4 +1,4 @@
-"""Extraction beside the loop that everybody writes: `python scripts/bench/extract.py [--json FILE]`.
+"""Extraction beside the loop that everybody writes: `python scripts/bench/extract.py [--json FILE] [--quick]`.
 
 The forerunner is that loop: a DataLoader with two workers, Pillow and the backbone's own transform, batches of 16,
 autocast, features kept in memory; torch has one thread or all cores, whichever is quicker. Photographs are repeated
@@ -46,23 +46,26 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where store.py would hide the package
 
-import extract.embed  # noqa: E402
-from extract.backbone import load  # noqa: E402
-from extract.collection import HashMemory, Scan, find_images, scan  # noqa: E402
-from extract.decoder import find_decoder  # noqa: E402
-from extract.device import Numerics  # noqa: E402
-from extract.embed import Plan, Work, embed  # noqa: E402
-from extract.extractor import Extractor  # noqa: E402
-from extract.name import BackboneName  # noqa: E402
-from extract.space import feature_spaces  # noqa: E402
-from extract.timm import TimmBackbone  # noqa: E402
-from store import Store  # noqa: E402
+from bb.extract.backbones.decoders import find_decoder  # noqa: E402
+from bb.extract.backbones.device import Numerics  # noqa: E402
+from bb.extract.backbones.feature_spaces import feature_spaces  # noqa: E402
+from bb.extract.backbones.name import BackboneName  # noqa: E402
+from bb.extract.backbones.registry import load  # noqa: E402
+from bb.extract.data.scan import HashMemory, Scan, find_images, scan  # noqa: E402
+from bb.extract.embedding.decoder import DecodeOptions  # noqa: E402
+from bb.extract.embedding.forward import autocast  # noqa: E402
+from bb.extract.embedding.timm import TimmBackbone  # noqa: E402
+from bb.extract.pipeline import feature_writer  # noqa: E402
+from bb.extract.pipeline.embed import Plan, Work, embed  # noqa: E402
+from bb.extract.pipeline.extractor import Extractor  # noqa: E402
+from bb.store import Store  # noqa: E402
 
 TINY = "timm:test_vit/untrained"
 SMALL = [f"timm:small{i}/untrained" for i in range(4)]  # see `small`
 LARGE = "timm:vit_small_patch16_224/untrained"
 GPU = "open_clip:ViT-B-16/untrained"
 BATCH, WORKERS = 16, 2
+QUICK = {"images": 16, "gpu_images": 64, "rounds": 1}
 
 
 # The forerunner
@@ -87,7 +90,7 @@ def forerunner(
     on_gpu = numerics.device.type == "cuda"
     loader = DataLoader(photographs, batch_size=batch, num_workers=workers, pin_memory=on_gpu)
     kept = []
-    with torch.inference_mode(), numerics.autocast():
+    with torch.inference_mode(), autocast(numerics.device, numerics.compute):
         for pixels in loader:
             kept.append(backbone.img_encode(pixels.to(numerics.device, non_blocking=on_gpu)).img_features.float().cpu())
     return len(torch.cat(kept))
@@ -118,7 +121,7 @@ class Bench:
 
     def extractor(self, name: str) -> Extractor:
         if name not in self.made:
-            decoder = find_decoder(self.decode, self.numerics.device)
+            decoder = find_decoder(DecodeOptions(self.decode), self.numerics.device)
             parsed = BackboneName.parse(name)
             backbone = small(SMALL.index(name)) if name in SMALL else load(parsed)
             spaces = feature_spaces(name, backbone, decoder, self.numerics, patch=False)
@@ -140,7 +143,7 @@ class Nothing:
     def __init__(self, store, space, provenance):
         self.space, self.published = space, []
 
-    def add(self, keys, ids, rows):
+    def add(self, keys, ids, rows, damaged):
         pass
 
     def close(self):
@@ -149,11 +152,11 @@ class Nothing:
 
 @contextlib.contextmanager
 def no_writer() -> Iterator[None]:
-    kept, extract.embed.SegmentWriter = extract.embed.SegmentWriter, Nothing
+    kept, feature_writer.SegmentWriter = feature_writer.SegmentWriter, Nothing
     try:
         yield
     finally:
-        extract.embed.SegmentWriter = kept
+        feature_writer.SegmentWriter = kept
 
 
 # Measuring
@@ -250,7 +253,7 @@ def gpu(photographs: Path, root: Path, n: int, rounds: int, decode: str) -> dict
 
     def decode_alone() -> int:
         def pixels(path: Path) -> None:
-            extractor.decoder.cut(extractor.decoder.decode(path.read_bytes()), geometry)
+            extractor.decoder.cut(extractor.decoder.decode(path.read_bytes()).picture, geometry)
 
         torch.set_num_threads(1)
         with ThreadPoolExecutor(cores) as pool:
@@ -312,11 +315,12 @@ def measure_memory(folder: Path, decode: str) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 
-def beside(script: str, key: str) -> dict[str, Any]:
+def beside(script: str, key: str, quick: bool) -> dict[str, Any]:
     """What another benchmark of this folder says."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, str(Path(__file__).with_name(script)), "--json", str(answer)]
+        command += ["--quick"] if quick else []
         ended = subprocess.run(command, capture_output=True, text=True)
         if ended.returncode or not answer.exists():
             raise RuntimeError(f"{script} ended with status {ended.returncode}: {ended.stderr.strip()[-500:]}")
@@ -331,9 +335,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--decode", default="auto")
     parser.add_argument("--only", action="append", help="some of the parts, by name; repeatable")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     parser.add_argument("--measure-memory", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.quick:
+        given = argparse.Namespace(**{**vars(given), **QUICK})
     if given.measure_memory:
         measure_memory(given.measure_memory, given.decode)
         return
@@ -349,15 +356,17 @@ def main() -> None:
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "decode": lambda: against_forerunner(bench, "decode_bound", SMALL[0], n, rounds),
             "vit": lambda: against_forerunner(bench, "test_vit", TINY, n, rounds),
-            "forward": lambda: against_forerunner(bench, "forward_bound", LARGE, max(48, n // 6), rounds),
+            "forward": lambda: against_forerunner(
+                bench, "forward_bound", LARGE, n if given.quick else max(48, n // 6), rounds
+            ),
             "models": lambda: several(bench, n, rounds),
             "writer": lambda: writer(bench, n, rounds),
             "memory": lambda: {
-                "peak_10000_gb": memory(10_000, given.decode),
-                "peak_gb": memory(100_000, given.decode),
+                "peak_10000_gb": memory(50 if given.quick else 10_000, given.decode),
+                "peak_gb": memory(100 if given.quick else 100_000, given.decode),
             },
-            "ray": lambda: beside("ray.py", "ray_ratio"),
-            "rerun": lambda: beside("rerun.py", "rerun_36000_s"),
+            "ray": lambda: beside("ray.py", "ray_ratio", given.quick),
+            "rerun": lambda: beside("rerun.py", "rerun_36000_s", given.quick),
             "gpu": lambda: gpu(photographs, root, given.gpu_images, rounds, given.decode),
         }
         chosen = given.only or [part for part in parts if part != "gpu" or torch.cuda.is_available()]

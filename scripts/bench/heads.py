@@ -1,4 +1,6 @@
-"""Steps of head training a second, beside a DataLoader of single items: `python scripts/bench/heads.py [--json FILE]`.
+"""Steps of head training a second, beside a DataLoader of single items.
+
+    python scripts/bench/heads.py [--json FILE] [--quick]
 
 20,000 features of 384 dimensions in a store, 500 labels; batches of 16 labels with 8 images each, a linear head to 128
 dimensions, hard triplets, AdamW. All sides take the very same steps, and reach the same weights; they differ in how
@@ -32,13 +34,15 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where store.py would hide the package
 
-from probe.heads.examples import Examples  # noqa: E402
-from probe.heads.recipe import Recipe  # noqa: E402
-from probe.heads.start import start  # noqa: E402
-from probe.heads.train import run_epoch  # noqa: E402
-from store import Collection, Entry, FeatureSpace, SegmentWriter, Store  # noqa: E402
+from bb.probe.heads.examples import Examples  # noqa: E402
+from bb.probe.heads.initialisation import start  # noqa: E402
+from bb.probe.heads.recipe import Recipe  # noqa: E402
+from bb.probe.heads.train import run_epoch  # noqa: E402
+from bb.store import Collection, Entry, FeatureSpace, SegmentWriter, Store  # noqa: E402
 
 ROUNDS = 5
+STEPS = 300  # of a turn, where they are quick
+QUICK = {"n": 4_000, "dim": 16, "rounds": 1, "steps": 10}
 RECIPE = Recipe(start="plain", dim=128)
 
 
@@ -120,7 +124,7 @@ def theirs(side: Side, item: Callable[[int], np.ndarray], steps: int) -> tuple[i
     return steps, time.perf_counter() - began
 
 
-def measure(n: int = 20_000, dim: int = 384, rounds: int = ROUNDS) -> dict[str, Any]:
+def measure(n: int = 20_000, dim: int = 384, rounds: int = ROUNDS, several: int = STEPS) -> dict[str, Any]:
     """The figures, by name."""
     torch.set_num_threads(1)
     labels = (np.arange(n) % 500).astype(np.int64)
@@ -146,9 +150,9 @@ def measure(n: int = 20_000, dim: int = 384, rounds: int = ROUNDS) -> dict[str, 
             return np.asarray(arrays[at][row])
 
         items: dict[str, tuple[Callable[[int], np.ndarray], int]] = {
-            "store": (lambda i: store.read(space, collection, [ids[i]])[0], 8),
-            "zarr": (of_zarr, 4),
-            "memory": (lambda i: in_memory[i], 300),
+            "store": (lambda i: store.read(space, collection, [ids[i]])[0], max(1, several // 40)),
+            "zarr": (of_zarr, max(1, several // 75)),
+            "memory": (lambda i: in_memory[i], several),
         }
         epoch = len(RECIPE.sampling.build(labels, None, 0))
         one, other = Side(dim, labels), Side(dim, labels)
@@ -166,9 +170,9 @@ def measure(n: int = 20_000, dim: int = 384, rounds: int = ROUNDS) -> dict[str, 
             side = Side(dim, labels)
             batch = torch.from_numpy(in_memory[:128]), torch.from_numpy(labels[:128] % 16)
             began = time.perf_counter()
-            for _ in range(300):
+            for _ in range(several):
                 side.step(*batch)
-            rates["bare"].append(300 / (time.perf_counter() - began))
+            rates["bare"].append(several / (time.perf_counter() - began))
     median = {name: statistics.median(found) for name, found in rates.items()}
     return {
         "n": n,
@@ -186,8 +190,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     args = parser.parse_args()
-    figures = measure(args.n, args.dim, args.rounds)
+    if args.quick:
+        args = argparse.Namespace(**{**vars(args), **QUICK})
+    figures = measure(args.n, args.dim, args.rounds, args.steps)
     for name, value in figures.items():
         print(f"{name:26} {value:,.4g}")
     if args.json:

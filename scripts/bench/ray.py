@@ -1,6 +1,6 @@
 """Ray with two workers against one process, on two cores: images a second, from the files to the features.
 
-    python scripts/bench/ray.py [--json FILE] [--images 4000] [--rounds 3]          (about 4 minutes)
+    python scripts/bench/ray.py [--json FILE] [--images 4000] [--rounds 3] [--quick]          (about 4 minutes)
 
 Both sides embed the same generated photographs (500 × 375, JPEG, smooth noise) with one small network into a store of
 their own, in turns; a side's best round counts. Clocked is the middle of a run, without the first and the last 512
@@ -27,31 +27,33 @@ os.environ["PYTHONPATH"] = str(ROOT)  # of Ray's workers
 import numpy as np  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 
-from extract.collection import HashMemory, Scan, find_images, scan  # noqa: E402
-from extract.decoder import find_decoder  # noqa: E402
-from extract.device import Numerics  # noqa: E402
-from extract.embed import Work as Share  # noqa: E402
-from extract.embed import embed  # noqa: E402
-from extract.extractor import Extractor  # noqa: E402
-from extract.name import BackboneName  # noqa: E402
-from extract.spread import Work, stream  # noqa: E402
-from store import Store  # noqa: E402
-from store.cluster.engine import Resources  # noqa: E402
-from store.cluster.ray import Cluster, connected  # noqa: E402
+from bb.cluster.engine import Resources  # noqa: E402
+from bb.cluster.extract_driver import Work, stream  # noqa: E402
+from bb.cluster.ray import Cluster, connected  # noqa: E402
+from bb.extract.backbones.decoders import find_decoder  # noqa: E402
+from bb.extract.backbones.device import Numerics  # noqa: E402
+from bb.extract.backbones.name import BackboneName  # noqa: E402
+from bb.extract.data.scan import HashMemory, Scan, find_images, scan  # noqa: E402
+from bb.extract.embedding.decoder import DecodeOptions  # noqa: E402
+from bb.extract.pipeline.embed import Work as Share  # noqa: E402
+from bb.extract.pipeline.embed import embed  # noqa: E402
+from bb.extract.pipeline.extractor import Extractor  # noqa: E402
+from bb.store import Store  # noqa: E402
 
 BACKBONE = "timm:test_vit/untrained"
-EDGE = 512  # images at each end that are not clocked
+EDGE = 512  # images at each end that are not clocked, but no more than a quarter of all
+QUICK = {"images": 96, "rounds": 1}
 
 
 class Clock:
     """Seconds an image, of the clock and of processors, in the middle of a run."""
 
     def __init__(self, images: int) -> None:
-        self.images = images
+        self.images, self.edge = images, min(EDGE, images // 4)
         self.marks: list[tuple[int, float, float]] = []
 
     def __call__(self, done: int) -> None:
-        if (not self.marks and done >= EDGE) or (len(self.marks) == 1 and done >= self.images - EDGE):
+        if (not self.marks and done >= self.edge) or (len(self.marks) == 1 and done >= self.images - self.edge):
             self.marks.append((done, time.perf_counter(), processor_seconds()))
 
     def each(self) -> tuple[float, float]:
@@ -92,7 +94,7 @@ def one_process(store: Store, extractor: Extractor, found: Scan, clock: Callable
     """As `bb extract` does it."""
     embed(
         store, [Share(extractor, found.entries)], "noise", found,
-        progress=lambda outcomes: clock(sum(outcome.computed for outcome in outcomes)),
+        progress=lambda outcomes, images: clock(images),
     )  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def measure(images: int, rounds: int) -> dict[str, float]:
         found = make_photographs(folder / "images", images)
         numerics = Numerics.resolve("cpu")
         extractor = Extractor.load(
-            BackboneName.parse(BACKBONE), find_decoder("auto", numerics.device), numerics,
+            BackboneName.parse(BACKBONE), find_decoder(DecodeOptions(), numerics.device), numerics,
             patch=False, batch_size=None, compile=False,
         )  # fmt: skip
         ones: list[tuple[float, float]] = []
@@ -147,7 +149,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     options = parser.parse_args()
+    if options.quick:
+        options = argparse.Namespace(**{**vars(options), **QUICK})
     logging.disable(logging.WARNING)
     figures = measure(options.images, options.rounds)
     for name, value in figures.items():

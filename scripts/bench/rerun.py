@@ -1,6 +1,6 @@
 """What it costs to find that nothing is missing: `bb extract` again on a complete store of 36,000 images.
 
-    python scripts/bench/rerun.py [--json FILE] [--images N] [--rounds N]
+    python scripts/bench/rerun.py [--json FILE] [--images N] [--rounds N] [--quick]
 
 Seconds of the whole process beyond those of one that imports torch and the library and builds the backbone, each the
 least of rounds in turns; by the clock, and of the processor, which other work on the machine hardly changes. The images
@@ -26,10 +26,11 @@ import numpy as np  # noqa: E402
 
 CKPT = "timm:test_vit/untrained"
 IMAGES, ROWS = 36_000, 8_192  # rows of a segment
+QUICK = {"images": 100, "rounds": 1}
 
 BUILD = f"""
 import torch
-from extract.backbone import load
+from bb.extract.backbones.registry import load
 load({CKPT!r})
 """
 EXTRACT = """
@@ -62,13 +63,14 @@ def fill(store: Path, folder: Path) -> None:
     """Rows for every image in the very space that the command fills."""
     import torch
 
-    from extract.decoder import find_decoder
-    from extract.device import Numerics
-    from extract.extractor import Extractor
-    from extract.name import BackboneName
-    from store import Store
+    from bb.extract.backbones.decoders import find_decoder
+    from bb.extract.backbones.device import Numerics
+    from bb.extract.backbones.name import BackboneName
+    from bb.extract.embedding.decoder import DecodeOptions
+    from bb.extract.pipeline.extractor import Extractor
+    from bb.store import Store
 
-    decoder, numerics = find_decoder("auto", torch.device("cpu")), Numerics.resolve("cpu")
+    decoder, numerics = find_decoder(DecodeOptions(), torch.device("cpu")), Numerics.resolve("cpu")
     name = BackboneName.parse(CKPT)
     extractor = Extractor.load(name, decoder, numerics, patch=False, batch_size=None, compile=False)
     space, files = extractor.spaces.img, sorted(folder.iterdir())
@@ -143,7 +145,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     options = parser.parse_args()
+    if options.quick:
+        options = argparse.Namespace(**{**vars(options), **QUICK})
     figures = measure(options.images, options.rounds)
     for name, value in figures.items():
         print(f"{name:>18} {value:.2f}")

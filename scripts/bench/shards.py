@@ -1,6 +1,6 @@
 """What it costs that images lie in shards: the first pass, and reading, against the same images in a folder.
 
-    python scripts/bench/shards.py [--json FILE] [--images N] [--bytes N] [--latency SECONDS]
+    python scripts/bench/shards.py [--json FILE] [--images N] [--bytes N] [--latency SECONDS] [--quick]
 
 Files of noise of a photograph's size, in a folder, in tar archives and in tables, on disk and on a web server on this
 machine that waits before each answer. Both sides of a ratio are interleaved, three times; the best of each counts. All
@@ -24,11 +24,12 @@ import polars as pl
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)  # not this folder, where store.py would hide the package
 
-from extract.collection import HashMemory, Scan, find_images, scan  # noqa: E402
-from extract.root import parse_root  # noqa: E402
-from extract.shards import find_shards, scan_shards  # noqa: E402
+from bb.extract.data.scan import HashMemory, Scan, find_images, scan  # noqa: E402
+from bb.extract.data.shards import find_shards, scan_shards  # noqa: E402
+from bb.extract.data.source_spec import parse_root  # noqa: E402
 
 PER_SHARD = 1000
+QUICK = {"images": 20, "bytes": 2_000, "latency": 0.001}
 KINDS = {"folder": "", "tar": "*.tar", "table": "*.parquet"}
 
 
@@ -92,7 +93,10 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=50_000)
     parser.add_argument("--latency", type=float, default=0.03, help="seconds that the web server waits")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     options = parser.parse_args()
+    if options.quick:
+        options = argparse.Namespace(**{**vars(options), **QUICK})
     if options.peak:
         if options.peak[1]:
             first_pass(*options.peak)
@@ -117,7 +121,7 @@ def main() -> None:
 
 
 def over_http(folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    from tests.servers import Asked, Fault, proxy_to, serving, static
+    from tests.helpers.servers import Asked, Fault, proxy_to, serving, static
 
     def wait(request: Asked, number: int) -> Fault:
         return Fault(stall=options.latency)
@@ -134,7 +138,7 @@ def over_http(folder: Path, options: argparse.Namespace) -> dict[str, float]:
             seconds = time.perf_counter() - start
             proxy.rule = lambda request, number: None
             figures[f"read_{kind}_http_images_per_s"] = len(found.entries) / seconds
-            figures[f"read_{kind}_http_images_per_request"] = len(found.entries) / (len(proxy.asked) - before)
+            figures[f"read_{kind}_http_images_per_request"] = len(found.entries) / max(1, len(proxy.asked) - before)
     return figures
 
 

@@ -1,6 +1,6 @@
 """How fast a store is read, written, opened, pushed and pulled, against plain numpy and a plain copy.
 
-    python scripts/bench/store.py [--json FILE] [--dir DIR] [--rounds N] [--rows N] [--only read,write,…]
+    python scripts/bench/store.py [--json FILE] [--dir DIR] [--rounds N] [--rows N] [--only read,write,…] [--quick]
 
 Both sides of a ratio run in this one process, in turns; a ratio is the other side's least time over ours, so that 1
 is as fast and 2 twice as fast. What is read was just written or read: the page cache is warm for both. Nothing is
@@ -28,26 +28,27 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where this file would hide the package
 
-from store import Collection, Entry, FeatureSpace, SegmentWriter, Store  # noqa: E402
-from store.filesystem import filesystem_of  # noqa: E402
-from store.segment import encode_segment  # noqa: E402
+from bb.store import Collection, Entry, FeatureSpace, SegmentWriter, Store  # noqa: E402
+from bb.store.files.filesystem import filesystem_of  # noqa: E402
+from bb.store.local.segment import encode_segment  # noqa: E402
 
 DIM = 768
 BATCH = 256  # rows that a network gives at once
 GATHERED = 20_000
 WANTED = 36_000
 SEGMENT_COUNTS = (100, 1_000, 10_000)
+QUICK_COUNTS = (10, 20)
 SMALL_ROWS, SMALL_DIM = 100, 8  # of the segments of a store of very many
-MOVED_ROWS = 200_000
+QUICK = {"rows": 2_000, "rounds": 1}
 PARTS = ("read", "gather", "write", "open", "push", "pull")
 
 FRESH = """
 import sys, time
 start = time.perf_counter()
 import polars
-import store.store
+import bb.store.store
 imported = time.perf_counter()
-opened = store.store.Store.open(sys.argv[1])
+opened = bb.store.store.Store.open(sys.argv[1])
 space = opened.space(sys.argv[2])
 collection = opened.collections("pics")[0]
 image_ids = collection.table["image_id"].to_list()
@@ -172,18 +173,18 @@ def compare_local(folder: Path, parts: set[str], n: int, rounds: int) -> dict[st
     return figures
 
 
-def compare_open(folder: Path, rounds: int) -> dict[str, float]:
+def compare_open(folder: Path, rounds: int, counts: tuple[int, ...]) -> dict[str, float]:
     """Seconds from a fresh process's imports to the rows of 36,000 images, by number of segments."""
     figures: dict[str, float] = {}
     space, root = make_space(SMALL_DIM), folder / "many.bb"
     store = Store.create(root)
     store.put_space(space)
     segments = root / "spaces" / space.key / "segments"
-    everything = make_collection(SMALL_ROWS * max(SEGMENT_COUNTS))
+    everything = make_collection(SMALL_ROWS * max(counts))
     keys, ids = everything.all_digests(), everything.table["image_id"].to_list()
     x = np.zeros((SMALL_ROWS, SMALL_DIM), np.float16)
     laid = 0
-    for count in SEGMENT_COUNTS:
+    for count in counts:
         for i in range(laid, count):  # laid as put_segment does, but unsynced: a million syncs take an hour
             rows = slice(i * SMALL_ROWS, (i + 1) * SMALL_ROWS)
             digest, objects = encode_segment(space, keys[rows], [f"pics/{name}" for name in ids[rows]], x, {})
@@ -225,7 +226,8 @@ def s3_server() -> Iterator[str]:
     os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1"}
     os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     try:
-        for _ in range(300):
+        while True:  # a busy machine takes its time
+            assert server.poll() is None, "moto's server ended"
             try:
                 urlopen(Request(f"{url}/bench", method="PUT"))
                 break
@@ -237,17 +239,17 @@ def s3_server() -> Iterator[str]:
         server.wait()
 
 
-def compare_moves(folder: Path, parts: set[str], rounds: int) -> dict[str, float]:
+def compare_moves(folder: Path, parts: set[str], n: int, rounds: int) -> dict[str, float]:
     """Push and pull against putting and getting the same files from as many threads, to and from one server."""
     from obstore.store import S3Store
 
-    from store.plan import JOBS, plan_pull, plan_push
-    from store.selection import Selection
-    from store.transfer import pull, push
-    from store.url import open_place
+    from bb.store.storage.url import open_place
+    from bb.store.sync.plan import JOBS, plan_pull, plan_push
+    from bb.store.sync.selection import Selection
+    from bb.store.sync.transfer import pull, push
 
-    root, collection = folder / "moved.bb", make_collection(MOVED_ROWS)
-    x = np.random.default_rng(0).normal(size=(MOVED_ROWS, DIM)).astype(np.float16)
+    root, collection = folder / "moved.bb", make_collection(n)
+    x = np.random.default_rng(0).normal(size=(n, DIM)).astype(np.float16)
     write_ours(root, make_space(DIM), collection, x)
     Store.open(root).put_collection(collection)
     shared = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
@@ -300,7 +302,7 @@ SAID = {
     "gather": f"{GATHERED} random image digests in an open store against indexing numpy's memory map; opening: by IDs",
     "write": f"SegmentWriter, {BATCH} rows at a time, digests and fsync, against np.save and fsync",
     "open": f"fresh process opens, finds {WANTED} images of a collection; segments of {SMALL_ROWS} rows; warm",
-    "push": f"{MOVED_ROWS} rows to moto's S3 server, planned and checked, against putting the files by as many threads",
+    "push": "all rows to moto's S3 server, planned and checked, against putting the files by as many threads",
     "pull": "the same back, planned, checked and synced, against getting the files",
 }
 
@@ -312,7 +314,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     options = parser.parse_args()
+    if options.quick:
+        options = argparse.Namespace(**{**vars(options), **QUICK})
     parts = set(options.only.split(","))
     if parts - set(PARTS):
         parser.error(f"--only takes {', '.join(PARTS)}")
@@ -322,11 +327,11 @@ def main() -> None:
         kind = filesystem_of(Path(name))
         figures |= {"file_system": kind.name if kind else "unknown", "cores": os.cpu_count() or 1}
         if parts & {"push", "pull"}:
-            figures |= compare_moves(Path(name), parts, options.rounds)
+            figures |= compare_moves(Path(name), parts, options.rows, options.rounds)
         if parts & {"read", "gather", "write"}:
             figures |= compare_local(Path(name), parts, options.rows, options.rounds)
         if "open" in parts:
-            figures |= compare_open(Path(name), options.rounds)
+            figures |= compare_open(Path(name), options.rounds, QUICK_COUNTS if options.quick else SEGMENT_COUNTS)
     for part in sorted(parts):
         print(f"{part}: {SAID[part]}")
     for key, value in figures.items():

@@ -1,6 +1,6 @@
 """How long a report's table takes: many runs of NeWT's shape, from files to scores with intervals.
 
-    python scripts/bench/table.py [--json FILE] [--runs N]
+    python scripts/bench/table.py [--json FILE] [--runs N] [--quick]
 
 Runs are synthetic: 18,024 predictions in 164 tasks, backbones with five seeds each, rows in one order as `bb probe`
 writes them; every tenth run has them in another order. They are written to a temporary folder first (not timed), so
@@ -19,11 +19,11 @@ import polars as pl
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where store.py would hide the package
 
-from probe.bootstrap import resample  # noqa: E402
-from probe.table import read_table  # noqa: E402
-from store import Store  # noqa: E402
-from store.canonical import sha256_hex  # noqa: E402
-from store.runs import REQUIRED  # noqa: E402
+from bb.probe.statistics.bootstrap import resample  # noqa: E402
+from bb.probe.statistics.predictions import read_table  # noqa: E402
+from bb.store import Store  # noqa: E402
+from bb.store.files.canonical_json import sha256_hex  # noqa: E402
+from bb.store.local.runs import REQUIRED  # noqa: E402
 
 ITEMS, TASKS, SEEDS = 18_024, 164, 5
 
@@ -58,10 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes: does everything run?")
     options = parser.parse_args()
+    runs = 10 if options.quick else options.runs
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder) / "runs.bb")
-        write(store, options.runs)
+        write(store, runs)
         start = time.perf_counter()
         models = defaultdict(list)
         for run in store.runs():
@@ -72,7 +74,7 @@ def main() -> None:
         resample(table).interval()
         done = time.perf_counter()
     figures = {
-        "runs": options.runs,
+        "runs": runs,
         "open_s": opened - start,
         "table_s": read - start,
         "with_intervals_s": done - start,
