@@ -2,28 +2,18 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
-import bb
 import pytest
-import typer.main
+
+sys.path.append(str(Path(__file__).parent.parent / "scripts"))
+import architecture
+from tests.helpers.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
-
-
-def verbs(command=None, name="bb"):
-    """Every verb with its parameters, subcommands included."""
-    command = command or typer.main.get_command(bb.app)
-    children = getattr(command, "commands", {})
-    if not children:
-        yield name, command
-    for word, child in children.items():
-        yield from verbs(child, f"{name} {word}")
-
-
-VERBS = dict(verbs())
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -46,13 +36,15 @@ def test_every_documented_option_exists():
         shown = "\n".join(
             line
             for line in text.splitlines()
-            if not line.lstrip().startswith(others) and "rsync" not in line and "--exclude" not in line
+            if not line.lstrip().startswith(others)
+            and not any(word in line for word in ("rsync", "scripts/", "--exclude"))
         )
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown)) <= known, name
 
 
 def test_every_variable_is_documented():
-    used = set(re.findall(r"BB_[A-Z_]+", (ROOT / "scripts" / "bb.py").read_text()))
+    sources = [path.read_text() for path in (ROOT / "scripts" / "bb").glob("**/*.py")]
+    used = set(re.findall(r"BB_[A-Z_]+", "".join(sources)))
     assert used <= set(re.findall(r"BB_[A-Z_]+", PAGES["settings.md"]))
 
 
@@ -69,23 +61,9 @@ def test_every_command_of_the_readme_parses(line):
 
 
 def test_the_map_of_the_tree_is_true():
-    tree = README.split("## The tree")[1]
-    named, folder = set(), ""
-    for line in tree.split("```")[1].splitlines():
-        if not line.strip():
-            continue
-        word = line.split()[0]
-        if not line.startswith(" "):
-            folder = word if word.endswith("/") else ""
-        named.add(word if not line.startswith(" ") else folder + word)
-    there = {
-        str(path.relative_to(ROOT)) for name in ("extract", "probe", "store") for path in (ROOT / name).rglob("*.py")
-    }
-    there = {path for path in there if not path.endswith("__init__.py")}
-    assert {
-        path for path in named if path.split("/")[0] in ("extract", "probe", "store") and path.endswith(".py")
-    } == there
-    for path in named:
+    text = PAGES["architecture.md"]
+    assert text == architecture.page(text), "run `python scripts/architecture.py`"
+    for path in re.findall(r"`((?:extract|probe|store|scripts)/[\w/.]*)`", text):
         assert (ROOT / path).exists(), path
 
 

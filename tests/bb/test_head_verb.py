@@ -6,20 +6,20 @@ import os
 import shutil
 import signal
 
-import bb
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from extract.collection import find_images
-from probe.bootstrap import resample
-from probe.compare import differences
-from probe.digits import digits_labels
-from probe.table import read_table
-from store import Store
-from tests.test_bb import RESNET, VIT, call, own_place
+import bb.console
+import bb.stores
+from bb.probe.statistics.bootstrap import resample
+from bb.probe.statistics.comparison import differences
+from bb.probe.statistics.predictions import read_table
+from bb.probe.tasks.digits import digits_labels
+from bb.store import Store
+from tests.helpers.command_line import RESNET, VIT, call, own_place
 
 __all__ = ["call", "own_place"]  # fixtures
 
@@ -36,9 +36,7 @@ def template(tmp_path_factory):
     ids = [f"{i:04}.png" for i in range(N)]
     for name, values in zip(ids, pixels, strict=False):
         Image.fromarray((values.reshape(8, 8) * 15).astype(np.uint8)).save(folder / "digits" / name)
-    store = bb.open_store(str(folder / "features.bb"), create=True)
-    names = bb.parse_names([VIT, RESNET])
-    bb.extract_all(store, names, {"digits": find_images(folder / "digits")}, bb.ExtractOptions())
+    bb.extract.run(folder / "features.bb", [VIT, RESNET], {"digits": folder / "digits"})
     split = ["test" if digit in HELD_OUT else "train" for digit in target[:N]]
     pl.DataFrame({"image_id": ids, "label": target[:N], "split": split}).write_csv(folder / "digits.csv")
     tasks = digits_labels(ids, target[:N])
@@ -55,7 +53,8 @@ def place(template, own_place):
     return own_place
 
 
-HEAD = ("probe", "head", "--labels", "digits.csv")
+# Of seven digits three validate, which are too few to accept a head by.
+HEAD = ("probe", "head", "--labels", "digits.csv", "--accept", "any")
 
 
 def test_a_head_beats_its_parent_on_classes_that_it_has_never_seen(place, call):
@@ -98,13 +97,17 @@ def test_words_for_people_and_everything_else_reads_the_space(place, call):
     status, out, err = call(*quick)
     assert status == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("MAP@R on ") and "of 2 labels, 2 labels held out of training: of the parent" in lines[0]
+    assert lines[0].startswith("MAP@R on ") and "of 3 labels, 3 labels held out of training: of the parent" in lines[0]
     name, key = lines[2].split()[:2]
     store = Store.open("features.bb")
     space = store.space(key)
     parent = space.architecture["parent"][:12]
     assert lines[4] == f"  bb probe retrieval --labels digits.csv --space {parent} --space {key} --store features.bb"
     assert call(*quick)[1].splitlines()[2].endswith("was there")
+    skip = ("--missing", "skip", "--max-missing", 0.02, "--not-missing", "NA", "--same-images-as", parent)
+    last = call(*quick, *skip)[1].splitlines()[4]
+    for option in ("--missing skip", "--max-missing 0.02", "--not-missing NA", f"--same-images-as {parent}"):
+        assert option in last
 
     status, out, _ = call("store", "ls")
     assert status == 0 and f"{key}  {name}" in out
@@ -126,7 +129,7 @@ def test_words_for_people_and_everything_else_reads_the_space(place, call):
     assert status == 0 and f"{name} was trained on, or chosen by, images that it is tested on here" in err
     status, out, err = call("probe", "head", "--load", name)
     assert status == 0 and out.splitlines()[2].split()[:2] == [name, key] and "  0" in out
-    status, out, err = call("probe", "head", "--labels", "digits.csv", "--json", "--epochs", 1)
+    status, out, err = call("probe", "head", "--labels", "digits.csv", "--json", "--epochs", 1, "--accept", "any")
     assert status == 0 and {each["parent_space"] for each in json.loads(out)} == {
         s.key for s in store.spaces() if s.org != "head"
     }, "heads are not made of heads unless that is asked for"
@@ -150,24 +153,49 @@ def test_other_losses_miners_and_samplers(place, call):
     assert len(Store.open("features.bb").heads()) == 3
 
 
-def test_a_head_that_is_no_better_is_said(place, call):
+def test_the_parent_is_kept_unless_the_head_is_shown_to_be_better(place, call):
     # On a line, unit vectors are two points: nothing can be told apart that the parent's many directions can.
     names = pl.read_csv("digits.csv")["image_id"]
     pl.DataFrame({"image_id": names, "label": np.arange(N) // 2}).write_csv("pairs.csv")
-    status, _, err = call("probe", "head", "--labels", "pairs.csv", "--ckpt", VIT, "--epochs", 1, "--dim", 1)
-    assert status == 0 and "is no better than its parent where it was validated" in err
+    worse = ("probe", "head", "--labels", "pairs.csv", "--ckpt", VIT, "--epochs", 1, "--dim", 1)
+    status, out, err = call(*worse)
+    assert status == 0 and "none: parent kept" in out and "Next:" not in out
+    assert "no head is written, it is not better than its parent beyond chance: MAP@R changes by -0." in err
+    assert "on 60 labels, widened for the choice among epochs (--accept any writes it)" in err
+    assert not Store.open("features.bb").heads() and not list((place / "features.bb" / "tmp" / "heads").glob("*"))
+    status, out, err = call(*worse, "--json")
+    (kept,) = json.loads(out)
+    assert status == 0 and (kept["head"], kept["space"], kept["rows"]) == (None, None, 0)
+    assert kept["kept"] and kept["training"]["validated"]["low"] < 0
+    status, out, err = call(*worse, "--accept", "any")
+    assert status == 0 and "it is not better than its parent beyond chance" in err and "Next:" in out
+    assert len(Store.open("features.bb").heads()) == 1
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_few_labels_to_validate_on_are_refused_unless_forced(place, call, split):
+    table = pl.read_csv("digits.csv").with_columns(pl.col("label").cast(pl.String))
+    held = pl.when(pl.col("label").is_in(["5", "6"])).then(pl.lit("val")).otherwise("split").alias("split")
+    table.with_columns(held if split else pl.col("split")).write_csv("few.csv")
+    few = ("probe", "head", "--labels", "few.csv", "--ckpt", VIT, "--epochs", 1)
+    status, _, err = call(*few)
+    said = "2 labels validate (the split val)" if split else "3 labels validate (3 labels held out of training)"
+    assert status == 1 and f"few.csv: {said}, too few to tell whether a head is better than its parent" in err
+    assert "(at least 5 labels with two images or more)" in err and not Store.open("features.bb").heads()
+    status, _, err = call(*few, "--accept", "any")
+    assert status == 0 and f"{2 if split else 3} labels are too few to tell whether it is better than its parent" in err
 
 
 def test_stopped_it_keeps_its_state_and_goes_on(place, call, monkeypatch):
     quick = (*HEAD, "--ckpt", VIT, "--start", "plain", "--epochs", 6)
 
-    class Impatient(bb.Meter):
+    class Impatient(bb.console.Progress):
         def __call__(self, done, total=None):
             if done == 3:
                 os.kill(os.getpid(), signal.SIGTERM)  # as Slurm does, or the first Ctrl-C
 
     with monkeypatch.context() as patched:
-        patched.setattr(bb, "Meter", Impatient)
+        patched.setattr("bb.runs.Progress", Impatient)
         status, out, err = call(*quick)
     assert status == 1 and "stopping after this epoch; the state is kept, and the same command goes on" in err
     assert "nothing is written of what was being trained; the same command goes on from there" in err
@@ -187,13 +215,18 @@ def test_stopped_it_keeps_its_state_and_goes_on(place, call, monkeypatch):
         ((*HEAD, "--load", "head:0123"), 2, "--load trains nothing, and the head says what it is for: leave out"),
         (("probe", "head", "--load", "head:0123"), 2, "'head:0123' is no head of features.bb (there: none)."),
         (("probe", "head", "--load", "nowhere.safetensors"), 2, "there is no head 'nowhere.safetensors': give a"),
-        ((*HEAD, "--ckpt", "head:xyz"), 2, "'head:xyz' is no head: write head: and the first 12 digits of its digest"),
-        ((*HEAD, "--ckpt", "head:0123"), 2, "'head:0123' is no head: write head: and the first 12 digits"),
+        (
+            (*HEAD, "--ckpt", "head:xyz"),
+            2,
+            "'head:xyz' is not a head: write head: and the first 12 digits of its digest",
+        ),
+        ((*HEAD, "--ckpt", "head:0123"), 2, "'head:0123' is not a head: write head: and the first 12 digits"),
         (
             (*HEAD, "--ckpt", "head:0123456789ab"),
             2,
             "has no features of head:0123456789ab. To make them: bb probe head;",
         ),
+        ((*HEAD[:-1], "anything"), 2, "--accept 'anything' is unknown: choose better or any."),
         ((*HEAD, "--miner", "easy"), 2, "--miner easy is unknown; there are all, hard, n-hard, hard-cluster."),
         ((*HEAD, "--sampler", "category"), 2, "--sampler category needs a column category in the labels"),
         ((*HEAD, "--data", "other"), 2, "has no collection other"),

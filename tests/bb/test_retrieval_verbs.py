@@ -1,31 +1,30 @@
 """`bb probe rerank` and `bb report retrieval` as a person types them, on a small store of photographs' stand-ins."""
 
 import hashlib
+import importlib.util
 import json
 import re
 import shutil
 from io import BytesIO
 
-import bb
 import numpy as np
 import polars as pl
 import pytest
 
-from probe.bootstrap import resample
-from probe.compare import differences
-from probe.retrieval.evaluate import Retrieval
-from probe.retrieval.items import assign, read_items
-from probe.retrieval.run import execute, prepare
-from probe.table import read_table
-from store import Collection, Store
-from store.collection import Entry
-from tests.test_loggers import read_events
-from tests.test_pairwise import DIM, clouds
-from tests.test_store import fill, space
+import bb
+from bb.probe.retrieval.evaluate import Retrieval
+from bb.probe.retrieval.labels import assign, read_items
+from bb.probe.retrieval.paired_tests import of_runs
+from bb.probe.retrieval.run import execute, prepare
+from bb.store import Collection, Store
+from bb.store.format.collection import Entry
+from tests.helpers.retrieval import DIM, clouds
+from tests.helpers.stores import fill, space
+from tests.helpers.tensorboard import read_events
 
 torch = pytest.importorskip("torch")
 
-LABELS, EACH = 12, 8
+LABELS, EACH = 24, 8
 NAMES = [f"{i // EACH:02d}-{i % EACH}.png" for i in range(LABELS * EACH)]
 
 
@@ -147,7 +146,7 @@ def test_the_same_in_words(call):
     status, out, _ = call(*RERANK, *GOOD)
     assert status == 0
     assert re.search(
-        r"^timm:good/untrained, space [0-9a-f]{12}: whitened 0\.\d+.*; the nearest 100 of 48 queries$", out, re.M
+        r"^timm:good/untrained, space [0-9a-f]{12}: whitened 0\.\d+.*; the nearest 100 of 96 queries$", out, re.M
     )
     assert re.search(r"^map@10 +0\.\d{4} +0\.\d{4} +\+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\] +0\.\d{4} *$", out, re.M)
 
@@ -185,14 +184,14 @@ def test_bounding_boxes_are_framed_and_those_beyond_their_image_are_said(call, p
     table.with_columns(
         pl.lit(v).alias(n) if isinstance(v, int) else pl.Series(n, v) for n, v in boxes.items()
     ).write_csv(place / "labels.csv")
-    status, _, err = call(*REPORT, *GOOD, "--queries", 96, "--data", "pics=images", "--html", tmp_path / "r.html")
+    status, _, err = call(*REPORT, *GOOD, "--queries", 192, "--data", "pics=images", "--html", tmp_path / "r.html")
     assert status == 0
     assert (
-        f"note: 48 boxes are not drawn, such as that of {NAMES[0]}: the box 2, 3, 24.5, 16 reaches out of 24 x 16 "
+        f"note: 96 boxes are not drawn, such as that of {NAMES[0]}: the box 2, 3, 24.5, 16 reaches out of 24 x 16 "
         "pixels; x1, y1, x2 and y2 count pixels of the image the right way up\n"
     ) in err
     text = (tmp_path / "r.html").read_text()
-    assert text.count("<image ") == 96 and text.count('<rect x="2.00" y="3.00" width="22.00" height="13.00"') == 2 * 48
+    assert text.count("<image ") == 192 and text.count('<rect x="2.00" y="3.00" width="22.00" height="13.00"') == 2 * 96
 
 
 def test_figures_go_to_the_loggers(call, tmp_path):
@@ -210,7 +209,7 @@ def test_figures_go_to_the_loggers(call, tmp_path):
 def test_without_images_they_are_named(call, tmp_path):
     status, _, err = call(*REPORT, *GOOD, "--html", tmp_path / "r.html")
     assert status == 0
-    assert "note: no images are at hand, so they are only named: --data pics=DIR shows them\n" in err
+    assert "note: no images are available, so they are only named: --data pics=DIR shows them\n" in err
     text = (tmp_path / "r.html").read_text()
     assert "<image" not in text and "<use" not in text and NAMES[0] in text
 
@@ -219,7 +218,7 @@ def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path)
     shutil.copytree(place / "images", tmp_path / "images")
     (tmp_path / "images" / NAMES[0]).write_bytes(picture(200))
     status, _, err = call(
-        *REPORT, *GOOD, "--queries", 96, "--data", f"pics={tmp_path / 'images'}", "--html", tmp_path / "r"
+        *REPORT, *GOOD, "--queries", 192, "--data", f"pics={tmp_path / 'images'}", "--html", tmp_path / "r"
     )
     assert status == 0
     assert f"note: 1 images in {tmp_path / 'images'} are not those that were tested on, and are not shown" in err
@@ -228,7 +227,8 @@ def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path)
 def test_scores_in_the_terminal_and_as_json(call):
     status, out, _ = call(*REPORT)
     assert status == 0
-    heads, best, other = (re.split(" {2,}", line.rstrip()) for line in out.splitlines())
+    assert out.splitlines()[0].startswith("95% intervals for further labels like these ")
+    heads, best, other = (re.split(" {2,}", line.rstrip()) for line in out.splitlines()[1:])
     assert heads[:5] == ["backbone", "space", "map@r", "less the first", "p"]
     assert heads[5:] == ["cmc@1", "precision@5", "map@10", "r_precision"]
     score, less = r"[01]\.\d{3} \[[01]\.\d{3}, [01]\.\d{3}\]", r"-0\.\d{3} \[-0\.\d{3}, -0\.\d{3}\]"
@@ -237,17 +237,16 @@ def test_scores_in_the_terminal_and_as_json(call):
     assert float(other[4]) < 0.001
 
 
-def test_the_paired_test_is_that_of_reports(call, place):
+def test_each_row_less_the_first_is_judged_by_labels(call, place):
     runs = {run.record["backbones"][0]: run for run in Store.open(place / "features.bb").runs()}
     for metric in ("map@r", "cmc@1"):
         best, other = json.loads(call(*REPORT, "--metric", metric, "--json")[1])
         assert [best["name"], other["name"]] == ["timm:good/untrained", "timm:bad/untrained"]
         assert next(iter(best["scores"])) == metric and best["behind"] is None
-        table = read_table({each["name"]: [runs[each["name"]]] for each in (other, best)}).only([metric])
-        found = differences(table, resample(table))
-        assert other["behind"]["p"] == found.adjusted[0]
-        means = [found.interval.estimate[0], found.interval.low[0], found.interval.high[0]]
-        assert [other["behind"]["difference"][name] for name in ("mean", "low", "high")] == pytest.approx(means)
+        found = of_runs([runs[each["name"]] for each in (best, other)], metric)
+        assert other["behind"]["p"] == found.p(1, 0)
+        assert [other["behind"]["difference"][name] for name in ("low", "high")] == list(found.difference(1, 0))
+        assert best["claim"] == other["claim"] and f"further labels like these {found.units}" in best["claim"]
 
 
 def test_rows_stand_in_order_of_the_leading_score_whatever_was_asked_first(call):
@@ -301,7 +300,7 @@ def test_labels_of_no_collection_or_of_two(call, place, tmp_path):
     )
     shutil.copytree(place / "features.bb", tmp_path / "two.bb")
     shutil.copytree(tmp_path / "two.bb/collections/pics", tmp_path / "two.bb/collections/other")
-    said = "bb: other and pics hold all 96 images of the labels: name the collection with --data NAME.\n"
+    said = "bb: other and pics hold all 192 images of the labels: name the collection with --data NAME.\n"
     assert said in call(*RERANK, "--store", tmp_path / "two.bb")[2]
 
 
@@ -319,7 +318,7 @@ def test_labels_that_are_others_by_now(call, place, tmp_path):
         status, out, err = call("report", "retrieval", "--labels", file)
         assert (status, out) == (1, "")
         assert re.search(
-            rf"^bb: run [0-9a-f]{{12}} was made on other labels than {file} has now: bb probe ret", err, re.M
+            rf"^bb: run [0-9a-f]{{12}} was made on other labels than {file} has now\. .*: bb probe ret", err, re.M
         )
 
 
@@ -377,8 +376,8 @@ def test_two_spaces_of_one_backbone_are_told_apart(call, place, tmp_path):
 
 
 def test_without_torch(call, monkeypatch):
-    real = bb.importlib.util.find_spec
-    monkeypatch.setattr(bb.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
     assert call(*RERANK)[::2] == (2, "bb: bb probe rerank needs torch: pip install 'backbone-bench[heads]'\n")
 
 

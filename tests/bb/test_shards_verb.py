@@ -4,19 +4,20 @@ import json
 import os
 import re
 
-import bb
 import numpy as np
 import pytest
 
-import tests.test_bb as command_line
-from extract import image_parquet
-from store import Store, blob
-from store.shelf import Shelf
-from tests.servers import Fault, proxy_to, serving, static
-from tests.shards import picture, pictures, write_table, write_tar
+import bb.thumbnails
+from bb.extract.data import byte_range as blob
+from bb.extract.data import image_parquet
+from bb.extract.data.prefetch_cache import Shelf
+from bb.store import Store
+from tests.helpers.command_line import VIT, call, own_place
+from tests.helpers.servers import Fault, proxy_to, serving, static
+from tests.helpers.shards import picture, pictures, write_table, write_tar
 
-call, own_place = command_line.call, command_line.own_place  # fixtures
-VIT = command_line.VIT
+__all__ = ["call", "own_place"]  # fixtures
+
 IMAGES = pictures(50)
 
 
@@ -84,7 +85,7 @@ def test_what_can_t_be_embedded_is_named_and_the_rest_is_kept(call, tmp_path):
 
 
 def test_a_shard_that_changes_while_bb_runs_is_reported(call, tars, tmp_path, monkeypatch):
-    from extract.extractor import Extractor
+    from bb.extract.pipeline.extractor import Extractor
 
     load = Extractor.load
 
@@ -105,7 +106,7 @@ def test_data_check(call, tars, tmp_path):
     write_tar(tmp_path / "x.tar", {"a.jpg": picture(0), "b.jpg": picture(0), "c.jpg": b"none", "/d.jpg": picture(1)})
     status, out, _ = call("data", "check", f"x={tmp_path / 'x.tar'}")
     assert status == 1 and "1 of them copies of others, 2 problems" in out
-    assert "c.jpg: no image that can be read" in out and "/d.jpg: has a path that leads out" in out
+    assert "c.jpg: no JPEG, PNG" in out and "/d.jpg: has a path that leads out" in out
     (tmp_path / "x.tar").write_bytes(b"none")
     status, _, err = call("data", "check", f"x={tmp_path / 'x.tar'}")
     assert status == 1 and "x.tar is cut short" in err
@@ -131,15 +132,15 @@ def test_verify_recomputes_from_shards(call, tars):
 
 
 def test_thumbnails_come_from_shards_that_are_known(call, tars, tmp_path, capsys):
-    from extract.root import parse_root
+    from bb.extract.data.source_spec import parse_root
 
     assert call("extract", "--ckpt", VIT, "--data", f"pics={tars}")[0] == 0
     opened, root = Store.open("features.bb"), parse_root(tars)
-    made = bb.thumbnails_of(opened, "pics", root, {"00000.jpg", "deep/00049.jpg"})
+    made = bb.thumbnails.thumbnails_of(opened, "pics", root, {"00000.jpg", "deep/00049.jpg"})
     assert sorted(made) == ["00000.jpg", "deep/00049.jpg"] and made["00000.jpg"].jpeg.startswith(b"\xff\xd8")
     (tmp_path / "cache" / "hashes.sqlite").unlink()
     capsys.readouterr()
-    assert bb.thumbnails_of(opened, "pics", root, {"00000.jpg"}) == {}
+    assert bb.thumbnails.thumbnails_of(opened, "pics", root, {"00000.jpg"}) == {}
     assert (
         "no thumbnails of pics: 2 of 2 shards were not read on this machine: `bb data check`" in capsys.readouterr().err
     )
@@ -167,9 +168,9 @@ def test_labels_are_said_to_be_missing(call, tars):
 
 def test_a_server_that_goes_away_stops_bb_and_nothing_is_lost(call, tmp_path, monkeypatch):
     write_table(tmp_path / "t.parquet", [(picture(i), f"{i}.jpg") for i in range(60)])
-    monkeypatch.setattr("store.patience.Patience.pause", lambda self, failures: None)
-    monkeypatch.setattr("store.blob.BLOCK", 4096)
-    monkeypatch.setattr("extract.image_parquet.GUESS", 2000)
+    monkeypatch.setattr("bb.store.storage.retry.Patience.pause", lambda self, failures: None)
+    monkeypatch.setattr("bb.extract.data.byte_range.BLOCK", 4096)
+    monkeypatch.setattr("bb.extract.data.image_parquet.GUESS", 2000)
     with serving(static(tmp_path)) as url, proxy_to(url) as proxy:
         data = f"--data=pics={proxy.url}/t.parquet"
         assert call("data", "check", data.removeprefix("--data="))[0] == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from probe.retrieval.logger import PipelineLogger
+from bb.probe.retrieval.loggers.base import PipelineLogger
 
 CONFIG = {"loss": "triplet", "sampler": {"labels": 8, "instances": 4}, "ks": [1, 5], "name": "Wal·Ähre", "seed": None}
 

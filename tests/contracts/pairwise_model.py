@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from probe.retrieval.pairwise import PairwiseModel, Separable
+from bb.probe.retrieval.pairwise_model import PairwiseModel, Separable
 
 
 def check_pairwise_model(model, dim):

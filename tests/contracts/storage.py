@@ -1,48 +1,15 @@
-"""What every place for a store has to do, whoever implements it; see tests/test_places.py for the places."""
+"""What every place keeps that a store is read from or written to."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from store.errors import BBError, UsageError
-from store.folder import Folder
-from store.index import INDEX, build, read_index, write_index
-from store.paths import Part, locate, published
-from store.place import Parcel, Ranged
-from store.segment import encode_segment
-from tests.test_store import features, images, space
-
-
-def groups():
-    """Parcels of the root's and a feature space's groups."""
-    root, where = Part("root", "", "zarr.json"), Part("space", f"spaces/{space().key}", "zarr.json")
-    return [
-        Parcel(root, {"zarr.json": b"root", "spaces/zarr.json": b"spaces"}),
-        Parcel(where, {"zarr.json": b"space", "segments/zarr.json": b"segments"}),
-    ]
-
-
-def segment(n=3, seed=0):
-    """A real segment's parcel."""
-    digest, objects = encode_segment(
-        space(), images(n).all_digests(), [f"pics/{i}" for i in range(n)], features(space(), n, seed), {}
-    )
-    folder = f"spaces/{space().key}/segments/{digest}"
-    return Parcel(Part("segment", folder, "zarr.json"), {path: bytes(data) for path, data in objects.items()})
-
-
-def collection(data=b"a table"):
-    digest = hashlib.sha256(data).hexdigest()
-    return Parcel(Part("collection", "collections/pics", f"{digest}.parquet"), {f"{digest}.parquet": data})
-
-
-def listed(place, prefix=""):
-    return {item.path: item.size for item in place.list(prefix)}
-
-
-def files_of(*parcels):
-    return {parcel.part.at(file): data for parcel in parcels for file, data in parcel.files.items()}
+from bb.store.errors import BBError, UsageError
+from bb.store.files.paths import Part, locate, published
+from bb.store.storage.base import Parcel, Ranged
+from bb.store.storage.index_json import INDEX, build, read_index, write_index
+from tests.helpers.places import collection, files_of, groups, listed, segment
+from tests.helpers.stores import space
 
 
 class ReadingPlace:
@@ -175,14 +142,3 @@ class ReadOnlyPlace:
             place.publish([collection()])
         with pytest.raises(UsageError, match="can only be read"):
             place.replace(INDEX, b"{}")
-
-
-def copy(root, place):
-    """Lays all that a local store has published into a place, as plainly as can be."""
-    folder = Folder(root)
-    parcels = [
-        Parcel(part, {file: root / part.at(file) for file in files})
-        for part, files in published(item.path for item in folder.list()).items()
-    ]
-    for start in range(0, len(parcels), place.at_once):
-        place.publish(parcels[start : start + place.at_once])

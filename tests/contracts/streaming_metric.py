@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from probe.retrieval.metrics import OVERALL
-from probe.retrieval.streaming import Metric
-from store.errors import BBError
+from bb.probe.retrieval.metrics import OVERALL
+from bb.probe.retrieval.streaming import Metric
+from bb.store.errors import BBError
 
 
 def check_metric(metric, features, categories):

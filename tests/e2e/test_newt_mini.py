@@ -8,8 +8,8 @@ import sys
 import polars as pl
 import pytest
 
-from store import Store
-from tests.photographs import PHOTOS, ROOT, needs_photographs
+from bb.store import Store
+from tests.helpers.photographs import PHOTOS, ROOT, needs_photographs
 
 BACKBONES = ("open_clip:ViT-B-16/untrained", "timm:resnet18/untrained", "timm:test_vit/untrained")
 SHOTS = (4, 10, "all")
@@ -139,13 +139,14 @@ def test_the_exact_engine_equals_scikit_learn_on_photographs(place):
 
 def test_the_exact_engine_equals_scikit_learn_on_digits(tmp_path, monkeypatch):
     """Ten of the 45 tasks: the others would say the same and take scikit-learn minutes."""
-    import bb
     import sklearn.datasets
+
+    import bb
 
     pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
     keep = targets < 5
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda return_X_y: (pixels[keep], targets[keep]))
-    bb.write_digits(tmp_path / "digits")
+    bb.verbs.demo.write_digits(tmp_path / "digits")
     data = ["--data", f"digits={tmp_path / 'digits'}"]
     run_bb("extract", "--ckpt", BACKBONES[2], *data, cwd=tmp_path)
     for backend in ("exact", "sklearn"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.photographs import PHOTOS, ROOT, needs_photographs
+from tests.helpers.photographs import PHOTOS, ROOT, needs_photographs
 
 CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
 SHOTS = (2, 4, 6, 8)
@@ -54,7 +54,7 @@ def browser():
 
     with sync_playwright() as playwright:
         sandbox = [] if os.getuid() else ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox, timeout=0)
         yield browser
         browser.close()
 
@@ -63,6 +63,7 @@ def browser():
 def opened(place, browser):
     """The page as `file://`, and at the end: no error, no warning, and not one request but for itself."""
     context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
+    context.set_default_timeout(0)  # a busy machine takes its time
     page = context.new_page()
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))
@@ -173,6 +174,12 @@ def test_two_backbones_are_chosen_for_the_scatter(opened, boards):
         f"Of 8 tasks, {rows[1]['backbone']} is better on {better}, {rows[0]['backbone']} on {worse}, "
         f"equal on {8 - better - worse}."
     )
+    plot = form.locator("svg.square").bounding_box()
+    dots = [dot.bounding_box() for dot in form.locator(".dot:visible").all()]
+    assert len(dots) == 8
+    assert all(0 < dot["x"] - plot["x"] < plot["width"] and 0 < dot["y"] - plot["y"] < plot["height"] for dot in dots)
+    clusters = [text.strip() for text in form.locator("ul.key li").all_inner_texts()]
+    assert clusters == sorted({task["cluster"] for task in boards[1]["task_list"]})
     form.locator("summary").click()
     for task, x, y in (text.split("\t") for text in form.locator("tbody tr").all_inner_texts()):
         assert (float(x), float(y)) == pytest.approx((a[task], b[task]), abs=6e-4)
@@ -243,6 +250,7 @@ def test_a_phone_scrolls_no_page_sideways(opened):
 
 def test_without_scripts_the_page_is_whole(place, browser, boards):
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(0)
     page = context.new_page()
     page.goto((place / "out.html").as_uri())
     text = page.locator("#b0 table.board").inner_text()

@@ -9,15 +9,16 @@ from functools import partial
 
 import pytest
 
-from store import BBError, Store, UsageError
-from store.cluster.engine import Resources
-from store.cluster.ray import connected
-from store.cluster.stream import Stream
-from tests.engines import RESNET, VIT, check_engine, check_equal, make_images
-from tests.ray_nodes import missing, ray_nodes
-from tests.ray_streams import Sum, deadly, double, unable
-from tests.shards import pictures, write_tar
-from tests.test_bb import call, make_newt, own_place
+from bb.cluster.engine import Resources
+from bb.cluster.ray import connected
+from bb.cluster.ray_stream import Stream
+from bb.store import BBError, Store, UsageError
+from tests.contracts.engine import check_engine
+from tests.helpers.command_line import call, make_newt, own_place
+from tests.helpers.engines import RESNET, VIT, check_equal, make_images
+from tests.helpers.ray_nodes import missing, ray_nodes
+from tests.helpers.ray_streams import Sum, deadly, double, unable
+from tests.helpers.shards import pictures, write_tar
 
 __all__ = ["call", "own_place"]
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -76,7 +77,7 @@ class TestConnected:
 
     def test_a_worker_that_can_t_import_says_so(self, cluster):
         with pytest.raises(
-            BBError, match="^a worker lacks what it needs: No module named 'lacking'. Every machine needs"
+            BBError, match="^a worker does not have what it needs: No module named 'lacking'. Every machine needs"
         ):
             flow(cluster, unable, Sum, [1])
 
@@ -166,7 +167,7 @@ def test_nobody_answers(address, message):
 
 @pytest.mark.parametrize("address", ["here", "127.0.0.1:x", "127.0.0.1:99999", ":5"])
 def test_what_is_no_address(address):
-    message = f"--on ray:{address}: that is no HOST:PORT, nor auto."
+    message = f"--on ray:{address}: that is neither HOST:PORT nor auto."
     with pytest.raises(UsageError, match=message), connected(address, Resources()):
         pass
 

@@ -6,12 +6,13 @@ import subprocess
 
 import pytest
 
-from store import BBError, Store
-from store.cluster.engine import Job, Resources, until_done
-from store.cluster.slurm import Slurm, queue
-from tests.engines import RESNET, VIT, check_engine, check_equal, make_images, python
-from tests.slurm import missing, slurm
-from tests.test_bb import call, make_newt, own_place
+from bb.cluster.engine import Job, Resources, until_done
+from bb.cluster.slurm import Slurm, queue
+from bb.store import BBError, Store
+from tests.contracts.engine import check_engine, python
+from tests.helpers.command_line import call, make_newt, own_place
+from tests.helpers.engines import RESNET, VIT, check_equal, make_images
+from tests.helpers.slurm import missing, slurm
 
 __all__ = ["call", "own_place"]
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())

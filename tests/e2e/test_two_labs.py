@@ -13,8 +13,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from obstore.store import S3Store
 
-from store import Store
-from tests.photographs import PHOTOS, ROOT, needs_photographs
+from bb.store import Store
+from tests.helpers.photographs import PHOTOS, ROOT, needs_photographs
 
 BACKBONE = "timm:test_vit/untrained"
 # What lab B has not installed: nobody finds any of these.

@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 import polars as pl
 
-from probe.scores import score
-from store import Store
-from tests.test_store import run_record
+from bb.probe.scores import score
+from bb.store import Store
+from tests.helpers.stores import run_record
 
 
 def sha(text):
@@ -46,7 +46,7 @@ def put(store, backbone, accuracy, *, n_train=10, seed=0, tasks=4, images=40, ro
         protocol="biobench",
         n_train=n_train,
         seed=None if n_train == "all" else seed,
-        svm="linear" if n_train != "all" and n_train < 10 else "search",
+        classifier="linear" if n_train == "all" or n_train < 10 else "search",
         backend="exact",
         backend_version="1",
         space=sha(backbone),
@@ -55,6 +55,10 @@ def put(store, backbone, accuracy, *, n_train=10, seed=0, tasks=4, images=40, ro
         backbones=[backbone],
         identical_to_sklearn=True,
         test_set=sha(str(tasks) + str(images)),
+        train_pool=sha("pool"),
+        n_used=[n_train, n_train] if n_train != "all" else [40, 40],
+        labels_name=None,
+        pooling="avg",
         scores=score(rows),
         provenance={
             "made": "2026-11-05T12:00:00.250000+00:00",

@@ -1,39 +1,12 @@
-"""What every engine has to do: the suite that Ray and Slurm both pass, and a collection to extract with them."""
-
-import sys
+"""A collection to extract on several machines, and the features of two stores compared."""
 
 import numpy as np
 from PIL import Image
 
-from store import Store
-from store.cluster.engine import Engine, Job
-from store.tolerance import relative_distance, tolerance_of
+from bb.store import Store
+from bb.store.format.tolerance import relative_distance, tolerance_of
 
 VIT, RESNET = "timm:test_vit/untrained", "timm:test_resnet/untrained"
-
-
-def python(code: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", code)
-
-
-def check_engine(engine: Engine) -> None:
-    """Command lines run, come back in order, and say how they ended; one that is ended from outside does too."""
-    assert isinstance(engine, Engine)
-    failing = "import sys; print('warning', file=sys.stderr); sys.exit('bb: no such store.')"
-    jobs = [
-        Job("well", python("print('done')")),
-        Job("badly", python(failing)),
-        Job("killed", python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")),
-        Job("long", python("print('x' * 300_000)")),
-    ]
-    said: list[str] = []
-    counts: list[int] = []
-    well, badly, killed, long = engine.run(jobs, say=said.append, tick=counts.append)
-    assert (well.status, well.out, well.why) == (0, "done\n", "")
-    assert badly.status == 1 and "no such store." in badly.why and "warning" not in badly.why
-    assert killed.status == -9
-    assert long.out == "x" * 300_000 + "\n"
-    assert said and counts[-1] == len(jobs) and counts == sorted(counts)
 
 
 def make_images(folder, n=60):

@@ -12,7 +12,9 @@ from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.servers import Proxy, body_of
+import pytest
+
+from tests.helpers.servers import Proxy, body_of, proxy_to, serving
 
 LARGE = 1000  # bytes, from which a file goes by the way of large ones
 
@@ -146,3 +148,53 @@ class FakeHub:
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
+
+
+@dataclass
+class FakeModels:
+    """The hub's models: files by repository and path, and for some repositories what is answered instead.
+
+    A fault is a status and the hub's word for it (its header X-Error-Code).
+    """
+
+    files: dict[str, dict[str, bytes]]
+    faults: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        match = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.*)", unquote(urlsplit(handler.path).path))
+        assert match is not None, handler.path
+        repository, revision, path = match.groups()
+        files = self.files.get(repository)
+        status, word, data = 200, "", b""
+        if repository in self.faults:
+            status, word = self.faults[repository]
+        elif files is None:
+            status, word = 404, "RepoNotFound"
+        elif revision != "main" and revision != "0" * 40:
+            status, word = 404, "RevisionNotFound"
+        elif path not in files:
+            status, word = 404, "EntryNotFound"
+        else:
+            data = files[path]
+        handler.send_response(status)
+        if word:
+            handler.send_header("X-Error-Code", word)
+        if status == 200:
+            handler.send_header("ETag", f'"{sha256(data).hexdigest()}"')
+        handler.send_header("X-Repo-Commit", "0" * 40)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        if handler.command == "GET":
+            handler.wfile.write(data)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A fake Hub behind a proxy that makes faults, `hub.proxy`."""
+    fake = FakeHub()
+    with serving(fake.handle) as endpoint, proxy_to(endpoint) as fake.proxy:
+        monkeypatch.setenv("HF_ENDPOINT", fake.proxy.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_testing")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the fake one has plain LFS
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+        yield fake

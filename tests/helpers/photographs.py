@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PHOTOS = Path(os.environ.get("BB_PHOTOS") or ROOT.parent / "shared" / "data" / "newt-mini")
 
 needs_photographs = pytest.mark.skipif(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.photographs import ROOT
+from tests.helpers.photographs import ROOT
 
 
 def missing() -> str:
@@ -17,7 +17,7 @@ def missing() -> str:
 @contextmanager
 def ray_nodes(n: int = 3) -> Iterator[Any]:
     """Ray's own Cluster of n nodes with a CPU each; the first is the head. `address` says where it is."""
-    # As store/cluster/ray.py has it, and before ray is imported.
+    # As scripts/bb/cluster/ray.py has it, and before ray is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # workers import tests
     from ray._private import ray_constants

@@ -1,9 +1,9 @@
-"""What the streams of tests/test_ray.py do on workers, which import it from here."""
+"""What the streams of tests/e2e/test_ray.py do on workers, which import it from here."""
 
 import os
 from pathlib import Path
 
-from store import BBError
+from bb.store import BBError
 
 
 class Sum:

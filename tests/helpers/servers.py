@@ -28,6 +28,7 @@ import pytest
 
 ACCESS_KEY, SECRET_KEY = "testing-access", "testing-secret"
 PIECE = 2**16
+GUARD = 1800  # seconds after which something hangs, however busy the machine
 
 
 class Asked(NamedTuple):
@@ -105,7 +106,7 @@ class Proxy:
 
     def _hand_on(self, handler: BaseHTTPRequestHandler, body: bytes, fault: Fault) -> None:
         target = urlsplit(self.target)
-        connection = HTTPConnection(target.hostname or "", target.port, timeout=60)
+        connection = HTTPConnection(target.hostname or "", target.port, timeout=GUARD)
         headers = {k: v for k, v in handler.headers.items() if k.lower() not in ("connection", "transfer-encoding")}
         try:
             connection.request(handler.command, target.path + handler.path, body or None, headers)
@@ -292,7 +293,7 @@ def moto() -> Iterator[str]:
 def make_bucket(endpoint: str) -> Bucket:
     """A bucket of a random name on moto's server, which asks for no signature."""
     bucket = Bucket(f"bb-{secrets.token_hex(6)}", endpoint)
-    with urlopen(Request(f"{endpoint}/{bucket.name}", method="PUT"), timeout=30):
+    with urlopen(Request(f"{endpoint}/{bucket.name}", method="PUT"), timeout=GUARD):
         return bucket
 
 
@@ -311,7 +312,7 @@ def rclone(folder: Path) -> Iterator[str]:
     command += ["--cache-dir", str(folder.parent / "rclone-cache")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        for _ in range(600):
+        while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -321,7 +322,7 @@ def rclone(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()  # asked politely, it takes five seconds
-        process.wait(10)
+        process.wait()
         process.stderr.close()
 
 

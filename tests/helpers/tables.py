@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from probe.table import Table
-from tests.test_store import run_record
+from bb.probe.statistics.predictions import Table
+from tests.helpers.stores import run_record
 
 
 def table_of(score, *, tasks=None, images=None, draws=1, y_true=None, y_pred=None, decision=None):

@@ -5,8 +5,8 @@ import json
 import polars as pl
 import pytest
 
-from probe.scores import score
-from store.errors import BBError
+from bb.probe.scores import score
+from bb.store.errors import BBError
 
 PREDICTIONS = pl.DataFrame(
     {

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import zarr
 
-from store import BBError, FeatureSpace
-from store.canonical import canonical_json
-from store.encode import encode_numbers, encode_strings
-from store.layout import ArrayLayout
-from store.segment import encode_segment
-from tests.test_store import images, space
+from bb.store import BBError, FeatureSpace
+from bb.store.files.canonical_json import canonical_json
+from bb.store.format.encode import encode_numbers, encode_strings
+from bb.store.format.layout import ArrayLayout
+from bb.store.local.segment import encode_segment
+from tests.helpers.stores import images, space
 
 SPACE = {
     "org": "open_clip",

@@ -13,24 +13,28 @@ import numpy as np
 import pytest
 import torch
 
-from extract.backbone import load
-from extract.code import tree_hash
-from extract.collection import HashMemory, find_images, scan
-from extract.decoder import find_decoder
-from extract.device import Numerics
-from extract.name import BackboneName
-from extract.root import parse_root
-from extract.shards import find_shards, scan_shards
-from extract.sink import Network, Piece, Plant, load_piece
-from extract.source import File
-from store import BBError, Entry, Store, UsageError
-from store.cluster import slurm
-from store.cluster.command import run
-from store.cluster.engine import Job, OnRay, OnSlurm, Resources, parse_on, until_done
-from tests.engines import VIT, check_engine, check_equal, make_images, python
-from tests.servers import serving, static
-from tests.shards import picture, pictures, write_table, write_tar
-from tests.test_bb import call, own_place
+from bb.cluster import slurm
+from bb.cluster.command import run
+from bb.cluster.engine import Job, OnRay, OnSlurm, Resources, parse_on, until_done
+from bb.cluster.extract_worker import Line, Network, Piece, Plant, Sink, load_piece
+from bb.extract.backbones.code_hash import tree_hash
+from bb.extract.backbones.decoders import find_decoder
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.name import BackboneName
+from bb.extract.backbones.registry import load
+from bb.extract.data.image_source import File
+from bb.extract.data.scan import HashMemory, find_images, scan
+from bb.extract.data.shards import find_shards, scan_shards
+from bb.extract.data.source_spec import parse_root
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.pipeline.feature_writer import FeatureWriter
+from bb.store import BBError, Entry, Store, UsageError
+from tests.contracts.engine import check_engine, python
+from tests.helpers.command_line import call, own_place
+from tests.helpers.engines import VIT, check_equal, make_images
+from tests.helpers.servers import serving, static
+from tests.helpers.shards import picture, pictures, write_table, write_tar
 
 __all__ = ["call", "own_place"]
 
@@ -66,7 +70,7 @@ def test_what_on_means(text, means):
 
 @pytest.mark.parametrize("text", ["", "Ray", "ray:", "slurm:x", "dask"])
 def test_what_is_no_engine(text):
-    with pytest.raises(UsageError, match=f"--on {text} is no engine: write ray, ray:HOST:PORT, ray:auto or slurm."):
+    with pytest.raises(UsageError, match=f"--on {text} is not an engine: write ray, ray:HOST:PORT, ray:auto or slurm."):
         parse_on(text)
 
 
@@ -99,7 +103,7 @@ def test_times(text, minutes):
 
 @pytest.mark.parametrize("text", ["", "soon", "1h", "1:2:3:4", "-5"])
 def test_what_is_no_time(text):
-    with pytest.raises(UsageError, match=f"--time {text} is no time: write minutes, H:MM:SS or D-HH:MM:SS."):
+    with pytest.raises(UsageError, match=f"--time {text} is not a time: write minutes, H:MM:SS or D-HH:MM:SS."):
         slurm.minutes(text)
 
 
@@ -135,7 +139,7 @@ def test_work_that_never_ends_is_given_up():
     with pytest.raises(BBError) as caught:
         until_done(Here(), [job], failed, rounds=2, say=lambda line: None)
     assert "1 jobs have work left after 2 rounds:\n  part 2/3: the disk is full." in str(caught.value)
-    assert "Mend what they say, and run the same command again." in str(caught.value)
+    assert "Fix what they say and rerun the command." in str(caught.value)
 
 
 def test_nonsense_is_not_tried_again(tmp_path):
@@ -179,12 +183,39 @@ def test_a_piece_tells_what_could_not_be_decoded(tmp_path):
     piece = Piece(entries, [File(images / name) for name in names], {"space": np.ones(4, dtype=bool)})
     numerics = Numerics.resolve("cpu")
     geometry = load(VIT).view.geometry()
-    chunk = load_piece(piece, find_decoder("auto", numerics.device), [geometry])
+    chunk = load_piece(piece, find_decoder(DecodeOptions(), numerics.device), [geometry])
     assert chunk.good == [0] and chunk.pixels[0].shape == (1, 3, *geometry.crop)
     assert chunk.pixels[0].dtype == np.uint8
     assert list(chunk.failed) == [entry.image_sha256 for entry in entries[1:]]
     reasons = list(chunk.failed.values())
     assert reasons[1] == "changed while bb ran; run again" and reasons[2] == "can't be read: No such file or directory"
+
+
+def test_what_a_worker_publishes_says_how_it_was_made(tmp_path):
+    images, store = make_images(tmp_path / "images", n=2), Store.create(tmp_path / "s.bb")
+    numerics = Numerics.resolve("cpu")
+    decoder = find_decoder(DecodeOptions(), numerics.device)
+    name = BackboneName.parse(VIT)
+    extractor = Extractor.load(name, decoder, numerics, patch=False, batch_size=3, compile=False)
+    entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in ("000.png", "001.png")]
+    sources = [File(images / "000.png"), File(images / "001.png")]
+    piece = Piece(entries, sources, {extractor.spaces.img.key: np.ones(2, dtype=bool)})
+    sink = Sink([Line(FeatureWriter.open(store, extractor), 0)])
+    told = [sink.take(load_piece(piece, decoder, [extractor.backbone.view.geometry()])), sink.close()]
+    assert [each.computed for each in told] == [0, 2], "a batch is three, so the rest comes last"
+    (segment,) = store.segments(extractor.spaces.img)
+    assert segment.provenance["batch_size"] == 3 and segment.provenance["compile"] is False
+
+
+def test_weights_of_another_resolution_are_said():
+    name, numerics = BackboneName.parse(VIT), Numerics.resolve("cpu")
+    decoder = find_decoder(DecodeOptions(), numerics.device)
+    extractor = Extractor.load(name, decoder, numerics, patch=False, batch_size=3, compile=False)
+    assert extractor.notes() == []
+    extractor.backbone.architecture["resampled"] = True
+    assert extractor.notes() == [
+        f"{VIT}: weights of another resolution, interpolated by timm; the feature space says so"
+    ]
 
 
 def _sha256(path):
@@ -196,7 +227,7 @@ def _sha256(path):
 def plant(store, **changed):
     networks = [Network(BackboneName.parse(VIT), 0, ["0" * 64])]
     values = {
-        "store": store, "networks": networks, "decode": "auto", "device": "cpu", "compute": "fp32",
+        "store": store, "networks": networks, "decode": DecodeOptions(), "device": "cpu", "compute": "fp32",
         "stored": "float32", "patch": False, "batch_size": None, "compile": False, "threads": 1, "images": 1,
     }  # fmt: skip
     return Plant(**values | changed)
@@ -238,8 +269,8 @@ def test_parts_make_a_whole(call, images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--part", "4/3"], "--part 4/3 is no part: write --part 1/8 for the first of eight, say."),
-        (["--on", "dask"], "--on dask is no engine: write ray, ray:HOST:PORT, ray:auto or slurm."),
+        (["--part", "4/3"], "--part 4/3 is not a part: write, for example, --part 1/8 for the first of eight."),
+        (["--on", "dask"], "--on dask is not an engine: write ray, ray:HOST:PORT, ray:auto or slurm."),
         (["--workers", "2"], "--workers without --on: say where to run it, --on ray or --on slurm."),
         (["--time", "9"], "--time without --on: say where to run it"),
         (["--on", "ray", "--partition", "gpu"], "--partition is for --on slurm: leave it out."),
@@ -252,14 +283,14 @@ def test_parts_make_a_whole(call, images):
         ),
         (
             ["--on", "ray", "--devices", "0,1"],
-            "--devices splits the work on one machine: with --on, say --workers, and --gpus for each.",
+            "--devices splits the work on one machine: with --on, give --workers, and --gpus for each.",
         ),
         (
             ["--on", "ray", "--decode", "nvjpeg"],
             "--decode nvjpeg is for one machine: with --on, CPUs decode",
         ),
         (["--on", "ray", "--store", "s3://bucket/x"], "s3://bucket/x is read only in place: work on a local store"),
-        (["--on", "ray:here"], "--on ray:here: that is no HOST:PORT, nor auto."),
+        (["--on", "ray:here"], "--on ray:here: that is neither HOST:PORT nor auto."),
     ],
 )
 def test_bad_usage(call, images, monkeypatch, options, message):
@@ -294,7 +325,7 @@ def test_without_the_extra(call, images, monkeypatch, engine, library):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("slurm = 1", 'sets slurm = 1: write [slurm] and below it partition = "gpu", say.'),
+        ("slurm = 1", 'sets slurm = 1: write [slurm] and below it, for example, partition = "gpu".'),
         ("[slurm]\nqueue = 'x'", "[slurm] sets queue, which bb does not know; it knows partition, account, time,"),
         ("[slurm]\nworkers = 'x'", "[slurm] sets workers = 'x', which is not a whole number."),
         ("[slurm]\ngpus = true", "[slurm] sets gpus = True, which is not a whole number."),
@@ -378,7 +409,7 @@ def test_every_kind_of_source_reaches_a_worker(tmp_path):
     (tmp_path / "folder" / "a.jpg").write_bytes(picture(6))
     write_tar(tmp_path / "s.tar", files)
     write_table(tmp_path / "t.parquet", [(data, None) for data in files.values()])
-    decoder = find_decoder("auto", torch.device("cpu"))
+    decoder = find_decoder(DecodeOptions(), torch.device("cpu"))
     geometry = load(VIT).view.geometry()
     with serving(static(tmp_path)) as url:
         roots = ("s.tar", "t.parquet", f"{url}/s.tar", f"{url}/t.parquet")

@@ -1,13 +1,12 @@
 """What `bb models` lists can be typed, is complete, and says what can't be built."""
 
-import time
-
 import open_clip
 import timm
+import torch
 
-from extract.catalog import entries
-from extract.name import BackboneName
-from extract.timm import UNPOOLED
+from bb.extract.backbones.catalog import entries
+from bb.extract.backbones.name import BackboneName
+from bb.extract.embedding.timm import UNPOOLED
 
 
 def test_every_name_parses_to_itself():
@@ -46,8 +45,9 @@ def test_an_older_timm_is_named_as_what_is_lacking(monkeypatch):
     assert entry["lacks"] == "a version of timm that has vit_base_patch16_siglip_224"
 
 
-def test_listing_builds_nothing():
-    entries()
-    start = time.perf_counter()
-    entries()
-    assert time.perf_counter() - start < 5
+def test_listing_builds_nothing(monkeypatch):
+    def built(*_, **__):
+        raise AssertionError("a network is built")
+
+    monkeypatch.setattr(torch.nn.Module, "__init__", built)
+    assert entries()

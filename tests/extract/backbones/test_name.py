@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from extract.backbone import load
-from extract.name import BackboneName, shared_name
-from store.errors import UsageError
+from bb.extract.backbones.name import BackboneName, parse_pool, shared_name
+from bb.extract.backbones.registry import check_known, load
+from bb.store.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_parse(text, canonical, name):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "is no name of a backbone: write ViT-B-16/openai"),
-        ("timm:", "is no name of a backbone"),
-        ("a b", "is no name of a backbone"),
-        ("ViT-B-16/", "is no name of a backbone"),
-        ("ViT-B-16/a/b", "is no name of a backbone"),
+        ("", "is not the name of a backbone: write ViT-B-16/openai"),
+        ("timm:", "is not the name of a backbone"),
+        ("a b", "is not the name of a backbone"),
+        ("ViT-B-16/", "is not the name of a backbone"),
+        ("ViT-B-16/a/b", "is not the name of a backbone"),
         ("torchvision:resnet18", "there is no 'torchvision' here, only open_clip: and timm:"),
         ("RN50@", "ends in @ without a path: write RN50@PATH"),
         ("RN50/untrained@w.pt", "write RN50@w.pt or RN50/untrained"),
@@ -95,11 +95,47 @@ def test_unknown_names_lead_to_known_ones(text, message):
         load(text)
 
 
+def test_a_shared_name_has_the_digest_of_a_file_and_nothing_of_its_path(tmp_path):
+    file = tmp_path / "alice-weights.pth"
+    file.write_bytes(b"abc")
+    name = shared_name(BackboneName.parse(f"timm:resnet18@{file}"))
+    assert name == "timm:resnet18@ba7816bf8f01"  # SHA-256 of abc, FIPS 180-4
+    assert shared_name(BackboneName.parse(name)) == name, "which finds what was shared"
+    assert shared_name(BackboneName.parse(f"timm:resnet18@{file}#teacher")) == f"{name}#teacher"
+    file.write_bytes(b"abcd")
+    assert shared_name(BackboneName.parse(f"timm:resnet18@{file}")) == "timm:resnet18@88d4266fd4e6"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("resnet18", "open_clip:resnet18: write timm:resnet18, since resnet18 is an architecture of timm"),
+        ("resnet18.a1_in1k", "write timm:resnet18.a1_in1k, since"),
+        ("resnet18/untrained", "write timm:resnet18/untrained, since"),
+        ("resnet18@w.pt", "write timm:resnet18@w.pt, since"),
+        ("timm:ViT-B-16", "write open_clip:ViT-B-16, since ViT-B-16 is an architecture of open_clip"),
+        ("timm:RN50@w.pt", "write open_clip:RN50@w.pt, since"),
+        ("facebook/dinov2-base", "write open_clip:hf-hub:facebook/dinov2-base or timm:hf-hub:facebook/dinov2-base"),
+        ("best.pth", "for a file of weights, write ARCH@best.pth"),
+    ],
+)
+def test_names_of_another_kind_lead_to_how_they_are_written(text, message):
+    for ask in (load, lambda name: check_known(BackboneName.parse(name))):
+        with pytest.raises(UsageError, match=message):
+            ask(text)
+
+
+def test_pool_is_one_of_three():
+    assert [parse_pool(pool) for pool in ("own", "max", "token")] == ["own", "max", "token"]
+    with pytest.raises(UsageError, match="--pool 'mean' is unknown: choose own, max or token"):
+        parse_pool("mean")
+
+
 def test_shared_names_hold_no_folders():
     assert shared_name(BackboneName.parse("RN50@/home/me/w.pt")) == "open_clip:RN50@w.pt"
     assert shared_name(BackboneName.parse("RN50/openai")) == "open_clip:RN50/openai"
 
 
 def test_parsing_imports_no_library():
-    code = "import sys, extract.name; assert not {'torch', 'timm', 'open_clip', 'PIL'} & set(sys.modules)"
+    code = "import sys, bb.extract.backbones.name; assert not {'torch', 'timm', 'open_clip', 'PIL'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,23 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import tests.test_places
-from store import blob
-from store.blob import BLOCK, Remote, local, place_at
-from store.errors import BBError
-from store.shelf import Shelf
-from tests.servers import proxy_to, serving, static
+from bb.extract.data.byte_range import BLOCK, Remote, local, place_at
+from bb.extract.data.prefetch_cache import Shelf
+from bb.store.errors import BBError
+from tests.helpers.hub import hub
+from tests.helpers.remote_files import forget
+from tests.helpers.servers import proxy_to, serving, static
 
-hub = tests.test_places.hub  # fixture
+__all__ = ["forget", "hub"]  # fixtures
+
 DATA = np.random.default_rng(0).bytes(3 * BLOCK + 12345)
-
-
-@pytest.fixture(autouse=True)
-def forget(monkeypatch):
-    """What another test read of the same URL."""
-    place_at.cache_clear()
-    monkeypatch.setattr(blob, "_BLOCKS", Shelf(blob.KEPT, len))
-    blob._READ_TO.clear()
 
 
 @pytest.fixture
@@ -152,7 +145,7 @@ def test_a_shelf_makes_each_thing_once_for_all_threads():
     shelf, made, gate = Shelf(100, len), [], threading.Event()
 
     def make():
-        gate.wait(10)
+        gate.wait()
         made.append(1)
         return b"x"
 
@@ -179,7 +172,7 @@ def test_a_shelf_forgets_what_could_not_be_made():
 def test_a_shelf_prepares_no_more_at_once_than_it_may():
     shelf, gate = Shelf(100, len, ahead=2), threading.Event()
     for key in range(5):
-        shelf.prepare(key, lambda: b"x" if gate.wait(10) else b"")
+        shelf.prepare(key, lambda: b"x" if gate.wait() else b"")
     assert [shelf.has(key) for key in range(5)] == [True, True, False, False, False]
     gate.set()
     assert shelf.get(1, bytes) == b"x"

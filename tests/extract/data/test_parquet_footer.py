@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.footer import TAIL, DamagedParquet, footer_size, row_groups
+from bb.extract.data.parquet_footer import TAIL, DamagedParquet, footer_size, row_groups
+from tests.helpers.examples import examples
 
 
 def table(rows=25, **options):
@@ -77,7 +78,7 @@ def test_depth_is_bounded():
             row_groups(data, "image", 10**9)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(0, len(FOOTER)))
 def test_any_change_of_a_footer_gives_groups_in_the_file_or_a_fact(seed, changes, cut):
     rng = random.Random(seed)
@@ -91,7 +92,7 @@ def test_any_change_of_a_footer_gives_groups_in_the_file_or_a_fact(seed, changes
         assert str(fact).startswith("is damaged")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_footer(data):
     try:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.tar import HEADER, DamagedTar, PackedTar, Stream, tar_members
+from bb.extract.data.tar_reader import HEADER, DamagedTar, PackedTar, Stream, tar_members
+from tests.helpers.examples import examples
 
 
 def archive(*members, format=tarfile.PAX_FORMAT):
@@ -64,8 +65,8 @@ def test_members_are_those_that_the_library_finds(format):
         listed = tar.getmembers()
     assert [member.name for member in found] == [info.name for info in listed]
     for member, info in zip(found, listed, strict=True):
-        kind = "file" if info.isreg() else "link" if info.issym() or info.islnk() else "other"
-        assert member.kind == kind
+        kind = "file" if info.isreg() else "link" if info.issym() else "hard link" if info.islnk() else "other"
+        assert (member.kind, member.target) == (kind, info.linkname)
         if info.isreg():
             assert (member.offset, member.size) == (info.offset_data, info.size)
 
@@ -158,16 +159,67 @@ def test_headers_of_absurd_length_are_refused():
             members((info.tobuf() + WHOLE)[:5120])
 
 
-def test_sparse_files_are_refused():
-    data = bytearray(WHOLE)
-    data[156:157] = b"S"
-    with pytest.raises(DamagedTar, match="holds 'a.jpg' as a sparse file of GNU tar's, which bb does not read"):
-        members(resigned(data))
+def sparse(name, stored, blocks):
+    """An old GNU sparse file whose map goes on in some blocks behind its header."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, len(stored)
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[482] = blocks > 0
+    more = b"".join(b"\0" * 504 + bytes([i + 1 < blocks]) + b"\0" * 7 for i in range(blocks))
+    return resigned(header) + more + stored.ljust(-(-len(stored) // 512) * 512, b"\0")
 
 
-def test_sparse_files_of_pax_are_no_plain_files():
-    (member,) = members(pax(b"22 GNU.sparse.major=1\n"))
-    assert member.kind == "other"
+@pytest.mark.parametrize("blocks", [0, 1, 3])
+def test_sparse_files_are_passed_and_what_follows_is_found(blocks):
+    data = sparse("hole.bin", b"s" * 700, blocks) + WHOLE
+    hole, *others = members(data)
+    assert (hole.name, hole.kind, data[hole.offset :][: hole.size]) == ("hole.bin", "sparse", b"s" * 700)
+    assert [member.name for member in others] == ["a.jpg", "b.jpg"]
+    with pytest.raises(DamagedTar, match="is cut short: it ends at byte"):
+        members(data[: 512 * (1 + blocks) - 100])
+
+
+def test_sparse_files_of_pax_are_known_by_their_real_name():
+    (member,) = members(pax(b"22 GNU.sparse.major=1\n28 GNU.sparse.name=real.jpg\n"))
+    assert (member.kind, member.name) == ("sparse", "real.jpg")
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("padding", [0, 512, 10240])
+def test_joined_archives_are_read_to_the_last_ones_end(format, padding):
+    one, other = archive(*MIXED, format=format), archive((LONG + "2", b"2"), ("y.jpg", b"y" * 513), format=format)
+    data = one + bytes(padding) + other + WHOLE + bytes(100)
+    found = members(data)
+    alone = [member.name for part in (one, other, WHOLE) for member in members(part)]
+    assert [member.name for member in found] == alone
+    assert {data[m.offset :][: m.size] for m in found if m.name == "y.jpg"} == {b"y" * 513}
+
+
+def test_a_long_name_before_an_end_is_not_the_next_archive_s():
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5
+    data = info.tobuf() + b"wrong".ljust(512, b"\0") + bytes(1024) + WHOLE
+    assert [member.name for member in members(data)] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "behind, said",
+    [
+        (b"x" * 512, r"is damaged: there is no header at byte 10,240, behind the mark of an archive's end"),
+        (b"x", "is cut short: it ends at byte 10,241 in the midst of a header"),
+        (WHOLE[:1000], r"of 'a.jpg' it has to hold 700 bytes"),
+        (WHOLE[:1536], "is cut short: it ends at byte 11,776 without the mark"),
+    ],
+)
+def test_what_follows_an_archive_and_is_none_is_said(behind, said):
+    with pytest.raises(DamagedTar, match=said):
+        members(WHOLE + behind)
+
+
+def test_long_targets_of_links():
+    for format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        data = archive(("f" * 150 + ".jpg", b"x"), special("l.jpg", tarfile.LNKTYPE, "f" * 150 + ".jpg"), format=format)
+        assert members(data)[1].target == "f" * 150 + ".jpg"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +237,7 @@ def test_a_compressed_archive_is_told_from_a_damaged_one(pack, program):
         members(pack(noise))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_any_change_of_an_archive_gives_members_in_it_or_a_fact(draw):
     format = draw.draw(st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from extract import images
-from extract.images import UnreadableImage, decode, size
+from bb.extract.embedding import images
+from bb.extract.embedding.images import UnreadableImage, decode, header, size
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -24,7 +24,7 @@ def encode(image: Image.Image, format: str, **options) -> bytes:
 
 
 def pixels(data: bytes) -> np.ndarray:
-    image = decode(data)
+    image = decode(data).picture
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -184,7 +184,7 @@ def test_first_frame_counts(format):
     assert pixels(data)[0, 0].tolist() == [255, 0, 0]
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"])
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.8])
 def test_cut_off_anywhere_is_an_unreadable_image(format, kept):
     noise = Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8))
@@ -194,17 +194,40 @@ def test_cut_off_anywhere_is_an_unreadable_image(format, kept):
     assert len(str(error.value)) < 200
 
 
-def test_cut_off_jpeg_is_called_truncated():
+def test_a_jpeg_cut_off_in_its_header_is_called_truncated():
     data = encode(Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8)), "JPEG")
     with pytest.raises(UnreadableImage, match=r"^truncated$"):
-        decode(data[: len(data) // 2])
+        decode(data[:300])
+
+
+def test_a_png_without_its_end_is_whole_and_said_to_be_damaged():
+    """All pixels are there where only IEND, or its last bytes, are lost."""
+    data = encode(Image.fromarray(RGB), "PNG")
+    for lost in (1, 4, 11, 12):
+        found = decode(data[:-lost])
+        assert np.array_equal(np.asarray(found.picture), RGB) and found.damage == "its end is missing"
+    assert decode(data).damage == decode(data + b"\0\0more").damage == ""
+
+
+def test_a_png_whose_pixels_changed_is_damaged_although_they_can_be_unpacked():
+    stored = encode(Image.fromarray(RGB), "PNG")
+    begin = stored.index(b"IDAT") - 4
+    length = int.from_bytes(stored[begin : begin + 4])
+    content = stored[begin + 8 : begin + 8 + length]
+    raw = bytearray(zlib.decompress(content))
+    raw[300] ^= 1
+    packed = zlib.compress(bytes(raw))
+    chunk = len(packed).to_bytes(4) + b"IDAT" + packed + zlib.crc32(b"IDAT" + content).to_bytes(4)
+    found = decode(stored[:begin] + chunk + stored[begin + 12 + length :])
+    assert found.damage == "its pixels don't have their checksum"
+    assert not np.array_equal(np.asarray(found.picture), RGB)
 
 
 @pytest.mark.parametrize(
     "data, reason",
     [
         (b"", "empty file"),
-        (b"<html>not found</html>", "no JPEG, PNG, WEBP, TIFF, BMP or GIF image"),
+        (b"<html>not found</html>", "no JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF or HEIF image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no JPEG, PNG"),
     ],
 )
@@ -215,14 +238,14 @@ def test_other_files_are_named_for_what_they_are_not(data, reason):
 
 
 def test_any_damage_gives_pixels_or_an_unreadable_image():
-    for format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"):
+    for format in images.FORMATS:
         data = bytearray(encode(Image.fromarray(RGB), format))
         for _ in range(150):
             damaged = data.copy()
             for at in RNG.integers(0, len(data), 3):
                 damaged[at] = RNG.integers(256)
             try:
-                assert decode(bytes(damaged)).mode == "RGB"
+                assert decode(bytes(damaged)).picture.mode == "RGB"
             except UnreadableImage:
                 size(bytes(damaged))
 
@@ -242,13 +265,6 @@ def test_limit_is_pillows():
     assert images.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
-def test_size_reads_paths(tmp_path):
-    path = tmp_path / "a.png"
-    path.write_bytes(encode(Image.fromarray(RGB), "PNG"))
-    assert size(path) == size(str(path)) == (30, 20)
-    assert size(tmp_path / "missing.png") is None
-
-
 def test_size_reads_no_pixels(monkeypatch):
     data = encode(Image.fromarray(RGB), "PNG")
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were read"))
@@ -259,3 +275,140 @@ def test_compressed_tiff():
     data = encode(Image.fromarray(RGB), "TIFF", compression="tiff_lzw")
     assert TiffImagePlugin.COMPRESSION_INFO  # libtiff decodes it
     assert np.array_equal(pixels(data), RGB)
+
+
+def with_chunk(data: bytes, kind: bytes, content: bytes, *, sound: bool = True) -> bytes:
+    """A PNG with one chunk more, before its pixels."""
+    chunk = len(content).to_bytes(4) + kind + content + (zlib.crc32(kind + content) ^ (not sound)).to_bytes(4)
+    at = data.index(b"IDAT") - 4
+    return data[:at] + chunk + data[at:]
+
+
+PACKED = zlib.compress(bytes(2**21))
+LONG = bytes(2**21)
+
+
+@pytest.mark.parametrize(
+    "kind, content",
+    [
+        (b"tEXt", b"Comment\0" + 33 * LONG),  # 66 MiB: beyond Pillow's limit of all texts
+        (b"zTXt", b"Comment\0\0" + PACKED),
+        (b"iTXt", b"Comment\0\1\0\0\0" + PACKED),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + PACKED),
+        (b"iCCP", b"profile\0\0" + PACKED),
+        (b"vpAg", LONG),
+    ],
+)
+def test_long_texts_and_profiles_keep_no_png_from_being_read(kind, content):
+    plain = encode(Image.fromarray(RGB), "PNG")
+    for data in (with_chunk(plain, kind, content), plain[:-12] + with_chunk(plain, kind, content)[len(plain) - 12 :]):
+        assert size(data) == (30, 20)
+    found = decode(with_chunk(plain, kind, content))
+    assert np.array_equal(np.asarray(found.picture), RGB) and found.damage == ""
+    assert size(with_chunk(plain, kind, content, sound=False)) == (30, 20)
+    assert np.array_equal(pixels(with_chunk(plain, kind, content, sound=False)), RGB)
+
+
+def test_orientation_in_a_text_is_applied_beside_a_long_one():
+    xmp = b'<x:xmpmeta tiff:Orientation="6"></x:xmpmeta>'
+    data = with_chunk(encode(Image.fromarray(RGB), "PNG"), b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+    data = with_chunk(data, b"zTXt", b"Comment\0\0" + PACKED)
+    assert np.array_equal(pixels(data), np.rot90(RGB, -1)) and size(data) == (20, 30)
+
+
+def test_long_texts_and_profiles_in_other_formats():
+    image = Image.fromarray(RGB)
+    tags = {270: "x" * 3_000_000, 34675: bytes(3_000_000)}
+    assert np.array_equal(pixels(encode(image, "TIFF", tiffinfo=tags)), RGB)
+    assert np.array_equal(pixels(encode(image, "WEBP", lossless=True, icc_profile=bytes(3_000_000))), RGB)
+    assert size(encode(image, "JPEG", icc_profile=bytes(3_000_000))) == (30, 20)
+
+
+def png_16(samples: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of grey, RGB or RGBA with 16 bits a sample."""
+    height, width = samples.shape[:2]
+    kind = {2: 0, 3: 2}[samples.ndim] if samples.shape[-1] != 4 or samples.ndim == 2 else 6
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4) for name, content in parts
+    )
+
+
+GREY12 = RNG.integers(0, 4096, (20, 30), dtype=np.uint16)
+RGB12 = RNG.integers(0, 4096, (20, 30, 3), dtype=np.uint16)
+TWELVE = {
+    "PNG": png_16(GREY12),
+    "TIFF": encode(Image.fromarray(GREY12), "TIFF"),
+    "packed TIFF": encode(Image.fromarray(GREY12), "TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.mark.parametrize("kind", TWELVE)
+def test_twelve_bits_in_sixteen_are_said_and_taken_with_depth(kind):
+    dark = decode(TWELVE[kind])
+    assert np.array_equal(np.asarray(dark.picture), grey_as_rgb(GREY12 >> 8))
+    assert f"16-bit samples go up to {GREY12.max():,} of 65,535 only" in dark.note and "--depth 12" in dark.note
+    right = decode(TWELVE[kind], 12)
+    assert np.array_equal(np.asarray(right.picture), grey_as_rgb(GREY12 >> 4)) and right.note == ""
+
+
+def test_colour_of_twelve_bits_in_sixteen():
+    for samples in (RGB12, np.dstack([RGB12, np.full((20, 30), 4095, np.uint16)])):
+        dark, right = decode(png_16(samples)), decode(png_16(samples), 12)
+        assert "--depth 12" in dark.note and right.note == ""
+        assert np.array_equal(np.asarray(right.picture), RGB12 >> 4)
+
+
+def test_what_goes_beyond_the_depth_is_white_and_said():
+    found = decode(png_16(GREY16), 12)
+    assert "over the 4,095 of --depth 12" in found.note
+    assert np.array_equal(np.asarray(found.picture), grey_as_rgb(np.minimum(GREY16 >> 4, 255)))
+
+
+def test_the_depth_that_a_file_says_is_taken():
+    said = encode(Image.fromarray(GREY12), "TIFF", tiffinfo={281: 4095})
+    unscaled = png_16(GREY12, (b"sBIT", bytes([12])))
+    colour = png_16(RGB12, (b"sBIT", bytes([12] * 3)))
+    for data, samples in ((said, GREY12), (unscaled, GREY12), (colour, RGB12)):
+        for depth in (16, 12, 14):
+            found = decode(data, depth)
+            expected = samples >> 4
+            expected = expected if expected.ndim == 3 else grey_as_rgb(expected)
+            assert np.array_equal(np.asarray(found.picture), expected) and found.note == ""
+
+
+def test_samples_that_were_scaled_up_as_png_wants_it_keep_their_high_byte():
+    scaled = (GREY12 << 4) | (GREY12 >> 8)
+    found = decode(png_16(scaled, (b"sBIT", bytes([12]))))
+    assert np.array_equal(np.asarray(found.picture), grey_as_rgb(scaled >> 8)) and found.note == ""
+
+
+def test_pictures_of_eight_bits_and_black_ones_have_no_note():
+    assert decode(encode(Image.new("RGB", (8, 8)), "PNG"), 12).note == ""
+    assert decode(png_16(np.zeros((8, 8), np.uint16))).note == decode(png_16(np.zeros((8, 8, 3), np.uint16))).note == ""
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+def test_what_phones_and_browsers_write(format):
+    image = Image.linear_gradient("L").convert("RGB")
+    exif = Image.Exif()
+    exif[274] = 6
+    data = encode(image.crop((0, 0, 256, 128)), format, exif=exif.tobytes())
+    turned = np.asarray(image.crop((0, 0, 256, 128)).transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert size(data) == (128, 256) and header(data).format == format
+    assert np.abs(pixels(data) - turned).max() < 12
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    heic, avif = encode(Image.fromarray(RGB), "HEIF"), encode(Image.fromarray(RGB), "AVIF")
+    monkeypatch.setattr(images, "formats", lambda: images.FORMATS[:6])
+    with pytest.raises(
+        UnreadableImage, match=r"a HEIC image, which needs pillow-heif: pip install 'backbone-bench\[heif\]'"
+    ):
+        decode(heic)
+    with pytest.raises(
+        UnreadableImage, match=r"an AVIF image, which this Pillow can't read: pip install 'pillow>=11.3'"
+    ):
+        decode(avif)

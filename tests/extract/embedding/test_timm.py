@@ -1,5 +1,7 @@
 """timm's networks give what they hand to their classifier, from whatever file their weights come."""
 
+import dataclasses
+import errno
 import json
 import logging
 import os
@@ -8,18 +10,20 @@ import sys
 import textwrap
 from pathlib import Path
 
+import open_clip
 import pytest
 import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from extract.backbone import load
-from extract.hub import cache_folder, download_bytes, downloading
-from extract.name import BackboneName
-from extract.timm import TimmBackbone
-from extract.weights import digest
-from store.errors import BBError
+from bb.extract.backbones.hub import cache_folder, download_bytes, downloading
+from bb.extract.backbones.name import BackboneName, pool_of
+from bb.extract.backbones.registry import load
+from bb.extract.embedding.timm import TimmBackbone
+from bb.extract.embedding.weights import digest
+from bb.store.errors import BBError, UsageError
+from tests.helpers.pretrained import raw_file
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +73,58 @@ def test_what_does_not_fit_is_named(tmp_path):
     state = trained("test_vit").state_dict()
     del state["norm.weight"], state["blocks.0.norm1.bias"]
     torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "a.pt")
-    with pytest.raises(BBError, match=r"2 missing: blocks\.0\.norm1\.bias, norm\.weight\. 1 unexpected: extra\."):
+    with pytest.raises(BBError, match=r"2 missing: blocks\.0\.norm1\.bias, norm\.weight\. Name the architecture"):
         load(f"timm:test_vit@{tmp_path / 'a.pt'}")
     torch.save(trained("test_resnet").state_dict(), tmp_path / "b.pt")
     with pytest.raises(BBError, match=r"missing: cls_token"):
         load(f"timm:test_vit@{tmp_path / 'b.pt'}")
+
+
+@pytest.mark.parametrize("beside", [{}, {"mask_token": torch.zeros(1, 1, 64)}], ids=["plain", "with mask_token"])
+def test_positions_of_another_resolution_are_refused_whatever_stands_beside(beside, tmp_path):
+    """timm's converter, which only some names set off, would interpolate them."""
+    torch.save(timm.create_model("test_vit", img_size=224).state_dict() | beside, tmp_path / "a.pt")
+    with pytest.raises(BBError, match=r"pos_embed \[1, 197, 64\] instead of \[1, 101, 64\].*another resolution"):
+        load(f"timm:test_vit@{tmp_path / 'a.pt'}")
+
+
+def test_positions_in_another_layout_are_refused_too(tmp_path):
+    """OpenAI's names, whose positions are flat."""
+    name = "vit_base_patch32_clip_224"
+    visual = open_clip.create_model("ViT-B-32", force_image_size=256).visual
+    torch.save({f"visual.{k}": v for k, v in visual.state_dict().items()}, tmp_path / "a.pt")
+    with pytest.raises(BBError, match=r"pos_embed \[65, 768\] instead of \[1, 50, 768\].*another resolution"):
+        load(f"timm:{name}.laion2b@{tmp_path / 'a.pt'}")
+
+
+def test_a_file_needs_a_tag_where_tags_differ_in_view(tmp_path):
+    torch.save(trained("vit_small_patch16_224").state_dict(), tmp_path / "dino.pt")
+    with pytest.raises(UsageError) as error:
+        load(f"timm:vit_small_patch16_224@{tmp_path / 'dino.pt'}")
+    assert str(error.value).splitlines() == [
+        f"timm:vit_small_patch16_224@{tmp_path}/dino.pt: the pretrained tags of vit_small_patch16_224 differ in mean, "
+        "std, and a file does not say which of them it needs. Add the tag that was trained as the file was, for "
+        f"example timm:vit_small_patch16_224.augreg_in1k@{tmp_path}/dino.pt",
+        "  augreg_in1k, augreg_in21k, augreg_in21k_ft_in1k: mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5)",
+        "  dino: mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)",
+    ]
+    backbone = load(f"timm:vit_small_patch16_224.dino@{tmp_path / 'dino.pt'}")
+    assert backbone.view.mean == (0.485, 0.456, 0.406)
+    assert backbone.loaded.dropped == ("head.weight", "head.bias")
+
+
+def test_openais_own_file_needs_the_architecture_with_quick_gelu(tmp_path):
+    visual = open_clip.create_model("ViT-B-32").visual
+    state = {f"visual.{k}": v for k, v in visual.state_dict().items()}
+    torch.save(state | {"input_resolution": torch.tensor(224)}, tmp_path / "a.pt")
+    with pytest.raises(BBError, match=r"QuickGELU.*write timm:vit_base_patch32_clip_quickgelu_224\.openai@"):
+        load(f"timm:vit_base_patch32_clip_224.openai@{tmp_path / 'a.pt'}")
+    load(f"timm:vit_base_patch32_clip_quickgelu_224.openai@{tmp_path / 'a.pt'}")
+
+
+def test_a_raw_efficientnet_lite_gets_a_hint_how_to_rename_it():
+    with pytest.raises(BBError, match=r"in order, under other names.*rename them: torch\.save\(dict\(zip\("):
+        load(f"timm:tf_efficientnet_lite0@{raw_file(0)}")
 
 
 def test_a_tag_decides_the_view():
@@ -98,6 +149,45 @@ def test_pooling_is_named():
         assert load(f"timm:{name}/untrained").img_output["pooling"] == word, name
 
 
+def biobench(network, batch):
+    """The rule of biobench's Timm.img_encode, written down once more."""
+    features = network.forward_features(batch)
+    if features.ndim == 4:
+        b, first, second, last = features.shape
+        flat = features.reshape(b, -1, last) if first == second else features.reshape(b, first, -1).transpose(1, 2)
+        return flat.max(dim=1).values
+    return features[:, 0] if getattr(network, "num_prefix_tokens", 0) else features.max(dim=1).values
+
+
+@pytest.mark.parametrize(
+    "name, pool, other",
+    [
+        ("resnet18", "max", "token"),
+        ("test_convnext", "max", "token"),
+        ("swin_tiny_patch4_window7_224", "max", "token"),
+        ("mixer_s32_224", "max", "token"),
+        ("deit_tiny_distilled_patch16_224", "token", "max"),
+        ("test_vit", "token", "max"),
+    ],
+)
+def test_pool_is_biobenchs_rule(name, pool, other):
+    parsed = BackboneName.parse(f"timm:{name}/untrained")
+    backbone = load(dataclasses.replace(parsed, pool=pool))
+    batch = torch.randn(2, 3, *backbone.view.crop, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(backbone.extract(batch), biobench(backbone.network, batch))
+    assert backbone.img_output["pooling"] == {"max": "max over positions", "token": "first token"}[pool]
+    assert pool_of(backbone.img_output["pooling"]) == pool
+    assert backbone.img_output["dim"] == backbone.feat_dim
+    with pytest.raises(UsageError, match=f"--pool {other}: {name} has .* class token.*Choose --pool {pool}"):
+        load(dataclasses.replace(parsed, pool=other))
+
+
+def test_pool_is_for_timm_alone():
+    with pytest.raises(UsageError, match="--pool max is for networks of timm, and .*RN50/untrained is of open_clip"):
+        load(dataclasses.replace(BackboneName.parse("RN50/untrained"), pool="max"))
+
+
 def test_stage_of_patches_is_named():
     assert load("timm:test_vit/untrained").patch_output["stage"] == "after the final norm"
     # Its norm follows the average that is the image feature, so that its tokens go without.
@@ -117,6 +207,7 @@ def test_a_warning_that_weights_stay_random_is_an_error(monkeypatch):
         return network
 
     monkeypatch.setattr(timm, "create_model", create)
+    monkeypatch.setattr("bb.extract.backbones.load_timm.fetch", lambda name: None)
     with pytest.raises(BBError, match=r"timm:resnet18: timm warns: No pretrained weights exist"):
         load("timm:resnet18")
 
@@ -132,7 +223,10 @@ def hub(tmp_path, repository):
 
 def run(tmp_path, code, **environment):
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", **environment}
-    code = "from extract.backbone import load\nfrom extract.weights import digest\n" + textwrap.dedent(code)
+    code = (
+        "from bb.extract.backbones.registry import load\nfrom bb.extract.embedding.weights import digest\n"
+        + textwrap.dedent(code)
+    )
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
@@ -152,9 +246,9 @@ def test_tags_come_from_a_warm_cache_offline(tmp_path):
     done = run(
         tmp_path,
         """
-        from store.errors import BBError
-        from extract.hub import download_bytes
-        from extract.name import BackboneName
+        from bb.store.errors import BBError
+        from bb.extract.backbones.hub import download_bytes
+        from bb.extract.backbones.name import BackboneName, pool_of
         print(digest(load("timm:resnet18").vision_state()))
         print(digest(load("timm:hf-hub:lab/birds").vision_state()), load("timm:hf-hub:lab/birds").view.mean)
         print(download_bytes(BackboneName.parse("timm:resnet18.a1_in1k")))
@@ -193,7 +287,7 @@ def test_weights_that_timm_finds_unfit_are_refused(tmp_path):
     del state["layer1.0.conv1.weight"]
     save_file(state, hub(tmp_path, "timm/resnet18.a1_in1k") / "model.safetensors")
     done = run(tmp_path, 'load("timm:resnet18")')
-    assert "BBError: timm:resnet18: timm can't load its weights" in done.stderr
+    assert "BBError: timm:resnet18: timm can't load the weights in " in done.stderr
     assert "layer1.0.conv1.weight" in done.stderr
 
 
@@ -205,7 +299,8 @@ def test_weights_that_timm_finds_unfit_are_refused(tmp_path):
             "SSL_CERT_FILE and REQUESTS_CA_BUNDLE",
         ),
         (ConnectionError("Name or service not known"), "set HTTPS_PROXY, copy a filled HF_HOME"),
-        (OSError("401 Client Error. Repository Not Found for url"), "run `hf auth login` or set HF_TOKEN"),
+        (PermissionError(errno.EACCES, "Permission denied"), "can't be written: set HF_HOME"),
+        (OSError(errno.ENOSPC, "No space left on device"), "is full: make room, or set HF_HOME"),
         (FileNotFoundError("Failed to download file"), "Connect to the internet"),
     ],
 )

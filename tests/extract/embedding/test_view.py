@@ -13,12 +13,13 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from extract.images import UnreadableImage, decode
-from extract.open_clip import view_of as open_clip_view
-from extract.timm import view_of as timm_view
-from extract.view import View
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.embedding.images import UnreadableImage, decode
+from bb.extract.embedding.open_clip import view_of as open_clip_view
+from bb.extract.embedding.timm import view_of as timm_view
+from bb.extract.embedding.view import View
 
-PHOTOS = Path(os.environ.get("BB_PHOTOS", Path(__file__).parents[1] / "../shared/data/newt-mini"))
+PHOTOS = Path(os.environ.get("BB_PHOTOS", Path(__file__).parents[3] / "../shared/data/newt-mini"))
 
 TIMM_MODELS = [
     "resnet18.a1_in1k",  # center, 0.95
@@ -58,7 +59,7 @@ def photographs() -> list[Image.Image]:
     files = sorted((PHOTOS / "newt2021_images").glob("*"))[:8]
     if not files:
         pytest.skip(f"no photographs in {PHOTOS / 'newt2021_images'}; BB_PHOTOS names another folder")
-    return [decode(file.read_bytes()) for file in files]
+    return [decode(file.read_bytes()).picture for file in files]
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +142,8 @@ def test_absurdly_elongated_pictures_are_refused():
 def test_record_holds_every_choice_and_is_json():
     view = View("longest", (32, 48), (30, 40), "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (1, 2, 3))
     assert (
-        json.loads(json.dumps(view.record("pillow")))
-        == view.record("pillow")
+        json.loads(json.dumps(view.record(DecodeOptions("pillow"))))
+        == view.record(DecodeOptions("pillow"))
         == {
             "decoder": "pillow",
             "exif_orientation": "applied",

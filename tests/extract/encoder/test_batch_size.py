@@ -1,17 +1,20 @@
 """The search for a batch size, compiling, and the streams of a GPU, with stand-ins for the GPU."""
 
+import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
-from extract import batch_size, compiled
-from extract.batch_size import search
-from extract.device import Numerics
-from extract.encoder import Encoder
-from extract.gpu import Streams
-from store import BBError
-from tests.test_extract import Toy, noise
+from bb.extract.backbones.device import Numerics
+from bb.extract.encoder import batch_size
+from bb.extract.encoder import compile as compiled
+from bb.extract.encoder.batch_size import on_cpu, search
+from bb.extract.encoder.cuda_streams import Streams
+from bb.extract.encoder.encoder import Encoder
+from bb.store import BBError
+from tests.helpers.toys import Toy, noise
 
 
 def timed(rates, fits=10**9):
@@ -61,6 +64,28 @@ def test_the_size_that_a_small_gpu_holds():
     encoder.run = Toy(fits=0).img_encode
     with pytest.raises(BBError, match="not enough memory for a single image"):
         encoder.search((3, 8, 8))
+
+
+def test_a_batch_on_a_cpu_has_as_many_pixels_as_sixteen_usual_images():
+    sizes = {160: 16, 224: 16, 256: 12, 336: 7, 384: 5, 518: 2, 896: 1, 2048: 1}
+    assert {size: on_cpu(size, size) for size in sizes} == sizes
+    assert on_cpu(224, 448) == 8
+
+
+def test_four_large_images_are_two_batches_and_a_resumed_run_has_the_same_bits():
+    """One size throughout: that of the view, whatever is left."""
+    numerics, toy = Numerics.resolve("cpu"), Toy()
+    toy.view = dataclasses.replace(toy.view, resize=(518, 518), crop=(518, 518))
+    encoder = Encoder.prepare(toy, numerics, batch_size=None)
+    shapes, run = [], encoder.run
+    encoder.run = lambda pixels: (shapes.append(tuple(pixels.shape)), run(pixels))[1]
+    pixels = torch.randint(0, 256, (4, 3, 518, 518), dtype=torch.uint8)
+    whole, _ = encoder(pixels)
+    assert shapes == [(2, 3, 518, 518)] * 2
+    for left in range(1, 4):  # a run that was stopped goes on with what is left
+        rest, _ = encoder(pixels[4 - left :])
+        assert np.array_equal(rest, whole[4 - left :])
+    assert set(shapes) == {(2, 3, 518, 518)}
 
 
 # Compiling

@@ -9,81 +9,18 @@ import pytest
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from extract.backbone import EncodedImgBatch
-from extract.collection import HashMemory, find_images, scan
-from extract.device import Numerics
-from extract.embed import Plan, Work, embed
-from extract.encoder import Encoder, parse_batch_size
-from extract.extractor import Extractor
-from extract.name import BackboneName, shared_name
-from extract.pillow import Pillow
-from extract.space import feature_spaces
-from extract.view import View
-from store import BBError, Collection, Store, UsageError
-
-PILLOW = Pillow()
-
-
-class Toy(nn.Module):
-    """A backbone small enough to know its features by heart: means of the four quarters of an 8 × 8 image."""
-
-    org = "timm"
-    feat_dim = 12
-    view = View("squash", (8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    architecture = {"name": "toy"}
-    img_output = {"kind": "img", "pooling": "quarters", "projected": False, "dim": 12}
-    patch_output = {"kind": "patch", "patches": 4, "grid": [2, 2], "stage": "raw", "dim": 3}
-
-    def __init__(self, scale: float = 1.0, fits: int = 10**9):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(scale), requires_grad=False)
-        self.fits, self.seen = fits, 0
-
-    @classmethod
-    def from_pretrained(cls, weights, *, seed=0):
-        return cls()
-
-    def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
-        if len(batch) > self.fits:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
-        self.seen += len(batch)
-        quarters = nn.functional.avg_pool2d(batch, 4).flatten(2).transpose(1, 2) * self.scale
-        return EncodedImgBatch(quarters.flatten(1), quarters)
-
-    forward = img_encode
-
-    def extract(self, x):
-        return self.img_encode(x).img_features
-
-    def make_img_transform(self):
-        return self.view.transform()
-
-    def vision_state(self):
-        return self.state_dict()
-
-
-def extractor(backbone, *, decoder=PILLOW, precision="fp32", store_dtype="auto", patch=False, batch_size=None):
-    numerics = Numerics.resolve("cpu", precision, store_dtype)
-    spaces = feature_spaces("toy", backbone, decoder, numerics, patch=patch)
-    return Extractor(BackboneName.parse("timm:toy/untrained"), backbone, decoder, numerics, spaces, batch_size, False)
-
-
-def make_images(folder, n, seed=0):
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    for i in range(n):
-        Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)).save(folder / f"{i:03d}.png")
-    return folder
-
-
-def noise(n):
-    return torch.randint(256, (n, 3, 8, 8), dtype=torch.uint8)
-
-
-def look(folder):
-    return scan(find_images(folder), HashMemory.open(None))
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.name import BackboneName, shared_name
+from bb.extract.data.image_source import File
+from bb.extract.data.scan import HashMemory, find_images, scan
+from bb.extract.embedding.backbone import EncodedImgBatch
+from bb.extract.embedding.pillow_decoder import Pillow
+from bb.extract.encoder.encoder import Encoder, parse_batch_size
+from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.store import BBError, Collection, Store, UsageError
+from tests.helpers.toys import Toy, extractor, look, make_images, noise
 
 
 def run(store, job, folder, **options):
@@ -266,13 +203,13 @@ def test_weights_view_architecture_and_code_decide_the_space(monkeypatch):
     other_network.architecture = {"name": "toy", "depth": 2}
     assert extractor(other_view).spaces.img.key != base.key
     assert extractor(other_network).spaces.img.key != base.key
-    monkeypatch.setattr("extract.space.tree_hash", lambda: "f" * 40)
-    monkeypatch.setattr("extract.space.AT_START", "f" * 40)
+    monkeypatch.setattr("bb.extract.backbones.feature_spaces.tree_hash", lambda: "f" * 40)
+    monkeypatch.setattr("bb.extract.backbones.feature_spaces.AT_START", "f" * 40)
     assert extractor(Toy()).spaces.img.key != base.key
 
 
 def test_code_that_changed_while_it_ran_makes_nothing(monkeypatch):
-    monkeypatch.setattr("extract.space.tree_hash", lambda: "f" * 40)
+    monkeypatch.setattr("bb.extract.backbones.feature_spaces.tree_hash", lambda: "f" * 40)
     with pytest.raises(BBError, match="the files of extract/ changed while bb ran, so what it makes has no name"):
         extractor(Toy())
 
@@ -309,7 +246,7 @@ def test_a_batch_that_does_not_fit_is_said():
         none(noise(8))
     assert parse_batch_size("auto") is None and parse_batch_size("8") == 8
     for text in ("0", "-1", "many"):
-        with pytest.raises(UsageError, match=f"--batch-size {text} is no number of images"):
+        with pytest.raises(UsageError, match=f"--batch-size {text} is not a number of images"):
             parse_batch_size(text)
 
 
@@ -372,7 +309,7 @@ def test_an_error_publishes_what_was_computed(tmp_path, store):
     folder, toy = make_images(tmp_path / "pics", 40), Toy()
     job = extractor(toy, batch_size=4)
 
-    def fail(outcomes):
+    def fail(outcomes, images):
         (outcome,) = outcomes
         if outcome.computed >= 12:
             raise OSError(5, "the network drive has gone")
@@ -384,11 +321,11 @@ def test_an_error_publishes_what_was_computed(tmp_path, store):
 
 def test_what_another_process_published_meanwhile_is_not_published_again(tmp_path, store, monkeypatch):
     folder, ours, theirs = make_images(tmp_path / "pics", 60), Toy(), Toy()
-    monkeypatch.setattr("store.writer.MAX_SECONDS", 0.0)  # every batch closes a segment
+    monkeypatch.setattr("bb.store.segment_writer.MAX_SECONDS", 0.0)  # every batch closes a segment
     job = extractor(ours, batch_size=4)
     other = Store.open(store.root)
 
-    def interfere(outcomes):
+    def interfere(outcomes, images):
         if outcomes[0].computed == 8:
             run(other, extractor(theirs, batch_size=4), folder)
 
@@ -437,13 +374,13 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(BBError, match="can't read the folder .*closed: Permission denied. Mend its permissions"):
+    with pytest.raises(BBError, match="can't read the folder .*closed: Permission denied. Change its permissions"):
         find_images(folder)
 
 
 def test_hashes_are_kept_on_the_way(tmp_path, monkeypatch):
-    monkeypatch.setattr("extract.collection.KEEP_EVERY", 3)
-    monkeypatch.setattr("extract.collection.AT_ONCE", 1)
+    monkeypatch.setattr("bb.extract.data.scan.KEEP_EVERY", 3)
+    monkeypatch.setattr("bb.extract.data.scan.AT_ONCE", 1)
     folder = make_images(tmp_path / "pics", 10)
 
     def die(done):
@@ -471,9 +408,9 @@ def test_hashing_is_remembered_by_path_size_and_time(tmp_path, monkeypatch):
 
     def hashed():
         count = []
-        real = type(folder).read_bytes
+        real = File.read
         with monkeypatch.context() as patch, HashMemory.open(memory) as opened:
-            patch.setattr(type(folder), "read_bytes", lambda path: count.append(path) or real(path))
+            patch.setattr(File, "read", lambda self: count.append(self.path) or real(self))
             found = scan(find_images(folder), opened)
         return len(count), [entry.image_sha256 for entry in found.entries]
 

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract import devices
-from extract.collection import HashMemory, find_images, scan
-from extract.decoder import find_decoder
-from extract.device import Numerics
-from extract.devices import Share, embed_on, parse_devices, shares
-from extract.embed import Plan, Work, embed
-from extract.extractor import Extractor
-from extract.name import BackboneName
-from extract.part import WHOLE
-from store import BBError, Collection, Store, UsageError
-from tests.test_bb import VIT, call, make_newt, own_place
+from bb.extract.backbones.decoders import find_decoder
+from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.name import BackboneName
+from bb.extract.data.scan import HashMemory, find_images, scan
+from bb.extract.embedding.decoder import DecodeOptions
+from bb.extract.pipeline import multi_gpu as devices
+from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.pipeline.extractor import Extractor
+from bb.extract.pipeline.multi_gpu import Share, embed_on, parse_devices, shares
+from bb.extract.pipeline.partition import WHOLE
+from bb.store import BBError, Collection, Store, UsageError
+from tests.helpers.command_line import VIT, call, make_newt, own_place
 
 __all__ = ["call", "own_place"]  # fixtures
 
@@ -81,7 +82,7 @@ def store(tmp_path):
 def vit():
     numerics = Numerics.resolve("cpu")
     return Extractor.load(
-        BackboneName.parse(VIT), find_decoder("auto", numerics.device), numerics,
+        BackboneName.parse(VIT), find_decoder(DecodeOptions(), numerics.device), numerics,
         patch=False, batch_size=None, compile=False,
     )  # fmt: skip
 
@@ -100,11 +101,17 @@ def test_two_processes_make_what_one_makes(tmp_path, store, vit, collection):
     n = 100
     told = []
     outcomes, profile = embed_on(
-        ["cpu", "cpu"], WHOLE, store, work_of(store, vit, collection, n), "pics", collection, progress=told.append
+        ["cpu", "cpu"],
+        WHOLE,
+        store,
+        work_of(store, vit, collection, n),
+        "pics",
+        collection,
+        progress=lambda *said: told.append(said),
     )
     assert outcomes[0].computed == n == profile.features and not outcomes[0].failed
     assert len(store.segments(vit.spaces.img)) == 2, "each publishes its own"
-    assert told and told[-1][0].computed == n
+    assert told and told[-1][0][0].computed == n == told[-1][1]
     one = Store.create(tmp_path / "one.bb")
     embed(one, work_of(one, vit, collection, n), "pics", collection)
     np.testing.assert_array_equal(rows(store, vit, collection, n), rows(one, vit, collection, n))
@@ -113,7 +120,7 @@ def test_two_processes_make_what_one_makes(tmp_path, store, vit, collection):
 def test_one_that_is_killed_stops_the_other_and_nothing_published_is_lost(store, vit, collection):
     killed = []
 
-    def kill(outcomes):
+    def kill(outcomes, images):
         if not killed:
             killed.append(multiprocessing.active_children()[0])
             killed[0].kill()
@@ -174,7 +181,7 @@ def test_a_full_disk_is_said_by_the_process(share, monkeypatch):
 
     monkeypatch.setattr(Store, "put_segment", full)
     told = served(share)[-1]
-    assert told.fault == "cpu: features.bb/tmp/x: No space left on device. Mend that and run the same command again."
+    assert told.fault == "cpu: features.bb/tmp/x: No space left on device. Fix this and rerun the command."
     assert told.profile is None
 
 

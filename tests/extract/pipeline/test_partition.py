@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from extract.part import WHOLE, Part
-from store import UsageError
+from bb.extract.pipeline.partition import WHOLE, Part
+from bb.store import UsageError
 
 DIGESTS = [hashlib.sha256(str(i).encode()).digest() for i in range(2000)]
 
@@ -35,5 +35,5 @@ def test_which_part_an_image_is_in_is_fixed():
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/", "/3", "a/b", "-1/3", "1/2/3", "1.0/2"])
 def test_what_is_no_part_is_refused(text):
-    with pytest.raises(UsageError, match=f"--part {text} is no part: write --part 1/8"):
+    with pytest.raises(UsageError, match=f"--part {text} is not a part: write, for example, --part 1/8"):
         Part.parse(text)

@@ -16,18 +16,18 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from extract.backbone import EncodedImgBatch
-from extract.crew import crews
-from extract.embed import Plan, Work, embed
-from extract.encoder import Encoder
-from extract.name import BackboneName
-from extract.pillow import Pillow
-from extract.pipeline import Threads
-from extract.space import feature_spaces
-from extract.turns import groups
-from extract.view import View
-from store import BBError, Collection, Store
-from tests.test_extract import Toy, extractor, look, make_images
+from bb.extract.backbones.feature_spaces import feature_spaces
+from bb.extract.backbones.name import BackboneName
+from bb.extract.embedding.backbone import EncodedImgBatch
+from bb.extract.embedding.pillow_decoder import Pillow
+from bb.extract.embedding.view import View
+from bb.extract.encoder.encoder import Encoder
+from bb.extract.encoder.offload import groups
+from bb.extract.pipeline.memory_groups import crews
+from bb.extract.pipeline.pipeline import Threads
+from bb.store import BBError, Collection, Store
+from tests.helpers.command_line import GUARD
+from tests.helpers.toys import Toy, extractor, look, make_images, run_all, several
 
 
 class Wide(Toy):
@@ -49,9 +49,9 @@ class Counting(Pillow):
         super().__init__()
         object.__setattr__(self, "calls", Counter())
 
-    def decode(self, data):
+    def decode(self, data, header=None):
         self.calls["decode"] += 1
-        return super().decode(data)
+        return super().decode(data, header)
 
     def cut(self, picture, geometry):
         self.calls[geometry] += 1
@@ -80,31 +80,17 @@ def store(tmp_path):
 def no_thread_is_left():
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 10
     stages = ("reader", "decoder", "device", "processor")
-    while left := [t.name for t in set(threading.enumerate()) - before if t.name in stages]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.01)
-
-
-def several(toys, decoder, **options):
-    """An extractor for each network, all of one decoder; by name, so that their weights may be alike."""
-    made = []
-    for i, toy in enumerate(toys):
-        job = extractor(toy, decoder=decoder, batch_size=4, **options)
-        made.append(dataclasses.replace(job, name=BackboneName.parse(f"timm:toy{i}/untrained")))
-    return made
+    left = [thread for thread in set(threading.enumerate()) - before if thread.name in stages]
+    for thread in left:
+        thread.join(GUARD)
+    assert not [thread.name for thread in left if thread.is_alive()]
 
 
 def counted(folder):
     found, read_of = look(folder), Counter()
     sources = {image_id: CountedFile(source.path, read_of) for image_id, source in found.sources.items()}
     return dataclasses.replace(found, sources=sources), read_of
-
-
-def run_all(store, jobs, found, **options):
-    work = [Work(job, Plan.make(store, job.spaces, found.entries).wanted) for job in jobs]
-    return embed(store, work, "pics", found, **options)
 
 
 def rows(store, job, found):
@@ -194,7 +180,7 @@ def crowded(monkeypatch):
 
 @pytest.mark.parametrize("cache", [1, 40 * 3 * 64, 2**30])
 def test_networks_that_take_turns_decode_nothing_twice(tmp_path, store, crowded, monkeypatch, cache):
-    monkeypatch.setattr("extract.pipeline.CACHE", cache)
+    monkeypatch.setattr("bb.extract.pipeline.pipeline.CACHE", cache)
     found, read_of = counted(make_images(tmp_path / "pics", 90))
     decoder, networks = Counting(), [Toy(1.0), Shifted(3.0), Toy(4.0)]
     jobs = several(networks, decoder)
@@ -239,10 +225,10 @@ def test_no_more_images_are_there_than_there_is_room_for(tmp_path, store, monkey
     begun, seen, lock = Counter(), [], threading.Lock()
 
     class Watching(Pillow):
-        def decode(self, data):
+        def decode(self, data, header=None):
             with lock:
                 begun["decoded"] += 1
-            return super().decode(data)
+            return super().decode(data, header)
 
     class Slow(Toy):
         def img_encode(self, batch: Float[Tensor, "b 3 h w"]) -> EncodedImgBatch:
@@ -286,7 +272,7 @@ def test_a_stage_that_breaks_ends_all_and_is_told(tmp_path, store):
     folder = make_images(tmp_path / "pics", 60)
 
     class Broken(Pillow):
-        def decode(self, data):
+        def decode(self, data, header=None):
             raise ZeroDivisionError("in the decoder")
 
     class BrokenNetwork(Toy):
@@ -333,7 +319,7 @@ def test_a_full_disk_for_one_network_leaves_the_other_its_rows(tmp_path, store, 
     with pytest.raises(OSError, match="No space left"):
         run_all(store, [first, second], found)
     assert len(store.rows(second.spaces.img)) == 60
-    monkeypatch.setattr("store.writer.MAX_SECONDS", 0.0)  # now it is full in the midst of the work
+    monkeypatch.setattr("bb.store.segment_writer.MAX_SECONDS", 0.0)  # now it is full in the midst of the work
     with pytest.raises(OSError, match="No space left"):
         run_all(store, [first], found)
     monkeypatch.setattr(Store, "put_segment", put)
@@ -353,7 +339,7 @@ def test_strict_stops_all_networks_at_the_first(tmp_path, store):
 
 def test_who_quits_does_not_wait_for_a_reader_that_hangs(tmp_path, store, monkeypatch):
     """The second Ctrl-C: a network drive may never answer."""
-    monkeypatch.setattr("extract.pipeline.PARTING", 0.1)
+    monkeypatch.setattr("bb.extract.pipeline.pipeline.PARTING", 0.1)
     found = look(make_images(tmp_path / "pics", 40))
     back = threading.Event()
 
@@ -365,7 +351,7 @@ def test_who_quits_does_not_wait_for_a_reader_that_hangs(tmp_path, store, monkey
         def words(self):
             return "hanging"
 
-    def quit_(outcomes):
+    def quit_(outcomes, images):
         raise KeyboardInterrupt
 
     sources = {image_id: source if i else Hanging() for i, (image_id, source) in enumerate(found.sources.items())}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from extract.profile import STAGES, WORKERS, Profile
-from tests.test_bb import VIT, call, make_newt, own_place
+from bb.extract.pipeline.profile import STAGES, WORKERS, Profile
+from tests.helpers.command_line import VIT, call, make_newt, own_place
 
 __all__ = ["call", "own_place"]  # fixtures
 

@@ -15,29 +15,31 @@ import pytest
 import torch
 from torch import nn
 
-import tests.test_bb as command_line
-from extract.adopt import adopt, candidates, sample_order
-from extract.backbone import EncodedImgBatch
-from extract.embed import Plan, Work, embed
-from extract.pillow import Pillow
-from extract.sample import Images
-from extract.simplejpeg import SimpleJpeg
-from extract.space import Spaces
-from probe.report import boards
-from store import BBError, Store, UsageError
-from store.adopted import Adopted
-from store.canonical import canonical_json, sha256_hex
-from store.compact import compact
-from store.gc import find_garbage
-from store.tolerance import tolerance_of
-from store.verify import repair, verify
-from store.why import nearest
-from tests.photographs import ROOT
-from tests.test_extract import Toy, extractor, look, make_images
-from tests.test_store import features, fill, images, run_record, space
+from bb.extract.backbones.feature_spaces import Spaces
+from bb.extract.embedding.backbone import EncodedImgBatch
+from bb.extract.embedding.pillow_decoder import Pillow
+from bb.extract.embedding.simplejpeg_decoder import SimpleJpeg
+from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.reproduce.adopt import adopt, candidates, sample_order
+from bb.extract.reproduce.sample import Images
+from bb.probe.report.build import boards
+from bb.store import BBError, Store, UsageError
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.format.adopted import Adopted
+from bb.store.format.tolerance import tolerance_of
+from bb.store.maintenance.compact import compact
+from bb.store.maintenance.diff import nearest
+from bb.store.maintenance.gc import find_garbage
+from bb.store.maintenance.verify import repair, verify
+from tests.helpers.command_line import call, newt, own_place
+from tests.helpers.photographs import ROOT
+from tests.helpers.stores import features, fill, images, run_record, space
+from tests.helpers.toys import Toy, extractor, look, make_images
 
-call, newt, own_place = command_line.call, command_line.newt, command_line.own_place  # fixtures
+__all__ = ["call", "newt", "own_place"]  # fixtures
+
 VIT = "timm:test_vit/untrained"
+BEFORE = ROOT / "tests" / "data" / "before"  # a store made when the hash was that of all of extract/, and its images
 OLD, MID, NEW = "1" * 40, "2" * 40, "3" * 40
 
 
@@ -239,6 +241,24 @@ def test_images_that_cannot_be_embedded_are_left_out_of_the_sample(store, pics):
     assert not trial.adopted and "no image could be embedded again to compare them" in trial.words()
 
 
+def test_a_store_made_before_the_hash_was_that_of_embedding_serves_on(call, tmp_path):
+    shutil.copytree(BEFORE / "store", tmp_path / "old.bb")
+    old = {space.key: space for space in Store.open(tmp_path / "old.bb").spaces()}
+    networks = [VIT, "timm:test_resnet/untrained", "open_clip:ViT-S-32-alt/untrained"]
+    words = [word for network in networks for word in ("--ckpt", network)]
+    where = ["--data", f"awkward={BEFORE / 'images'}", "--store", tmp_path / "old.bb", "--json"]
+    status, out, err = call("extract", *words, *where)
+    assert status == 0 and err.count("12 images embedded again differ by") == 3
+    store = Store.open(tmp_path / "old.bb")
+    (collection,) = store.collections("awkward")
+    ids = collection.table["image_id"].to_list()
+    for summary in json.loads(out):
+        assert (summary["present"], summary["computed"], summary["failed"]) == (12, 0, {})
+        ((older,), (newer,)) = summary["adopted"], summary["spaces"]
+        assert older in old and newer not in old and store.segments(store.space(newer)) == []
+        assert (store.read(store.space(newer), collection, ids) == store.read(old[older], collection, ids)).all()
+
+
 # Which rows are read
 
 
@@ -304,11 +324,11 @@ def test_what_is_not_believed_is_not_read_and_named(store, case):
 
 MALFORMED = {
     "its name": (lambda d: d | {"_name": "0" * 64}, "it does not have the digest in its name"),
-    "no JSON": (b"[]", "no JSON object"),
+    "no JSON": (b"[]", "not a JSON object"),
     "format": (lambda d: d | {"format": 2}, "it has format 2, this bb reads 1"),
     "spaces": (lambda d: d | {"space": "../../x"}, "it names no two feature spaces"),
     "codes": (lambda d: d | {"codes": [1]}, "it names no two code hashes"),
-    "sample": (lambda d: d | {"sample": []}, "its sample is no list of image digests"),
+    "sample": (lambda d: d | {"sample": []}, "its sample is not a list of image digests"),
     "number": (lambda d: d | {"greatest_difference": "nan"}, "it has 'nan' where a number must be"),
     "provenance": (lambda d: d | {"provenance": 1}, "it has no provenance"),
     "another space": (lambda d: d | {"for": "b" * 64}, f"is for space {'b' * 12}"),
@@ -373,8 +393,8 @@ def code(monkeypatch):
     """Makes bb believe that extract/ has another tree hash."""
 
     def pretend(digest):
-        monkeypatch.setattr("extract.space.AT_START", digest)
-        monkeypatch.setattr("extract.space.tree_hash", lambda: digest)
+        monkeypatch.setattr("bb.extract.backbones.feature_spaces.AT_START", digest)
+        monkeypatch.setattr("bb.extract.backbones.feature_spaces.tree_hash", lambda: digest)
 
     return pretend
 
@@ -446,13 +466,12 @@ def tree(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tree")
     for name in ("extract", "store", "probe"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts" / "bb.py", folder / "scripts")
+    shutil.copytree(ROOT / "scripts" / "bb", folder / "scripts" / "bb", symlinks=True)
     return folder
 
 
 def extract_with(tree, newt):
-    env = {**os.environ, "PYTHONPATH": f"{tree}:{tree / 'scripts'}"}
+    env = {**os.environ, "PYTHONPATH": str(tree / "scripts")}
     command = [sys.executable, "-m", "bb", "extract", "--ckpt", VIT, "--data", f"newt={newt}", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
@@ -462,16 +481,16 @@ def extract_with(tree, newt):
 def test_a_comment_costs_a_sample_and_a_change_all(call, newt, tree):
     (first,) = json.loads(call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--json")[1])
     assert first["computed"] == 64
-    view = tree / "extract" / "view.py"
+    view = tree / "extract" / "embedding" / "view.py"
     view.write_text(view.read_text() + "# A remark.\n")
     second, err = extract_with(tree, newt)
     assert (second["present"], second["computed"], second["adopted"]) == (64, 0, first["spaces"])
     assert second["spaces"] != first["spaces"] and "adopted: space" in err
-    timm = tree / "extract" / "timm.py"
+    timm = tree / "extract" / "embedding" / "timm.py"
     text = timm.read_text()
-    assert text.count("return EncodedImgBatch(") == 1
-    start = text.index("return EncodedImgBatch(") + len("return EncodedImgBatch(")
-    timm.write_text(f"{text[:start]}0.1 + {text[start:]}")
+    made = "EncodedImgBatch(self.network.forward_head("
+    assert text.count(made) == 1
+    timm.write_text(text.replace(made, made.replace("(self", "(0.1 + self")))
     third, err = extract_with(tree, newt)
     assert (third["present"], third["computed"], third["adopted"]) == (0, 64, [])
     assert err.count("not adopted: space") == 2 and "64 of 64 images embedded again come out otherwise, by 0." in err
@@ -526,12 +545,12 @@ def test_a_dry_run_names_the_nearest_space_and_what_adopting_would_try(call, new
 def test_a_dry_run_downloads_nothing(call, newt, monkeypatch):
     data = ["--data", f"newt={newt}"]
     call("extract", "--ckpt", VIT, *data)
-    monkeypatch.setattr("extract.forecast.download_bytes", lambda name: 12_345_678)
-    monkeypatch.setattr("extract.forecast.shared_name", lambda name: VIT)
+    monkeypatch.setattr("bb.extract.dry_run.download_bytes", lambda name: 12_345_678)
+    monkeypatch.setattr("bb.extract.dry_run.shared_name", lambda name: VIT)
     status, out, _ = call("extract", "--ckpt", "timm:resnet18.a1_in1k", *data, "--dry-run")
     assert status == 0 and "on newt: 12.3 MB of weights to download; they decide the feature space" in out
     assert "of this name the store has space" in out and "(img, fp32 stored as float32) with 64 of 64 images" in out
-    monkeypatch.setattr("extract.forecast.download_bytes", lambda name: None)
+    monkeypatch.setattr("bb.extract.dry_run.download_bytes", lambda name: None)
     assert "weights of unknown size to download" in call("extract", "--ckpt", VIT, *data, "--dry-run")[1]
 
 

@@ -8,15 +8,22 @@ import re
 import numpy as np
 import pytest
 
-import tests.test_bb as command_line
-from extract.decoder import find_decoder
-from extract.sample import shuffled
-from store import Store
-from store.tolerance import cosine_distance, cosine_tolerance_of, nearer_to_another, relative_distance, tolerance_of
-from tests.photographs import PHOTOS, needs_photographs
-from tests.test_store import space
+from bb.extract.backbones.decoders import find_decoder
+from bb.extract.reproduce.sample import shuffled
+from bb.store import Store
+from bb.store.format.tolerance import (
+    cosine_distance,
+    cosine_tolerance_of,
+    nearer_to_another,
+    relative_distance,
+    tolerance_of,
+)
+from tests.helpers.command_line import call, make_newt, newt, own_place
+from tests.helpers.photographs import PHOTOS, needs_photographs
+from tests.helpers.stores import space
 
-call, newt, own_place = command_line.call, command_line.newt, command_line.own_place  # fixtures
+__all__ = ["call", "newt", "own_place"]  # fixtures
+
 VIT, RESNET = "timm:test_vit/untrained", "timm:test_resnet/untrained"
 
 
@@ -108,11 +115,11 @@ def test_each_space_is_recomputed_with_the_decoder_of_its_record(call, newt, mon
         assert call("extract", "--ckpt", VIT, *words, "--decode", decoder)[0] == 0
     asked = []
 
-    def spy(name, device):
-        asked.append(name)
-        return find_decoder(name, device)
+    def spy(options, device):
+        asked.append(options.name)
+        return find_decoder(options, device)
 
-    monkeypatch.setattr("extract.recompute.find_decoder", spy)
+    monkeypatch.setattr("bb.extract.reproduce.recompute.find_decoder", spy)
     status, out, _ = call("store", "verify", "--recompute", 20, *words)
     assert status == 0 and out.count("relative distance at most 0 ") == 2
     assert sorted(asked) == ["pillow", "simplejpeg"]
@@ -169,7 +176,7 @@ def test_other_images_than_the_collections_are_said(call, data, newt):
     first, second = sorted((newt / "newt2021_images").iterdir())[:2]
     first.write_bytes(second.read_bytes())
     status, _, err = call("store", "verify", "--recompute", 4, *data)
-    assert status == 0 and "1 images at hand are others than the store's collection newt lists: 0-test-0-0" in err
+    assert status == 0 and "1 available images differ from those of the store's collection newt: 0-test-0-0" in err
     assert "the store has no collection mine: its rows are found by the images' bytes alone" in call(
         "store", "verify", "--recompute", 4, "--data", f"mine={newt}"
     )[2]  # fmt: skip
@@ -177,7 +184,7 @@ def test_other_images_than_the_collections_are_said(call, data, newt):
 
 def test_an_image_that_cannot_be_embedded_is_left_out_and_said(call, data, newt, monkeypatch):
     (newt / "newt2021_images" / "0-test-0-0.jpg").write_bytes(b"changed")
-    monkeypatch.setattr("extract.collection.HashMemory.keep", lambda self, rows: None)
+    monkeypatch.setattr("bb.extract.data.scan.HashMemory.keep", lambda self, rows: None)
     status, out, _ = call("store", "verify", "--recompute", 64, *data)
     assert status == 0 and out.count("63 of 63 images embedded anew") == 3
 
@@ -189,9 +196,9 @@ def test_messages(call, data, newt, tmp_path, monkeypatch):
     assert status == 2 and "Give --data mine=DIR." in err
     status, _, err = call("store", "verify", *data)
     assert status == 2 and "say what --recompute N compares: give that, too" in err
-    other = command_line.make_newt(tmp_path / "other", seed=9)
+    other = make_newt(tmp_path / "other", seed=9)
     status, _, err = call("store", "verify", "--recompute", 4, "--data", f"newt={other}")
-    assert status == 1 and "none of the 64 images at hand has a row in the feature spaces of features.bb" in err
+    assert status == 1 and "none of the 64 available images has a row in the feature spaces of features.bb" in err
     real = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else real(name))
     status, _, err = call("store", "verify", "--recompute", 4, *data)

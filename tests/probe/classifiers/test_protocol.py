@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler, normalize
 
-from probe.protocol import (
+from bb.probe.classifiers.protocol import (
     BioBench,
     GridLinearSVC,
     LinearSVM,
@@ -14,7 +14,7 @@ from probe.protocol import (
     RandomSearchSVM,
     parse_protocol,
 )
-from store.errors import UsageError
+from bb.store.errors import UsageError
 
 
 def features(dtype: type = np.float16) -> tuple[np.ndarray, np.ndarray]:
@@ -63,10 +63,11 @@ def test_what_is_not_finite_stays_so_for_the_check(protocol: BioBench | NeWT2021
         assert not all(np.isfinite(x).all() for x in protocol.preprocess(x_train, x_test))
 
 
-def test_biobench_searches_from_ten():
+def test_biobench_searches_from_ten_but_not_at_all():
     protocol = BioBench()
-    assert protocol.classifier(9) == LinearSVM()
-    assert protocol.classifier(10) == protocol.classifier("all") == RandomSearchSVM()
+    assert protocol.classifier(9) == protocol.classifier("all") == LinearSVM()
+    assert protocol.classifier(10) == protocol.classifier(100) == RandomSearchSVM()
+    assert protocol.classifier("all", "search") == RandomSearchSVM()
     assert protocol.classifier(100, "linear") == LinearSVM()
     assert protocol.classifier(2, "search") == RandomSearchSVM()
     with pytest.raises(UsageError, match="--svm 'rbf' is unknown; choose auto, linear, search"):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from probe import smo
+from bb.probe.classifiers import smo
 
 COSTS = (1e-3, 3e-2, 0.5, 10.0)
 KINDS = {"linear": smo.LINEAR, "poly": smo.POLY, "rbf": smo.RBF, "sigmoid": smo.SIGMOID}

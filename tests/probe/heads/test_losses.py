@@ -7,11 +7,11 @@ from pytorch_metric_learning import losses as pml
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.reducers import MeanReducer, SumReducer
 
-from probe.heads.arcface import ArcFace
-from probe.heads.miners import All, Hard, HardCluster, NHard
-from probe.heads.triplet import TripletLoss
-from store import UsageError
-from tests.heads import check_loss, clusters
+from bb.probe.heads.losses import ArcFace, TripletLoss
+from bb.probe.heads.miners import All, Hard, HardCluster, NHard
+from bb.store import UsageError
+from tests.contracts.loss import check_loss
+from tests.helpers.heads import clusters
 
 LOSSES = {
     "hard": lambda: TripletLoss(Hard()),
@@ -35,7 +35,7 @@ class Fixed:
         self.anchors, self.triplets = anchors, torch.tensor(triplets)
 
     def __call__(self, features, labels, anchors=None):
-        from probe.heads.triplets import Triplets
+        from bb.probe.heads.miners import Triplets
 
         return Triplets(features, self.anchors, *self.triplets.T)
 

@@ -6,10 +6,10 @@ import torch
 from pytorch_metric_learning import miners as pml
 from pytorch_metric_learning.utils.loss_and_miner_utils import get_all_triplets_indices
 
-from probe.heads.bank import Bank
-from probe.heads.miners import All, Hard, HardCluster, NHard
-from store import UsageError
-from tests.heads import check_miner, clusters
+from bb.probe.heads.miners import All, Bank, Hard, HardCluster, NHard
+from bb.store import UsageError
+from tests.contracts.miner import check_miner
+from tests.helpers.heads import clusters
 
 MINERS = {"all": All(), "hard": Hard(), "n-hard": NHard(2, 3), "n-hard from": NHard((2, 3), (2, 5))}
 

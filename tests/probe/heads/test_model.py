@@ -11,56 +11,27 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import save
+from scipy.linalg import helmert
+from sklearn.covariance import ledoit_wolf_shrinkage
 
-from extract.backbone import load
-from probe.heads.examples import Examples
-from probe.heads.head import Head, linear_layers
-from probe.heads.recipe import Angular, Recipe, Sampling, Triplet, parse_loss, parse_sampling
-from probe.heads.start import start
-from probe.heads.train import set_stage, train
-from probe.heads.validation import Validation, parts
-from probe.retrieval.items import parse_items
-from store import BBError, UsageError
-from store.canonical import canonical_json, sha256_hex
-from tests.heads import check_extractor, check_freezable, clusters
-
-PARENT = "a" * 64
-LABELS = np.repeat(np.arange(6), 10)
-HELD = parse_items(pl.DataFrame({"image_id": [f"{i:02}" for i in range(40)], "label": np.arange(40) % 4}))
-
-
-def rows_of(labels, seed):
-    """12 numbers, of which 4 tell labels apart; the others are loud, and say nothing of any label."""
-    told = clusters(labels, 4, seed=seed, spread=0.5)
-    loud = np.random.default_rng(seed).normal(size=(len(labels), 8)) * np.linspace(0.5, 4, 8)
-    return np.concatenate([told, loud], axis=1).astype(np.float32)
-
-
-X = rows_of(LABELS, 0)
-VALIDATE = Validation(HELD, rows_of(np.arange(40) % 4, 1))
-
-
-def head(hidden=None, dim=5):
-    torch.manual_seed(0)
-    return Head(linear_layers(12, dim, hidden), PARENT)
-
-
-def trained(recipe, **options):
-    return train(Examples(X, LABELS, LABELS % 2), recipe, PARENT, VALIDATE, **options)
+from bb.extract.backbones.registry import load
+from bb.probe.heads.examples import Examples
+from bb.probe.heads.initialisation import start
+from bb.probe.heads.model import Head, linear_layers
+from bb.probe.heads.recipe import Angular, Recipe, Sampling, Triplet, parse_loss, parse_sampling
+from bb.probe.heads.train import set_stage, train
+from bb.probe.heads.validation import parts
+from bb.probe.retrieval.labels import parse_items
+from bb.store import BBError, UsageError
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from tests.contracts.extractor import check_extractor, check_freezable
+from tests.helpers.heads import LABELS, PARENT, RECIPES, VALIDATE, X, head, trained
 
 
 @pytest.mark.parametrize("hidden", [None, 7])
-def test_a_head_keeps_the_contracts_of_extractors_and_of_what_can_be_frozen(hidden, tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
+def test_a_head_keeps_the_contracts_of_extractors_and_of_what_can_be_frozen(hidden):
     found = head(hidden)
-    (tmp_path / "whales.safetensors").write_bytes(found.encode())
-    said = check_extractor(found, torch.tensor(X), str(tmp_path / "wales.safetensors"))
-    assert said.endswith(
-        f"wales.safetensors': give a .safetensors file (in {tmp_path}: whales.safetensors), or head:DIGITS@STORE (`bb "
-        "store ls` lists them)."
-    )
-    assert "(in .: none)" in check_extractor(found, torch.tensor(X), "nothing.safetensors")
+    check_extractor(found, torch.tensor(X))
     check_freezable(found, lambda: list(found.parameters()))
     for stage in found.stages:
         check_freezable(stage, lambda stage=stage: list(stage.parameters()))
@@ -69,13 +40,23 @@ def test_a_head_keeps_the_contracts_of_extractors_and_of_what_can_be_frozen(hidd
     assert [p.requires_grad for p in found.parameters()] == [False, False] + [True, True] * len(others)
 
 
-def test_backbones_are_extractors_too():
-    said = check_extractor(
-        load("timm:test_vit/untrained"),
-        torch.rand(4, 3, 160, 160, generator=torch.Generator().manual_seed(0)),
-        "timm:test_vit.r160",
+def test_an_unknown_head_is_answered_with_those_of_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    (tmp_path / "whales.safetensors").write_bytes(head().encode())
+    with pytest.raises(UsageError) as caught:
+        Head.from_pretrained(str(tmp_path / "wales.safetensors"))
+    assert str(caught.value).endswith(
+        f"wales.safetensors': give a .safetensors file (in {tmp_path}: whales.safetensors), or head:DIGITS@STORE (`bb "
+        "store ls` lists them)."
     )
-    assert "r160_in1k" in said, "it lists the weights that there are"
+    with pytest.raises(UsageError, match=r"\(in \.: none\)"):
+        Head.from_pretrained("nothing.safetensors")
+
+
+def test_backbones_are_extractors_too():
+    images = torch.rand(4, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    check_extractor(load("timm:test_vit/untrained"), images)
 
 
 def test_projection_is_the_formula():
@@ -122,10 +103,10 @@ def huge():
         (b"", "its header is cut off"),
         (b"\xff" * 100, "its header is cut off"),
         (b"\x02" + b"\0" * 7 + b"{}    ", "it does not say so"),
-        (huge(), "is no head"),
+        (huge(), "is not a head"),
         (save({"a": torch.zeros(1)}), "it does not say so"),
         (save({"a": torch.zeros(1)}, {"bb": "[]"}), "it does not say so"),
-        (save({"a": torch.zeros(1)}, {"bb": "[" * 100_000}), "is no head"),
+        (save({"a": torch.zeros(1)}, {"bb": "[" * 100_000}), "is not a head"),
         (file(format="head 2"), "it does not say so"),
         (file(parent="../../etc"), "it does not say so"),
         (file(layers=[]), "it has no list of layers"),
@@ -136,6 +117,7 @@ def huge():
         (file(layers=[{"kind": "linear", "from": True, "to": 5}]), "does not fit"),
         (file(layers=[*linear_layers(12, 5), *linear_layers(4, 5)]), "does not fit"),
         (file(layers=[{"kind": "relu"}] * 40), "it has no list of layers"),
+        (file(layers=[{"kind": "linear", "from": 2**16, "to": 2**16}] * 32), "its tensors are not those of its layers"),
         (file(layers=linear_layers(12, 6)), "its tensors are not those of its layers"),
         (file({"1.weight": torch.zeros(5, 12)}), "its tensors are not those of its layers"),
         (file({"1.weight": torch.zeros(5, 12).half(), "1.bias": torch.zeros(5)}), "its tensors are not those"),
@@ -170,9 +152,23 @@ def test_the_whitened_start_evens_out_what_varies_within_labels():
         return np.cov((x - np.stack([x[label == LABELS].mean(axis=0) for label in LABELS])).T, bias=True)
 
     before = np.linalg.eigvalsh(within(unit))
-    expected = before / (0.9 * before + 0.1 * before.mean())
+    independent = np.concatenate([helmert(10) @ unit[label == LABELS] for label in range(6)])
+    a = max(ledoit_wolf_shrinkage(independent, assume_centered=True), 0.1)
+    unbiased = before * 60 / 54
+    expected = before / ((1 - a) * unbiased + a * unbiased.mean())
     np.testing.assert_allclose(np.linalg.eigvalsh(within(z)), expected, rtol=1e-3)
-    assert before.max() / before.min() > 10 > 5 > expected.max() / expected.min()
+    assert before.max() / before.min() > 10 > 6 > expected.max() / expected.min()
+
+
+def test_few_rows_of_many_dimensions_are_hardly_whitened():
+    """Where no direction can be told to vary more than another, the start leaves distances as they are."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(40, 300)).astype(np.float32), np.arange(40) // 4
+    found = start(Examples(x, labels), Recipe(dim=300), PARENT, torch.Generator())
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    centred = unit - unit.mean(axis=0)
+    z = unit @ found.stages[0].weight.detach().numpy().T + found.stages[0].bias.detach().numpy()
+    assert np.corrcoef((z @ z.T).ravel(), (centred @ centred.T).ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("how", ["plain", "whitened"])
@@ -187,18 +183,6 @@ def test_a_start_has_the_length_that_is_asked_for(how, dim, hidden):
 
 
 # Training
-
-
-RECIPES = {
-    "hard": Recipe(start="plain", epochs=8),
-    "bank": Recipe(Triplet(bank=20), start="plain", epochs=8),
-    "soft, all": Recipe(Triplet("all", margin=None), start="plain", epochs=8),
-    "clusters": Recipe(Triplet("hard-cluster"), start="plain", epochs=8),
-    "arcface": Recipe(Angular(), start="plain", epochs=8, rate=1e-2, warmup=2),
-    "hidden": Recipe(Triplet("n-hard", (1, 3)), hidden=20, epochs=8, rate=1e-2, warmup=2),
-    "category": Recipe(sampling=Sampling("category", (2, 2, 4)), start="plain", epochs=8),
-    "distinct": Recipe(sampling=Sampling("distinct-categories", (1, 3, 4)), start="plain", epochs=8),
-}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -277,9 +261,10 @@ def test_stopped_and_gone_on_is_as_never_stopped(tmp_path, name):
     assert [path.name for path in place.parent.iterdir()] == ["state.safetensors"]
 
 
+@pytest.mark.e2e
 def test_killed_and_gone_on_is_as_never_killed(tmp_path):
     script = (
-        "import os, signal, sys; from pathlib import Path; import tests.test_head as t\n"
+        "import os, signal, sys; from pathlib import Path; import tests.helpers.heads as t\n"
         "kill = lambda epoch, values: os.kill(os.getpid(), signal.SIGKILL) if epoch == 5 else None\n"
         "t.trained(t.RECIPES['hard'], checkpoint=Path(sys.argv[1]), every=0.0, progress=kill)"
     )
@@ -304,7 +289,9 @@ def test_a_damaged_state_is_said(tmp_path):
     trained(RECIPES["hidden"], checkpoint=of_another, stop=stop)
     for data in (whole[:100], b"", whole.replace(b"training 1", b"training 2"), of_another.read_bytes()):
         place.write_bytes(data)
-        with pytest.raises(BBError, match=r"is no state to go on from \(.*\): delete it, and training starts again"):
+        with pytest.raises(
+            BBError, match=r"is not a training state to resume from \(.*\): delete it, and training starts again"
+        ):
             trained(RECIPES["hard"], checkpoint=place)
 
 
@@ -359,7 +346,7 @@ def test_words_are_parsed_once():
         (lambda: parse_sampling("balanced:4"), "--sampler balanced:4: balanced takes 2 sizes, as in balanced:16x8."),
         (
             lambda: parse_sampling("category:4x"),
-            "after the colon stand numbers with x between them, category:4x2, say.",
+            "after the colon, write numbers with x between them, for example category:4x2.",
         ),
         (lambda: Recipe(dim=0), "--dim 0 makes no sense: choose 1 or more."),
         (lambda: Recipe(hidden=-3), "--hidden -3 makes no sense: choose 1 or more."),
@@ -389,7 +376,8 @@ def table(n_labels=10, each=3, **columns):
 
 def test_labels_are_held_out_where_nothing_is_said():
     training, held, words = parts(table(), 0)
-    assert words == "2 labels held out of training" and len(held) == 6 and len(training) == 24
+    assert words == "5 labels held out of training" and len(held) == 15 and len(training) == 15
+    assert [len(parts(table(n), 0)[1].labels) for n in (4, 7, 16, 30, 60)] == [2, 3, 8, 8, 12]
     assert not set(training.labels) & set(held.labels)
     assert parts(table(), 0)[1].labels == held.labels
     assert len({parts(table(), seed)[1].labels for seed in range(9)}) > 1

@@ -5,10 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from probe.heads.balanced import Balanced
-from probe.heads.categories import ByCategory
-from store import UsageError
-from tests.heads import check_batch_sampler
+from bb.probe.heads.samplers import Balanced, ByCategory
+from bb.store import UsageError
+from tests.contracts.sampler import check_batch_sampler
 
 # 12 labels of 1 to 12 rows, in 4 categories of 1, 2, 4 and 5 labels.
 LABELS = np.repeat(np.arange(12), np.arange(1, 13))

@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from probe import escape
-from probe.board import KINDS
-from probe.figure import curves, document, ranks, scatter, scores
-from probe.latex import latex_tables
-from probe.markdown import markdown_tables
-from probe.page import page
-from probe.plot import check_format, plot
-from probe.question import Question
-from probe.reference import Reference
-from probe.report import boards
-from probe.sheet import HEAD, sheet
-from probe.terminal import show_board
-from store import Store
-from store.errors import UsageError
-from tests.boards import predictions, put, sha, small_store
+from bb.probe.report.build import boards
+from bb.probe.report.formats import escape, image_file
+from bb.probe.report.formats.csv_file import HEAD, sheet
+from bb.probe.report.formats.html import page
+from bb.probe.report.formats.image_file import check_format, plot
+from bb.probe.report.formats.latex import latex_tables
+from bb.probe.report.formats.markdown import markdown_tables
+from bb.probe.report.formats.svg import curves, document, ranks, scatter, scores
+from bb.probe.report.formats.terminal import show_board
+from bb.probe.report.leaderboard import KINDS
+from bb.probe.report.options import Question
+from bb.probe.report.reference import Published, Reference
+from bb.store import Store
+from bb.store.errors import UsageError
+from tests.helpers.boards import predictions, put, sha, small_store
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\x07\u202e[red]=1+1\\input{x}$`|*_\n</title><img src=x>"
 EVIL_TASKS = (f"=cmd|' /C calc'!A0{EVIL}", "@t", "-t\u2028", "</script><b>t")
@@ -46,8 +46,9 @@ def evil(tmp_path_factory):
     for place, name in enumerate((f"timm:{EVIL}", f"=2+3{EVIL}")):
         rows = predictions(np.random.default_rng(place), 0.7, tasks=EVIL_TASKS, images=8, clusters=(EVIL, "d"))
         made = {"made": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}, "extraction": [{"device": EVIL, EVIL: EVIL}]}
-        put(store, name, 0.7, rows=rows, provenance=made, collection_name=EVIL, backend=EVIL, space=sha(str(place)))
-    reference = Reference(EVIL, {f"timm:{EVIL}": {EVIL_TASKS[1]: 0.5}})
+        names = dict.fromkeys(("collection_name", "labels_name", "pooling", "backend"), EVIL)
+        put(store, name, 0.7, rows=rows, provenance=made, space=sha(str(place)), **names)
+    reference = Reference(EVIL, {f"timm:{EVIL}": {EVIL_TASKS[1]: Published(0.5, EVIL, 4)}})
     question = Question(
         resamples=100, kinds=KINDS, details=True, reference=reference, baseline=f"timm:{EVIL}", units=EVIL
     )
@@ -249,9 +250,7 @@ def test_plots_are_what_their_names_say(board):
 
 
 def test_a_plot_without_the_extra_says_so(monkeypatch):
-    import probe.plot
-
-    monkeypatch.setattr(probe.plot, "find_spec", lambda name: None)
+    monkeypatch.setattr(image_file, "find_spec", lambda name: None)
     check_format(".svg")
     with pytest.raises(UsageError, match="pip install 'backbone-bench\\[report\\]'. For .svg it needs nothing"):
         check_format(".png")

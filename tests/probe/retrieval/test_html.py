@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from probe.retrieval.answers import Answer, Shown
-from probe.retrieval.page import Sheet, page
-from probe.retrieval.paired import Estimate
-from tests.test_answers import small
+from bb.probe.retrieval.paired_tests import Estimate
+from bb.probe.retrieval.report.html import Sheet, page
+from bb.probe.retrieval.report.worst_queries import Answer, Shown
+from tests.helpers.retrieval import small
 
 CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
 

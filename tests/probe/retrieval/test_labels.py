@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from probe.retrieval.items import assign, parse_items, read_items
-from probe.retrieval.ranking import count_relevant
-from store.errors import BBError, UsageError
+from bb.probe.retrieval.labels import assign, parse_items, read_items
+from bb.probe.retrieval.ranking import count_relevant
+from bb.store.errors import BBError, UsageError
 
 CSV = """image_id,label,is_query,is_gallery,category,sequence,split,x1,y1,x2,y2,photographer
 b.jpg,kiwi,true,false,birds,s1,test,0,0,10,10,A
@@ -95,13 +95,13 @@ def test_assign_takes_the_test_split_where_nothing_is_said():
     assert assign(items, split="test", against="train")[0].gallery.tolist() == [0]
     folded, roles, _ = assign(items, split="all", folds=3, seed=5)
     assert sorted(folded.sequence) == [0, 1, 2] and roles == {"split": "all", "against": None, "folds": 3, "seed": 5}
-    with pytest.raises(UsageError, match="--against train answers which split. Name the one that asks: --split test"):
+    with pytest.raises(UsageError, match="--against train answers which split.*for example --split test"):
         assign(items, against="train", split="all")
 
 
 WRONG = {
-    "missing column": (table(label=None), "labels lacks the column label; it has image_id. Rename or add it."),
-    "missing columns": (pl.DataFrame({"id": ["a"]}), "lacks the columns image_id and label; it has id"),
+    "missing column": (table(label=None), "labels does not have the column label; it has image_id. Rename or add it."),
+    "missing columns": (pl.DataFrame({"id": ["a"]}), "does not have the columns image_id, label; it has id"),
     "half the roles": (table(is_query=[True] * 3), "has is_query but not is_gallery; give all of is_query, is_gallery"),
     "half a box": (table(x1=[0] * 3, y1=[0] * 3), "has x1, y1 but not x2, y2; give all of x1, y1, x2, y2, or none"),
     "no rows": (table().clear(), "has a header but no rows"),
@@ -125,11 +125,14 @@ WRONG = {
         "has no gallery: is_gallery is false in all of its 3 rows",
     ),
     "split": (table(split=["train", "dev", None]), "line 3: split is 'dev'; it must be train, val or test, or empty"),
-    "nested": (table(label=[["x"], ["y"], ["z"]]), "lists or structures in the column label; it needs one value"),
+    "nested": (
+        table(label=[["x"], ["y"], ["z"]]),
+        "List(String) in the column label; it needs one text or number",
+    ),
     "category": (table(category=["a", "overall", None]), "line 3: category is 'overall', as the means over all"),
     "no number": (
         table(x1=["0", "left", "0"], y1=[0] * 3, x2=[1] * 3, y2=[1] * 3),
-        "line 3: x1 is 'left'; it must be a number of pixels",
+        "line 3: x1 is 'left'; it must be a number",
     ),
     "incomplete box": (
         table(x1=[0, None, 0], y1=[0] * 3, x2=[1] * 3, y2=[1] * 3),

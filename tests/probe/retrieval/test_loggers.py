@@ -9,33 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from probe.retrieval.logger import open_logger
-from store.errors import BBError, UsageError
-from tests.loggers import Logged, LoggerSuite, Square
+from bb.probe.retrieval.loggers.base import open_logger
+from bb.store.errors import BBError, UsageError
+from tests.contracts.logger import Logged, LoggerSuite, Square
+from tests.helpers.tensorboard import read_events
 
 
 class TestTensorBoard(LoggerSuite):
     @pytest.fixture
     def opened(self, tmp_path):
-        from probe.retrieval.tensorboard import TensorBoardLogger
+        from bb.probe.retrieval.loggers.tensorboard import TensorBoardLogger
 
         logger = TensorBoardLogger(tmp_path / "tb")
         return logger, lambda: (logger.close(), read_events(tmp_path / "tb"))[1]
-
-
-def read_events(folder):
-    """Through TensorBoard's own reader."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    size = {"scalars": 0, "images": 0, "tensors": 0}
-    found = EventAccumulator(str(folder), size_guidance=size).Reload()
-    tags = found.Tags()
-    configs = [found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"] if tag == "config"]
-    return Logged(
-        {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in tags["scalars"]},
-        {(tag, event.step): event.encoded_image_string for tag in tags["images"] for event in found.Images(tag)},
-        json.loads(configs[0].removeprefix("```json\n").removesuffix("\n```")) if configs else None,
-    )
 
 
 def test_event_files_say_how_large_a_figure_is(tmp_path):
@@ -51,7 +37,7 @@ def test_event_files_say_how_large_a_figure_is(tmp_path):
 def test_event_files_need_neither_torch_nor_tensorflow(tmp_path):
     absent = "sys.modules.update(dict.fromkeys(('torch', 'tensorflow', 'PIL')))"
     script = (
-        f"import sys; {absent}; from probe.retrieval.logger import open_logger; "
+        f"import sys; {absent}; from bb.probe.retrieval.loggers.base import open_logger; "
         f"logger = open_logger('tensorboard:{tmp_path / 'tb'}'); logger.log_scalars({{'loss': 1.0}}, 2); "
         "logger.log_pipeline_info({'a': 1}); logger.close()"
     )
@@ -66,7 +52,7 @@ class TestMLflow(LoggerSuite):
 
     @pytest.fixture
     def opened(self, tmp_path):
-        from probe.retrieval.mlflow import MLflowLogger
+        from bb.probe.retrieval.loggers.mlflow import MLflowLogger
 
         logger = MLflowLogger(str(tmp_path / "ml"))
         return logger, lambda: (logger.close(), read_mlflow(tmp_path / "ml"))[1]
@@ -102,7 +88,7 @@ def test_a_place_that_mlflow_can_not_use_is_said(tmp_path):
 class TestWandb(LoggerSuite):
     @pytest.fixture
     def opened(self, tmp_path, monkeypatch):
-        from probe.retrieval.wandb import WandbLogger
+        from bb.probe.retrieval.loggers.wandb import WandbLogger
 
         monkeypatch.setenv("WANDB_API_KEY", "")
         logger = WandbLogger(tmp_path / "wb")
@@ -158,7 +144,7 @@ def test_a_name_that_names_no_logger(name):
 
 @pytest.mark.parametrize(("kind", "library"), [("tensorboard",) * 2, ("mlflow",) * 2, ("wandb",) * 2, ("wandb", "PIL")])
 def test_a_logger_whose_library_is_not_installed(kind, library, monkeypatch):
-    monkeypatch.setattr("probe.retrieval.logger.find_spec", lambda name: None if name == library else name)
+    monkeypatch.setattr("bb.probe.retrieval.loggers.base.find_spec", lambda name: None if name == library else name)
     with pytest.raises(UsageError) as said:
         open_logger(f"{kind}:here")
     assert str(said.value) == f"{kind}:here needs {library}: pip install 'backbone-bench[{kind}]'"

@@ -11,14 +11,15 @@ from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score, 
 from sklearn.neighbors import KNeighborsClassifier
 from torchmetrics.functional import retrieval as theirs
 
-from probe.retrieval import metrics as counting
-from probe.retrieval.components import pcf
-from probe.retrieval.metrics import knn_correct, per_query, summarise
-from probe.retrieval.pairs import BINS, Pairs, pair_up
-from probe.retrieval.ranking import hits
-from probe.retrieval.search import Vectors, search
-from store.errors import UsageError
-from tests.test_retrieval_search import items_of
+from bb.probe.retrieval import metrics as counting
+from bb.probe.retrieval.evaluate import pcf
+from bb.probe.retrieval.metrics import knn_correct, per_query, summarise
+from bb.probe.retrieval.pair_metrics import BINS, Pairs, pair_up
+from bb.probe.retrieval.ranking import hits
+from bb.probe.retrieval.search import Vectors, search
+from bb.store.errors import UsageError
+from tests.helpers.examples import examples
+from tests.helpers.retrieval import items_of
 
 NAN = float("nan")
 
@@ -129,7 +130,7 @@ def naive(row, r, k, convention):
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=6), st.integers(0, 9), st.data())
 def test_metrics_are_their_definitions(rows, extra, data):
     relevant = [max(1, sum(row)) + data.draw(st.integers(0, extra)) for row in rows]
@@ -253,8 +254,8 @@ def all_pairs(x, items, distance):
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("roles", ["leave one out", "overlapping with sequences"])
 def test_pairs_agree_with_scikit_learn(distance, roles, monkeypatch):
-    from probe.retrieval import pairs as pairing
-    from probe.retrieval import search as searching
+    from bb.probe.retrieval import pair_metrics as pairing
+    from bb.probe.retrieval import search as searching
 
     monkeypatch.setattr(searching, "BLOCK", 32)
     monkeypatch.setattr(pairing, "BLOCK", 32)
@@ -297,7 +298,7 @@ def test_pairs_worked_by_hand():
 def test_pairs_of_one_kind_say_nothing():
     alone = counted([1, 2], np.zeros(0, np.int64))
     assert alone.values() == {} and np.isnan(alone.tied())
-    with pytest.raises(UsageError, match="a false match rate of 1.5 is no share: choose between 0 and 1"):
+    with pytest.raises(UsageError, match="a false match rate of 1.5 is not a share: choose between 0 and 1"):
         alone.fnmr(1.5)
 
 

@@ -7,23 +7,14 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save as to_safetensors  # noqa: E402
 
-from probe.heads.pairs import Examples, _Look, _pairs, learn, start, trained  # noqa: E402
-from probe.heads.pairwise import FORMAT, LearnedDistance, encode, load, save  # noqa: E402
-from probe.retrieval.pairwise import Distance, Separable  # noqa: E402
-from store.canonical import sha256_hex  # noqa: E402
-from store.errors import BBError, UsageError  # noqa: E402
-from tests.heads import check_freezable  # noqa: E402
-from tests.pairwise import check_pairwise_model  # noqa: E402
-
-DIM = 16
-
-
-def clouds(labels, each, *, nuisance, seed=0):
-    """Images of labels: half of the directions tell labels apart, in the other half they scatter."""
-    rng = np.random.default_rng(seed)
-    signal, noise = rng.normal(size=(labels, DIM // 2)), nuisance * rng.normal(size=(labels * each, DIM // 2))
-    codes = np.repeat(np.arange(labels), each)
-    return np.hstack([signal[codes] + 0.3 * rng.normal(size=noise.shape), noise]).astype(np.float32), codes
+from bb.probe.heads.learn_pairwise import Examples, _Look, _pairs, _refused, learn, start, trained  # noqa: E402
+from bb.probe.heads.pairwise_model import FORMAT, LearnedDistance, encode, load, save  # noqa: E402
+from bb.probe.retrieval.pairwise_model import Distance, Separable  # noqa: E402
+from bb.store.errors import BBError, UsageError  # noqa: E402
+from bb.store.files.canonical_json import sha256_hex  # noqa: E402
+from tests.contracts.extractor import check_freezable  # noqa: E402
+from tests.contracts.pairwise_model import check_pairwise_model  # noqa: E402
+from tests.helpers.retrieval import DIM, clouds  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +26,8 @@ def test_it_helps_on_labels_that_it_has_not_seen(learned):
     features, labels = clouds(12, 12, nuisance=2.0, seed=1)
     look = _Look.at(Examples(features, labels, None), Distance(), 30)
     assert learned.chosen.startswith("whitened") and isinstance(learned.model, LearnedDistance)
-    assert look.score(learned.model).mean() > look.score(Distance()).mean() + 0.1
+    assert look.score(learned.model)[0].mean() > look.score(Distance())[0].mean() + 0.1
+    assert learned.refused == ""
     assert learned.scores[learned.chosen] == max(learned.scores.values()) > learned.scores["trivial"] + 0.1
 
 
@@ -44,6 +36,26 @@ def test_where_the_trivial_distance_is_as_good_it_stays():
     found = learn(features, labels, trivial=Distance(), top_n=20)
     assert found.model == Distance() and found.chosen == "trivial"
     assert isinstance(found.scores["trivial"], float)
+
+
+def test_four_labels_are_too_few_to_accept_a_model_by():
+    features, labels = clouds(4, 20, nuisance=2.0)
+    found = learn(features, labels, trivial=Distance(), top_n=20)
+    assert found.model == Distance() and max(found.scores.values()) > found.scores["trivial"] + 0.1
+    assert found.refused == "4 labels with two images are too few to hold out (at least 5)"
+
+
+def test_what_helps_with_one_label_alone_is_not_taken():
+    """Whitening finds the twenty images of one label; by images that is beyond chance, by labels it is not."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.zeros(60, int), np.repeat(np.arange(1, 12), 4)])
+    trivial = np.stack([np.full(len(labels), 0.5), np.zeros(len(labels))])
+    better = trivial + np.stack([np.where(labels == 0, 0.3, 0) + 0.01 * rng.normal(size=len(labels)), trivial[1]])
+    assert "on 12 labels held out, the best of 1 candidates changes MAP@R by +0.1" in _refused(
+        labels, trivial, better, 1
+    )
+    everywhere = trivial + np.stack([0.3 + 0.01 * rng.normal(size=len(labels)), trivial[1]])
+    assert _refused(labels, trivial, everywhere, 30) == ""
 
 
 def test_a_seed_says_all(learned):
@@ -133,6 +145,7 @@ def test_better_by_chance_alone_is_not_better():
         features = rng.normal(size=(80, DIM)).astype(np.float32)
         found = learn(features, np.repeat(np.arange(10), 8), trivial=Distance(), top_n=20, seed=seed)
         assert found.chosen == "trivial" and found.model == Distance()
+        assert found.refused.startswith("on 10 labels held out, the best of ") and "not beyond chance" in found.refused
         higher += max(found.scores.values()) > found.scores["trivial"]
     assert higher > 0
 
@@ -173,7 +186,6 @@ GOOD = dict(start(Examples(*clouds(4, 4, nuisance=1.0), None), 0.1).state_dict()
     ("data", "why"),
     [
         (b"\x80\x04pickle", "holds no pairwise model (.*)"),
-        (None, "holds no pairwise model (No such file"),
         (file_of(GOOD, {}), "(it does not say so)"),
         (file_of({}, {"bb": FORMAT, "distance": "taxi"}), "(it has the distance 'taxi')"),
         (file_of({}), "(its tensors are not"),
@@ -182,17 +194,21 @@ GOOD = dict(start(Examples(*clouds(4, 4, nuisance=1.0), None), 0.1).state_dict()
         (file_of({**GOOD, "scale": torch.tensor(1.0, dtype=torch.float64)}), "(its tensors are not"),
         (file_of({**GOOD, "bias": torch.tensor(float("nan"))}), "(it holds a NaN or an infinity)"),
     ],
-    ids=("pickle", "absent", "silent", "taxi", "empty", "extra", "shape", "dtype", "NaN"),  # metadata have no order
+    ids=("pickle", "silent", "taxi", "empty", "extra", "shape", "dtype", "NaN"),  # metadata have no order
 )
 def test_a_file_that_holds_no_model(data, why, tmp_path):
     file = tmp_path / "m.safetensors"
-    if data is not None:
-        file.write_bytes(data)
+    file.write_bytes(data)
     with pytest.raises(BBError) as said:
         load(file, DIM)
     assert str(said.value).startswith(f"{file} holds no pairwise model (")
     assert why.removesuffix(".*)") in str(said.value)
     assert str(said.value).endswith("): `bb probe rerank --save FILE` makes one.")
+
+
+def test_a_file_that_is_absent_is_bad_usage(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no model at .*absent: `bb probe rerank --save FILE` writes one"):
+        load(tmp_path / "absent", DIM)
 
 
 def test_a_model_for_features_of_another_length(tmp_path):

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.retrieval.pairwise import Distance, Separable
-from probe.retrieval.ranking import Ranking
-from probe.retrieval.rerank import AdaptiveThreshold, ConstantThreshold, Rerank, Step, apply
-from tests.pairwise import check_pairwise_model
+from bb.probe.retrieval.pairwise_model import Distance, Separable
+from bb.probe.retrieval.ranking import Ranking
+from bb.probe.retrieval.rerank import AdaptiveThreshold, ConstantThreshold, Rerank, Step, apply
+from tests.contracts.pairwise_model import check_pairwise_model
+from tests.helpers.examples import examples
 
 ITEMS, DIM = 12, 3
 
@@ -73,7 +74,7 @@ def assert_sound(ranking, before):
         assert len(set(kept)) == len(kept) and set(kept) <= set(old)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(rankings(), st.lists(steps(), max_size=4))
 def test_any_steps_in_a_row_make_a_ranking_of_the_same_queries(ranking, chain):
     nearest, distance = ranking.nearest.copy(), ranking.distance.copy()
@@ -86,7 +87,7 @@ def test_any_steps_in_a_row_make_a_ranking_of_the_same_queries(ranking, chain):
     assert np.array_equal(ranking.nearest, nearest) and np.array_equal(ranking.distance, distance)  # left as it was
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(rankings(), models(), st.integers(2, ITEMS + 2))
 def test_the_nearest_are_in_the_order_of_the_model_and_the_others_stay(ranking, model, top_n):
     found = Rerank(model, ONE_HOT, top_n)(ranking)
@@ -98,14 +99,14 @@ def test_the_nearest_are_in_the_order_of_the_model_and_the_others_stay(ranking, 
         assert [row for _, row in expected] == [row for row in new if row >= 0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(rankings(), models(), models(), st.integers(2, ITEMS))
 def test_the_last_of_several_re_rankers_decides(ranking, first, second, top_n):
     both = apply(ranking, [Rerank(first, ONE_HOT, top_n), Rerank(second, ONE_HOT, top_n)])
     assert np.array_equal(both.nearest, Rerank(second, ONE_HOT, top_n)(ranking).nearest)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(rankings(), models())
 def test_a_whole_ranking_has_the_distances_of_the_model(ranking, model):
     found = Rerank(model, ONE_HOT, ITEMS)(ranking)
@@ -151,7 +152,7 @@ def test_many_pairs_come_in_blocks(monkeypatch):
     nearest = np.stack([rng.permutation(np.delete(np.arange(40), q))[:20] for q in range(40)])
     ranking = Ranking(np.arange(40), nearest, np.sort(rng.random((40, 20)), axis=1).astype(np.float32), np.full(40, 1))
     whole = Rerank(Distance(), features, 15)(ranking)
-    monkeypatch.setattr("probe.retrieval.rerank.FLOATS", 7 * DIM)
+    monkeypatch.setattr("bb.probe.retrieval.rerank.FLOATS", 7 * DIM)
     parts = Rerank(Distance(), features, 15)(ranking)
     assert np.array_equal(whole.nearest, parts.nearest) and np.array_equal(whole.distance, parts.distance)
 
@@ -159,7 +160,7 @@ def test_many_pairs_come_in_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (Given(np.full((ITEMS, ITEMS), np.nan)), "the model gave a distance that is no number"),
+        (Given(np.full((ITEMS, ITEMS), np.nan)), "the model gave a distance that is not a number"),
         (type("Wide", (Given,), {"predict": lambda self, a, b: a})(np.zeros(1)), "distances of shape (3, 12) for 3"),
     ],
 )

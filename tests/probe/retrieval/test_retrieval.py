@@ -8,24 +8,24 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_digits
 
-from probe.bootstrap import resample
-from probe.compare import differences
-from probe.record import Report
-from probe.retrieval import approximate
-from probe.retrieval.approximate import Faiss, parse_index
-from probe.retrieval.evaluate import Retrieval, evaluate, score
-from probe.retrieval.ranking import NOBODY, Ranking
-from probe.retrieval.search import Vectors, search
-from probe.retrieval.streaming import RetrievalMetric
-from probe.table import read_table
-from store import Store
-from store.errors import BBError, UsageError
-from store.url import open_place
-from tests.photographs import PHOTOS, needs_photographs
-from tests.places import copy
-from tests.streams import check_metric
-from tests.test_bb import RESNET, VIT, call, own_place
-from tests.test_retrieval_search import items_of
+from bb.probe.report.run_summary import Report
+from bb.probe.retrieval import faiss_search as approximate
+from bb.probe.retrieval.evaluate import Retrieval, evaluate, score
+from bb.probe.retrieval.faiss_search import Faiss, parse_index
+from bb.probe.retrieval.ranking import NOBODY, Ranking
+from bb.probe.retrieval.search import Vectors, search
+from bb.probe.retrieval.streaming import RetrievalMetric
+from bb.probe.statistics.bootstrap import resample
+from bb.probe.statistics.comparison import differences
+from bb.probe.statistics.predictions import read_table
+from bb.store import Store
+from bb.store.errors import BBError, UsageError
+from bb.store.storage.url import open_place
+from tests.contracts.streaming_metric import check_metric
+from tests.helpers.command_line import RESNET, VIT, call, own_place
+from tests.helpers.photographs import PHOTOS, needs_photographs
+from tests.helpers.places import copy
+from tests.helpers.retrieval import items_of
 
 __all__ = ["call", "own_place"]  # fixtures
 
@@ -66,7 +66,7 @@ def test_an_evaluation_is_its_parts(example):
 
 
 def test_large_depths_come_in_parts_of_queries(example, monkeypatch):
-    from probe.retrieval import search as searching
+    from bb.probe.retrieval import search as searching
 
     x, items = example
     whole = evaluate(x, items, Retrieval(pairs=False))
@@ -107,7 +107,7 @@ def test_how_a_retrieval_is_judged_is_checked():
         Retrieval(ks=(0,))
     with pytest.raises(UsageError, match="cut-offs \\[5, 5\\] make no sense"):
         Retrieval(knn=(5, 5))
-    with pytest.raises(UsageError, match="a false match rate of 2 is no share"):
+    with pytest.raises(UsageError, match="a false match rate of 2 is not a share"):
         Retrieval(fmrs=(2.0,))
 
 
@@ -189,19 +189,16 @@ def test_an_unknown_index_and_an_absent_faiss(monkeypatch):
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     """A store of two backbones' features of digits; one image is there twice."""
-    import bb
     from PIL import Image
 
-    from extract.collection import find_images
+    import bb.extract
 
     folder = tmp_path_factory.mktemp("retrieval")
     (folder / "digits").mkdir()
     pixels, target = load_digits(return_X_y=True)
     for i in range(N):
         Image.fromarray((pixels[max(i, 1)].reshape(8, 8) * 15).astype(np.uint8)).save(folder / "digits" / f"{i:04}.png")
-    store = bb.open_store(str(folder / "features.bb"), create=True)
-    names = bb.parse_names([VIT, RESNET])
-    bb.extract_all(store, names, {"digits": find_images(folder / "digits")}, bb.ExtractOptions())
+    bb.extract.run(folder / "features.bb", [VIT, RESNET], {"digits": folder / "digits"})
     labels = {
         "image_id": [f"{i:04}.png" for i in range(N)],
         "label": [str(digit) for digit in target[:N]],
@@ -224,7 +221,10 @@ def place(template, own_place):
 def test_a_run_stands_in_the_store_and_in_a_table(place, call):
     status, out, err = call("probe", "retrieval", "--labels", "digits.csv", "--split", "all")
     assert status == 0, err
-    assert out.startswith(f"digits on digits: {N} queries, {N} in the gallery, cosine, convention standard; map@r with")
+    assert out.startswith(
+        f"digits on digits: {N} queries, {N} in the gallery, cosine, convention standard; 95% intervals for"
+    )
+    assert "further labels like these 10, with images of their own" in out
     assert VIT in out and RESNET in out and "straight" in out and "was there" not in out
     assert "1 image stands under more than one ID, such as '0000.png' and '0001.png': each finds itself" in err
     runs = list(Store.open("features.bb").runs())
@@ -254,7 +254,11 @@ def test_a_run_stands_in_the_store_and_in_a_table(place, call):
     status, out, _ = call("probe", "retrieval", "--labels", "digits.csv", "--split", "all")
     assert status == 0 and out.count("was there") == 2
     status, out, _ = call("probe", "retrieval", "--labels", "digits.csv", "--split", "all", "--json")
-    assert [run["fresh"] for run in json.loads(out)] == [False, False]
+    for run in json.loads(out):
+        found = run["interval"]
+        assert not run["fresh"] and run["units"] == {"kind": "label", "n": 10, "shared": True}
+        assert found["low"] < found["mean"] < found["high"] and found["mean"] == pytest.approx(run["scores"]["mean"])
+        assert found["claim"].startswith("95% intervals for further labels like these 10")
     status, out, err = call("probe", "retrieval", "--labels", "digits.csv", "--split", "all", "--force", "--ckpt", VIT)
     assert status == 0 and "otherwise" not in err and len(list(Store.open("features.bb").runs())) == 3
     status, out, _ = call("store", "verify")
@@ -335,7 +339,9 @@ def test_mistakes_of_a_person(place, call):
         return err
 
     assert "no labels at absent.csv" in error("--labels", "absent.csv")
-    assert "--k 1,x is not a list of numbers: write --k 1,5,10, say" in error("--labels", "digits.csv", "--k", "1,x")
+    assert "--k x is not a list of numbers: write for example --k 1,5,10" in error(
+        "--labels", "digits.csv", "--k", "1,x"
+    )
     assert "there is no distance 'dot'; there are cosine and euclidean" in error(
         "--labels", "digits.csv", "--distance", "dot"
     )
@@ -348,12 +354,12 @@ def test_mistakes_of_a_person(place, call):
     labels.write_csv("others.csv")
     assert "lacks" in error("--labels", "others.csv")
     labels.drop("label").write_csv("none.csv")
-    assert "none.csv lacks the column label" in error("--labels", "none.csv")
+    assert "none.csv does not have the column label" in error("--labels", "none.csv")
     assert not list(Store.open("features.bb").runs())
 
 
 def test_which_collection_is_asked_where_there_are_several(place, call):
-    from store.collection import only_collection
+    from bb.store.format.collection import only_collection
 
     assert only_collection(["one"]) == "one"
     with pytest.raises(UsageError, match="which collection. --data NAME; there are a, b"):

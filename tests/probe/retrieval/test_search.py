@@ -1,23 +1,18 @@
 """The search against brute force in float64: exact, whatever the order, the blocks, the ties."""
 
 import numpy as np
-import polars as pl
 import pytest
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
-from probe.retrieval import search as searching
-from probe.retrieval.items import parse_items
-from probe.retrieval.ranking import NOBODY, Ranking, hits
-from probe.retrieval.search import Vectors, search, search_parts
-from store.errors import BBError, UsageError
+from bb.probe.retrieval import search as searching
+from bb.probe.retrieval.labels import parse_items
+from bb.probe.retrieval.ranking import NOBODY, Ranking, hits
+from bb.probe.retrieval.search import Vectors, search, search_parts
+from bb.store.errors import BBError, UsageError
+from tests.helpers.retrieval import items_of
 
 COSINE_STEP = 2.0**-32
-
-
-def items_of(labels, **columns):
-    ids = [f"img-{i:04d}" for i in range(len(labels))]
-    return parse_items(pl.DataFrame({"image_id": ids, "label": [str(label) for label in labels], **columns}))
 
 
 def brute(x, items, n, distance="cosine"):

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from probe.retrieval.answers import Answer, Shown, relevant_rows, worst
-from probe.retrieval.figure import COLOURS, GAP, Drawing, draw
-from probe.retrieval.items import parse_items
-from probe.retrieval.logger import Figure
-from probe.retrieval.ranking import Ranking
-from probe.retrieval.thumbnail import Thumbnail
-from store.errors import UsageError
+from bb.probe.retrieval.labels import parse_items
+from bb.probe.retrieval.loggers.base import Figure
+from bb.probe.retrieval.ranking import Ranking
+from bb.probe.retrieval.report.figures import COLOURS, GAP, Drawing, draw
+from bb.probe.retrieval.report.worst_queries import Answer, Shown, relevant_rows, worst
+from bb.store.errors import UsageError
+from tests.helpers.retrieval import small
 
 TABLE = pl.DataFrame(
     {
@@ -74,14 +74,6 @@ def test_nothing_retrieved():
 def test_neither_the_query_nor_its_sequence_is_relevant_to_it():
     items = parse_items(TABLE)
     assert [relevant_rows(items, row).tolist() for row in range(6)] == [[2, 3], [2, 3], [0, 1, 3], [0, 1, 2], [5], [4]]
-
-
-def small(colour):
-    from PIL import Image
-
-    buffer = BytesIO()
-    Image.new("RGB", (40, 30), colour).save(buffer, "JPEG")
-    return Thumbnail(buffer.getvalue(), 40, 30)
 
 
 def pixels(drawing):
@@ -149,7 +141,7 @@ def test_hostile_names_stay_text():
 
 
 def test_svg_needs_no_library_and_png_says_which(answer, monkeypatch):
-    monkeypatch.setattr("probe.retrieval.figure.find_spec", lambda name: None)
+    monkeypatch.setattr("bb.probe.retrieval.report.figures.find_spec", lambda name: None)
     buffer = BytesIO()
     draw(answer, "m", {}).savefig(buffer, format="svg")
     assert buffer.getvalue().startswith(b"<svg ")
@@ -160,8 +152,8 @@ def test_svg_needs_no_library_and_png_says_which(answer, monkeypatch):
 def test_figures_go_to_a_logger(answer, tmp_path):
     pytest.importorskip("tensorboard")
     pytest.importorskip("vl_convert")
-    from probe.retrieval.logger import open_logger
-    from tests.test_loggers import read_events
+    from bb.probe.retrieval.loggers.base import open_logger
+    from tests.helpers.tensorboard import read_events
 
     logger = open_logger(f"tensorboard:{tmp_path}")
     drawing = draw(answer, "m", {})

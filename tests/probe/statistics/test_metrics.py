@@ -6,9 +6,10 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.metrics import METRICS
-from store.errors import BBError
-from tests.tables import by_chance, table_of
+from bb.probe.statistics.metrics import METRICS, FunctionMetric
+from bb.store.errors import BBError
+from tests.helpers.examples import examples
+from tests.helpers.tables import by_chance, table_of
 
 THEIRS = {
     "accuracy": lambda y, p, d, w: sklearn.metrics.accuracy_score(y, p, sample_weight=w),
@@ -31,7 +32,7 @@ def test_every_metric_is_compared():
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 25), classes=st.integers(1, 4), whole=st.booleans())
 def test_agrees_with_scikit_learn(name, seed, n, classes, whole):
     rng = np.random.default_rng(seed)
@@ -83,3 +84,24 @@ def test_decisions_that_cannot_be_ranked_are_refused():
             METRICS[name].of_task(three, 0)
         with pytest.raises(BBError, match="task 't' has decisions that are NaN, which can't be ranked"):
             METRICS[name].of_task(nan, 0)
+
+
+@pytest.mark.parametrize("shares_drawn", [True, False])
+@pytest.mark.parametrize(
+    ("name", "field"), [("macro_f1", "y_pred"), ("balanced_accuracy", "y_pred"), ("auroc", "decision")]
+)
+def test_a_metric_made_of_a_function_equals_the_one_that_bb_has(name, field, shares_drawn):
+    table, theirs = by_chance(3, 2, tasks=2, images=20), METRICS[name]
+
+    def function(y, answers, sample_weight):
+        return THEIRS[name](y, answers, answers, sample_weight)
+
+    ours = FunctionMetric(name, function, field, by_class=theirs.by_class, bends=theirs.bends)
+    weights = np.random.default_rng(4).integers(1, 4, (5, 20)).astype(float)
+    assert np.allclose(ours.of_task(table, 1)(weights), theirs.of_task(table, 1)(weights), rtol=0, atol=1e-12)
+    assert ours.fields == theirs.fields and ours.terms(table, 1) is None
+    assert np.isnan(ours.of_task(table, 1)(np.zeros((1, 20)))).all()
+    if name == "macro_f1":
+        expected, found = theirs.influence(table, 1, shares_drawn), ours.influence(table, 1, shares_drawn)
+        assert np.allclose(found.of_items, expected.of_items, rtol=0, atol=1e-12)
+        assert np.allclose(found.bias, expected.bias, rtol=0, atol=1e-12)

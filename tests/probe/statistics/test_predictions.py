@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from probe.table import groups_of, read_table
-from store import Store
-from store.errors import BBError
-from tests.tables import by_chance, predictions, put_run
+from bb.probe.statistics.predictions import groups_of, read_table
+from bb.store import Store
+from bb.store.errors import BBError
+from tests.helpers.tables import by_chance, predictions, put_run
 
 TASKS, IMAGES = ["b", "b", "a", "a", "a"], ["x", "y", "z", "x", "w"]
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_compared_is_refused(store):
         rows.with_columns(y_true=pl.Series([0, 0, 0, 0, 1], dtype=pl.UInt8)),
     ]
     for other in apart:
-        with pytest.raises(BBError, match="runs aaaaaaaaaaaa and bbbbbbbbbbbb were tested on different images"):
+        with pytest.raises(BBError, match="runs [ab]{12}/.* and [ab]{12}/.* were tested on different images"):
             read_table({"one": [one], "other": [put_run(store, other, run_id="b" * 64)]})
     with pytest.raises(BBError, match="there are no runs to compare: `bb probe` makes them"):
         read_table({"one": []})

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.newt import Task
-from probe.sampling import parse_n_train, sample
-from store.errors import UsageError
+from bb.probe.tasks.few_shot import parse_n_train, sample, takes_all
+from bb.probe.tasks.newt import Task
+from bb.store.errors import UsageError
 
 IDS = st.lists(st.text(min_size=1, max_size=8).filter(lambda s: "\0" not in s), min_size=2, unique=True)
 
@@ -68,6 +68,13 @@ def test_a_small_class_is_used_whole_and_said():
     assert drawn.notes == ("class 1 has 1 training images, not the 5 asked for; all are used",)
 
 
+@pytest.mark.parametrize(("n_train", "whole"), [("all", True), (10, True), (7, True), (6, False), (2, False)])
+def test_a_request_takes_all_once_it_takes_both_classes_whole(n_train, whole):
+    task = task_of(list("abcdef"), 4)  # 2 of class 0, 4 of class 1
+    assert takes_all(task, n_train) is whole
+    assert (len(sample(task, n_train, 3).image_ids) == 6) is whole
+
+
 def test_n_train_is_parsed():
     assert parse_n_train("all") == "all"
     assert parse_n_train("10") == 10 == parse_n_train(10)
@@ -76,7 +83,7 @@ def test_n_train_is_parsed():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("ten", "--n-train 'ten' is no number; give one from 2 up, or --n-train all"),
+        ("ten", "--n-train 'ten' is not a number; give one from 2 up, or --n-train all"),
         ("0", "--n-train 0 leaves nothing to train on; to take every image use --n-train all"),
         ("-1", "--n-train -1 leaves nothing.* use --n-train all"),
         ("1", "--n-train 1 can't hold both classes; the smallest training set is --n-train 2"),

@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from probe.digits import digits_labels
-from probe.newt import parse_labels, read_labels
-from store.errors import BBError, UsageError
+from bb.probe.tasks.digits import digits_labels
+from bb.probe.tasks.newt import parse_labels, read_labels
+from bb.store.errors import BBError, UsageError
 
-PHOTOS = Path(os.environ.get("BB_PHOTOS") or Path(__file__).parents[2] / "shared" / "data" / "newt-mini")
+PHOTOS = Path(os.environ.get("BB_PHOTOS") or Path(__file__).parents[4] / "shared" / "data" / "newt-mini")
 
 
 def table(**changes: list) -> pl.DataFrame:
@@ -42,6 +42,13 @@ def test_tasks_are_sorted_and_row_order_and_further_columns_change_nothing():
     for ours, theirs in zip(labels.tasks, shuffled.tasks, strict=True):
         assert np.array_equal(ours.train_ids, theirs.train_ids) and np.array_equal(ours.train_y, theirs.train_y)
         assert np.array_equal(ours.test_ids, theirs.test_ids) and np.array_equal(ours.test_y, theirs.test_y)
+
+
+def test_classes_have_names_where_each_has_one():
+    assert parse_labels(table()).class_names == {}, "both classes of a task have the same one"
+    named = table(text_label=["cat", "dog", "cat", "dog", "many", "few", "many", "none"])
+    assert parse_labels(named).class_names == {"two": ("cat", "dog")}, "class 0 of task one has two"
+    assert parse_labels(table().drop("text_label")).class_names == {}
 
 
 def test_csv_and_parquet_hold_the_same_labels(tmp_path: Path):
@@ -90,9 +97,11 @@ def test_a_problem_names_the_line_or_the_task(tmp_path: Path, changes: dict[str,
 
 
 def test_missing_columns_files_and_rows_are_named(tmp_path: Path):
-    with pytest.raises(BBError, match=r"lacks the columns label, split; it has id, .*newt2021_labels.csv has all"):
+    with pytest.raises(
+        BBError, match=r"does not have the columns label, split; it has id, .*newt2021_labels.csv has all"
+    ):
         parse_labels(table().drop("label", "split"))
-    with pytest.raises(BBError, match="lacks the column task;"):
+    with pytest.raises(BBError, match="does not have the column task;"):
         parse_labels(table().drop("task"))
     with pytest.raises(BBError, match="has a header but no rows"):
         parse_labels(table().clear())

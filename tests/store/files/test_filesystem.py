@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-import bb
 import pytest
 
-from store.filesystem import filesystem_of
-from store.store import Store
+import bb.stores
+from bb.store.files.filesystem import filesystem_of
+from bb.store.store import Store
 
 TABLE = r"""
 21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw
@@ -47,7 +47,7 @@ def test_the_kind_and_what_is_not_sure(folder, name, said):
 
 def test_where_the_system_says_nothing(tmp_path, monkeypatch):
     assert filesystem_of(tmp_path, "") is None
-    monkeypatch.setattr("store.filesystem.MOUNTINFO", tmp_path / "none")
+    monkeypatch.setattr("bb.store.files.filesystem.MOUNTINFO", tmp_path / "none")
     assert filesystem_of(tmp_path) is None
 
 
@@ -60,15 +60,15 @@ def test_a_link_is_followed(tmp_path):
 def on_nfs(tmp_path, monkeypatch):
     table = tmp_path / "mountinfo"
     table.write_text("21 1 8:1 / / rw - ext4 /dev/root rw\n22 21 0:20 / / rw - nfs server:/ rw\n")
-    monkeypatch.setattr("store.filesystem.MOUNTINFO", table)
+    monkeypatch.setattr("bb.store.files.filesystem.MOUNTINFO", table)
 
 
 def test_opening_for_writing_warns_and_reading_does_not(tmp_path, on_nfs, capsys):
-    bb.open_store(tmp_path / "s.bb", create=True)
+    bb.stores.open_store(tmp_path / "s.bb", create=True)
     err = capsys.readouterr().err
     assert err.count("note: ") == 1
     assert f"note: {tmp_path / 's.bb'} lies on nfs, another machine may see a new segment late" in err
-    bb.open_store(tmp_path / "s.bb")
+    bb.stores.open_store(tmp_path / "s.bb")
     assert capsys.readouterr().err == ""
 
 

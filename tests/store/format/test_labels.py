@@ -9,15 +9,17 @@ import sys
 import polars as pl
 import pytest
 
-import tests.test_bb as command_line
-from probe.labels import find_labels, labels_of
-from probe.newt import parse_labels, read_labels
-from store import BBError, Store
-from store.canonical import sha256_hex
-from store.labels import SHAREABLE, LabelTable, shareable, unshared
-from store.verify import repair, verify
+from bb.probe.tasks.newt import parse_labels, read_labels
+from bb.probe.tasks.stored_labels import find_labels, labels_of
+from bb.store import BBError, Store
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.format.labels import SHAREABLE, LabelTable, shareable
+from bb.store.maintenance.verify import repair, verify
+from bb.store.sync.unshared_labels import unshared
+from tests.helpers.command_line import call, newt, own_place
 
-call, newt, own_place = command_line.call, command_line.newt, command_line.own_place  # fixtures
+__all__ = ["call", "newt", "own_place"]  # fixtures
+
 VIT = "timm:test_vit/untrained"
 
 
@@ -178,7 +180,7 @@ def test_labels_that_are_bad_do_not_stop_the_embedding(call, newt, own_place):
     (newt / "newt2021_labels.csv").write_text("id,label\n")
     status, out, err = call("extract", "--ckpt", VIT)
     assert status == 0 and "64 computed" in out
-    assert "the labels of newt are not put into the store: " in err and "lacks the columns" in err
+    assert "the labels of newt are not put into the store: " in err and "does not have the columns" in err
 
 
 def test_a_damaged_table_is_no_bar_where_there_is_a_file(call, newt, own_place):
@@ -241,8 +243,8 @@ def test_several_labels_of_a_collection_are_listed_and_chosen(call, newt, own_pl
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("[data.newt]\nlicence = 4\n", "[data.newt] sets licence = 4, which is no SPDX identifier"),
-        ('[data.newt]\nlicence = "all rights"\n', 'which is no SPDX identifier: write licence = "CC-BY-4.0", say'),
+        ("[data.newt]\nlicence = 4\n", "[data.newt] sets licence = 4, which is not an SPDX identifier"),
+        ('[data.newt]\nlicence = "all rights"\n', 'which is not an SPDX identifier: write licence = "CC-BY-4.0", say'),
         ("[data.newt]\n", '[data.newt] needs a line root = "/folder/of/images".'),
         ('[data.newt]\nroot = 3\nlicence = "MIT"\n', '[data.newt] needs a line root = "/folder/of/images".'),
     ],

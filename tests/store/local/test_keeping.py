@@ -7,22 +7,22 @@ import sys
 import threading
 import time
 
-import bb
 import numpy as np
 import polars as pl
 import pytest
 
-from probe.newt import Labels
-from probe.run import Inputs, extraction
-from store import BBError, Collection, Entry, SegmentWriter, Store, UsageError
-from store.canonical import sha256_hex
-from store.compact import compact
-from store.gc import find_garbage, remove_garbage
-from store.segment import encode_segment
-from store.tolerance import relative_distance
-from store.verify import repair, verify
-from store.why import compare, find_pairs
-from tests.test_store import features, fill, images, run_record, space
+import bb
+from bb.probe.run import Inputs, extraction
+from bb.probe.tasks.newt import Labels
+from bb.store import BBError, Collection, Entry, Store, UsageError
+from bb.store.files.canonical_json import sha256_hex
+from bb.store.format.tolerance import relative_distance
+from bb.store.local.segment import encode_segment
+from bb.store.maintenance.compact import compact
+from bb.store.maintenance.diff import compare, find_pairs
+from bb.store.maintenance.gc import find_garbage, remove_garbage
+from bb.store.maintenance.verify import repair, verify
+from tests.helpers.stores import features, fill, images, put, read, run_record, segments, space, spread
 
 
 @pytest.fixture
@@ -34,33 +34,6 @@ def store(tmp_path):
     table = pl.DataFrame({"task": ["t"], "image_id": ["a"], "y": [1]})
     made.put_run(run_record(space=space().key), table, table)
     return made
-
-
-def spread(store, where, collection, x, parts, provenance=None):
-    """Writes the rows of a collection in several segments."""
-    writer = SegmentWriter(store, where, provenance or {"backbone": "timm:tiny/untrained", "device": "cpu"})
-    ids = [f"{collection.name}/{i}" for i in collection.table["image_id"]]
-    for rows in np.array_split(np.arange(len(ids)), parts):
-        writer.add(collection.all_digests()[rows], [ids[i] for i in rows], x[rows])
-        writer.close()
-    return writer.published
-
-
-def put(store, where, x, keys=None, image_ids=None, provenance=None):
-    """One segment, whatever is in it; its folder."""
-    n = len(x)
-    keys = images(n).all_digests() if keys is None else keys
-    digest = store.put_segment(where, keys, image_ids or ["x/a"] * n, x, provenance or {})
-    return store.root / "spaces" / where.key / "segments" / digest
-
-
-def segments(store, where=None):
-    return sorted((store.root / "spaces" / (where or space()).key / "segments").glob("*/"))
-
-
-def read(store, where=None):
-    ids = [f"{i:03d}.png" for i in range(20)]
-    return np.array(Store.open(store.root).read(where or space(), images(20), ids))
 
 
 def what(store):
@@ -151,7 +124,7 @@ def test_a_key_stands_once_in_a_segment(store):
 @pytest.mark.parametrize("block", [2**25, 40])
 def test_replicates_may_differ_by_the_tolerance(store, monkeypatch, block):
     """However many rows of them are held in memory at a time."""
-    monkeypatch.setattr("store.verify.BLOCK_BYTES", block)
+    monkeypatch.setattr("bb.store.maintenance.verify.BLOCK_BYTES", block)
     x = features(space(), 20)
     fill(store, space(), images(20), x * np.float16(1.001), {"lab": "b"})
     found = verify(store)
@@ -183,7 +156,7 @@ def test_a_damaged_space_is_named_and_the_rest_is_checked(store):
     store.put_space(other)
     (store.root / "spaces" / other.key / "zarr.json").write_text("[]")
     found = verify(store)
-    assert f"feature space {other.key} is damaged: its zarr.json is no JSON object. Copy its" in found.faults[0].what
+    assert f"feature space {other.key} is damaged: its zarr.json is not a JSON object. Copy its" in found.faults[0].what
     assert found.segments == 4
 
 
@@ -198,7 +171,7 @@ def test_a_run_lies_under_its_id(store):
 
 @pytest.mark.parametrize(
     ("raw", "said"),
-    [(b"{}", "lacks run_id, tasks"), (b"[" * 100_000, "lacks run_id"), (b'{"a"', "lacks run_id")],
+    [(b"{}", "has no run_id, tasks"), (b"[" * 100_000, "can't be read"), (b'{"a"', "can't be read")],
 )
 def test_runs_of_wrong_shape_are_refused(tmp_path, raw, said):
     store = Store.create(tmp_path / "s.bb")
@@ -350,7 +323,7 @@ def test_compact_merges_and_changes_no_bit(tmp_path, kind):
 
 
 def test_compact_fills_segments_to_the_writers_limit(store, monkeypatch):
-    monkeypatch.setattr("store.writer.MAX_ROWS", 8)
+    monkeypatch.setattr("bb.store.segment_writer.MAX_ROWS", 8)
     before = read(store)
     done = compact(store, space())
     assert (len(done.merged), len(done.made)) == (4, 3)
@@ -387,7 +360,7 @@ def test_a_run_after_compaction_tells_of_the_same_extraction(store):
 @pytest.mark.parametrize("seed", range(8))
 def test_compact_keeps_what_is_read_where_replicates_differ(tmp_path, seed, monkeypatch):
     """Overlapping segments, small and full, with other bits for the same images."""
-    monkeypatch.setattr("store.writer.MAX_ROWS", 8)
+    monkeypatch.setattr("bb.store.segment_writer.MAX_ROWS", 8)
     store, rng, pics = Store.create(tmp_path / "s.bb"), np.random.default_rng(seed), images(20)
     spread(store, space(), pics, features(space(), 20), 5)
     for lab in range(8):
@@ -395,11 +368,11 @@ def test_compact_keeps_what_is_read_where_replicates_differ(tmp_path, seed, monk
         x = features(space(), 20, seed=int(rng.integers(2)))[rows]
         put(store, space(), x, pics.all_digests()[rows], [f"pics/{i}" for i in rows], {"lab": lab})
     before, n = read(store), len(segments(store))
-    monkeypatch.setattr("store.compact.set_aside", lambda *_: None)
+    monkeypatch.setattr("bb.store.maintenance.compact.set_aside", lambda *_: None)
     compact(store, space())
     assert read(store).tobytes() == before.tobytes(), "killed before the old ones are moved"
     monkeypatch.undo()
-    monkeypatch.setattr("store.writer.MAX_ROWS", 8)
+    monkeypatch.setattr("bb.store.segment_writer.MAX_ROWS", 8)
     compact(Store.open(store.root), space())
     assert read(store).tobytes() == before.tobytes()
     assert len(segments(store)) <= n
@@ -447,8 +420,7 @@ def test_compact_killed_at_any_step_loses_nothing(tmp_path, monkeypatch):
         def __getattr__(self, name):
             return counted(name) if name in ("fsync", "rename", "replace") else getattr(os, name)
 
-    for module in ("publish", "aside"):
-        monkeypatch.setattr(f"store.{module}.os", Os())
+    monkeypatch.setattr("bb.store.files.directory.os", Os())
     compact(store, space())
     monkeypatch.undo()
     assert len(left) > 20
@@ -511,7 +483,7 @@ def test_why_says_what_it_needs(store, call):
 
 
 def test_a_merged_zstd_segment_reads_the_same(tmp_path):
-    from store.publish import publish_folder
+    from bb.store.files.atomic_write import publish_folder
 
     store, pics = Store.create(tmp_path / "s.bb"), images(20)
     store.put_space(space())

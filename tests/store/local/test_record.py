@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import probe.commit
-from probe.record import Report
-from probe.scores import score
-from store import Store
-from store.errors import BBError
-from tests.tables import predictions, put_run
+import bb.probe.git_commit
+from bb.probe.report.run_summary import Report
+from bb.probe.scores import score
+from bb.store import Store
+from bb.store.errors import BBError
+from tests.helpers.tables import predictions, put_run
 
 FLOATS = st.floats(allow_nan=False)
 JSON = st.recursive(
@@ -134,13 +134,13 @@ def test_a_notebook_shows_it_escaped():
 
 
 def test_the_commit_is_that_of_git(monkeypatch, tmp_path):
-    probe.commit.commit.cache_clear()
+    bb.probe.git_commit.commit.cache_clear()
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    found = probe.commit.commit()
+    found = bb.probe.git_commit.commit()
     if done.returncode == 0:
         assert found.removesuffix("-dirty") == done.stdout.strip()
     # Outside of a checkout of this very file there is none.
-    probe.commit.commit.cache_clear()
-    monkeypatch.setattr(probe.commit, "__file__", str(tmp_path / "commit.py"))
-    assert probe.commit.commit() == ""
-    probe.commit.commit.cache_clear()
+    bb.probe.git_commit.commit.cache_clear()
+    monkeypatch.setattr(bb.probe.git_commit, "__file__", str(tmp_path / "commit.py"))
+    assert bb.probe.git_commit.commit() == ""
+    bb.probe.git_commit.commit.cache_clear()

@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from store import MissingRows, SegmentWriter, Store
-from store.row_index import FEW, name_of
-from store.rows import RowIndex, StaleIndex, words_of
-from store.segment import Segment
-from tests.test_store import features, fill, images, space
+from bb.store import MissingRows, SegmentWriter, Store
+from bb.store.files import machine_key
+from bb.store.local import row_index_cache as row_index
+from bb.store.local.row_index import RowIndex, StaleIndex, words_of
+from bb.store.local.row_index_cache import FEW, name_of
+from bb.store.local.segment import Segment
+from tests.helpers.stores import features, fill, images, space
 
 N = 3 * (FEW + 6)
 IDS = [f"{i:03d}.png" for i in range(N)]
@@ -49,8 +51,14 @@ def read(root, ids=IDS):
     return np.array(Store.open(root).read(space(), images(N), ids))
 
 
+@pytest.fixture
+def believed(monkeypatch):
+    """Any index counts as written here, as one does that was damaged on the disk."""
+    monkeypatch.setattr("bb.store.local.row_index_cache._is_mine", lambda *_: True)
+
+
 def index_files(root):
-    return sorted((root / "index" / "rows" / space().key).glob("*"))
+    return sorted((root / "index" / "rows" / space().key).glob("*.rows"))
 
 
 def changed(path, at, data):
@@ -132,7 +140,7 @@ def test_a_segment_that_went_is_not_read(root):
 
 
 @pytest.mark.parametrize("lie", ["row", "segment", "far row", "far segment", "negative", "words", "zeros"])
-def test_an_index_that_lies_is_thrown_away(root, lie):
+def test_an_index_that_lies_is_thrown_away(root, lie, believed):
     read(root)
     (file,) = index_files(root)
     good = file.read_bytes()
@@ -153,7 +161,7 @@ def test_an_index_that_lies_is_thrown_away(root, lie):
     assert [path.read_bytes() for path in index_files(root)] == [good]
 
 
-def test_an_index_of_segments_that_are_not_is_built_again_where_more_come(root):
+def test_an_index_of_segments_that_are_not_is_built_again_where_more_come(root, believed):
     read(root)
     (file,) = index_files(root)
     changed(file, columns(file)[1], b"\xff\xff\xff\x7f" * N)
@@ -168,7 +176,7 @@ def test_an_index_of_segments_that_are_not_is_built_again_where_more_come(root):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "no rows", "magic", "counts", "name", "link", "folder"])
-def test_a_malformed_index_is_passed_over(root, tmp_path, damage):
+def test_a_malformed_index_is_passed_over(root, tmp_path, damage, believed):
     read(root)
     (file,) = index_files(root)
     good = file.read_bytes()
@@ -197,7 +205,7 @@ def test_a_store_that_cannot_be_written_is_read(root, monkeypatch):
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("store.row_index.os.replace", refuse)
+    monkeypatch.setattr("bb.store.files.directory.os.rename", refuse)
     assert read(root).tobytes() == X.tobytes()
     assert index_files(root) == [] and list((root / "tmp").iterdir()) == []
 
@@ -257,3 +265,78 @@ def test_an_unchecked_index_is_held_against_the_segments(tmp_path):
     false = RowIndex(true.segments, true.words, true.segment, true.row[::-1].copy(), checked=False)
     with pytest.raises(StaleIndex):
         false.gather(np.array([0]), "img_features")
+
+
+# Only an index that this machine wrote is used
+
+
+def replicates(root):
+    """Adds a replicate of some rows, of this machine too; the store has the index of all of it."""
+    Store.open(root).put_segment(
+        space(), images(N).all_digests()[:50], ["i"] * 50, features(space(), 50, 7), {"lab": 1}
+    )
+    shutil.rmtree(root / "index", ignore_errors=True)
+    read(root)
+    return read(root)
+
+
+def forged(root):
+    """An index that leaves out the rows that are read, so that the others are all there are."""
+    (file,) = index_files(root)
+    raw = file.read_bytes()
+    n, m = (int.from_bytes(raw[at : at + 8], "little") for at in (16, 24))
+    start = 32 + 32 * n
+    segment, row = (np.frombuffer(raw[start + at * m : start + (at + 4) * m], "<i4").copy() for at in (32, 36))
+    again = raw[start + 40 * m :]
+    k = len(again) // 16
+    assert k == 50
+    position = np.frombuffer(again[: 8 * k], "<i8")
+    segment[position] = np.frombuffer(again[8 * k : 12 * k], "<i4")
+    row[position] = np.frombuffer(again[12 * k :], "<i4")
+    return raw[: start + 32 * m] + segment.tobytes() + row.tobytes()
+
+
+def test_a_forged_index_would_choose_the_replicate_that_is_read(root, believed):
+    right = replicates(root)
+    index_files(root)[0].write_bytes(forged(root))
+    assert read(root).tobytes() != right.tobytes()
+
+
+@pytest.mark.parametrize("way", ["in place", "copy", "copy with times", "renamed over", "no mark", "another's mark"])
+def test_an_index_that_came_with_a_store_is_built_again(root, tmp_path, monkeypatch, way):
+    """However it came: the mark beside it is one that this machine made."""
+    right = replicates(root)
+    (file,) = index_files(root)
+    good, mark, new = file.read_bytes(), file.with_suffix(".mark"), tmp_path / "new"
+    new.write_bytes(forged(root))
+    os.utime(new, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    if way == "in place":
+        file.write_bytes(new.read_bytes())
+    elif way == "copy":
+        shutil.copyfile(new, file)
+    elif way == "copy with times":
+        shutil.copy2(new, file)
+    elif way == "renamed over":
+        os.replace(new, file)
+    else:
+        os.replace(new, file)
+        with monkeypatch.context() as patch:
+            patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config of another machine"))
+            theirs = machine_key.mark(row_index._identity(file.name, file.stat()))
+        mark.unlink() if way == "no mark" else mark.write_text(theirs)
+    assert read(root).tobytes() == right.tobytes()
+    assert index_files(root)[0].read_bytes() == good, "and the right one is in its place"
+
+
+def test_a_copied_store_builds_its_index_anew_and_uses_it_then(root, tmp_path, opened):
+    read(root)
+    shutil.copytree(root, tmp_path / "copy.bb")
+    assert read(tmp_path / "copy.bb").tobytes() == X.tobytes() and len(opened) == 2 * (N // 3)
+    assert read(tmp_path / "copy.bb", IDS[:3]).tobytes() == X[:3].tobytes() and len(opened) == 2 * (N // 3) + 1
+
+
+def test_without_a_machine_key_no_index_is_kept(root, tmp_path, monkeypatch):
+    (tmp_path / "no folder").write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no folder"))
+    for _ in range(2):
+        assert read(root).tobytes() == X.tobytes() and index_files(root) == []

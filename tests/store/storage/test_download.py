@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 
-from store import fetch
-from store.errors import BBError
-from store.fetch import Archive, download, is_unpacked, unpack
+from bb.store.errors import BBError
+from bb.store.storage import download as fetch
+from bb.store.storage.download import Archive, download, is_unpacked, unpack
 
 BODY = bytes(itertools.islice(itertools.cycle(range(251)), 300_000))
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -53,7 +54,7 @@ class Server:
         asked = request.headers["Range"]
         self.asked.append(asked)
         if self.stall:
-            self.stall.wait(10)
+            self.stall.wait()
         if self.statuses:
             request.send_error(self.statuses.pop(0), "\x1b[31mwords of the server's own")
             return
@@ -628,3 +629,16 @@ def test_a_disk_that_fills_up_while_unpacking(good: Path, to: Path, monkeypatch:
 
     monkeypatch.setattr(fetch, "_write", full)
     assert "1.jpg: the disk or your quota is full." in refuses(good, to)
+
+
+def test_a_server_that_does_not_answer_at_all_is_said_at_once(tmp_path, monkeypatch):
+    """As without a connection: other silences are tried again."""
+
+    class Opener:
+        def open(self, request, timeout):
+            assert timeout < 10
+            raise URLError(TimeoutError("timed out"))
+
+    monkeypatch.setattr("bb.store.storage.download.build_opener", Opener)
+    with pytest.raises(BBError, match=r"the connection failed \(timed out\)\. .*set HTTPS_PROXY"):
+        download(Archive("http://localhost/a.tar.gz", "0" * 32), tmp_path, pause=pytest.fail)

@@ -1,30 +1,22 @@
 """The places where a store may lie: a folder, buckets on servers of two makers, a static web server."""
 
 import os
+from email.utils import formatdate
 
 import pytest
 
-from store.errors import BBError
-from store.folder import Folder
-from store.hf import Hub
-from store.index import write_index
-from store.patience import Patience
-from store.url import open_place
-from tests.hub import FakeHub
-from tests.places import ReadingPlace, ReadOnlyPlace, WritingPlace, collection, files_of, groups, segment
-from tests.servers import Fault, free_port, proxy_to, serving, static
+from bb.store.errors import BBError
+from bb.store.storage.huggingface import Hub
+from bb.store.storage.index_json import write_index
+from bb.store.storage.local import Folder
+from bb.store.storage.retry import Patience
+from bb.store.storage.url import open_place
+from tests.contracts.storage import ReadingPlace, ReadOnlyPlace, WritingPlace
+from tests.helpers.hub import hub
+from tests.helpers.places import collection, files_of, groups, segment
+from tests.helpers.servers import Bucket, Fault, body_of, free_port, serving, set_environment, static
 
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A fake Hub behind a proxy that makes faults, `hub.proxy`."""
-    fake = FakeHub()
-    with serving(fake.handle) as endpoint, proxy_to(endpoint) as fake.proxy:
-        monkeypatch.setenv("HF_ENDPOINT", fake.proxy.url)
-        monkeypatch.setenv("HF_TOKEN", "hf_testing")
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the fake one has plain LFS
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
-        yield fake
+__all__ = ["hub"]  # fixtures
 
 
 def fill(place):
@@ -116,7 +108,7 @@ class TestHub(ReadingPlace, WritingPlace):
         assert not [path for path in (tmp_path / "hf").rglob("*") if path.is_file()]
 
 
-QUICK = Patience(failures=3, connecting=2, wait=0.001, silence=2.0)
+QUICK = Patience(failures=3, connecting=2, wait=0.001)
 
 
 @pytest.fixture
@@ -182,3 +174,39 @@ def test_offline_is_offline(hub, monkeypatch):
     finally:
         monkeypatch.undo()
         close_session()
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_what_an_object_stores_redirect_to_another_port_gives_away(monkeypatch, code):
+    """As docs/sharing.md says: obstore follows it, without what could be used; no upload's bytes go along."""
+    got, data = [], b"of another host"
+
+    def other(handler):
+        got.append((handler.command, {name.lower() for name in handler.headers}, body_of(handler)))
+        handler.send_response(200)
+        for name, value in (("Content-Length", len(data)), ("ETag", '"x"'), ("Last-Modified", formatdate(usegmt=True))):
+            handler.send_header(name, str(value))
+        handler.end_headers()
+        handler.wfile.write(data if handler.command == "GET" else b"")
+
+    with serving(other) as there:
+
+        def redirect(handler):
+            body_of(handler)
+            handler.send_response(code)
+            handler.send_header("Location", f"{there}/elsewhere")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+        with serving(redirect) as endpoint:
+            set_environment(monkeypatch, Bucket("bucket", endpoint))
+            monkeypatch.setenv("AWS_SESSION_TOKEN", "TOKEN")
+            place = open_place("s3://bucket/s.bb")
+            assert place.read("zarr.json", 100) == data and list(place.look(["zarr.json"])) == ["zarr.json"]
+            assert [command for command, _, _ in got] == ["GET", "HEAD"]
+            assert all("authorization" not in names and "x-amz-security-token" in names for _, names, _ in got)
+            del got[:]
+            if code != 303:
+                with pytest.raises(BBError):
+                    place.replace("zarr.json", b"mine")
+            assert got == []

@@ -7,15 +7,15 @@ import numpy as np
 import obstore
 import pytest
 
-from store import BBError, Collection, SegmentWriter, Store, UsageError
-from store.folder import Folder
-from store.index import INDEX, write_index
-from store.mirror import Mirror, parse_size
-from store.url import open_place
-from store.verify import verify
-from tests.places import copy
-from tests.servers import Fault, serving, static
-from tests.test_store import features, fill, images, run_record, space
+from bb.store import BBError, Collection, SegmentWriter, Store, UsageError
+from bb.store.maintenance.verify import verify
+from bb.store.storage.index_json import INDEX, write_index
+from bb.store.storage.local import Folder
+from bb.store.storage.read_cache import Mirror, parse_size
+from bb.store.storage.url import open_place
+from tests.helpers.places import copy
+from tests.helpers.servers import Fault, serving, static
+from tests.helpers.stores import features, fill, images, run_record, space
 
 SPACES = [space(), space(weights="5" * 64), space("patch")]
 PICS = images(20)
@@ -164,7 +164,7 @@ def test_an_array_that_another_process_drops_is_fetched_again(url, monkeypatch):
 
 
 def test_a_connection_that_breaks_and_a_server_that_stumbles_do_not_matter(local, url, faults, monkeypatch):
-    monkeypatch.setattr("store.patience.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("bb.store.storage.retry.time.sleep", lambda seconds: None)
     faults.now_and_then(Fault(status=503), Fault(cut=50), Fault(status=500), Fault(refuse=True), Fault(status=429))
     remote = Store.open(url)
     np.testing.assert_array_equal(remote.read(SPACES[0], PICS, IDS), local.read(SPACES[0], PICS, IDS))

@@ -7,7 +7,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.servers import Fault, serving, static
+from tests.helpers.servers import GUARD, Fault, serving, static
 
 # Moto wants any signature at all; without a type, urllib's would make the body a form.
 SIGNED = {
@@ -18,11 +18,11 @@ SIGNED = {
 
 def put(bucket, path, data):
     request = Request(f"{bucket.endpoint}/{bucket.name}/{path}", data=data, headers=SIGNED, method="PUT")
-    urlopen(request, timeout=10).close()
+    urlopen(request, timeout=GUARD).close()
 
 
 def get(bucket, path, **headers):
-    with urlopen(Request(f"{bucket.endpoint}/{bucket.name}/{path}", headers=SIGNED | headers), timeout=10) as answer:
+    with urlopen(Request(f"{bucket.endpoint}/{bucket.name}/{path}", headers=SIGNED | headers), timeout=GUARD) as answer:
         return answer.read()
 
 
@@ -56,7 +56,7 @@ def test_now_and_then_is_every_so_many_requests(faults):
 def test_the_static_server_is_a_plain_one(tmp_path, ranges):
     (tmp_path / "a").write_bytes(b"0123456789")
     with serving(static(tmp_path, ranges=ranges)) as url:
-        connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+        connection = HTTPConnection(urlsplit(url).netloc, timeout=GUARD)
         connection.request("GET", "/a", headers={"Range": "bytes=7-"})
         answer = connection.getresponse()
         assert (answer.status, answer.read()) == ((206, b"789") if ranges else (200, b"0123456789"))

@@ -9,50 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import BBError, Store
-from store.canonical import canonical_json, sha256_hex
-from store.layout import Malformed, decode_strings
-from store.segment import Segment, encode_segment
-from store.verify import verify
-from tests.test_store import features, images, space
-
-N = 4
-X = features(space(), N)
-IDS = [f"pics/{i:03d}.png" for i in range(N)]
-OBJECTS = {
-    zstd: {
-        path: bytes(data)
-        for path, data in encode_segment(space(), images(N).all_digests(), IDS, X, {}, zstd=zstd)[1].items()
-    }
-    for zstd in (False, True)
-}
-NASTY = [
-    None, True, False, -1, 0, 1, 3, 5, 2**31, 2**63, 10**30, 1e308, 0.5, "", "..", "../../x", "/etc/passwd", "\u0000",
-    "\ud800", "uint8", "object", "pickle", "gzip", "big", [], {}, [[]], [4, 6], [2**40, 6], [4, 6, 1], [-4, -6],
-    {"a": 1}, [{"name": "bytes"}], [{"name": "zstd"}], ["bytes"], {"name": "regular"}, [[[[]]]],
-]  # fmt: skip
-
-
-def lay(root, objects, *, sealed):
-    """Lays a segment's files into a store; `sealed` mends the manifest's digests, as a deliberate forger would."""
-    objects = dict(objects)
-    if sealed:
-        try:
-            manifest = json.loads(objects["zarr.json"])
-            listed = manifest["attributes"]["bb"]["objects"]
-            for path in listed:
-                if path in objects:
-                    listed[path] = [len(objects[path]), sha256_hex(objects[path])]
-            objects["zarr.json"] = canonical_json(manifest)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            pass
-    digest = sha256_hex(objects["zarr.json"])
-    folder = root / "spaces" / space().key / "segments" / digest
-    for path, data in objects.items():
-        file = folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-    return folder
+from bb.store import BBError, Store
+from bb.store.errors import Malformed
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.format.layout import decode_strings
+from bb.store.local.segment import Segment
+from bb.store.maintenance.verify import verify
+from tests.helpers.examples import examples
+from tests.helpers.hostile import IDS, NASTY, OBJECTS, X, lay, paths_in, replaced
+from tests.helpers.stores import space
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +26,6 @@ def place(tmp_path_factory):
     store = Store.create(root)
     store.put_space(space())
     return root
-
-
-def paths_in(value, path=()):
-    """Where in a JSON value something could be put."""
-    yield path
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from paths_in(inner, (*path, key))
-
-
-def replaced(value, path, new):
-    if not path:
-        return new
-    changed = dict(value) if isinstance(value, dict) else list(value)
-    changed[path[0]] = replaced(value[path[0]], path[1:], new)
-    return changed
 
 
 @st.composite
@@ -114,7 +63,7 @@ def everything_below(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=examples(2000), suppress_health_check=list(HealthCheck), database=None)
 @given(mutations())
 def test_a_mutated_segment_is_refused_or_read_as_declared(place, mutation):
     """Without mended digests: read equal, or found by check_digests. With them: refused, or of the space's shape."""
@@ -143,7 +92,7 @@ def test_a_mutated_segment_is_refused_or_read_as_declared(place, mutation):
     assert everything_below(place.parent) == before
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck), database=None)
 @given(mutations())
 def test_verify_never_crashes(place, mutation):
     objects, sealed = mutation
@@ -208,9 +157,9 @@ BB = ("attributes", "bb")
         (json_at("img_features/zarr.json", "codecs", [{"name": "pickle"}]), "has codecs [{'name': 'pickle'}]"),
         (json_at("img_features/zarr.json", "codecs", 0, "configuration", "endian", "big"), "has codecs"),
         (json_at("img_features/zarr.json", "codecs", []), "has codecs []"),
-        (lambda o: o.update({"zarr.json": b"["}), "its zarr.json is no JSON object"),
-        (lambda o: o.update({"zarr.json": b'{"a":' * 50_000}), "its zarr.json is no JSON object"),
-        (lambda o: o.update({"zarr.json": b'{"a":' * 40 + b"1" + b"}" * 40}), "its zarr.json nests deeper than 32"),
+        (lambda o: o.update({"zarr.json": b"["}), "its zarr.json is not a JSON object"),
+        (lambda o: o.update({"zarr.json": b'{"a":' * 50_000}), "its zarr.json is not a JSON object"),
+        (lambda o: o.update({"zarr.json": b'{"a":' * 40 + b"1" + b"}" * 40}), "JSON object: it nests deeper than 32"),
         (lambda o: o.update({"zarr.json": b" " * 2**21}), "its zarr.json has 2097152 bytes"),
         (lambda o: o.pop("img_features/c/0/0"), "its img_features/c/0/0 is missing"),
         (lambda o: o.update({"img_features/c/0/0": bytes(5)}), "does not hold (4, 6) values of float16"),
@@ -265,7 +214,7 @@ def test_a_pipe_is_not_waited_for(place):
     try:
         (folder / "zarr.json").unlink()
         os.mkfifo(folder / "zarr.json")
-        with pytest.raises(BBError, match="its zarr.json is no file"):
+        with pytest.raises(BBError, match="its zarr.json is not a file"):
             Segment.open(folder, space())
     finally:
         shutil.rmtree(folder)

@@ -1,6 +1,5 @@
 """Push and pull between stores: what is copied, what is not, and what becomes of it when something goes wrong."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,123 +11,53 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import bb
 import numpy as np
 import polars as pl
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from store import BBError, Collection, Entry, Store, UsageError
-from store.adopted import Adopted
-from store.canonical import canonical_json, sha256_hex
-from store.compact import compact
-from store.folder import Folder
-from store.gc import find_garbage
-from store.key import Key
-from store.landing import landing
-from store.layout import MAX_JSON_BYTES
-from store.paths import locate
-from store.plan import plan_pull, plan_push
-from store.publish import publish_file
-from store.selection import Selection
-from store.signature import Item, sign_items, sign_revocation
-from store.table import MAX_TABLE_BYTES
-from store.transfer import pull, push
-from store.url import open_place
-from store.verify import verify
-from tests.servers import Fault, serving, static
-from tests.test_hostile import OBJECTS, lay
-from tests.test_keeping import put
-from tests.test_store import features, fill, images, run_record, space
-
-A, B, OLD = space(), space("patch", weights="2" * 64), space(code="9" * 40)
-NEWT = Collection.from_entries(
-    "newt", [Entry(f"newt-{i}", hashlib.sha256(b"newt%d" % i).digest(), 1, 8, 8) for i in range(12)]
+import bb.console
+from bb.store import BBError, Collection, Entry, Store, UsageError
+from bb.store.files.canonical_json import canonical_json, sha256_hex
+from bb.store.files.limits import MAX_HEAD_BYTES, MAX_JSON_BYTES
+from bb.store.maintenance.compact import compact
+from bb.store.maintenance.gc import find_garbage
+from bb.store.maintenance.verify import verify
+from bb.store.signing.statement import Item, sign_items, sign_revocation
+from bb.store.storage.local import Folder
+from bb.store.storage.url import open_place
+from bb.store.sync.plan import plan_pull, plan_push
+from bb.store.sync.selection import Selection
+from bb.store.sync.staging import landing
+from bb.store.sync.transfer import pull, push
+from tests.helpers.full_store import (
+    KEY,
+    NEWT,
+    OLD,
+    A,
+    B,
+    call,
+    everything,
+    here,
+    labels_table,
+    lay_named,
+    segments,
+    spread,
+    store,
+    template,
+    tree,
 )
+from tests.helpers.hostile import OBJECTS, lay
+from tests.helpers.servers import Fault, serving, static
+from tests.helpers.stores import features, fill, images, put, run_record, space
+
+__all__ = ["call", "here", "store", "template"]  # fixtures
+
 EVERYTHING = Selection()
-_PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(32))
-KEY = Key(_PRIVATE, _PRIVATE.public_key().public_bytes_raw().hex(), "Lab A")
-
-
-def labels_table(ids):
-    n = len(ids)
-    columns = {"id": ids, "task_cluster": ["c"] * n, "task_subcluster": ["s"] * n, "task": ["t"] * n}
-    halves = {"label": [i % 2 for i in range(n)], "split": ["train" if i < n // 2 else "test" for i in range(n)]}
-    return pl.DataFrame({**columns, **halves})
-
-
-def spread(store, where, collection, x, parts, backbone):
-    """The rows of a collection in several segments, whose digests are the same each time; their folders."""
-    ids = [f"{collection.name}/{i}" for i in collection.table["image_id"]]
-    return [
-        put(store, where, x[rows], collection.all_digests()[rows], [ids[i] for i in rows], {"backbone": backbone})
-        for rows in np.array_split(np.arange(len(ids)), parts)
-    ]
-
-
-def lay_named(root, folder, data, suffix):
-    """One file named by its digest."""
-    publish_file(root, data, root / folder / f"{sha256_hex(data)}{suffix}")
 
 
 def parquet(table, path):
     table.write_parquet(path)
     return path.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """Two backbones on two collections, an older space adopted, labels, runs, a head, a signature, a local record."""
-    folder = tmp_path_factory.mktemp("moving")
-    made = Store.create(folder / "template.bb")
-    pics, newt = made.put_collection(images(20)), made.put_collection(NEWT)
-    spread(made, A, pics, features(A, 20), 4, "timm:tiny/untrained")
-    spread(made, A, newt, features(A, 12, seed=1), 2, "timm:tiny/untrained")
-    spread(made, B, pics, features(B, 20, seed=2), 2, "open_clip:ViT-S/x")
-    spread(made, OLD, newt, features(OLD, 12, seed=3), 1, "timm:old")
-    made.put_adopted(Adopted(OLD.key, A.key, (OLD.code, A.code), ("a" * 64,), 0.0, 1e-3, {}), A)
-    made.put_labels("newt", labels_table(NEWT.table["image_id"].to_list()), collection="newt", licence="MIT")
-    lay_named(made.root, "heads", b"a head", ".safetensors")
-    lay_named(made.root, "signatures", sign_items(KEY, [Item("head", "", sha256_hex(b"a head"))]), ".json")
-    table = pl.DataFrame({"task": ["t"], "image_id": ["a"], "y": [1]})
-    for run_id, where, name, backbone in (
-        ("a" * 64, A, "newt", "timm:tiny/untrained"), ("b" * 64, B, "pics", "open_clip:ViT-S/x"),
-    ):  # fmt: skip
-        facts = {"run_id": run_id, "space": where.key, "collection_name": name, "backbones": [backbone]}
-        facts["collection"] = made.collections(name)[0].digest
-        made.put_run(run_record(**facts), table, table)
-    return made.root
-
-
-@pytest.fixture
-def store(template, tmp_path):
-    shutil.copytree(template, tmp_path / "a.bb")
-    return Store.open(tmp_path / "a.bb")
-
-
-@pytest.fixture
-def here(tmp_path):
-    return tmp_path / "b.bb"
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Runs `bb store …`; (exit status, standard output, standard error)."""
-    for name in [name for name in os.environ if name.startswith("BB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bb", "store", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            bb.main()
-            sys.exit(0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return caught.value.code or 0, out, err
-
-    return run
 
 
 @dataclass
@@ -160,16 +89,6 @@ class Wrapped:
         self.place.replace(path, data)
 
 
-def tree(root):
-    """What of a folder is a store's: path → bytes."""
-    files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-    return {path: data for path, data in files.items() if locate(path)}
-
-
-def everything(root):
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*"))
-
-
 def kinds(items):
     found = {}
     for item in items:
@@ -187,10 +106,6 @@ def clean(root):
     assert verify(Store.open(root)).faults == []
     assert [path for path in (root / "tmp").rglob("*") if path.is_file()] == []
     return True
-
-
-def segments(root, where=A):
-    return sorted((root / "spaces" / where.key / "segments").glob("*/"))
 
 
 def of_five_rows(store):
@@ -234,8 +149,8 @@ def test_what_came_since_is_copied_alone(store, here):
 
 
 def test_what_is_of_this_machine_stays_on_it(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("store.store.platform.node", lambda: "our-machine")
-    monkeypatch.setattr("store.store.getpass.getuser", lambda: "jane-doe")
+    monkeypatch.setattr("bb.store.store.platform.node", lambda: "our-machine")
+    monkeypatch.setattr("bb.store.store.getpass.getuser", lambda: "jane-doe")
     monkeypatch.setattr(sys, "argv", ["bb", f"{Path.home()}/photographs"])
     fill(store, A, images(5, "more", "more"), features(A, 5))
     table = pl.DataFrame({"task": ["t"], "image_id": ["a"], "y": [1]})
@@ -340,7 +255,7 @@ def test_a_filter_that_finds_nothing_says_what_there_is(store, here, selection, 
 
 
 def test_labels_of_images_that_the_collection_lacks(store, here):
-    with pytest.raises(BBError, match="lacks 1 of 2 images: cat.png"):
+    with pytest.raises(BBError, match="is missing 1 of 2 images: cat.png"):
         plan_pull(Folder(store.root), here, Selection(task="newt", image_ids=("newt-0", "cat.png")))
 
 
@@ -467,7 +382,7 @@ def hostile_cases():
     yield "more", manifest(lambda bb: bb["objects"].update({"../../x": [1, "0" * 64]})), "lists"
     yield "absolute", manifest(lambda bb: bb["objects"].update({"/etc/passwd": [1, "0" * 64]})), "lists"
     yield "nested", lambda raw: b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "its zarr.json"
-    yield "no json", lambda raw: b"\x00" * 50, "its zarr.json is no JSON object"
+    yield "no json", lambda raw: b"\x00" * 50, "its zarr.json is not a JSON object"
 
 
 @pytest.mark.parametrize(
@@ -595,12 +510,12 @@ def test_huge_metadata_is_not_read(store, here):
         with open(store.root / path, "wb") as file:
             file.truncate(MAX_JSON_BYTES + 1)
     with open(store.root / "heads" / f"{digest}.safetensors", "wb") as file:
-        file.truncate(MAX_TABLE_BYTES + 1)
+        file.truncate(MAX_HEAD_BYTES + 1)
     source = Wrapped(Folder(store.root))
     source.reads = lambda path, data: data if digest not in path else pytest.fail(f"{path} was read")
     plan = plan_pull(source, here, EVERYTHING)
     assert sorted(left.why for left in plan.faults) == [
-        f"its {digest}.safetensors has {MAX_TABLE_BYTES + 1} bytes, {MAX_TABLE_BYTES} can be",
+        f"its {digest}.safetensors has {MAX_HEAD_BYTES + 1} bytes, {MAX_HEAD_BYTES} can be",
         *[f"its zarr.json has {MAX_JSON_BYTES + 1} bytes, {MAX_JSON_BYTES} can be"] * 2,
     ]
 
@@ -613,9 +528,9 @@ def test_what_is_no_store_is_neither_pulled_nor_pushed_into(store, here, tmp_pat
         plan_pull(Folder(here), tmp_path / "x", EVERYTHING)
     (here / "holiday").mkdir(parents=True)
     (here / "holiday" / "1.jpg").write_bytes(b"")
-    with pytest.raises(BBError, match="holds 'holiday/1.jpg' and is no bb store: name a new or empty place"):
+    with pytest.raises(BBError, match="holds 'holiday/1.jpg' and is not a bb store: name a new or empty place"):
         plan_push(store.root, Folder(here), EVERYTHING)
-    with pytest.raises(BBError, match="holds 'holiday/1.jpg' and is no bb store"):
+    with pytest.raises(BBError, match="holds 'holiday/1.jpg' and is not a bb store"):
         plan_pull(Folder(store.root), here, EVERYTHING)
     (here / "zarr.json").write_text("{}")
     with pytest.raises(BBError, match="is not a bb store"):
@@ -623,7 +538,7 @@ def test_what_is_no_store_is_neither_pulled_nor_pushed_into(store, here, tmp_pat
     (here / "zarr.json").write_text('{"attributes": {"bb": {"format": 2}}}')
     with pytest.raises(BBError, match="has store format 2, this bb reads 1: install a bb that knows it"):
         plan_pull(Folder(here), tmp_path / "x", EVERYTHING)
-    with pytest.raises(BBError, match="is no folder: name one"):
+    with pytest.raises(BBError, match="is not a folder: name one"):
         plan_push(store.root, Folder(here / "zarr.json"), EVERYTHING)
     assert not (tmp_path / "x").exists()
 
@@ -806,11 +721,11 @@ def large(tmp_path):
     return made
 
 
+@pytest.mark.e2e
 def test_a_pull_that_is_killed_goes_on(large, here):
-    deadline = time.monotonic() + 120
     for after in (1, 8_000_000, 20_000_000):
         process = subprocess.Popen(command("pull", large.root, "--store", here, "--jobs", 2), stderr=subprocess.PIPE)
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None:
             if size_now(here) > after:
                 process.send_signal(signal.SIGKILL)
                 break
@@ -823,6 +738,7 @@ def test_a_pull_that_is_killed_goes_on(large, here):
     assert [path for path in here.glob("tmp/pull/**/*") if path.is_file() and path.name != "lock"] == []
 
 
+@pytest.mark.e2e
 def test_two_pushes_to_one_place_at_once(large, here):
     both = [subprocess.Popen(command("push", here, "--store", large.root), stderr=subprocess.PIPE) for _ in range(2)]
     said = [process.communicate()[1].decode() for process in both]
@@ -830,10 +746,11 @@ def test_two_pushes_to_one_place_at_once(large, here):
     assert tree(here) == tree(large.root) and clean(here)
 
 
+@pytest.mark.e2e
 def test_ctrl_c_ends_it_and_the_same_command_goes_on(large, here):
     process = subprocess.Popen(command("pull", large.root, "--store", here, "--jobs", 1), stderr=subprocess.PIPE)
     while process.poll() is None and not list(here.rglob("0")):
-        pass
+        time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1].decode()
     assert "Traceback" not in said
@@ -883,7 +800,7 @@ def test_the_verbs_say_what_they_did(store, here, call):
     status, out, _ = call("push", here, "--store", store.root)
     total = plan_pull(Folder(store.root), here.parent / "x", EVERYTHING).n_bytes
     assert status == 0
-    assert out == f"21 parts copied, {bb.size_text(total)}; 0 were there, 0 left out: {store.root} to {here}\n"
+    assert out == f"21 parts copied, {bb.console.size_text(total)}; 0 were there, 0 left out: {store.root} to {here}\n"
     status, out, _ = call("pull", here, "--store", here.parent / "c.bb", "--ckpt", "ViT-*")
     assert status == 0 and out.startswith("7 parts copied") and len(segments(here.parent / "c.bb", B)) == 2
     assert call("pull", here, "--store", here.parent / "c.bb")[1].startswith("14 parts copied, ")
@@ -953,8 +870,8 @@ def test_words_that_make_no_sense(store, here, call, words, says):
 
 def test_bytes_in_progress_are_sizes(capsys, monkeypatch):
     clock = iter([0.0, 0.0, 20.0])
-    monkeypatch.setattr(bb.time, "monotonic", lambda: next(clock))
-    with bb.Meter("copying", 50_000_000, "B") as meter:
+    monkeypatch.setattr(bb.console.time, "monotonic", lambda: next(clock))
+    with bb.console.Progress("copying", 50_000_000, "B") as meter:
         meter(0)
         meter(20_000_000)
     assert capsys.readouterr().err == "copying: 20.0 MB of 50.0 MB, 1.0 MB/s, 30 s left\n"
@@ -1038,9 +955,9 @@ def test_two_processes_push_to_one_bucket(store, here, s3):
 
 def test_a_push_that_is_killed_goes_on(large, here, s3):
     process = subprocess.Popen(command("push", s3.url, "--store", large.root, "--jobs", 2), stderr=subprocess.PIPE)
-    place, deadline = open_place(s3.url), time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline and sum(o.size for o in place.list()) < 8_000_000:
-        pass
+    place = open_place(s3.url)
+    while process.poll() is None and sum(o.size for o in place.list()) < 8_000_000:
+        time.sleep(0.02)
     process.kill()
     process.communicate()
     assert pulled(place, here.parent / "half.bb").faults == [] and clean(here.parent / "half.bb")

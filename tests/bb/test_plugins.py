@@ -1,0 +1,94 @@
+"""A plug-in package, installed: seen by `bb doctor`, used from the command line and from Python."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.labelled import labelled
+
+PLUGIN = Path(__file__).parents[1] / "data" / "plugin"
+PROBE = ["probe", "newt", "--labels", "newt2021_labels.csv", "--svm", "centroid", "--n-train", "all", "--json"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of installed packages with the plug-in in it."""
+    folder = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(PLUGIN, folder / "source")
+    install = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline"]
+    python = ["--python", sys.executable, "--target", folder / "site", folder / "source"]
+    subprocess.run([sys.executable, "-m", "uv", *install, *python], check=True, capture_output=True)
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labelled")
+    labelled(folder)
+    return folder
+
+
+def call(folder, site, *words):
+    """Standard output, standard error and exit status of bb with the plug-in installed."""
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-P", *words], cwd=folder, capture_output=True, text=True, env=environment, check=False
+    )
+    return done.stdout, done.stderr, done.returncode
+
+
+def test_doctor_names_plugins_and_what_is_wrong_with_one(folder, site):
+    out, err, status = call(folder, site, "-m", "bb", "doctor", "--json")
+    assert status == 0, err
+    facts = {name: fact for name, fact in json.loads(out).items() if name.startswith("plug-in")}
+    assert list(facts) == [
+        "plug-in bb.classifiers: centroid of bb-example",
+        "plug-in bb.loggers: jsonl of bb-example",
+        "plug-in bb.metrics: matthews of bb-example",
+    ]
+    assert facts.pop("plug-in bb.loggers: jsonl of bb-example") == (
+        "plug-in bb-example 0.3 (bb.loggers: jsonl = bb_example.no_such_module:Logger) can't be imported: "
+        "ModuleNotFoundError: No module named 'bb_example.no_such_module'. Update or uninstall it."
+    )
+    assert set(facts.values()) == {"0.3"}
+
+
+def test_its_classifier_and_metric_work_on_the_command_line_and_in_python(folder, site):
+    out, err, status = call(folder, site, "-m", "bb", *PROBE)
+    assert status == 0, err
+    (run,) = json.loads(out)
+    assert (run["classifier"], run["candidates"], run["backend"]) == ("centroid", 1, "sklearn")
+    assert run["scores"]["mean"] == 0.6 and len(run["classifier_code"]) == 64
+
+    out, err, status = call(folder, site, "-m", "bb", "report", "newt", "--metric", "matthews", "--json")
+    assert status == 0, err
+    (board,) = json.loads(out)
+    assert board["metric"] == "matthews" and board["rows"][0]["backbone"] == "timm:made_up/x --svm centroid"
+
+    code = (
+        "from bb import probe; runs = probe.run('features.bb', 'newt2021_labels.csv', classifier='centroid'); "
+        "print(runs[0].run_id, len(runs.fresh), probe.report('features.bb', metric='matthews')[0].metric)"
+    )
+    out, err, status = call(folder, site, "-c", code)
+    assert (out.split(), status) == ([run["run_id"], "0", "matthews"], 0), err
+
+
+def test_an_edited_plugin_makes_another_run(folder, site, tmp_path):
+    shutil.copytree(site, tmp_path / "site")
+    with (tmp_path / "site" / "bb_example" / "__init__.py").open("a") as module:
+        module.write("# edited\n")
+    runs = [json.loads(call(folder, each, "-m", "bb", *PROBE)[0])[0] for each in (site, tmp_path / "site")]
+    assert runs[0]["run_id"] != runs[1]["run_id"] and runs[0]["scores"] == runs[1]["scores"]
+
+
+def test_without_the_plugin_its_names_are_unknown_and_its_runs_are_shown(folder, tmp_path):
+    out, err, status = call(folder, tmp_path, "-m", "bb", *PROBE)
+    assert (out, status) == ("", 2)
+    assert "--svm 'centroid' is unknown; choose auto, linear, search." in err
+    out, err, status = call(folder, tmp_path, "-m", "bb", "report", "newt", "--metric", "matthews")
+    assert status == 2 and "no metric is called 'matthews': choose accuracy, balanced_accuracy" in err

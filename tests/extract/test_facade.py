@@ -1,0 +1,96 @@
+"""`bb.extract.load_backbone`, as a user would call it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.utils import are_progress_bars_disabled
+from PIL import Image
+
+import bb.extract
+import bb.extract.pipeline.extractor
+from bb.extract.data.scan import HashMemory, find_images, scan
+from bb.extract.pipeline.embed import Work, embed
+from bb.store import Collection, Store, UsageError
+
+VIT, RESNET = "timm:test_vit/untrained", "timm:test_resnet/untrained"
+
+
+def test_it_fills_the_spaces_that_it_names_with_what_the_network_makes(tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8))
+    (tmp_path / "pics").mkdir()
+    picture.save(tmp_path / "pics" / "a.png")
+    loaded = bb.extract.load_backbone(VIT, patch=True, device="cpu", decode="pillow")
+    store, found = Store.create(tmp_path / "s.bb"), scan(find_images(tmp_path / "pics"), HashMemory.open(None))
+    embed(store, [Work(loaded, found.entries)], "pics", found)
+    pixels = loaded.backbone.make_img_transform()(picture)[None]
+    with torch.inference_mode():
+        expected = loaded.backbone.img_encode(pixels)
+    for space, rows in zip(loaded.spaces, expected, strict=True):
+        stored = store.read(space, Collection.from_entries("pics", found.entries), ["a.png"])
+        np.testing.assert_allclose(stored, rows.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_options_are_those_of_the_verb():
+    loaded = bb.extract.load_backbone(RESNET, pool="max", precision="bf16", device="cpu", depth=12, batch_size=3)
+    assert loaded.spaces.img.numerics == {"compute": "bf16", "stored": "float16"} and loaded.spaces.patch is None
+    assert loaded.spaces.img.output["pooling"] == "max over positions" and loaded.encoder().size == 3
+    assert loaded.spaces.img.view["depth_16_bit"] == "12 bits"
+    assert repr(loaded) == f"Extractor({RESNET}, bf16 on cpu, img space {loaded.spaces.img.key[:12]})"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool": "sum"}, "--pool 'sum' is unknown"),
+        ({"decode": "dali"}, "--decode dali is unknown"),
+        ({"precision": "fp8"}, "--precision fp8 is unknown"),
+        ({"damaged": "skip"}, "--damaged 'skip' is unknown"),
+    ],
+)
+def test_unknown_values(options, message):
+    with pytest.raises(UsageError, match=message):
+        bb.extract.load_backbone(VIT, **options)
+
+
+def test_notes_go_to_the_reporter_and_downloads_draw_no_bars(monkeypatch):
+    said, disabled = [], []
+
+    class Reporter:
+        def info(self, message):
+            said.append(message)
+
+        def progress(self, task, done, total, unit):
+            raise AssertionError(task)
+
+    real = bb.extract.pipeline.extractor.load
+
+    def load(name):
+        disabled.append(are_progress_bars_disabled())
+        backbone = real(name)
+        backbone.architecture["resampled"] = True
+        return backbone
+
+    monkeypatch.setattr("bb.extract.pipeline.extractor.load", load)
+    before = are_progress_bars_disabled()
+    bb.extract.load_backbone(VIT, device="cpu", reporter=Reporter())
+    assert disabled == [True] and are_progress_bars_disabled() == before
+    assert said == [f"{VIT}: weights of another resolution, interpolated by timm; the feature space says so"]
+
+
+def test_importing_the_package_imports_no_torch_and_loading_prints_nothing(tmp_path):
+    code = (
+        "import sys, bb.extract\n"
+        "assert not {'torch', 'numpy', 'timm', 'open_clip', 'PIL'} & set(sys.modules)\n"
+        "for name in ('open_clip:ViT-S-32-alt/untrained', 'timm:test_resnet/untrained'):\n"
+        "    bb.extract.load_backbone(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_other_names_are_none():
+    with pytest.raises(AttributeError, match="module 'bb.extract' has no attribute 'nothing'"):
+        _ = bb.extract.nothing

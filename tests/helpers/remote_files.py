@@ -1,0 +1,15 @@
+"""Files elsewhere, of which no test remembers what another read."""
+
+import pytest
+
+from bb.extract.data import byte_range as blob
+from bb.extract.data.byte_range import place_at
+from bb.extract.data.prefetch_cache import Shelf
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch):
+    """What another test read of the same URL."""
+    place_at.cache_clear()
+    monkeypatch.setattr(blob, "_BLOCKS", Shelf(blob.KEPT, len))
+    blob._READ_TO.clear()

@@ -1,0 +1,242 @@
+"""`bb probe classify` and `bb report classify`: what is predicted, what is said of it, and what is refused."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.neighbors import NearestCentroid
+from sklearn.preprocessing import normalize
+
+from bb.store import Store
+from tests.helpers.command_line import call, own_place  # noqa: F401
+from tests.helpers.synthetic import NAME, cluster_store
+
+SPECIES = np.array(["Ara", "Bär", "Chamäleon", "Dachs"])
+
+
+@pytest.fixture
+def place(own_place):  # noqa: F811
+    store, ids, y, x = cluster_store(own_place / "features.bb")
+    sites = [f"site {i % 9}" for i in range(len(ids))]
+    pl.DataFrame({"Datei": ids, "species": SPECIES[y], "site": sites}).rename({"Datei": "filename"}).write_csv(
+        own_place / "birds.csv", separator=";", include_bom=True
+    )
+    return store, ids, y, x
+
+
+def runs(call, *arguments):  # noqa: F811
+    status, out, err = call("probe", "classify", "--labels", "birds.csv", *arguments, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def test_predictions_are_those_of_the_classifier_on_each_fold(place, call):  # noqa: F811
+    _, ids, y, x = place
+    (record,) = runs(call, "--classifier", "simpleshot")
+    (run,) = Store.open("features.bb").runs()
+    predictions, train = run.predictions(), run.train()
+    assert sorted(predictions["image_id"]) == ids and len(set(train["fold"])) == 5
+    row = {image_id: i for i, image_id in enumerate(ids)}
+    for fold in train["fold"].unique():
+        inside = [row[i] for i in train.filter(pl.col("fold") == fold)["image_id"]]
+        outside = sorted(set(range(len(ids))) - set(inside))
+        mean = x[inside].mean(axis=0)
+        oracle = NearestCentroid().fit(normalize(x[inside] - mean), y[inside]).predict(normalize(x[outside] - mean))
+        found = dict(predictions.select("image_id", "y_pred").iter_rows())
+        assert [found[ids[i]] for i in outside] == oracle.tolist()
+    right = (predictions["y_true"] == predictions["y_pred"]).mean()
+    facts = record["scores"]["tasks"]["classify"]["5 folds"]
+    assert facts["metrics"]["accuracy"]["value"] == pytest.approx(right) and facts["classes"] == 4
+    assert facts["metrics"]["accuracy"]["low"] < right < facts["metrics"]["accuracy"]["high"]
+    assert record["class_names"] == {"classify": SPECIES.tolist()} and record["fresh"]
+
+
+def test_a_run_is_found_again_and_each_setting_has_its_own(place, call):  # noqa: F811
+    first = runs(call, "--classifier", "ridge,knn", "--shots", "2,all")
+    assert len({run["run_id"] for run in first}) == 4 and all(run["fresh"] for run in first)
+    again = runs(call, "--classifier", "ridge,knn", "--shots", "2,all")
+    assert [run["run_id"] for run in again] == [run["run_id"] for run in first]
+    assert not any(run["fresh"] for run in again)
+    others = (["--seed", 1], ["--preprocessing", "none"], ["--group", "site", "--split-by", "random"])
+    other = [runs(call, "--classifier", "ridge", *each)[0]["run_id"] for each in others]
+    assert len({*other, *(run["run_id"] for run in first)}) == 7
+
+
+def test_shots_train_on_as_many_of_each_class(place, call):  # noqa: F811
+    runs(call, "--classifier", "ridge", "--shots", 3)
+    (run,) = Store.open("features.bb").runs()
+    counts = run.train().group_by("fold", "y").len()["len"]
+    assert counts.to_list() == [3] * 20
+
+
+def test_ways_of_splitting_are_compared(place, call):  # noqa: F811
+    words = ("--labels", "birds.csv", "--classifier", "ridge", "--group", "site", "--split-by", "random,group")
+    status, out, err = call("probe", "classify", *words)
+    assert status == 0, err
+    assert "random less group" in out and "further groups of images" in out
+    for run in Store.open("features.bb").runs():
+        train = run.train()
+        if run.record["split_by"] == "group":
+            assert run.record["scores"]["tasks"]["classify"]["5 folds"]["groups"] == 9
+        site = {image_id: int(image_id[5:8]) % 9 for image_id in train["image_id"]}
+        tested = run.predictions()
+        apart = all(
+            not {site[i] for i in fold["image_id"]}
+            & {int(i[5:8]) % 9 for i in set(tested["image_id"]) - set(fold["image_id"])}
+            for fold in train.partition_by("fold")
+        )
+        assert apart == (run.record["split_by"] == "group")
+
+
+def test_too_few_groups_have_no_interval(place, call):  # noqa: F811
+    table = pl.read_csv("birds.csv", separator=";")
+    table.with_columns(site=pl.Series([f"s{i % 3}" for i in range(120)])).write_csv("birds.csv")
+    (record,) = runs(call, "--classifier", "ridge", "--group", "site")
+    accuracy = record["scores"]["tasks"]["classify"]["3 folds"]["metrics"]["accuracy"]
+    assert accuracy["low"] is None and "3 groups are tested, and an interval needs 5" in accuracy["reason"]
+    _, out, _ = call("report", "classify")
+    assert "(no interval)" in out and "3 groups are tested" in out
+
+
+def test_the_report_has_scores_classes_and_confused_pairs(place, call):  # noqa: F811
+    runs(call, "--classifier", "ridge,simpleshot")
+    status, out, _ = call("report", "classify", "birds", "--classes")
+    assert status == 0 and "best" in out and "most confused" in out and "Chamäleon" in out and NAME in out
+    assert "chance 0.250; always naming the commonest class scores an accuracy of 0.250" in out
+    (board,) = json.loads(call("report", "classify", "--json")[1])
+    assert [row["best"] for row in board["rows"]] == [True, False] and board["classes"] == SPECIES.tolist()
+    values = [row["metrics"]["accuracy"]["value"] for row in board["rows"]]
+    assert values == sorted(values, reverse=True)
+    rows = list(csv.DictReader(io.StringIO(call("report", "classify", "--csv", "-")[1])))
+    assert {row["metric"] for row in rows} >= {"accuracy", "balanced_accuracy", "macro_f1@wilds", "macro_f1@biobench"}
+
+
+def test_the_page_shows_scores_confusion_and_classes_and_escapes_them(place, call):  # noqa: F811
+    table = pl.read_csv("birds.csv", separator=";")
+    table.with_columns(pl.col("species").replace("Dachs", "<script>alert(1)</script>")).write_csv("birds.csv")
+    runs(call, "--classifier", "ridge,simpleshot")
+    status, _, err = call("report", "classify", "--html", "page.html")
+    assert status == 0 and "note: no images are at hand" in err
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    (run, *_) = sorted(Store.open("features.bb").runs(), key=lambda run: -run.record["scores"]["mean"])
+    table = run.predictions()
+    right = table.filter(pl.col("y_true") == pl.col("y_pred"))
+    assert page.count('<rect class="right"') == right["y_true"].n_unique()
+    assert (
+        page.count('<rect class="wrong"')
+        == table.filter(pl.col("y_true") != pl.col("y_pred"))[["y_true", "y_pred"]].n_unique()
+    )
+    assert f"<b>{run.record['scores']['mean']:.3f}</b>" in page and "Chamäleon taken for" in page
+
+
+def test_folders_are_classes_without_a_table(own_place, call):  # noqa: F811
+    from bb.store import Collection, Entry
+    from bb.store.imported import import_features
+
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 30)
+    ids = sorted(f"{'ab'[k]}/{i:02d}.png" for i, k in enumerate(y))
+    keys = rng.integers(0, 256, (60, 32), dtype=np.uint8)
+    store = Store.create("features.bb")
+    store.put_collection(
+        Collection.from_entries("f", [Entry(i, k.tobytes(), 1, 8, 8) for i, k in zip(ids, keys, strict=True)])
+    )
+    x = np.where(np.array([i[0] == "a" for i in ids])[:, None], 3.0, -3.0) + rng.normal(size=(60, 4))
+    import_features(store, x, keys, ids, name=NAME, collection="f")
+    status, out, err = call("probe", "classify", "--classifier", "ridge")
+    assert status == 0 and "1.000 [0.9" in out and "label from 'all folders'" in err
+
+
+def test_traits_and_numbers(place, call):  # noqa: F811
+    _, ids, y, _ = place
+    table = {"image_id": ids, "label:striped": (y < 2).astype(int), "label:tall": (y % 2 == 0).astype(int)}
+    pl.DataFrame(table).write_csv("traits.csv")
+    status, out, err = call("probe", "classify", "--labels", "traits.csv", "--classifier", "ridge", "--json")
+    assert status == 0, err
+    metrics = json.loads(out)[0]["scores"]["tasks"]["classify"]["5 folds"]["metrics"]
+    assert set(metrics) == {"macro_f1", "mean_ap", "exact_match"} and 0.5 < metrics["macro_f1"]["value"] <= 1
+    pl.DataFrame({"image_id": ids, "label": y + 0.5}).write_csv("mass.csv")
+    words = ("--labels", "mass.csv", "--regression")
+    metrics = json.loads(call("probe", "classify", *words, "--json")[1])[0]["scores"]["tasks"]["classify"]["5 folds"]
+    assert metrics["metrics"]["r2"]["value"] > 0.3 and metrics["metrics"]["mae"]["low"] is not None
+    status, _, err = call("probe", "classify", *words, "--classifier", "knn")
+    assert status == 2 and "'knn' can't fit regression targets; choose ridge" in err
+
+
+def test_the_same_picture_on_both_sides_is_said_and_can_be_left_out(own_place, call):  # noqa: F811
+    _, ids, y, _ = cluster_store(own_place / "features.bb", twins=((0, 4), (1, 5)))
+    pl.DataFrame({"image_id": ids, "label": SPECIES[y]}).write_csv("birds.csv")
+    (record,) = runs(call, "--classifier", "ridge", "--seed", 2)
+    leaked = record["leaks"]["classify"]["leaked"]
+    assert leaked and record["scores_without_leaks"]["n"] == 120 - leaked
+    status, out, err = call(
+        "probe", "classify", "--labels", "birds.csv", "--classifier", "ridge", "--drop-leaks", "--seed", 2
+    )
+    assert status == 0 and f"{120 - leaked} images tested" in out and "are left out" in err
+
+
+def test_images_without_features_are_left_out_and_said(place, call):  # noqa: F811
+    store, ids, y, _ = place
+    from bb.store import Collection, Entry
+
+    known = store.collections("pics")[0]
+    entries = [Entry(*row) for row in known.table.iter_rows()]
+    entries.append(Entry("pics/new.jpg", b"\7" * 32, 1, 8, 8))
+    store.put_collection(Collection.from_entries("pics", entries))
+    pl.DataFrame({"image_id": [*ids, "pics/new.jpg"], "label": [*SPECIES[y], "Ara"]}).write_csv("birds.csv")
+    (record,) = runs(call, "--classifier", "ridge")
+    assert list(record["missing"]) == ["pics/new.jpg"]
+    status, _, err = call("probe", "classify", "--labels", "birds.csv", "--missing", "error")
+    assert status in (1, 2) and "pics/new.jpg" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--classifier", "forest"], "'forest'"),
+        (
+            ["--preprocessing", "whiten"],
+            "--preprocessing 'whiten' is unknown: choose auto, none, l2, center-l2, standard",
+        ),
+        (["--shots", "0"], "--shots 0 is not a number of images"),
+        (["--split-by", "moon"], "--split-by 'moon' is none of column, random, group, time"),
+        (["--split-by", "time"], "call one of its columns 'date'"),
+        (["--labels", "nowhere.csv"], "no labels at nowhere.csv"),
+        (["--ckpt", "timm:resnet18"], "resnet18"),
+    ],
+)
+def test_bad_usage(place, call, words, message):  # noqa: F811
+    status, out, err = call("probe", "classify", "--labels", "birds.csv", *words)
+    assert (status, out) == (2, "") and message in err
+
+
+def test_a_report_without_runs_says_how_to_make_them(place, call):  # noqa: F811
+    status, _, err = call("report", "classify")
+    assert status == 2 and "there are no runs of bb probe classify: make some with `bb probe classify" in err
+    runs(call, "--classifier", "ridge")
+    status, _, err = call("report", "classify", "fish")
+    assert status == 2 and "there are no runs of bb probe classify on 'fish': they are on birds" in err
+
+
+def test_python_does_the_same_and_prints_nothing(place, call, capsys):  # noqa: F811
+    from bb import probe
+
+    (record,) = runs(call, "--classifier", "ridge")
+    capsys.readouterr()
+    found = probe.classify("features.bb", "birds.csv", classifier="ridge")
+    assert [run.run_id for run in found] == [record["run_id"]] and not found.fresh
+    assert capsys.readouterr() == ("", "") and "1 runs, 0 computed now" in repr(found)
+    assert "<table>" in found._repr_html_() and set(found.frame()["metric"]) >= {"accuracy", "balanced_accuracy"}
+
+
+def test_the_report_of_newt_says_what_else_there_is_and_diff_names_classes(place, call):  # noqa: F811
+    ids = [run["run_id"] for run in runs(call, "--classifier", "ridge,simpleshot")]
+    status, _, err = call("report")
+    assert status == 1 and "2 of classification on birds" in err and "`bb report classify" in err
+    _, out, _ = call("report", "diff", *ids)
+    assert any(f"class {one}, predicted {two}" in out for one in SPECIES for two in SPECIES)

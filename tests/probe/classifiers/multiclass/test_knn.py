@@ -1,0 +1,48 @@
+"""Nearest neighbours beside scikit-learn's brute force, and DINOv2's vote written out."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors as Oracle
+
+from bb.probe.classifiers.multiclass import knn
+from bb.probe.classifiers.multiclass.knn import NearestNeighbours, nearest_rows
+
+rng = np.random.default_rng(0)
+X, Y, X_TEST = rng.normal(size=(500, 16)).astype(np.float32), np.arange(500) % 7, rng.normal(size=(90, 16)).astype("f4")
+
+
+@pytest.mark.parametrize("k", [1, 20, 500])
+def test_neighbours_are_those_of_brute_force(k, monkeypatch):
+    monkeypatch.setattr(knn, "BLOCK", 64)
+    distance, expected = (
+        Oracle(n_neighbors=k, algorithm="brute", metric="cosine").fit(X.astype(float)).kneighbors(X_TEST.astype(float))
+    )
+    rows, distances = nearest_rows(X, X_TEST, k)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(distances, distance, atol=1e-6)
+
+
+def test_of_equal_rows_the_lower_is_nearer():
+    """More copies than there is room for candidates, so that all rows are looked at."""
+    x = np.concatenate([np.tile(X[:1], (200, 1)), X])
+    rows, distances = nearest_rows(x, X[:1] * 3, 5)
+    np.testing.assert_array_equal(rows, [[0, 1, 2, 3, 4]])
+    np.testing.assert_array_equal(distances, 0)
+
+
+def test_votes_are_dinov2s():
+    fitted = NearestNeighbours(k=10, max_k=50).fit(X, Y)
+    unit, unit_test = (x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True) for x in (X, X_TEST))
+    expected = np.zeros((90, 7))
+    for q, similarity in enumerate(unit_test @ unit.T):
+        nearest = np.argsort(-similarity, kind="stable")[:50]
+        weight = np.exp(similarity[nearest] / 0.07)
+        for row, w in zip(nearest[:10], weight[:10] / weight.sum(), strict=True):
+            expected[q, Y[row]] += w
+    np.testing.assert_allclose(fitted.decision_function(X_TEST), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(fitted.predict(X_TEST), expected.argmax(axis=1))
+
+
+def test_of_equal_votes_the_lowest_class_wins():
+    x = np.eye(2, dtype=np.float32)
+    assert NearestNeighbours(k=2).fit(x, np.array([5, 3])).predict(np.ones((1, 2), np.float32)) == [3]

@@ -1,0 +1,146 @@
+"""Exact logistic regression beside scikit-learn's."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from bb.probe.classifiers.multiclass import softmax_path
+from bb.probe.classifiers.multiclass.logistic import NEVER, PATH, Logistic
+from bb.probe.classifiers.multiclass.softmax_path import SoftmaxPath
+from bb.probe.classifiers.preprocess import preprocess
+from bb.store.errors import BBError
+
+
+def digits(n=600):
+    x, y = load_digits(return_X_y=True)
+    train, test = preprocess("center-l2", x[:n].astype(np.float32), x[n:].astype(np.float32))
+    return train, y[:n], test, y[n:]
+
+
+def blobs(n, d, k, spread=2.0, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % k
+    return (rng.normal(size=(k, d))[y] + spread * rng.normal(size=(n, d))).astype(np.float32), y
+
+
+def sklearn(C, x, y):
+    return LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(x.astype(np.float64), y)
+
+
+def assert_same(solution, oracle, tolerance):
+    coef, intercept = oracle.coef_, oracle.intercept_
+    if len(intercept) == 1:
+        coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+    scale = np.abs(coef).max()
+    np.testing.assert_allclose(solution.coef, coef - coef.mean(axis=0), atol=tolerance * scale)
+    np.testing.assert_allclose(solution.intercept, intercept - intercept.mean(), atol=3 * tolerance * scale)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(300, 20, 5), (60, 100, 4), (200, 15, 2)], ids=["tall", "in the span of the rows", "two classes"]
+)
+def test_coefficients_are_scikit_learns(n, d, k):
+    x, y = blobs(n, d, k)
+    x[:, 0] += 5  # a feature far from 0, which b has to make up for
+    Cs = [1e-4, 1e-2, 1.0, 30.0]
+    for solution in SoftmaxPath(x, y, k, penalty=2.0 if k == 2 else 1.0).solve(Cs):
+        assert_same(solution, sklearn(solution.C, x, y), 2e-3)
+
+
+def test_the_path_on_digits_agrees_with_scikit_learn():
+    x, y, x_test, _ = digits(300)
+    solutions = list(SoftmaxPath(x, y, 10).solve(PATH))
+    assert max(solution.certificate for solution in solutions) <= 1e-6
+    for solution in solutions[:40:11]:  # beyond, scikit-learn would need thousands of steps
+        scores = x_test @ solution.coef.T + solution.intercept
+        agree = scores.argmax(axis=1) == sklearn(solution.C, x, y).predict(x_test)
+        assert agree.mean() >= 0.999
+
+
+def test_the_certificate_is_the_gradient_on_the_rows_as_given():
+    x, y = blobs(120, 30, 6)
+    for solution in SoftmaxPath(x, y, 6).solve([0.01, 1.0]):
+        scores = x.astype(np.float64) @ solution.coef.T + solution.intercept
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        residual = p / p.sum(axis=1, keepdims=True) - np.eye(6)[y]
+        entries = np.concatenate([(residual.T @ x + solution.coef / solution.C).ravel(), residual.sum(axis=0)])
+        np.testing.assert_allclose(solution.certificate, np.abs(entries).max() / 120, atol=1e-12)
+        assert solution.certificate <= 1e-6
+
+
+def test_features_in_other_units_give_the_same_fit():
+    """Of norm 1 and of norm 1,000: C follows the square of the unit."""
+    x, y = blobs(200, 40, 5)
+    (one,), (other,) = (list(SoftmaxPath(x * np.float32(unit), y, 5).solve([1 / unit**2])) for unit in (1.0, 1024.0))
+    np.testing.assert_allclose(other.coef * 1024, one.coef, atol=2e-3 * np.abs(one.coef).max())
+
+
+def test_equal_rows_and_features_without_variance():
+    x, y = blobs(90, 10, 3)
+    x = np.concatenate([x, x, np.ones((90, 3), np.float32)], axis=1)
+    x, y = np.concatenate([x, x]), np.concatenate([y, y])
+    (solution,) = SoftmaxPath(x, y, 3).solve([1.0])
+    assert_same(solution, sklearn(1.0, x, y), 2e-3)
+
+
+def test_a_fit_that_is_not_exact_is_refused(monkeypatch):
+    monkeypatch.setattr(softmax_path, "PASSES", 2)
+    x, y = blobs(60, 8, 3)
+    with pytest.raises(BBError, match=r"^logistic at C = 10: the largest gradient entry is .* of n = 60, and a fit "):
+        list(SoftmaxPath(x, y, 3).solve([10.0]))
+
+
+def test_C_is_the_smallest_with_the_most_held_out_rows_right():
+    x, y, x_test, y_test = digits(200)
+    Cs = tuple(10.0 ** np.arange(-4, 3))
+    fitted = Logistic(C=Cs, folds=3).fit(x, y)
+    right = [
+        sum((sklearn(C, x[a], y[a]).predict(x[b]) == y[b]).sum() for a, b in StratifiedKFold(3).split(x, y)) for C in Cs
+    ]
+    assert fitted.parameters_["C"] == Cs[int(np.argmax(right))]
+    assert fitted.parameters_["held_out_accuracy"] == max(right) / 200
+    assert fitted.parameters_["certificate"] <= 1e-6
+    oracle = sklearn(fitted.parameters_["C"], x, y)
+    assert (fitted.predict(x_test) == oracle.predict(x_test)).mean() >= 0.999
+    np.testing.assert_allclose(fitted.predict_proba(x_test), oracle.predict_proba(x_test), atol=2e-3)
+    assert fitted.predict(x_test).shape == y_test.shape
+
+
+def test_a_validation_split_in_place_of_folds():
+    x, y, _, _ = digits(400)
+    held_out = np.where(np.arange(400) % 10 == 0, 0, NEVER)
+    Cs = (1e-3, 1.0, 1e2)
+    fitted = Logistic(C=Cs).fit(x, y, held_out=held_out)
+    inside, outside = held_out == NEVER, held_out == 0
+    right = [(sklearn(C, x[inside], y[inside]).predict(x[outside]) == y[outside]).sum() for C in Cs]
+    assert fitted.parameters_["C"] == Cs[int(np.argmax(right))]
+    assert fitted.parameters_["held_out_accuracy"] == max(right) / 40
+
+
+def test_one_row_for_each_class_leaves_nothing_to_hold_out():
+    x, y = blobs(4, 6, 4)
+    assert Logistic().fit(x, y).parameters_["C"] == 1.0
+    assert Logistic(C=(0.1,)).fit(x, y).parameters_["C"] == 0.1
+
+
+def test_traits_are_binary_problems_over_their_known_rows():
+    x, _ = blobs(150, 8, 3)
+    rng = np.random.default_rng(1)
+    y = (x[:, :2] + rng.normal(size=(150, 2)) > 0).astype(float)
+    y[:30, 1] = np.nan
+    fitted = Logistic(C=(0.5,)).fit(x, y)
+    for trait, known in enumerate((slice(0, 150), slice(30, 150))):
+        oracle = sklearn(0.5, x[known], y[known, trait])
+        np.testing.assert_allclose(fitted.predict_proba(x)[:, trait], oracle.predict_proba(x)[:, 1], atol=1e-3)
+
+
+def test_a_search_ends_where_fits_are_no_longer_exact_and_a_single_c_is_refused():
+    """Rows that differ in the fourth digit only: float64 can't certify the largest C."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = (1 + 1e-5 * rng.normal(size=(60, 40)) + 1e-5 * y[:, None]).astype(np.float32) * 300
+    found = Logistic().fit(x, y)
+    assert found.parameters_["certificate"] <= 1e-6
+    assert found.parameters_["C"] <= PATH[-1]

@@ -1,0 +1,58 @@
+"""Ridge beside scikit-learn's."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge as Oracle
+from sklearn.linear_model import RidgeClassifierCV, RidgeCV
+
+from bb.probe.classifiers.multiclass.ridge import L2, Ridge, RidgePath
+
+
+def data(n, d, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % k
+    return (rng.normal(size=(k, d))[y] + 2 * rng.normal(size=(n, d)) + 3).astype(np.float32), y
+
+
+SHAPES = pytest.mark.parametrize(("n", "d"), [(120, 20), (40, 90)], ids=["tall", "wide"])
+
+
+@SHAPES
+def test_classes(n, d):
+    x, y = data(n, d)
+    x_test, _ = data(50, d, seed=1)
+    fitted, oracle = Ridge().fit(x, y), RidgeClassifierCV(alphas=L2).fit(x.astype(float), y)
+    assert fitted.parameters_["l2"] == oracle.alpha_ and fitted.parameters_["certificate"] < 1e-10
+    np.testing.assert_array_equal(fitted.predict(x_test), oracle.predict(x_test))
+    np.testing.assert_allclose(fitted.decision_function(x_test), oracle.decision_function(x_test), atol=1e-8)
+
+
+@SHAPES
+def test_values(n, d):
+    x, _ = data(n, d)
+    y = x @ np.random.default_rng(2).normal(size=d) + np.random.default_rng(3).normal(size=n)
+    fitted, oracle = Ridge().fit(x, y), RidgeCV(alphas=L2).fit(x.astype(float), y)
+    assert fitted.parameters_["l2"] == oracle.alpha_
+    np.testing.assert_allclose(fitted.predict(x), oracle.predict(x), atol=1e-7)
+
+
+@SHAPES
+def test_left_out_errors_are_those_of_refits(n, d):
+    x, y = data(n, d)
+    y = y[:, None].astype(float)
+    for l2, errors in zip((0.1, 10.0), RidgePath(x).errors(y, (0.1, 10.0)), strict=True):
+        for row in (0, 7):
+            others = np.arange(n) != row
+            refit = Oracle(alpha=l2, solver="svd").fit(x[others].astype(float), y[others])
+            np.testing.assert_allclose(errors[row], y[row] - refit.predict(x[row : row + 1].astype(float)), atol=1e-8)
+
+
+def test_traits_leave_out_what_is_unknown():
+    x, _ = data(100, 10)
+    y = (x[:, :2] + np.random.default_rng(0).normal(size=(100, 2)) > 3).astype(float)
+    y[:20, 1] = np.nan
+    fitted = Ridge().fit(x, y)
+    for trait, known in enumerate((slice(0, 100), slice(20, 100))):
+        oracle = RidgeClassifierCV(alphas=L2).fit(x[known].astype(float), y[known, trait])
+        assert fitted.parameters_["l2"][trait] == oracle.alpha_
+        np.testing.assert_allclose(fitted.decision_function(x)[:, trait], oracle.decision_function(x), atol=1e-8)

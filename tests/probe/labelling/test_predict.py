@@ -1,0 +1,189 @@
+"""`bb predict`: the labelled table, the accuracy stated beside it, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bb.probe.labelling.abstention import accept
+from bb.probe.labelling.predict import COLUMNS
+from bb.store import Collection, Entry, Store
+from tests.helpers.command_line import call, own_place  # noqa: F401
+from tests.helpers.synthetic import NAME, cluster_store
+
+SPECIES = np.array(["Ara", "Bär", "Chamäleon", "Dachs"])
+LABELLED = 80
+
+
+@pytest.fixture
+def place(own_place):  # noqa: F811
+    _, ids, y, _ = cluster_store(own_place / "features.bb", n=300, spread=1.2)
+    pl.DataFrame({"file": ids[:LABELLED], "species": SPECIES[y[:LABELLED]]}).write_csv("some.csv")
+    return ids, SPECIES[y]
+
+
+PREDICT = ("predict", "--labels", "some.csv", "--classifier", "ridge")
+
+
+def test_every_unlabelled_image_gets_a_row_and_the_stated_accuracy_holds_the_truth(place, call):  # noqa: F811
+    ids, truth = place
+    status, out, err = call(*PREDICT, "--out", "p.csv")
+    assert status == 0, err
+    table = pl.read_csv("p.csv")
+    assert tuple(table.columns) == COLUMNS and table["image_id"].to_list() == ids[LABELLED:]
+    figures = json.loads(Path("p.json").read_text())
+    right = (table["label"].to_numpy() == truth[LABELLED:]).mean()
+    assert figures["accuracy"]["low"] <= right <= figures["accuracy"]["high"]
+    assert (table["probability"] >= table["second_probability"]).all() and (table["label"] != table["second"]).all()
+    assert figures["accepted"] == table["accepted"].sum() and figures["predicted"] == len(table) == 220
+    accepted = table.filter(pl.col("accepted"))
+    assert (accepted["probability"] >= figures["threshold"]).all()
+    assert f"220 images predicted from {LABELLED} labels with {NAME}, ridge" in out
+
+
+def test_probabilities_are_calibrated(own_place, call):  # noqa: F811
+    _, ids, y, _ = cluster_store(own_place / "features.bb", n=2000, spread=2.0)
+    pl.DataFrame({"file": ids[:300], "species": SPECIES[y[:300]]}).write_csv("some.csv")
+    assert call(*PREDICT, "--out", "p.parquet")[0] == 0
+    table = pl.read_parquet("p.parquet")
+    right = table["label"].to_numpy() == SPECIES[y[300:]]
+    assert abs(right.mean() - table["probability"].mean()) < 0.05
+
+
+def test_novelty_is_the_distance_to_the_nearest_labelled_image(place, call):  # noqa: F811
+    ids, _ = place
+    call(*PREDICT, "--out", "p.csv")
+    _, x = Store.open("features.bb").features(NAME, "pics", image_ids=ids)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        pl.read_csv("p.csv")["novelty"], 1 - (unit[LABELLED:] @ unit[:LABELLED].T).max(1), atol=1e-5
+    )
+
+
+def test_all_predicts_labelled_images_by_folds_that_did_not_see_them(place, call):  # noqa: F811
+    ids, truth = place
+    call(*PREDICT, "--out", "p.csv", "--all")
+    table = pl.read_csv("p.csv")
+    assert table["image_id"].to_list() == ids
+    mine = table.head(LABELLED)
+    right = (mine["label"].to_numpy() == truth[:LABELLED]).mean()
+    assert json.loads(Path("p.json").read_text())["accuracy"]["value"] == pytest.approx(right)
+    assert (mine["novelty"] > 1e-6).all()
+
+
+def test_the_best_backbone_is_taken_and_the_ensemble_takes_all(place, call):  # noqa: F811
+    ids, _ = place
+    np.save("noise.npy", np.random.default_rng(1).normal(size=(300, 8)))
+    pl.DataFrame({"image_id": ids}).write_csv("ids.csv")
+    assert call("store", "import", "noise.npy", "--ids", "ids.csv", "--name", "lab:noise")[0] == 0
+    figures = json.loads(call(*PREDICT, "--out", "p.csv", "--json")[1])
+    assert [each["name"] for each in figures["backbones"]] == [NAME, "lab:noise"]
+    _, out, _ = call(*PREDICT, "--out", "q.csv", "--ensemble")
+    assert f"with {NAME} and lab:noise, ridge" in out
+    assert not pl.read_csv("p.csv").equals(pl.read_csv("q.csv"))
+
+
+def test_with_groups_the_accuracy_of_a_further_group_is_stated(place, call):  # noqa: F811
+    table = pl.read_csv("some.csv")
+    table.with_columns(site=pl.Series([f"s{i % 8}" for i in range(LABELLED)])).write_csv("some.csv")
+    status, out, _ = call(*PREDICT, "--out", "p.csv", "--group", "site")
+    assert status == 0 and "accuracy of images of a further group" in out
+    figures = json.loads(Path("p.json").read_text())
+    assert "groups" in figures["accuracy_of_new_groups"]["claim"]
+    assert "groups" not in figures["accuracy"]["claim"]
+
+
+def test_nothing_is_accepted_where_nothing_is_sure(place, call):  # noqa: F811
+    status, out, _ = call(*PREDICT, "--out", "p.csv", "--target-error", 0.001)
+    assert status == 0 and "no prediction is accepted" in out and not pl.read_csv("p.csv")["accepted"].any()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--out", "p.txt"], 2, "--out p.txt must end in .csv or .parquet"),
+        (["--out", "nowhere/p.csv"], 2, "Make it first"),
+        (["--out", "p.csv", "--target-error", "5"], 2, "--target-error 5.0 is not a share"),
+        (["--out", "p.csv", "--classifier", "forest"], 2, "'forest'"),
+        (["--out", "p.csv", "--ckpt", "timm:resnet18"], 2, "resnet18"),
+    ],
+)
+def test_bad_usage(place, call, own_place, words, status, message):  # noqa: F811
+    found, out, err = call(*PREDICT, *words)
+    assert (found, out) == (status, "") and message in err and not (own_place / "p.csv").exists()
+
+
+def test_traits_are_refused(place, call):  # noqa: F811
+    ids, _ = place
+    pl.DataFrame({"image_id": ids[:20], "label:big": [0, 1] * 10, "label:red": [1, 1, 0, 0] * 5}).write_csv("some.csv")
+    status, _, err = call(*PREDICT, "--out", "p.csv")
+    assert status == 2 and "bb predict takes one task of classes" in err
+
+
+def test_the_threshold_is_the_lowest_that_keeps_the_error_down():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.5])
+    right = np.array([1, 1, 1, 0, 1, 0], bool)
+    # errors of the first m: 0 0 0 1 . 2, plus one, of m + 1: 1/2 1/3 1/4 2/5 . 3/7
+    assert accept(confidence, right, 0.3).threshold == 0.7 and accept(confidence, right, 0.3).error == 0
+    found = accept(confidence, right, 0.43)
+    assert found.threshold == 0.5 and found.accepted == 1 and found.error == pytest.approx(1 / 3)
+    assert accept(confidence, right, 0.2).threshold is None
+
+
+def test_accepted_predictions_are_wrong_no_more_often_than_asked():
+    """Over further images, in the mean of many replays."""
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(400):
+        confidence = rng.uniform(0.3, 1, 1200)
+        right = rng.random(1200) < confidence
+        found = accept(confidence[:200], right[:200], 0.1)
+        if found.threshold is not None:
+            taken = confidence[200:] >= found.threshold
+            errors.append((~right[200:][taken]).mean())
+    assert len(errors) > 380 and 0.08 < np.mean(errors) < 0.11
+
+
+def test_several_backbones_need_three_folds(place, call):  # noqa: F811
+    """The best is chosen among the other folds of each, which takes two of them."""
+    ids, _ = place
+    np.save("noise.npy", np.random.default_rng(1).normal(size=(300, 8)))
+    pl.DataFrame({"image_id": ids}).write_csv("ids.csv")
+    call("store", "import", "noise.npy", "--ids", "ids.csv", "--name", "lab:noise")
+    status, _, err = call(*PREDICT, "--out", "p.csv", "--folds", 2)
+    assert status == 2 and "2 backbones can't be compared within 2 folds: raise --folds to 3" in err
+    assert call(*PREDICT, "--out", "p.csv", "--folds", 2, "--ckpt", NAME)[0] == 0
+
+
+def test_all_labelled_is_said_before_the_work(place, call):  # noqa: F811
+    ids, truth = place
+    pl.DataFrame({"file": ids, "species": truth}).write_csv("some.csv")
+    status, out, err = call(*PREDICT, "--out", "p.csv")
+    assert (status, out) == (1, "") and "every image of pics is labelled: --all predicts these, too" in err
+
+
+def test_images_without_features_are_named(place, call):  # noqa: F811
+    store = Store.open("features.bb")
+    entries = [Entry(*row) for row in store.collections("pics")[0].table.iter_rows()]
+    store.put_collection(Collection.from_entries("pics", [*entries, Entry("pics/new.jpg", b"\7" * 32, 1, 8, 8)]))
+    status, _, err = call(*PREDICT, "--out", "p.csv")
+    assert status == 0 and "1 images have no features and are not predicted, such as pics/new.jpg" in err
+    assert len(pl.read_csv("p.csv")) == 220
+
+
+def test_the_accuracy_of_known_groups_is_nested_too(own_place, call):  # noqa: F811
+    """Of twenty backbones of noise the luckiest must not set the accuracy that is stated."""
+    _, ids, y, _ = cluster_store(own_place / "features.bb", n=120, spread=50.0)
+    rng = np.random.default_rng(0)
+    pl.DataFrame({"image_id": ids}).write_csv("ids.csv")
+    for i in range(19):
+        np.save("noise.npy", rng.normal(size=(120, 4)))
+        call("store", "import", "noise.npy", "--ids", "ids.csv", "--name", f"lab:noise{i}")
+    sites = [f"s{i % 10}" for i in range(60)]
+    pl.DataFrame({"file": ids[:60], "species": SPECIES[y[:60]], "site": sites}).write_csv("some.csv")
+    figures = json.loads(call(*PREDICT, "--out", "p.csv", "--group", "site", "--json")[1])
+    luckiest = figures["backbones"][0]["accuracy"]
+    for name in ("accuracy", "accuracy_of_new_groups"):
+        assert figures[name]["value"] < luckiest - 0.05 and figures[name]["low"] < 0.25

@@ -1,0 +1,67 @@
+"""Metrics of traits against scikit-learn, their variances against the jackknife's."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from bb.probe.statistics.multiclass.intervals import spread
+from bb.probe.statistics.multilabel import METRICS, Traits, difference, estimate
+from bb.store.errors import BBError
+
+N, T = 250, 4
+ORACLES = {
+    "macro_f1": lambda p: sk.f1_score(p.true, p.predicted, average="macro", zero_division=0),
+    "mean_ap": lambda p: sk.average_precision_score(p.true, p.decisions, average="macro"),
+    "exact_match": lambda p: sk.accuracy_score(p.true, p.predicted),
+}
+
+
+def drawn(noise=0.8, **more):
+    rng = np.random.default_rng(0)
+    shown = rng.normal(size=(N, 1)) + rng.normal(size=(N, T)) - np.linspace(0, 1.3, T)
+    decisions = shown + noise * np.random.default_rng(round(10 * noise)).normal(size=(N, T))
+    return Traits(shown > 0, decisions > 0, decisions, **more)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_values(name):
+    assert METRICS[name].value(drawn()) == pytest.approx(ORACLES[name](drawn()), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_variance_is_the_jackknifes(name):
+    p, metric = drawn(), METRICS[name]
+
+    def without(i):
+        keep = np.arange(N) != i
+        return metric.value(Traits(p.true[keep], p.predicted[keep], p.decisions[keep]))
+
+    change = np.array([metric.value(p) - without(i) for i in range(N)])
+    found = spread(metric.contributions(p), None).variance
+    assert np.sqrt(found / (N * change.var(ddof=1))) == pytest.approx(1, abs=0.05)
+
+
+def test_intervals_hold_their_estimate_and_pairs_are_narrower():
+    first, second = drawn(0.8), drawn(0.9)
+    for metric in METRICS.values():
+        (low, high), (below, above) = estimate(first, metric).interval, difference(first, second, metric).interval
+        assert low < metric.value(first) < high
+        assert below < metric.value(first) - metric.value(second) < above
+        assert above - below < (high - low) * np.sqrt(2)
+
+
+def test_reasons():
+    few = drawn()
+    few.true[:, 0] = False
+    few.true[:9, 0] = True
+    assert estimate(few, METRICS["macro_f1"]).reason == (
+        "9 images of a trait are too few: an interval of macro_f1 needs 10"
+    )
+    assert estimate(drawn(group=np.arange(N) % 4), METRICS["exact_match"]).reason == (
+        "4 groups are too few: an interval of exact_match needs 5"
+    )
+    none = Traits(np.zeros((2, 2), bool), np.zeros((2, 2), bool), np.zeros((2, 2)))
+    assert estimate(none, METRICS["mean_ap"]).reason == "mean_ap has no value here"
+    with pytest.raises(BBError) as caught:
+        estimate(Traits(few.true, few.predicted), METRICS["mean_ap"])
+    assert str(caught.value) == "the classifier gives no decisions: choose one that does, or a metric of predictions."

@@ -1,0 +1,62 @@
+"""The code of docs/python.md and docs/extending.md runs, in the order of the page."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.labelled import labelled
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def code_of(page):
+    return "\n".join(re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL))
+
+
+def test_the_examples_of_python_md_run_in_a_fresh_process_and_print_nothing(tmp_path):
+    labelled(tmp_path)
+    (tmp_path / "pics").mkdir()
+    for i in range(9):
+        Image.new("RGB", (20, 16), (20 * i, 0, 0)).save(tmp_path / "pics" / f"{i}.png")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code_of("python.md")], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    names = {}
+    exec(code_of("extending.md"), names)
+    return names
+
+
+def test_the_classifier_of_extending_md_classifies(kinds):
+    y = np.array([0, 1] * 20, np.uint8)
+    x = np.random.default_rng(0).normal(size=(40, 3)) + 3 * y[:, None]
+    model = kinds["NearestMean"]().fit(x[:20], y[:20])
+    assert (model.predict(x[20:]) == y[20:]).mean() > 0.9
+
+
+def test_the_metric_and_the_logger_of_extending_md_keep_their_contracts(kinds, tmp_path):
+    from bb.probe.retrieval.loggers.base import PipelineLogger
+    from bb.probe.statistics.metrics import METRICS
+
+    metric, first = kinds["MATTHEWS"], METRICS["accuracy"]
+    assert metric.name == "matthews" and all(hasattr(metric, name) for name in dir(first) if name[0] != "_")
+    logger = kinds["JsonLines"](tmp_path / "log.jsonl")
+    assert isinstance(logger, PipelineLogger)
+    logger.log_scalars({"loss": 0.5}, 3)
+    logger.close()
+    assert (tmp_path / "log.jsonl").read_text() == '{"step": 3, "loss": 0.5}\n'
+
+
+def test_the_storage_of_extending_md_is_a_place(kinds):
+    from bb.store.storage.base import Place
+
+    assert isinstance(kinds["open_share"]("share", "lab"), Place)
