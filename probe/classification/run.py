@@ -28,7 +28,7 @@ from bb.store.versions import versions
 PROTOCOL = "classify"
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 # What a classifier is published with; the others get NeWT's centred unit vectors.
-USUAL = {"knn": "l2", "simpleshot": "none", "ridge": "standard"}
+USUAL = {"knn": "l2", "simpleshot": "none", "ridge": "standard", "linear-svc": "standard-l2"}
 
 
 def usual_preprocessing(classifier: str) -> str:

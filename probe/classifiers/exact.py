@@ -17,6 +17,7 @@ import numpy as np
 
 from bb.probe.classifiers import svm
 from bb.probe.classifiers.engine import Outcome, Problem, checked
+from bb.probe.classifiers.linear_svc_search import grid_search, stratified
 from bb.probe.classifiers.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
 from bb.store.errors import BBError
 
@@ -94,39 +95,18 @@ def _grid(work: list[_Fitted], classifier: GridLinearSVC, jobs: int) -> list[Out
 
 def _fit_grid(problem: Problem, notes: tuple[str, ...], classifier: GridLinearSVC) -> Outcome:
     """What GridSearchCV over LinearSVC(dual=False) gives: accuracy in each fold, the first of the best, a refit."""
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.svm import LinearSVC
-
-    unconverged = 0
-
-    def fitted(C: float, rows: np.ndarray | slice) -> LinearSVC:
-        nonlocal unconverged
-        model = LinearSVC(
-            C=C, dual=False, tol=classifier.tol, random_state=classifier.random_state, max_iter=classifier.max_iter
-        )
-        try:
-            model.fit(problem.x_train[rows], problem.y_train[rows])
-        except ValueError as error:
-            raise BBError(f"task {problem.task!r} can't be fitted: {str(error).splitlines()[0]}") from error
-        unconverged += int(model.n_iter_ >= classifier.max_iter)
-        return model
-
-    folds = list(StratifiedKFold(classifier.folds).split(problem.x_train, problem.y_train))
-    scores = np.empty((len(classifier.C), len(folds)), order="F")  # laid out as there: np.average sums in that order
-    for fold, (train, test) in enumerate(folds):
-        for i, C in enumerate(classifier.C):
-            predicted = fitted(C, train).predict(problem.x_train[test])
-            scores[i, fold] = (predicted == problem.y_train[test]).mean()
-    mean = np.average(scores, axis=1)
-    best = int(mean.argmax())
-    model = fitted(classifier.C[best], slice(None))
-    if unconverged:
-        notes = (*notes, f"scikit-learn: Liblinear failed to converge ({unconverged} times)")
+    x, y = problem.x_train, problem.y_train
+    try:
+        found = grid_search(x, y, classifier, stratified(y, classifier.folds))
+    except ValueError as error:
+        raise BBError(f"task {problem.task!r} can't be fitted: {str(error).splitlines()[0]}") from error
+    if found.unconverged:
+        notes = (*notes, f"scikit-learn: Liblinear failed to converge ({found.unconverged} times)")
     return Outcome(
         problem.task,
-        model.predict(problem.x_test),
-        model.decision_function(problem.x_test).astype(np.float64),
-        {"C": classifier.C[best]},
-        float(mean[best]),
+        found.model.predict(problem.x_test),
+        found.model.decision_function(problem.x_test).astype(np.float64),
+        {"C": found.C},
+        found.cv_score,
         notes,
     )

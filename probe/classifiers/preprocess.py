@@ -1,9 +1,10 @@
 """What is done to the features of both splits before a classifier sees them, fitted on the training rows.
 
-none       as stored, float32
-l2         each row by its own norm (Euclidean)
-center-l2  l2, less the mean of the training rows, l2 again: NeWT in biobench
-standard   less the mean, by the standard deviation of each feature over the training rows (StandardScaler)
+none         as stored, float32
+l2           each row by its own norm (Euclidean)
+center-l2    l2, less the mean of the training rows, l2 again: NeWT in biobench
+standard     less the mean, by the standard deviation of each feature over the training rows (StandardScaler)
+standard-l2  standard, then l2: NeWT as its authors have it
 
 A row whose norm is zero (below 10 float32 epsilons) stays as it is, where a division would make NaN.
 """
@@ -13,7 +14,7 @@ from jaxtyping import Float, Float32
 
 from bb.store.errors import UsageError
 
-PREPROCESSING = ("none", "l2", "center-l2", "standard")
+PREPROCESSING = ("none", "l2", "center-l2", "standard", "standard-l2")
 
 
 def preprocess(
@@ -37,6 +38,9 @@ def preprocess(
             with sklearn.config_context(assume_finite=True):
                 scaler = StandardScaler().fit(train)
                 return scaler.transform(train), scaler.transform(test)
+        case "standard-l2":
+            train, test = preprocess("standard", train, test)
+            return _unit(train), _unit(test)
         case _:
             raise UsageError(f"Unknown preprocessing {how!r}: choose {', '.join(PREPROCESSING)}.")
 

@@ -241,11 +241,15 @@ class SVC:
 
     def decision_function(self, xs: Sequence[Float32[np.ndarray, "_m _d"]]) -> list[Float64[np.ndarray, " ..."]]:
         """As `RandomSearchSVC.decision_function`."""
-        return [decision for decision, _ in _decide_all(self.results_, xs, self.n_threads, self.announce)]
+        return [decision for decision, _ in self.answers(xs)]
 
     def predict(self, xs: Sequence[Float32[np.ndarray, "_m _d"]]) -> list[Shaped[np.ndarray, " _m"]]:
         """As `RandomSearchSVC.predict`."""
-        return [labels for _, labels in _decide_all(self.results_, xs, self.n_threads, self.announce)]
+        return [labels for _, labels in self.answers(xs)]
+
+    def answers(self, xs: Sequence[Float32[np.ndarray, "_m _d"]]) -> list[_Decided]:
+        """Per task, decision values and predicted labels, for the price of one."""
+        return _decide_all(self.results_, xs, self.n_threads, self.announce)
 
 
 @cache
@@ -535,10 +539,10 @@ def _decide(classifier: Classifier, x: Float32[np.ndarray, "m d"]) -> _Decided:
         z, z_test, KERNELS.index(candidate.kernel), candidate.gamma, classifier.pair_coef, classifier.rho
     )
     n_classes = classifier.classes.size
-    return -decision[0] if n_classes == 2 else _one_vs_rest(decision, n_classes), classifier.classes[labels]
+    return -decision[0] if n_classes == 2 else one_vs_rest(decision, n_classes), classifier.classes[labels]
 
 
-def _one_vs_rest(decision: Float64[np.ndarray, "p m"], n_classes: int) -> Float64[np.ndarray, "m k"]:
+def one_vs_rest(decision: Float64[np.ndarray, "p m"], n_classes: int) -> Float64[np.ndarray, "m k"]:
     """Votes, plus the sum of confidences squashed below a third: scikit-learn's
     decision_function_shape="ovr"."""
     votes, confidence = np.zeros((2, decision.shape[1], n_classes))

@@ -10,7 +10,7 @@ from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.store.errors import UsageError
 from tests.contracts.classifier import check, data
 
-OWN = ("logistic", "knn", "simpleshot", "ridge")
+OWN = ("logistic", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "ridge")
 PAIRS = [(name, target) for name in OWN for target in sorted(CLASSIFIERS.load(name).targets)]
 
 
@@ -53,7 +53,7 @@ def test_what_a_classifier_cannot_fit_is_refused_by_name():
         make("knn", "values")
     with pytest.raises(UsageError, match="^'simpleshot' can't fit multi-label targets; choose logistic, ridge.*\\.$"):
         make("simpleshot", "traits")
-    with pytest.raises(UsageError, match="^'linear' can't fit classes; choose logistic, knn, simpleshot, ridge.*\\.$"):
+    with pytest.raises(UsageError, match="^'linear' can't fit classes; choose logistic, svm, svm-balanced, .*\\.$"):
         make("linear")
     with pytest.raises(UsageError, match="^Unknown classifier 'forest': choose linear, search, logistic, "):
         make("forest")

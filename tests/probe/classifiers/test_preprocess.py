@@ -26,6 +26,7 @@ EXPECTED = {
     "l2": lambda: (normalize(TRAIN), normalize(TEST)),
     "center-l2": centred,
     "standard": standard,
+    "standard-l2": lambda: tuple(map(normalize, standard())),
 }
 
 
@@ -37,5 +38,6 @@ def test_preprocessing(how):
 
 
 def test_another_name_is_refused():
-    with pytest.raises(UsageError, match="^Unknown preprocessing 'whiten': choose none, l2, center-l2, standard.$"):
+    known = "none, l2, center-l2, standard, standard-l2"
+    with pytest.raises(UsageError, match=f"^Unknown preprocessing 'whiten': choose {known}.$"):
         preprocess("whiten", TRAIN, TEST)

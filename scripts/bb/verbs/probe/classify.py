@@ -55,11 +55,14 @@ def verb(
     ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds where the split is drawn.")] = FOLDS,
     classifier: Annotated[
-        list[str] | None, typer.Option("--classifier", help="logistic, knn, simpleshot, ridge; several make a grid.")
+        list[str] | None,
+        typer.Option("--classifier", help="logistic, svm, linear-svc, knn, simpleshot, ridge …; several make a grid."),
     ] = None,
     preprocessing: Annotated[
         str,
-        typer.Option("--preprocessing", help="none, l2, center-l2 or standard; auto is the classifier's usual one."),
+        typer.Option(
+            "--preprocessing", help="none, l2, center-l2, standard or standard-l2; auto is the classifier's usual one."
+        ),
     ] = "auto",
     shots: Annotated[
         list[str] | None, typer.Option("--shots", help="Training images of each class, or all; several go as 1,5,all.")
