@@ -28,7 +28,8 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "list": "List collections: folders and shards from bb.toml, and versions in the store.",
         "download": "Fetch NeWT's images and labels from their publishers; resumes, checks and unpacks.",
         "check": (
-            "Read every image's header and NeWT's labels, and say what is wrong, also which images the store lacks."
+            "Read every image's header and NeWT's labels, and say what is wrong; with --duplicates, list images that "
+            "look alike."
         ),
     },
     "store": {

@@ -1,14 +1,15 @@
 """`bb data check`"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bb.console import Progress, Reporter, say, warn
-from bb.options import DEFAULT_STORE, FollowOption, StoreOption
+from bb.options import DEFAULT_STORE, CkptOption, FollowOption, SpacesOption, StoreOption
 from bb.settings import labels_beside
-from bb.stores import open_store, parse_data, require_images
+from bb.stores import backbone_names, one_collection, open_store, parse_data, require_images
 
 if TYPE_CHECKING:
     from bb.extract.data.scan import Scan
@@ -21,8 +22,27 @@ def verb(
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every image as bb extract would, instead of its header alone.")
     ] = False,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Compare stored features instead, and list images that look alike.")
+    ] = False,
+    ckpt: CkptOption = None,
+    space: SpacesOption = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="With --duplicates: also say which pairs are across a split.")
+    ] = None,
+    cosine: Annotated[
+        float | None, typer.Option("--cosine", help="With --duplicates: the least cosine of a pair; 0.62.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="With --duplicates: write every pair; - is standard output.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="With --duplicates: list every pair.")] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
+    if duplicates:
+        _check_duplicates(ctx, data, ckpt, space, labels, cosine, csv, verbose, store)
+        return
+    _refuse_alone({"--ckpt": ckpt, "--space": space, "--labels": labels, "--cosine": cosine, "--csv": csv})
     require_images("bb data check")
     from bb.extract.scan_collection import find_files, hash_images
     from bb.probe.features.missing import describe_missing, failed_of, incomplete_spaces
@@ -54,17 +74,17 @@ def verb(
             problems |= _header_faults(found)
         copies = len(found.entries) - len({entry.image_sha256 for entry in found.entries})
         if opened:
-            for space, missing in incomplete_spaces(opened, Collection.from_entries(name, found.entries)):
-                left_out.append(f"{store}: {describe_missing(opened, space, missing)}")
+            for incomplete, missing in incomplete_spaces(opened, Collection.from_entries(name, found.entries)):
+                left_out.append(f"{store}: {describe_missing(opened, incomplete, missing)}")
                 for image_id, why in failed_of(missing).items():
-                    problems.setdefault(image_id, f"no features in space {short(space.key)}: {why}")
+                    problems.setdefault(image_id, f"no features in space {short(incomplete.key)}: {why}")
         if (file := labels_beside(root)) and file.exists():
-            labels = read_labels(file)
-            match = match_ids(labels.image_ids, found.sources)
+            newt = read_labels(file)
+            match = match_ids(newt.image_ids, found.sources)
             problems |= dict.fromkeys(match.unmatched, "named by the labels, but not there")
             hint = explain(match.unmatched, found.sources)
-            warn(*(f"note: {note}" for note in (*labels.notes, match.note, hint) if note))
-            say(f"{name}: {labels.note or 'all 164 tasks'}, {len(labels.image_ids)} images named by the labels")
+            warn(*(f"note: {note}" for note in (*newt.notes, match.note, hint) if note))
+            say(f"{name}: {newt.note or 'all 164 tasks'}, {len(newt.image_ids)} images named by the labels")
         count = f"{len(found.sources)} images in {root}" + (", all decoded" if decode else "")
         say(f"{name}: {count}, {copies} of them copies of others, {len(problems)} problems")
         say(*(f"  {image_id}: {problem}" for image_id, problem in problems.items()))
@@ -72,6 +92,45 @@ def verb(
         wrong += len(problems)
     if wrong:
         raise typer.Exit(1)
+
+
+def _check_duplicates(
+    ctx: typer.Context,
+    data: list[str] | None,
+    ckpt: list[str] | None,
+    space: list[str] | None,
+    labels: Path | None,
+    cosine: float | None,
+    csv: Path | None,
+    verbose: bool,
+    store: str,
+) -> None:
+    """No image is read: features and their images' names are in the store."""
+    from bb.probe.classification.duplicate_images import duplicate_images
+    from bb.probe.features.duplicates import COSINE
+    from bb.store import UsageError
+    from bb.store.format.space import short
+    from bb.texts.duplicates import show_duplicates
+    from bb.texts.report import check_files
+
+    if data and len(data) > 1:
+        raise UsageError(f"--duplicates compares the images of one collection, not of {', '.join(data)}: name one.")
+    check_files({"--csv": csv} if csv else {})
+    opened = open_store(store)
+    name, _ = one_collection(opened, data[0] if data else None, ctx.obj)
+    names = backbone_names(ckpt, opened)
+    found = duplicate_images(
+        opened, name, ckpt=names, space=space or (), labels=labels, cosine=COSINE if cosine is None else cosine
+    )
+    backbone = ", ".join(opened.backbones(found.space)) or short(found.space.key)
+    show_duplicates(found, backbone, csv=csv, verbose=verbose)
+
+
+def _refuse_alone(given: Mapping[str, object]) -> None:
+    from bb.store import UsageError
+
+    if alone := [option for option, value in given.items() if value]:
+        raise UsageError(f"{', '.join(alone)} is for near-duplicates: give --duplicates, too.")
 
 
 def _header_faults(found: "Scan") -> dict[str, str]:
