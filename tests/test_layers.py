@@ -44,6 +44,7 @@ ORDER = [
     ["bb.probe.retrieval"],
     ["bb.probe.retrieval.loggers", "bb.probe.heads"],
     ["bb.probe.retrieval.report"],
+    ["bb.probe.classification.figures"],
     ["bb.probe.classification.page"],
     ["bb.extract.facade", "bb.probe.facade"],
     ["bb.extract", "bb.probe"],

@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import Int
 
 from bb.probe.classification.board import Board, Row, details
+from bb.probe.classification.curves import learning_curves, most_reliable_first
+from bb.probe.classification.figures import curves_picture, key_of, reliability_picture
 from bb.probe.report.formats.html_frame import frame, text
+from bb.probe.report.formats.svg_parts import Picture
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.statistics.multiclass.by_class import OfClass
 
@@ -48,6 +51,8 @@ def _board(board: Board, number: int, thumbnails: Mapping[str, Thumbnail]) -> st
         f'<section><h2 id="board-{number}" tabindex="-1">{text(board.title)}</h2>',
         f'<p class="facts">{text(_facts(board))}</p>',
         _scores(board),
+        _learning(board),
+        _reliability(board),
     ]
     found = details(board, board.rows[0])
     if found:
@@ -120,6 +125,49 @@ def _score(found: Mapping[str, Any] | None, board: Board, name: str) -> str:
         f'width="100" height="7"/><rect class="range" x="{low:.2f}" width="{high - low:.2f}" height="7"/>{chance}'
         f'<rect class="mark" x="{max(value - 0.6, 0):.2f}" width="1.2" height="7"/></svg>{words}'
     )
+
+
+def _learning(board: Board) -> str:
+    """Scores over shots; nothing where all runs have one number of them."""
+    curves = learning_curves(board)
+    if len({point.shots for curve in curves for point in curve.points}) < 2:
+        return ""
+    words = f"{board.metric} over the training images of each class; bands are 95 % intervals."
+    if any(point.seeds > 1 for curve in curves for point in curve.points):
+        words += " A point of several seeds is their mean, and its band the mean of their intervals."
+    picture = curves_picture(curves, board.metric, board.chance if board.metric.endswith("accuracy") else None)
+    drawn = _figure(picture, f"learning curves of {board.metric}", "figure")
+    marker = '<svg viewBox="0 0 12 12" aria-hidden="true">'
+    key = "".join(f"<li>{marker}{shape}</svg> {text(label)}</li>" for shape, label in key_of(curves))
+    return (
+        f'<div class="card"><h3>Learning curves</h3><p>{text(words)}</p><ul class="key narrow">{key}</ul>'
+        f'<div class="wide">{drawn}</div></div>'
+    )
+
+
+def _reliability(board: Board) -> str:
+    """How often a confidence is right; nothing where no run gives probabilities."""
+    found = most_reliable_first(board)
+    if found is None:
+        return ""
+    row, bins = found
+    record = row.run.record
+    ece = row.metrics["ece"]["value"]
+    words = (
+        f"{row.name}, {record['classifier']}, shots {record['n_train']}: a point for the images of about the same "
+        "confidence. On the dotted line they are right as often as the classifier says; below it, less often. The bars "
+        f"below count the images. The mean distance to the line is an ECE of {ece:.3f}."
+    )
+    if any(bin_.interval is None for bin_ in bins):
+        words += " Points without a whisker have no interval: their images are in groups, or fewer than 8."
+    drawn = _figure(reliability_picture(bins), "reliability diagram", "figure square")
+    return f'<div class="card"><h3>Reliability</h3><p>{text(words)}</p>{drawn}</div>'
+
+
+def _figure(picture: Picture, label: str, classes: str) -> str:
+    inside, width, height = picture
+    box = f'viewBox="0 0 {width:g} {height:g}"'
+    return f'<svg class="{classes}" {box} role="img" aria-label="{text(label)}">{inside}</svg>'
 
 
 def _confusion(board: Board, counts: Int[np.ndarray, "k k"], best: str) -> str:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from bb.probe.report.formats import svg as figure
+from bb.probe.report.formats import svg_parts
 from bb.probe.report.formats.html_frame import frame
 from bb.probe.report.formats.html_frame import text as _text
 from bb.probe.report.leaderboard import Board, Cell, Estimate, Hard, Row, Task
@@ -92,7 +93,7 @@ def _card(title: str, words: str, inside: str) -> str:
     return f'<section class="card"><h3>{title}</h3><p>{words}</p><div class="wide">{inside}</div></section>'
 
 
-def _svg(inside: str, width: figure.Number, height: figure.Number, label: str, classes: str = "") -> str:
+def _svg(inside: str, width: svg_parts.Number, height: svg_parts.Number, label: str, classes: str = "") -> str:
     return (
         f'<svg class="figure {classes}" viewBox="0 0 {width:g} {height:g}" role="group" aria-label="{_text(label)}">'
         f"{inside}</svg>"

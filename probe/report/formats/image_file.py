@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from bb.probe.report.formats.svg import curves, document, scores
+from bb.probe.report.formats.svg import curves, scores
+from bb.probe.report.formats.svg_parts import document
 from bb.probe.report.leaderboard import Board
 from bb.store.errors import UsageError
 

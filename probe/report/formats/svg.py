@@ -4,57 +4,42 @@ Everything is drawn here, once, for the page and for `--plot`. Colours are class
 light and dark, a picture of its own carries those of STYLE.
 """
 
-import html
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from bb.probe.report.leaderboard import Board, Cell, size
-from bb.probe.tasks.few_shot import NTrain
-from bb.store.text.printable import printable
-
-Number = int | float
-Picture = tuple[str, Number, Number]  # the inside of an SVG, its width and its height
-
-COLOURS = ("#0068a8", "#c4500a", "#00805c", "#a8428a", "#8a6d00", "#5b4bb5", "#b3273f", "#4d5a66")
-NAMED = 24  # rows with a colour and a name of their own in the curves; further ones are grey
-BANDS = 8  # rows whose bands are always seen
-WIDTH, LETTER, LINE = 780, 6.6, 15  # pixels: a picture, a letter of 12 px, a line of names
-STYLE = "".join(
-    [
-        "text{font:12px 'DejaVu Sans',Helvetica,Arial,sans-serif;fill:#1c2328;stroke:none}",
-        ".muted{fill:#5b6670}.axis{stroke:#c3cbd1}.chance{stroke:#5b6670;stroke-dasharray:2 4}",
-        ".line{fill:none;stroke-width:2}.band{stroke:none;fill-opacity:.14}.rest{stroke:#b8c0c6;fill:#b8c0c6}",
-        "text.rest{stroke:none;fill:#5b6670}.name{fill:#1c2328}",
-        ".late .line{stroke-dasharray:6 3}.later .line{stroke-dasharray:2 3}",
-        *(f".s{i}{{stroke:{c};fill:{c}}}text.s{i}{{fill:{c};stroke:none}}" for i, c in enumerate(COLOURS)),
-    ]
+from bb.probe.report.formats.svg_parts import (
+    BANDS,
+    COLOURS,
+    LETTER,
+    LINE,
+    NAMED,
+    WIDTH,
+    Number,
+    Picture,
+    apart,
+    colour,
+    positions,
+    scale,
+    series,
+    shortened,
+    text_at,
+    ticks_of,
+    tip,
 )
-
-
-def document(pictures: Sequence[Picture]) -> str:
-    """Pictures below each other as one SVG file; each is its inside, width and height."""
-    width, height = max(w for _, w, _ in pictures), sum(h for _, _, h in pictures)
-    placed, y = [], 0.0
-    for inside, _, h in pictures:
-        placed.append(f'<g transform="translate(0 {y:g})">{inside}</g>')
-        y += h
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}"><style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>'
-        f"{''.join(placed)}</svg>\n"
-    )
+from bb.probe.report.leaderboard import Board, Cell
+from bb.probe.tasks.few_shot import NTrain
 
 
 def curves(board: Board, *, title: bool = False) -> Picture:
     """Scores over n_train, with bands of their intervals."""
-    names = [_cut(row.label, 40) for row in board.rows[:NAMED]]
+    names = [shortened(row.label, 40) for row in board.rows[:NAMED]]
     left, top, bottom = 48, 34 if title else 12, 56
     right = 14 + LETTER * max(map(len, names))
     height = top + bottom + max(300, LINE * len(names))
-    x_of = _positions(board.columns, left + 14, WIDTH - right - 14)
+    x_of = positions(board.columns, left + 14, WIDTH - right - 14)
     cells = [cell for row in board.rows for cell in row.cells.values()]
-    y_of, ticks = _scale(
+    y_of, ticks = scale(
         [
             *(value for c in cells for value in c.estimate.ends),
             *([board.chance] if board.chance else []),
@@ -66,17 +51,19 @@ def curves(board: Board, *, title: bool = False) -> Picture:
     for tick in ticks:
         y = y_of(tick)
         parts.append(f'<line class="axis" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(left - 6, y + 4, f"{tick:.2f}", "muted", "end"))
+        parts.append(text_at(left - 6, y + 4, f"{tick:.2f}", "muted", "end"))
     if board.chance is not None:
         y = y_of(board.chance)
         parts.append(f'<line class="chance" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
     classifiers = [board.classifier(n) for n in board.columns]
     for n, x, classifier, before in zip(board.columns, x_of.values(), classifiers, ["", *classifiers], strict=False):
-        parts.append(_text(x, height - bottom + 18, str(n), "muted", "middle"))
+        parts.append(text_at(x, height - bottom + 18, str(n), "muted", "middle"))
         if classifier != before:
-            parts.append(_text(x, height - bottom + 32, classifier, "muted", "middle"))
-    parts.append(_text((left + WIDTH - right) / 2, height - 6, "training images per task (n_train)", "muted", "middle"))
-    ends = _apart([y_of(list(row.cells.values())[-1].mean) for row in board.rows[:NAMED]], top + 4, height - bottom)
+            parts.append(text_at(x, height - bottom + 32, classifier, "muted", "middle"))
+    parts.append(
+        text_at((left + WIDTH - right) / 2, height - 6, "training images per task (n_train)", "muted", "middle")
+    )
+    ends = apart([y_of(list(row.cells.values())[-1].mean) for row in board.rows[:NAMED]], top + 4, height - bottom)
     few = len(cells) <= 80  # points that the keyboard may visit
     # The best is drawn last, over the others.
     for place in reversed(range(len(board.rows))):
@@ -85,7 +72,7 @@ def curves(board: Board, *, title: bool = False) -> Picture:
         inside = [drawn for segment in _segments(points) for drawn in _segment(segment, y_of)]
         inside += [
             f'<circle cx="{x:.1f}" cy="{y_of(cell.mean):.1f}" r="3.5"'
-            f"{_tip(f'{row.label}, n_train {n}: {words(cell)}', few)}/>"
+            f"{tip(f'{row.label}, n_train {n}: {words(cell)}', few)}/>"
             for x, cell, n in points
         ]
         if place < NAMED:
@@ -95,11 +82,11 @@ def curves(board: Board, *, title: bool = False) -> Picture:
                     f'<line class="axis" x1="{x + 6:.1f}" y1="{y:.1f}" x2="{WIDTH - right + 2:.1f}" '
                     f'y2="{ends[place]:.1f}"/>'
                 )
-            inside.append(_text(WIDTH - right + 6, ends[place] + 4, names[place], _colour(place), full=row.label))
+            inside.append(text_at(WIDTH - right + 6, ends[place] + 4, names[place], colour(place), full=row.label))
         shown = "" if place < BANDS and len(board.rows) <= BANDS else " thin"
-        parts.append(_series(row.label, f"{_colour(place)}{shown}", inside))
+        parts.append(series(row.label, f"{colour(place)}{shown}", inside))
     if board.chance is not None:
-        parts.append(_text(left + 4, y_of(board.chance) - 4, "chance", "muted"))
+        parts.append(text_at(left + 4, y_of(board.chance) - 4, "chance", "muted"))
     return "".join(parts), WIDTH, height
 
 
@@ -156,12 +143,12 @@ def scatter(board: Board) -> Picture:
         return margin + (value - low) / (high - low) * (end - margin)
 
     parts = []
-    for tick in _ticks(low, high):
+    for tick in ticks_of(low, high):
         place = at(tick)
         parts.append(f'<line class="axis" x1="{place:.1f}" x2="{place:.1f}" y1="{side - end}" y2="{side - margin}"/>')
         parts.append(f'<line class="axis" x1="{margin}" x2="{end}" y1="{side - place:.1f}" y2="{side - place:.1f}"/>')
-        parts.append(_text(place, side - margin + 16, f"{tick:.1f}", "muted", "middle"))
-        parts.append(_text(margin - 6, side - place + 4, f"{tick:.1f}", "muted", "end"))
+        parts.append(text_at(place, side - margin + 16, f"{tick:.1f}", "muted", "middle"))
+        parts.append(text_at(margin - 6, side - place + 4, f"{tick:.1f}", "muted", "end"))
     parts.append(f'<line class="chance" x1="{margin}" y1="{side - margin}" x2="{end}" y2="{side - end}"/>')
     colours = cluster_colours(board)
     a, b = board.rows[0].cells.get(n), board.rows[min(1, len(board.rows) - 1)].cells.get(n)
@@ -171,8 +158,8 @@ def scatter(board: Board) -> Picture:
         where = f'cx="{at(x):.1f}" cy="{side - at(y):.1f}"' if not hidden else 'cx="0" cy="0"'
         said = f"{task.name}: {x:.3f} across, {y:.3f} up"
         shown = f'class="{colours[task.cluster]} dot" {where} r="5" data-task="{place}"'
-        parts.append(f"<circle {shown}{_tip(said, False)}{hidden}/>")
-    parts.append(_text((margin + end) / 2, side - 6, "", "muted across", "middle"))
+        parts.append(f"<circle {shown}{tip(said, False)}{hidden}/>")
+    parts.append(text_at((margin + end) / 2, side - 6, "", "muted across", "middle"))
     parts.append(
         f'<text class="muted up" text-anchor="middle" transform="translate(11 {side / 2}) rotate(-90)"></text>'
     )
@@ -183,7 +170,7 @@ def scatter(board: Board) -> Picture:
 def cluster_colours(board: Board) -> dict[str, str]:
     """The class that colours each cluster's points; colours repeat after eight clusters."""
     clusters = sorted({task.cluster for task in board.task_list})
-    return {cluster: _colour(place % len(COLOURS)) for place, cluster in enumerate(clusters)}
+    return {cluster: colour(place % len(COLOURS)) for place, cluster in enumerate(clusters)}
 
 
 def limits(board: Board) -> tuple[float, float]:
@@ -211,7 +198,7 @@ def _panels(
     tick_words: str,
     chance: float | None = None,
 ) -> Picture:
-    names = [_cut(row.label, 34) for row in board.rows]
+    names = [shortened(row.label, 34) for row in board.rows]
     left, top, gap = 12 + LETTER * max(map(len, names)), 62 if title else 42, 18
     width = max(WIDTH, left + 90 * len(board.columns))
     panel = (width - left - 8) / len(board.columns) - gap
@@ -219,7 +206,7 @@ def _panels(
     foot = 40 if chance else 26
     height = top + step * len(board.rows) + foot + 4
     found = [of(cell) for row in board.rows for cell in row.cells.values()]
-    x_of, ticks = _scale([v for bounds in found for v in bounds] + ([chance] if chance else []), 0, panel, most=4)
+    x_of, ticks = scale([v for bounds in found for v in bounds] + ([chance] if chance else []), 0, panel, most=4)
     if tick_words == "{:g}":  # ranks are whole, and the first is 1
         most = max(row_cell.rank.high or len(board.rows) for row in board.rows for row_cell in row.cells.values())
         ticks = [float(tick) for tick in range(1, most + 1, -(-most // 6))]
@@ -227,109 +214,33 @@ def _panels(
     parts = [_heading(board, title)] if title else []
     for k, n in enumerate(board.columns):
         start = left + 8 + k * (panel + gap)
-        parts.append(_text(start + panel / 2, top - 26, f"n_train {n}", "muted", "middle"))
-        parts.append(_text(start + panel / 2, top - 11, board.classifier(n), "muted", "middle"))
+        parts.append(text_at(start + panel / 2, top - 26, f"n_train {n}", "muted", "middle"))
+        parts.append(text_at(start + panel / 2, top - 11, board.classifier(n), "muted", "middle"))
         for tick in ticks:
             x = start + x_of(tick)
             parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
-            parts.append(_text(x, height - foot + 14, tick_words.format(tick), "muted", "middle"))
+            parts.append(text_at(x, height - foot + 14, tick_words.format(tick), "muted", "middle"))
         if chance:
             x = start + x_of(chance)
             parts.append(f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
-            parts.append(_text(x, height - 6, "chance", "muted", "middle"))
+            parts.append(text_at(x, height - 6, "chance", "muted", "middle"))
     for place, row in enumerate(board.rows):
         y = top + step * place + step / 2
-        inside = [_text(left, y + 4, names[place], "name", "end", full=row.label)]
+        inside = [text_at(left, y + 4, names[place], "name", "end", full=row.label)]
         for k, n in enumerate(board.columns):
             if (cell := row.cells.get(n)) is None:
                 continue
             value, low, high = (left + 8 + k * (panel + gap) + x_of(v) for v in of(cell))
             inside.append(
-                f"<g{_tip(f'{row.label}, n_train {n}: {words(cell)}', few)}>"
+                f"<g{tip(f'{row.label}, n_train {n}: {words(cell)}', few)}>"
                 f'<rect class="hit" x="{low - 6:.1f}" y="{y - 9:.1f}" width="{high - low + 12:.1f}" height="18" '
                 f'fill-opacity="0" stroke="none"/>'
                 f'<line class="line" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
                 f'<circle cx="{value:.1f}" cy="{y:.1f}" r="3.2"/></g>'
             )
-        parts.append(_series(row.label, "s0", inside))
+        parts.append(series(row.label, "s0", inside))
     return "".join(parts), width, height
 
 
-def _series(label: str, classes: str, inside: Iterable[str]) -> str:
-    return f'<g class="series {classes}" data-label="{_escape(label)}">{"".join(inside)}</g>'
-
-
 def _heading(board: Board, what: str) -> str:
-    return _text(8, 18, f"{board.title}, {board.protocol}: {what}. {board.claim}", "")
-
-
-def _text(x: Number, y: Number, words: str, classes: str, anchor: str = "start", full: str = "") -> str:
-    title = f"<title>{_escape(full)}</title>" if full and full != words else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}" text-anchor="{anchor}">{_escape(words)}{title}</text>'
-
-
-def _tip(said: str, focus: bool) -> str:
-    reach = ' tabindex="0" role="img"' if focus else ""
-    return f' data-tip="{_escape(said)}"{reach} aria-label="{_escape(said)}"'
-
-
-def _colour(place: int) -> str:
-    if place >= NAMED:
-        return "rest"
-    return f"s{place % len(COLOURS)}{('', ' late', ' later')[place // len(COLOURS)]}"
-
-
-def _positions(columns: Sequence[NTrain], left: Number, right: Number) -> dict[NTrain, float]:
-    """Logarithmic; "all" stands one step beyond the last number."""
-    numbers = [math.log2(size(n)) for n in columns if n != "all"]
-    beyond = numbers[-1] + (numbers[-1] - numbers[0]) / max(1, len(numbers) - 1) if numbers else 0.0
-    beyond += 1.0 if len(numbers) == 1 else 0.0
-    at = {n: beyond if n == "all" else math.log2(size(n)) for n in columns}
-    low, high = min(at.values()), max(at.values())
-    if low == high:
-        return {n: (left + right) / 2 for n in columns}
-    return {n: left + (value - low) / (high - low) * (right - left) for n, value in at.items()}
-
-
-def _scale(
-    values: Sequence[Number], start: Number, end: Number, most: int = 8
-) -> tuple[Callable[[Number], float], list[float]]:
-    """A linear scale with room at both ends, and its ticks."""
-    found = [value for value in values if not math.isnan(value)]
-    low, high = min(found), max(found)
-    room = (high - low) * 0.05 or 0.05
-    low, high = low - room, high + room
-    return lambda value: start + (value - low) / (high - low) * (end - start), _ticks(low, high, most)
-
-
-def _ticks(low: Number, high: Number, most: int = 8) -> list[float]:
-    """At 1, 2 or 5 times a power of ten, no more than `most`."""
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(power * times for times in (1, 2, 5, 10, 20) if (high - low) / (power * times) <= most)
-    first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _apart(wanted: Sequence[Number], low: Number, high: Number) -> list[float]:
-    """Places for names, each near the one wanted, a line apart from the next."""
-    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
-    placed = [0.0] * len(wanted)
-    before = low - LINE
-    for k in order:
-        before = placed[k] = max(wanted[k], before + LINE)
-    after = high + LINE
-    for k in reversed(order):
-        after = placed[k] = min(placed[k], after - LINE)
-    return placed
-
-
-def _cut(label: str, most: int) -> str:
-    label = printable(label)
-    if len(label) <= most:
-        return label
-    kept = most // 3  # ends tell more rows apart than beginnings do: tags, files, what is forced
-    return f"{label[:kept]}…{label[kept + 1 - most :]}"
-
-
-def _escape(text: str) -> str:
-    return html.escape(printable(text))
+    return text_at(8, 18, f"{board.title}, {board.protocol}: {what}. {board.claim}", "")

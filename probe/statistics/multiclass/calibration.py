@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
 from bb.probe.statistics.multiclass.by_class import Bounds, share_interval
-from bb.probe.statistics.multiclass.contributions import BINS, equal_counts, equal_widths
+from bb.probe.statistics.multiclass.contributions import BINS, equal_counts, equal_widths, width_bins
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.store.errors import BBError
 
@@ -84,11 +84,32 @@ class Bin:
 def reliability(p: Predictions, *, adaptive: bool = False, level: float = 0.95) -> list[Bin]:
     """The bins with images that the ECE is the sum of, from the least confident. adaptive: with equal counts."""
     place = equal_counts(p) if adaptive else equal_widths(p)
+    return _bins(p.confidence, p.hit, place, adaptive, p.group is not None, level)
+
+
+def reliability_of(
+    confidence: Float64[np.ndarray, " n"], hit: Bool[np.ndarray, " n"], *, grouped: bool, level: float = 0.95
+) -> list[Bin]:
+    """As `reliability` with bins of equal width, of the predicted classes' probabilities and whether they are right.
+
+    grouped  whether images are in groups, so that no interval is stated
+    """
+    return _bins(confidence, hit, width_bins(confidence), False, grouped, level)
+
+
+def _bins(
+    confidence: Float64[np.ndarray, " n"],
+    hit: Bool[np.ndarray, " n"],
+    place: Int[np.ndarray, " n"],
+    adaptive: bool,
+    grouped: bool,
+    level: float,
+) -> list[Bin]:
     found = []
     for b in np.unique(place):
         mine = place == b
-        confidence, n, right = p.confidence[mine], int(mine.sum()), int(p.hit[mine].sum())
-        edges = (float(confidence.min()), float(confidence.max())) if adaptive else (b / BINS, (b + 1) / BINS)
-        interval = share_interval(right, n, level) if p.group is None else None
-        found.append(Bin(edges[0], edges[1], n, float(confidence.mean()), right / n, interval))
+        inside, n, right = confidence[mine], int(mine.sum()), int(hit[mine].sum())
+        edges = (float(inside.min()), float(inside.max())) if adaptive else (b / BINS, (b + 1) / BINS)
+        interval = None if grouped else share_interval(right, n, level)
+        found.append(Bin(edges[0], edges[1], n, float(inside.mean()), right / n, interval))
     return found

@@ -89,7 +89,12 @@ def brier(p: Predictions) -> Contributions:
 
 def equal_widths(p: Predictions) -> Int[np.ndarray, " n"]:
     """The bin of each confidence: above its lower edge, up to its upper one."""
-    return np.clip(np.ceil(p.confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return width_bins(p.confidence)
+
+
+def width_bins(confidence: Float64[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """As `equal_widths`."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def equal_counts(p: Predictions) -> Int[np.ndarray, " n"]:

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +16,13 @@ from rich.console import Console
 from bb.probe.report.build import boards
 from bb.probe.report.formats import escape, image_file
 from bb.probe.report.formats.csv_file import HEAD, sheet
+from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.report.formats.html import page
 from bb.probe.report.formats.image_file import check_format, plot
 from bb.probe.report.formats.latex import latex_tables
 from bb.probe.report.formats.markdown import markdown_tables
-from bb.probe.report.formats.svg import curves, document, ranks, scatter, scores
+from bb.probe.report.formats.svg import curves, ranks, scatter, scores
+from bb.probe.report.formats.svg_parts import document
 from bb.probe.report.formats.terminal import show_board
 from bb.probe.report.leaderboard import KINDS
 from bb.probe.report.options import Question
@@ -264,3 +267,8 @@ def test_the_data_of_a_page_are_the_scores_of_the_json(board):
             column = data["columns"].index(cell["n_train"])
             means = [cell["splits"]["task"][task]["mean"] for task in data["tasks"]]
             assert data["values"][column][place] == pytest.approx(means, abs=1e-4)
+
+
+def test_a_frame_as_csv_holds_no_formula():
+    frame = pl.DataFrame({"name": ["=1+1", "fox", None], "value": [-1.5, 2.0, None]})
+    assert to_csv(frame) == "name,value\n'=1+1,-1.5\nfox,2.0\n,\n"

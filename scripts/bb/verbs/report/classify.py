@@ -9,7 +9,9 @@ import typer
 from bb.console import say, show_json, warn
 from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, StoreOption
 from bb.probe.classification.board import Board, boards
+from bb.probe.classification.curves import points_frame
 from bb.probe.classification.page import page, shown_images
+from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.settings import Settings
 from bb.store import Store
@@ -35,7 +37,8 @@ def verb(
     opened = open_store(store, cache_size=cache_size)
     found = boards(list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}"))), tasks)
     if csv:
-        text = pl.concat([board.frame() for board in found]).write_csv()
+        frames = [frame for board in found for frame in (board.frame(), points_frame(board))]
+        text = to_csv(pl.concat(frames, how="diagonal_relaxed"))
         if str(csv) == "-":
             print(text, end="")
         else:
