@@ -58,6 +58,7 @@ def classify(
     labels: str | Path | pl.DataFrame | None = None,
     data: str | None = None,
     *,
+    tasks: str | None = None,
     id: str | None = None,
     label: str | Sequence[str] | None = None,
     split: str | None = None,
@@ -85,6 +86,7 @@ def classify(
     store     a store or its path
     labels    a table as docs/labels.md describes it, or its file; the folders of the collection if None
     data      the collection, NAME or NAME@DIGEST; the store's only one if None
+    tasks     what runs and reports call the table; by default as its file, or as the collection
     reporter  is told of notes and progress
 
     The other arguments are the options of `bb probe classify`. Raises UsageError and BBError, which say what to change.
@@ -104,6 +106,7 @@ def classify(
         space=_listed(space),
         policy=MissingPolicy.parse(missing, max_missing, list(same_images_as) or None),
         reporter=reporter,
+        title=tasks,
     )
     ways = None if split_by is None else _listed(split_by)
     prepared = [

@@ -48,10 +48,12 @@ def labelled_images(
     space: Sequence[str],
     policy: MissingPolicy,
     reporter: Reporter,
+    title: str | None = None,
 ) -> LabelledImages:
     """Reads a table, or the folders of the collection where there is none, and finds its images and their features.
 
     columns  further arguments of `read_task_table`
+    title    what the table is called; by default as its file, or as the collection
     Everything that a reader of the scores should know is told to the reporter. Errors: UsageError, BBError.
     """
     name = data or only_collection(store.collection_names())
@@ -80,7 +82,7 @@ def labelled_images(
         record = damage_record(damaged_images(store, each, collection, used.image_ids))
         if damaged := damage_note(record):
             reporter.info(f"{space_name(store, each)}: {damaged}")
-    title = Path(labels).stem if isinstance(labels, str | Path) else plain
+    title = title or (Path(labels).stem if isinstance(labels, str | Path) else plain)
     return LabelledImages(title, used, match, collection, spaces, dict(missing))
 
 

@@ -29,6 +29,20 @@ ARCHIVES = (
     Archive(_BUCKET + "newt2021_labels.csv.tar.gz", md5="4cb26d0ee085904887b1ca14dcb893e7"),
     Archive(_BUCKET + "newt2021_images.tar.gz", md5="b04a56a5b1ffda87f16e6d4f81f9d38e"),
 )
+
+
+class NewtFamily:
+    """NeWT, as the registry of task families has it. Fulfils bb.probe.tasks.family.TaskFamily."""
+
+    title: str = "NeWT: 164 two-class tasks of natural-world photographs"
+    archives: tuple[Archive, ...] = ARCHIVES
+
+    def labels(self, root: Path) -> Path:
+        """The file in a folder of NeWT's images."""
+        return root / LABELS_FILE
+
+
+NEWT = NewtFamily()
 REQUIRED = ("id", "task_cluster", "task_subcluster", "task", "label", "split")
 READ = (*REQUIRED, "text_label")
 

@@ -26,7 +26,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     },
     "data": {
         "list": "List collections: folders and shards from bb.toml, and versions in the store.",
-        "download": "Fetch NeWT's images and labels from their publishers; resumes, checks and unpacks.",
+        "download": "Fetch a task family's images and labels from their publishers; resumes, checks and unpacks.",
         "check": (
             "Read every image's header and NeWT's labels, and say what is wrong; with --duplicates, list images that "
             "look alike."
@@ -83,7 +83,35 @@ class VerbGroup(TyperGroup):
 
 
 class _Probe(VerbGroup):
+    """`bb probe FAMILY` is `bb probe classify` on a task family's own labels."""
+
     group = "probe"
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in VERBS[self.group] or cmd_name not in _families():
+            return super().get_command(ctx, cmd_name)
+        return _load(self.group, "classify", f"Score stored features on {cmd_name}: {_families()[cmd_name]}.", cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and args[0] not in _families():
+            from bb.store.errors import UsageError
+
+            known = ", ".join([*self.commands, *(name for name in _families() if name not in self.commands)])
+            raise UsageError(f"there is no probe {args[0]!r}: choose {known}.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for name, package in _families().items():
+            if name not in self.commands:
+                self.add_command(TyperCommand(name, help=f"Score stored features on {package}."))
+        super().format_commands(ctx, formatter)
+
+
+def _families() -> dict[str, str]:
+    """Task families, each with the package that it comes from; none is imported."""
+    from bb.probe.tasks.registry import TASKS
+
+    return {name: f"a task family of {plugin.distribution}" for name, plugin in TASKS.plugins.items()}
 
 
 class _Data(VerbGroup):
@@ -105,6 +133,8 @@ class _Report(VerbGroup):
         )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and args[0] in _families():
+            return super().resolve_command(ctx, ["classify", *args])
         if args and args[0] not in self.commands:
             from bb.store.errors import UsageError
 
@@ -112,15 +142,15 @@ class _Report(VerbGroup):
         return super().resolve_command(ctx, args)
 
 
-def _load(group: str, name: str, text: str) -> Any:
-    """The command of a verb: the function `verb` of its module."""
+def _load(group: str, name: str, text: str, called: str = "") -> Any:
+    """The command of a verb, the function `verb` of its module; `called` where it goes by another name."""
     try:
         module = import_module(".".join(filter(None, ("bb.verbs", group, name))))
     except KeyboardInterrupt:  # these imports take a good part of a second
         print("bb: stopped before anything was done.", file=sys.stderr)
         sys.exit(1)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    single.command(name, help=text)(module.verb)
+    single.command(called or name, help=text)(module.verb)
     return typer.main.get_command(single)
 
 

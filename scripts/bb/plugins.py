@@ -7,6 +7,7 @@ from bb.store.plugins import Registry, installed
 REGISTRIES = {
     "bb.classifiers": "bb.probe.classifiers.registry:CLASSIFIERS",
     "bb.metrics": "bb.probe.statistics.metrics:METRICS",
+    "bb.tasks": "bb.probe.tasks.registry:TASKS",
     "bb.storage": "bb.store.storage.url:STORAGE",
     "bb.loggers": "bb.probe.retrieval.loggers.base:LOGGERS",
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.labelled import labelled
+from tests.helpers.synthetic import cluster_store
 
 PLUGIN = Path(__file__).parents[1] / "data" / "plugin"
 PROBE = ["probe", "newt", "--labels", "newt2021_labels.csv", "--svm", "centroid", "--n-train", "all", "--json"]
@@ -35,7 +36,8 @@ def folder(tmp_path_factory):
 
 def call(folder, site, *words):
     """Standard output, standard error and exit status of bb with the plug-in installed."""
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    places = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]  # a checkout may be named there
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(
         [sys.executable, "-P", *words], cwd=folder, capture_output=True, text=True, env=environment, check=False
     )
@@ -50,6 +52,8 @@ def test_doctor_names_plugins_and_what_is_wrong_with_one(folder, site):
         "plug-in bb.classifiers: centroid of bb-example",
         "plug-in bb.loggers: jsonl of bb-example",
         "plug-in bb.metrics: matthews of bb-example",
+        "plug-in bb.tasks: broken of bb-example",
+        "plug-in bb.tasks: letters of bb-example",
     ]
     assert facts.pop("plug-in bb.loggers: jsonl of bb-example") == (
         "plug-in bb-example 0.3 (bb.loggers: jsonl = bb_example.no_such_module:Logger) can't be imported: "
@@ -76,6 +80,51 @@ def test_its_classifier_and_metric_work_on_the_command_line_and_in_python(folder
     )
     out, err, status = call(folder, site, "-c", code)
     assert (out.split(), status) == ([run["run_id"], "0", "matthews"], 0), err
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """A store with features of 60 letters, and the folder `data` with their labels as the plug-in reads them."""
+    folder = tmp_path_factory.mktemp("letters")
+    _, ids, y, _ = cluster_store(folder / "features.bb", n=60, classes=3)
+    (folder / "data").mkdir()
+    lines = [
+        f"{name} {'train' if i < 30 else 'test'} {'abc'[k]}" for i, (name, k) in enumerate(zip(ids, y, strict=True))
+    ]
+    (folder / "data" / "letters.txt").write_text("\n".join(lines))
+    return folder
+
+
+def test_its_task_family_is_probed_by_its_name(letters, site):
+    words = ("probe", "letters", "--data", "pics=data", "--classifier", "ridge,centroid", "--shots", "2,all")
+    out, err, status = call(letters, site, "-m", "bb", *words, "--json")
+    assert status == 0, err
+    runs = json.loads(out)
+    assert {run["tasks"] for run in runs} == {"letters"} and {run["protocol"] for run in runs} == {"classify"}
+    assert len(runs) == 4 and runs[0]["class_names"] == {"classify": ["a", "b", "c"]}
+    for report in (("report", "letters"), ("report", "classify", "letters")):
+        out, err, status = call(letters, site, "-m", "bb", *report)
+        assert status == 0 and out.startswith("letters: 30 images tested, side test"), err
+    out, err, status = call(letters, site, "-m", "bb", "probe", "--help")
+    assert status == 0 and "letters" in out and "a task family of bb-example" in out, err
+    out, err, status = call(letters, site, "-m", "bb", "probe", "letters", "--help")
+    assert status == 0 and "Score stored features on letters: a task family of bb-example." in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("probe", "letters", "--data", "pics"), "where are the labels of letters? Give --data letters=DIR"),
+        (("probe", "letters", "--data", "pics=features.bb"), "features.bb has no labels of letters: "),
+        (("probe", "broken", "--data", "pics=data"), "(bb.tasks: broken = bb_example:BROKEN) can't read the labels in"),
+        (("probe", "lettres"), "there is no probe 'lettres': choose newt, classify, retrieval, rerank, head, broken, "),
+        (("data", "download", "letters", "--to", "x"), "bb can't download letters: its plug-in names no archive."),
+        (("data", "download", "coins", "--to", "x"), "bb can't download 'coins', only newt, broken, letters."),
+    ],
+)
+def test_a_task_family_that_can_not_be_probed(letters, site, words, message):
+    out, err, status = call(letters, site, "-m", "bb", *words)
+    assert status in (1, 2) and out == "" and message in err, err
 
 
 def test_an_edited_plugin_makes_another_run(folder, site, tmp_path):

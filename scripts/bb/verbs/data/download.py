@@ -1,4 +1,4 @@
-"""`bb data download`: fetch NeWT's images and labels from their publishers; resumes, checks and unpacks."""
+"""`bb data download`: fetch a task family's images and labels from their publishers; resumes, checks and unpacks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,19 +6,23 @@ from typing import Annotated
 import typer
 
 from bb.console import Progress, say, warn
-from bb.probe.tasks.newt import ARCHIVES
+from bb.probe.tasks.registry import TASKS
 from bb.store import UsageError
 from bb.store.storage.download import download, is_unpacked, unpack
 from bb.store.text.command import command
 
 
 def verb(
-    name: Annotated[str, typer.Argument(help="What to fetch: newt.")],
+    name: Annotated[str, typer.Argument(help="What to fetch: newt, or a plug-in's task family.")],
     to: Annotated[Path, typer.Option("--to", help="The folder to put it in; 9 GB are needed for newt.")],
 ) -> None:
-    if name != "newt":
-        raise UsageError(f"bb can't download {name!r}, only newt. For images of yours: --data {name}=DIR")
-    for archive in ARCHIVES:
+    if name not in TASKS:
+        known = ", ".join(TASKS.names())
+        raise UsageError(f"bb can't download {name!r}, only {known}. For images of yours: --data {name}=DIR")
+    archives = TASKS.load(name).archives
+    if not archives:
+        raise UsageError(f"bb can't download {name}: its plug-in names no archive. Its documentation says where it is.")
+    for archive in archives:
         if is_unpacked(to / archive.name, to):
             warn(f"{archive.name} was unpacked into {to} before")
             continue
@@ -27,4 +31,5 @@ def verb(
             path = download(archive, to, progress=meter)
         with Progress(f"unpacking {archive.name}", path.stat().st_size, "bytes") as meter:
             unpack(path, to, progress=meter)
-    say(f"NeWT is in {to}. Next: {command('extract', ckpt='ViT-B-16/openai', data=f'newt={to}')}")
+    title = "NeWT" if name == "newt" else name
+    say(f"{title} is in {to}. Next: {command('extract', ckpt='ViT-B-16/openai', data=f'{name}={to}')}")

@@ -1,8 +1,12 @@
-"""`bb probe classify`: score stored features on any table of labels: classes, traits or numbers."""
+"""`bb probe classify`: score stored features on any table of labels: classes, traits or numbers.
+
+`bb probe FAMILY` is this verb, too: its table is the family's, in the folder of its images, unless --labels names one.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
 from bb.console import Reporter, say, show_json, warn
@@ -21,6 +25,7 @@ from bb.options import (
 )
 from bb.probe.classification.facade import classify
 from bb.probe.tasks.few_shot import MAX_SEED
+from bb.probe.tasks.registry import family_labels
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe
@@ -94,13 +99,18 @@ def verb(
     seeds = numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
     ways = parse_split_by(split_by) if split_by else None
     opened, runs_store = open_to_probe(store, runs_to, cache_size)
-    name, _ = one_collection(opened, data, ctx.obj)
+    family = ctx.info_name if ctx.info_name != "classify" else None
+    name, root = one_collection(opened, data or family, ctx.obj)
+    table: Path | pl.DataFrame | None = labels
+    if family and labels is None:
+        table = family_labels(family, root if isinstance(root, Path) else None)
     with Reporter("note: ") as reporter:
         found = classify(
-            opened, labels, name, id=id_, label=label, split=split, group=group, task=task, regression=regression,
-            not_missing=not_missing or (), split_by=ways, folds=folds, classifier=kinds, preprocessing=preprocessing,
-            shots=draws, seed=seeds, ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing,
-            max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force,
+            opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
+            regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds, classifier=kinds,
+            preprocessing=preprocessing, shots=draws, seed=seeds, ckpt=backbone_names(ckpt, opened), space=space or (),
+            missing=missing, max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks,
+            force=force,
             reporter=reporter,
         )  # fmt: skip
     if verbose:
