@@ -17,6 +17,12 @@ knn_ratio            seconds of KNeighborsClassifier(algorithm="brute", metric="
                      for the 20 nearest of 50,000 rows to 10,000 queries; knn_ratio_euclidean is that of
                      metric="euclidean" on unit vectors, for which scikit-learn has compiled code
 knn_agreement        share of equal neighbours, places included; scikit-learn computes in float32
+cells_per_hour       runs that `bb.probe.classify` makes in an hour, reading, scoring and publishing included, of a grid
+                     of 10 backbones x 20 tasks x 10 shots x 5 seeds ("all" too is run for each seed): see GRID for the
+                     tasks' sizes, MIX for the classifiers. One run of each size, shots and classifier is timed, from
+                     the smallest on, as long as --seconds last; of the others each is taken to need as long for each
+                     training row and class as the largest timed one of its classifier: cells_timed is the share of
+                     the grid's time that was timed and not extrapolated
 ridge_path_ratio     seconds of one RidgeClassifierCV for each of 41 l2 over those of bb's path with left-out errors
 """
 
@@ -46,6 +52,12 @@ QUICK = {
     "ridge": (1_000, 500, 96, 20),
 }
 NEIGHBOURS = 20
+# Training and test rows together, classes, and how many of the 20 tasks are of about this size: binary tasks of NeWT,
+# flowers and camera traps, CUB and plankton, herbaria, and iNat-like ones up to 50,000 rows. Half of each is tested.
+GRID = ((400, 2, 8), (2_000, 20, 5), (6_000, 100, 3), (20_000, 200, 2), (50_000, 500, 1), (50_000, 50, 1))
+QUICK_GRID = ((200, 2, 12), (600, 10, 8))
+SHOTS = (1, 2, 3, 4, 5, 8, 10, 16, 32, "all")
+MIX = ("simpleshot", "knn", "ridge", "logistic")  # a quarter of the cells each
 CONVERGES_FROM = 0.01
 
 
@@ -163,6 +175,60 @@ def their_ridge(x, y, x_test, seconds):
     return {"seconds": took, "fitted": len(scores)}
 
 
+def time_cells(grid, seconds: float) -> dict[str, float]:
+    """Seconds of one run of each size, shots and classifier, within a time; see cells_per_hour."""
+    import numpy as np
+    import polars as pl
+
+    from bb import probe
+    from tests.helpers.synthetic import cluster_store
+
+    spent, timed = time.perf_counter(), {}
+    for rows, classes, _ in grid:
+        with tempfile.TemporaryDirectory() as folder:
+            d = 96 if grid is QUICK_GRID else 768
+            store, ids, y, _ = cluster_store(Path(folder, "features.bb"), n=rows, classes=classes, d=d, spread=8.0)
+            sides = np.where(np.arange(rows) % (2 * classes) < classes, "train", "test")
+            table = pl.DataFrame({"image_id": ids, "label": y, "split": sides})
+            probe.classify(store, table, classifier="simpleshot", shots=1)  # what is read or compiled once
+            for shots in SHOTS:
+                for classifier in MIX:
+                    if time.perf_counter() - spent > seconds or (shots != "all" and shots * classes > rows // 2):
+                        continue
+                    start = time.perf_counter()
+                    probe.classify(store, table, classifier=classifier, shots=shots, force=True)
+                    timed[rows, classes, shots, classifier] = time.perf_counter() - start
+    return timed
+
+
+def measure_cells(grid, seconds: float) -> dict[str, float]:
+    """Cells of the grid that fit an hour."""
+    timed = time_cells(grid, seconds)
+
+    def work(rows: int, classes: int, shots) -> int:
+        return classes * (rows // 2 if shots == "all" else min(shots * classes, rows // 2))
+
+    total = known = count = 0.0
+    for rows, classes, tasks in grid:
+        for shots in SHOTS:
+            for classifier in MIX:
+                cell, share = (rows, classes, shots, classifier), tasks * 10 * 5 / len(MIX)
+                if cell in timed:
+                    took = timed[cell]
+                    known += share * took
+                else:
+                    like = max((each for each in timed if each[3] == classifier), key=lambda each: work(*each[:3]))
+                    took = timed[like] * max(1.0, work(rows, classes, shots) / work(*like[:3]))
+                total += share * took
+                count += share
+    return {
+        "cells": count,
+        "cells_per_hour": 3600 * count / total,
+        "cells_timed": known / total,
+        "cells_hours": total / 3600,
+    }
+
+
 def one_side(side: str, section: str, folder: Path, seconds: float) -> dict:
     command = [sys.executable, __file__, "--side", side, "--section", section, "--folder", str(folder)]
     command += ["--seconds", str(seconds)]
@@ -205,7 +271,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, a few seconds: that it runs, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--seconds", type=float, default=600, help="for scikit-learn's side of a section")
-    parser.add_argument("--only", choices=SIZES, help="one section")
+    parser.add_argument("--only", choices=[*SIZES, "cells"], help="one section")
     for hidden in ("--side", "--section", "--folder"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -222,6 +288,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 make_features(*size, Path(folder))
                 figures |= compare(section, Path(folder), 1 if args.quick else args.seconds)
+    if args.only in (None, "cells"):
+        figures |= measure_cells(QUICK_GRID if args.quick else GRID, 20 if args.quick else args.seconds)
     for name, value in figures.items():
         print(f"{name:30} {value:,.4g}")
     if args.json:
