@@ -20,6 +20,7 @@ from jaxtyping import Float64
 from scipy.special import ndtri, stdtrit
 
 Bounds = tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]
+_ROUNDING = 1e-12
 
 
 def quantile(level: float, freedom: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
@@ -49,8 +50,9 @@ def score_bounds(
     level: float,
 ) -> Bounds:
     """Of scores between 0 and 1. `units` is how many independent ones there are where nothing varies."""
-    score = np.clip(score, 0, 1)
-    spread, varies = score * (1 - score), variance > 0
+    # A sum of right answers may miss 1 in its last bit, and its variance 0: then nothing varies.
+    score = np.where(score > 1 - _ROUNDING, 1.0, np.where(score < _ROUNDING, 0.0, score))
+    spread, varies = score * (1 - score), variance > _ROUNDING**2
     n = np.where(varies & (spread > 0), 1 + spread / np.where(varies, variance, 1), units)
     z = float(ndtri((1 + level) / 2))
     n = n * (z / quantile(level, freedom)) ** 2

@@ -155,3 +155,13 @@ def test_other_images_are_refused():
     assert str(caught.value) == (
         "the classifiers were not tested on the same images: compare predictions of the same rows."
     )
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1@wilds"])
+def test_a_perfect_score_is_not_certain_whatever_its_sum_is_rounded_to(metric, grouped):
+    for n in range(20, 200):  # the sum of n shares of 1/n misses 1 in its last bit for a quarter of them
+        y = np.arange(n) % 4
+        found = estimate(Predictions(y, y, 4, group=np.arange(n) // 3 if grouped else None), METRICS[metric])
+        assert found.value == pytest.approx(1)
+        assert found.interval is None or (found.interval[0] < 1 - 1.5 / n and found.interval[1] >= found.value)
