@@ -545,10 +545,13 @@ def _decide(classifier: Classifier, x: Float32[np.ndarray, "m d"]) -> _Decided:
 def one_vs_rest(decision: Float64[np.ndarray, "p m"], n_classes: int) -> Float64[np.ndarray, "m k"]:
     """Votes, plus the sum of confidences squashed below a third: scikit-learn's
     decision_function_shape="ovr"."""
-    votes, confidence = np.zeros((2, decision.shape[1], n_classes))
-    for pair, (a, b) in enumerate(combinations(range(n_classes), 2)):
-        confidence[:, a] += decision[pair]
-        confidence[:, b] -= decision[pair]
-        votes[:, a] += decision[pair] >= 0
-        votes[:, b] += decision[pair] < 0
-    return votes + confidence / (3 * (np.abs(confidence) + 1))
+    votes, confidence = np.zeros((2, n_classes, decision.shape[1]))
+    start = 0
+    for a in range(n_classes - 1):  # its pairs with all later classes, which sum in order as scikit-learn's do
+        pairs = decision[start : start + n_classes - 1 - a]
+        confidence[a] = np.add.accumulate(np.concatenate([confidence[a : a + 1], pairs]))[-1]
+        confidence[a + 1 :] -= pairs
+        votes[a] += (pairs >= 0).sum(axis=0)
+        votes[a + 1 :] += pairs < 0
+        start += len(pairs)
+    return (votes + confidence / (3 * (np.abs(confidence) + 1))).T

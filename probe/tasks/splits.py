@@ -217,6 +217,9 @@ def _unseen(task: TaskImages, made: Sequence[Fold]) -> list[str]:
     unseen: Counter[int] = Counter()
     for fold in made:
         trained = np.unique(fold.train_y)
+        if not len(trained):
+            raise BBError(f"task {task.name!r}: all {len(task.ids)} labelled images are in one fold, so none is left "
+                          "to train on. Add images of each class.")  # fmt: skip
         if len(trained) < 2:
             raise BBError(f"task {task.name!r}, {fold.name}: all training images are of class "
                           f"{shown(task.classes[trained[0]])}; a classifier needs two.")  # fmt: skip

@@ -95,9 +95,14 @@ def assign(header: Sequence[str], named: Mapping[str, str | Sequence[str] | None
     for role in REQUIRED:
         if role not in found and not (role == "label" and any(name.startswith(TRAIT) for name in found)):
             has = ", ".join(map(shown, header[:20])) or "none"
+            file = next((name for name in header if _FILE.search(name)), None)
+            hint = f" {shown(file)} looks like an image: is a header such as image_id,label missing?" if file else ""
             raise UsageError(f"{source} has no column for the {role}; its columns are {has}. Choose with "
-                             f"{OPTIONS[role]} COLUMN.")  # fmt: skip
+                             f"{OPTIONS[role]} COLUMN.{hint}")  # fmt: skip
     return Roles(found, tuple(notes))
+
+
+_FILE = re.compile(r"\.(jpe?g|png|tiff?|webp|bmp|gif)$", re.IGNORECASE)
 
 
 def _check_named(header: Sequence[str], role: str, chosen: Sequence[str], source: str) -> None:

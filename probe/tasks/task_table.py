@@ -176,7 +176,7 @@ def _parse(table: TableFile, roles: Roles, regression: bool, not_missing: Sequen
     frame = table.frame if "task" in roles.columns else table.frame.with_columns(task=pl.lit(ONE_TASK))
     if corners:
         frame = _crop_of_corners(replace(table, frame=frame), corners)
-    _check_labels(frame, roles, target, source)
+    _check_labels(frame, roles, target, source, _taken_as_empty(table.notes))
     frame, equal = _without_repeats(replace(table, frame=frame))
     order = [role for role in ("image_id", "task", *(others), "crop") if role in frame.columns]
     alike_in = [
@@ -257,7 +257,13 @@ def _crop_of_corners(table: TableFile, corners: Sequence[str]) -> pl.DataFrame:
     return frame.with_columns(crop=pl.when(x1.is_not_null()).then(box)).drop(corners)
 
 
-def _check_labels(frame: pl.DataFrame, roles: Roles, target: Target, source: str) -> None:
+def _taken_as_empty(notes: Sequence[str]) -> str:
+    """What a message says where labels are missing that may be names after all."""
+    found = [note for note in notes if note.startswith("column label: ") and note.endswith("are taken as empty")]
+    return f" {found[0][0].upper()}{found[0][1:]}: --not-missing TEXT keeps a name." if found else ""
+
+
+def _check_labels(frame: pl.DataFrame, roles: Roles, target: Target, source: str, empty: str) -> None:
     """Errors: BBError where no row has a label, UsageError where the labels are measurements or of one class."""
     if target == "traits":
         if frame.select(pl.all_horizontal(pl.col(roles.traits).is_null().all())).item():
@@ -266,7 +272,8 @@ def _check_labels(frame: pl.DataFrame, roles: Roles, target: Target, source: str
     labels = frame["label"].drop_nulls().unique()
     column = shown(roles.columns["label"])
     if labels.is_empty():
-        raise BBError(f"{source}: every cell of {column} is empty. Add labels, or choose another column with --label.")
+        raise BBError(f"{source}: every cell of {column} is empty. Add labels, or choose another column with --label."
+                      f"{empty}")  # fmt: skip
     if target == "values":
         return
     decimal = labels.str.contains(r"^\s*[+-]?\d*[.,]\d+([eE][+-]?\d+)?\s*$")
@@ -281,7 +288,7 @@ def _check_labels(frame: pl.DataFrame, roles: Roles, target: Target, source: str
     if alone := kinds.filter(pl.col("n") < 2).sort("task").rows():
         name, _, only = alone[0]
         raise UsageError(f"{source}: every label of task {name!r} is {shown(only)}; a classifier needs two classes. "
-                         "Add images of another, or choose another column with --label.")  # fmt: skip
+                         f"Add images of another, or choose another column with --label.{empty}")  # fmt: skip
 
 
 def _without_repeats(table: TableFile) -> tuple[pl.DataFrame, int]:

@@ -20,9 +20,10 @@ knn_agreement        share of equal neighbours, places included; scikit-learn co
 cells_per_hour       runs that `bb.probe.classify` makes in an hour, reading, scoring and publishing included, of a grid
                      of 10 backbones x 20 tasks x 10 shots x 5 seeds ("all" too is run for each seed): see GRID for the
                      tasks' sizes, MIX for the classifiers. One run of each size, shots and classifier is timed, from
-                     the smallest on, as long as --seconds last; of the others each is taken to need as long for each
-                     training row and class as the largest timed one of its classifier: cells_timed is the share of
-                     the grid's time that was timed and not extrapolated
+                     the smallest on, as long as --seconds last; of the others each is taken to need as long as the
+                     largest timed one of its classifier for each row (for each row and class where it is logistic):
+                     cells_timed is the share of the grid's time that was timed and not extrapolated.
+                     cells_per_hour_logistic … are of each classifier's quarter alone
 ridge_path_ratio     seconds of one RidgeClassifierCV for each of 41 l2 over those of bb's path with left-out errors
 """
 
@@ -205,28 +206,25 @@ def measure_cells(grid, seconds: float) -> dict[str, float]:
     """Cells of the grid that fit an hour."""
     timed = time_cells(grid, seconds)
 
-    def work(rows: int, classes: int, shots) -> int:
-        return classes * (rows // 2 if shots == "all" else min(shots * classes, rows // 2))
+    def work(rows: int, classes: int, shots, classifier: str) -> int:
+        trained = rows // 2 if shots == "all" else min(shots * classes, rows // 2)
+        return trained * classes if classifier == "logistic" else trained + rows // 2
 
-    total = known = count = 0.0
+    hours = dict.fromkeys(MIX, 0.0)
+    known = 0.0
     for rows, classes, tasks in grid:
         for shots in SHOTS:
             for classifier in MIX:
-                cell, share = (rows, classes, shots, classifier), tasks * 10 * 5 / len(MIX)
+                cell, share = (rows, classes, shots, classifier), tasks * 10 * 5 / len(MIX) / 3600
                 if cell in timed:
-                    took = timed[cell]
-                    known += share * took
+                    hours[classifier] += share * timed[cell]
+                    known += share * timed[cell]
                 else:
-                    like = max((each for each in timed if each[3] == classifier), key=lambda each: work(*each[:3]))
-                    took = timed[like] * max(1.0, work(rows, classes, shots) / work(*like[:3]))
-                total += share * took
-                count += share
-    return {
-        "cells": count,
-        "cells_per_hour": 3600 * count / total,
-        "cells_timed": known / total,
-        "cells_hours": total / 3600,
-    }
+                    like = max((each for each in timed if each[3] == classifier), key=lambda each: work(*each))
+                    hours[classifier] += share * timed[like] * max(1.0, work(*cell) / work(*like))
+    count, total = 10 * 20 * 10 * 5, sum(hours.values())
+    each = {f"cells_per_hour_{name}": count / len(MIX) / spent for name, spent in hours.items()}
+    return {"cells": count, "cells_per_hour": count / total, "cells_timed": known / total, **each}
 
 
 def one_side(side: str, section: str, folder: Path, seconds: float) -> dict:

@@ -139,12 +139,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--quick", action="store_true", help="20,000 rows and 20 photographs")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--photographs", action="store_true", help="the photographs alone")
+    parser.add_argument("--photographs", type=int, metavar="N", help="that many photographs alone")
     args = parser.parse_args()
     n = 20_000 if args.quick else args.rows
     figures = {} if args.photographs else measure_rows(n, min(n, 10_000 if args.quick else 20_000))
     if (PHOTOS / "newt2021_images").is_dir():
-        figures |= measure_photographs(20 if args.quick else None)
+        figures |= measure_photographs(20 if args.quick else args.photographs)
     for name, value in figures.items():
         print(f"{name:20} {value:,.4g}")
     if args.json:

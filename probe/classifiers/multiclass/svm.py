@@ -5,6 +5,7 @@ The engine (bb.probe.classifiers.svm) holds the kernel and each pair's coefficie
 computed once for all pairs, which is a small part of the time, and its last bits decide ties.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -43,7 +44,9 @@ class SVM:
         self._width = x.shape[1]
         exact = bytes_of_fit(len(x), x.shape[1], len(self.classes_)) <= LARGEST
         self._fitted: Any = self._engine() if exact else self._sklearn()
-        self._fitted.fit(*([[(x, codes)]] if exact else [x, codes]))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # many classes of few images
+            self._fitted.fit(*([[(x, codes)]] if exact else [x, codes]))
         self.parameters_ = {"C": self.C, "solved_by": "exact" if exact else "scikit-learn"}
         return self
 
@@ -83,9 +86,20 @@ class SVM:
             if isinstance(self._fitted, svm.SVC):
                 decision, codes = self._fitted.answers([block])[0]
             else:
-                decision, codes = self._fitted.decision_function(block), self._fitted.predict(block)
-                decision = decision if k == 2 else svm.one_vs_rest(decision.T, k)
+                decision, codes = self._voted(self._fitted.decision_function(block))
             yield codes.astype(np.int64), np.stack([-decision, decision], axis=1) if k == 2 else decision
+
+    def _voted(
+        self, decision: Float64[np.ndarray, "b ..."]
+    ) -> tuple[Float64[np.ndarray, "b ..."], Int64[np.ndarray, " b"]]:
+        """Of scikit-learn's decision of each pair what the engine gives, without asking libsvm twice."""
+        from bb.probe.classifiers import smo
+
+        k = len(self.classes_)
+        if k == 2:
+            return decision, (decision > 0).astype(np.int64)
+        pairs = np.ascontiguousarray(decision.T)
+        return svm.one_vs_rest(pairs, k), np.asarray(smo.vote(pairs, k), np.int64)
 
 
 @dataclass(eq=False)
