@@ -57,7 +57,8 @@ class Board:
     def title(self) -> str:
         where = self.tasks if self.task in (self.tasks, "classify") else f"{self.tasks}, {self.task}"
         how = {"column": f"side {self.side}", "time": self.side}.get(self.split_by, f"{self.side}, {self.split_by}")
-        return f"{where}: {self.n} images tested, {how}"
+        seed = self.rows[0].run.record["seed"] if self.split_by in ("random", "group") else None
+        return f"{where}: {self.n} images tested, {how}{f', seed {seed}' if seed else ''}"
 
     def record(self) -> dict[str, Any]:
         """JSON-ready."""

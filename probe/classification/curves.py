@@ -41,9 +41,11 @@ def learning_curves(board: Board) -> list[Curve]:
     found: dict[tuple[str, str, str], dict[Shots, list[Row]]] = {}
     for row in board.rows:
         record = row.run.record
-        key = (row.name, str(record["classifier"]), str(record["parameters"].get("preprocessing", "")))
-        if row.metrics[board.metric]["value"] is not None:
-            shots: Shots = "all" if record["n_train"] == "all" else int(record["n_train"])
+        parameters = record.get("parameters")  # run.json is untrusted input
+        how = str(parameters.get("preprocessing", "")) if isinstance(parameters, dict) else ""
+        key, shots = (row.name, str(record["classifier"]), how), record["n_train"]
+        known = shots == "all" or (type(shots) is int and shots > 0)
+        if row.metrics[board.metric]["value"] is not None and known:
             found.setdefault(key, {}).setdefault(shots, []).append(row)
     several = len({(name, classifier) for name, classifier, _ in found}) < len(found)
     curves = []

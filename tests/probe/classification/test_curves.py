@@ -100,6 +100,26 @@ def test_one_number_of_shots_draws_no_curve(own_place, call):  # noqa: F811
     assert json.loads(call("report", "classify", "--json")[1])
 
 
+def test_a_strangers_record_draws_no_point(place):
+    (board,) = boards(list(Store.open(place / "features.bb").runs()))
+    for broken in ({"n_train": "<b>"}, {"n_train": 0}, {"n_train": True}):
+        rows = [replace(row, run=replace(row.run, record={**row.run.record, **broken})) for row in board.rows]
+        assert learning_curves(replace(board, rows=tuple(rows))) == []
+    rows = [replace(row, run=replace(row.run, record={**row.run.record, "parameters": 3})) for row in board.rows]
+    assert len(learning_curves(replace(board, rows=tuple(rows)))) == 2
+
+
+def test_a_board_names_the_seed_of_a_drawn_split(own_place, call):  # noqa: F811
+    _, ids, y, _ = cluster_store(own_place / "features.bb")
+    pl.DataFrame({"file": ids, "species": y}).write_csv("pets.csv")
+    status, out, _ = call("probe", "classify", "--labels", "pets.csv", "--classifier", "ridge", "--seed", "0,1")
+    titles = [line for line in out.splitlines() if "images tested" in line]
+    assert status == 0 and sorted(titles) == [
+        "pets: 120 images tested, 5 folds, random",
+        "pets: 120 images tested, 5 folds, random, seed 1",
+    ]
+
+
 def test_markers_differ_names_are_escaped_and_points_without_an_interval_are_drawn():
     point = Point("all", 0.5, None, None, 1)
     curves = [Curve(f"<b>{place}", (Point(1, 0.4, 0.3, 0.5, 2), point)) for place in range(5)]
