@@ -554,7 +554,7 @@ def test_data_download(call, tmp_path, newt, monkeypatch):
             Archive(f"http://127.0.0.1:{server.server_port}/{path.name}", hashlib.md5(path.read_bytes()).hexdigest())
             for path in sorted(site.iterdir())
         )
-        monkeypatch.setattr("bb.verbs.data.download.ARCHIVES", archives)
+        monkeypatch.setattr("bb.probe.tasks.newt.NEWT.archives", archives)
         status, out, _ = call("data", "download", "newt", "--to", "there")
         assert status == 0 and "Next: bb extract --ckpt ViT-B-16/openai --data newt=there" in out
         status, _, err = call("data", "download", "newt", "--to", "there")
