@@ -14,6 +14,7 @@ HOMES = {
     "predict": "bb.probe.labelling.predict",
     "report": "bb.probe.facade",
     "run": "bb.probe.facade",
+    "use_model": "bb.probe.labelling.use_model",
 }
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bb.probe.facade import report as report
     from bb.probe.facade import run as run
     from bb.probe.labelling.predict import predict as predict
+    from bb.probe.labelling.use_model import use_model as use_model
 
 
 class _Package(ModuleType):

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from bb.probe.labelling.abstention import accept
-from bb.probe.labelling.predict import COLUMNS
+from bb.probe.labelling.result import COLUMNS
 from bb.store import Collection, Entry, Store
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.synthetic import NAME, cluster_store
