@@ -62,8 +62,7 @@ def predict(
     """
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
-    if not 0 < target_error < 1:
-        raise UsageError(f"--target-error {target_error} is not a share: choose one between 0 and 1, such as 0.05.")
+    check_target_error(target_error)
     setting = Setting(classifier, usual_preprocessing(classifier) if preprocessing == "auto" else preprocessing)
     opened = store if isinstance(store, Store) else Store.open(store)
     images = labelled_images(
@@ -76,7 +75,7 @@ def predict(
         policy=MissingPolicy.parse("skip", max_missing, None),
         reporter=reporter,
     )
-    labels_table = _one_task(images.table)
+    labels_table = one_task(images.table)
     grouped = "group" in labels_table.frame.columns
     (split,) = split_table(labels_table, ["group" if grouped else "random"], folds=folds, seed=seed)
     ids, classes = split.task.ids.tolist(), len(split.task.classes)
@@ -98,7 +97,7 @@ def predict(
     accuracy, of_groups = estimate(answers, METRICS["accuracy"]), None
     if grouped:  # images of a group that the classifier knows are easier
         of_groups, accuracy = accuracy, _of_known_groups(labels_table, features, setting, ensemble, folds, seed)
-    acceptance = accept(answers.confidence, answers.hit, target_error)
+    acceptance = accept(answers.confidence, answers.hit, target_error, group=split.task.group)
     used = order if ensemble else order[:1]
     predictor = Predictor(
         [images.spaces[i] for i in used],
@@ -153,7 +152,13 @@ def predict(
     return replace(found, model=digest, notes=(*notes, *([reason] if reason else [])))
 
 
-def _one_task(table: TaskTable) -> TaskTable:
+def check_target_error(target_error: float) -> None:
+    """Errors: UsageError for what is not a share."""
+    if not 0 < target_error < 1:
+        raise UsageError(f"--target-error {target_error} is not a share: choose one between 0 and 1, such as 0.05.")
+
+
+def one_task(table: TaskTable) -> TaskTable:
     """Errors: UsageError for a table of several tasks, or of traits."""
     if table.target != "classes" or len(table.tasks) > 1:
         what = f"{len(table.tasks)} tasks" if len(table.tasks) > 1 else table.target

@@ -28,16 +28,16 @@ class Predictor:
     classes: tuple[str, ...]
     threshold: float | None
 
+    @property
+    def labelled(self) -> Num[np.ndarray, "n d"]:
+        """The labelled images' rows in the first space."""
+        return self.fitted[0].x_train
+
     def with_features(
         self, store: Store, collection: Collection, image_ids: Sequence[str]
     ) -> tuple[list[str], list[str]]:
         """The images that every space has features of, and the others."""
-        if not image_ids:
-            return [], []
-        digests = collection.digests(image_ids)
-        has = np.all([store.has(space, digests) for space in self.spaces], axis=0).tolist()
-        kept = [image_id for image_id, there in zip(image_ids, has, strict=True) if there]
-        return kept, [image_id for image_id, there in zip(image_ids, has, strict=True) if not there]
+        return with_features(store, self.spaces, collection, image_ids)
 
     def predictions(self, store: Store, collection: Collection, image_ids: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Rows of images with features, which are the same to the bit in whatever company they are."""
@@ -45,14 +45,26 @@ class Predictor:
             block = image_ids[start : start + READ]
             rows = [store.read(space, collection, block) for space in self.spaces]
             given = np.mean([each.probabilities(x) for each, x in zip(self.fitted, rows, strict=True)], axis=0)
-            far = in_blocks(lambda x: novelty(x, self.fitted[0].x_train), rows[0])
+            far = in_blocks(lambda x: novelty(x, self.labelled), rows[0])
             yield table(block, given, self.classes, self.threshold, far)
 
     def novelty_of_labelled(self) -> Float64[np.ndarray, " n"]:
         """Of each labelled image the distance to the nearest other one."""
-        x = self.fitted[0].x_train
+        x = self.labelled
         blocks = [np.arange(start, min(start + READ, len(x))) for start in range(0, len(x), READ)]
         return np.concatenate([novelty(x[rows], x, rows) for rows in blocks])
+
+
+def with_features(
+    store: Store, spaces: Sequence[FeatureSpace], collection: Collection, image_ids: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The images that every one of some spaces has features of, and the others."""
+    if not image_ids:
+        return [], []
+    digests = collection.digests(image_ids)
+    has = np.all([store.has(space, digests) for space in spaces], axis=0).tolist()
+    kept = [image_id for image_id, there in zip(image_ids, has, strict=True) if there]
+    return kept, [image_id for image_id, there in zip(image_ids, has, strict=True) if not there]
 
 
 def novelty(

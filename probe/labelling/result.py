@@ -69,8 +69,8 @@ class Labelled:
             "classifier": self.setting.classifier,
             "preprocessing": self.setting.how,
             "labelled": self.labelled,
-            "accuracy": _plain(self.accuracy),
-            "accuracy_of_new_groups": _plain(self.of_groups) if self.of_groups else None,
+            "accuracy": plain(self.accuracy),
+            "accuracy_of_new_groups": plain(self.of_groups) if self.of_groups else None,
             "target_error": self.target_error,
             "threshold": self.acceptance.threshold,
             "accepted_of_labelled": self.acceptance.accepted,
@@ -110,6 +110,7 @@ def table(
     return pl.DataFrame(dict(zip(COLUMNS, (list(image_ids), *(v.tolist() for v in values)), strict=True)))
 
 
-def _plain(found: Estimate) -> dict[str, Any]:
+def plain(found: Estimate) -> dict[str, Any]:
+    """JSON-ready."""
     low, high = found.interval or (None, None)
     return {"value": found.value, "low": low, "high": high, "claim": found.claim, "reason": found.reason}

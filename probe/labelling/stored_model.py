@@ -93,7 +93,7 @@ def predictor_of(model: Model, source: str) -> Predictor:
     BBError for a damaged model.
     """
     if model.task != "classes":
-        raise UsageError(f"model {short(model.digest)} finds individuals: use it with --retrieve.")
+        raise UsageError(f"model {short(model.digest)} finds individuals, it has no classes to predict.")
     how, classifier = model.protocol.get("preprocessing"), model.protocol.get("classifier")
     if not isinstance(classifier, str) or how not in PREPROCESSING:
         raise damaged(model, source, f"it has the preprocessing {how!r} and the classifier {classifier!r}")

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from bb.probe.features.missing import missing_from, named
+from bb.probe.labelling.finder import Finder, finder_of
 from bb.probe.labelling.predictor import Predictor
 from bb.probe.labelling.result import SHOWN
 from bb.probe.labelling.stored_model import number, predictor_of
@@ -78,7 +79,7 @@ def use_model(store: Store | str | Path, model: str, data: str | None = None) ->
     """
     opened = store if isinstance(store, Store) else Store.open(store)
     found = find_model(opened, model)
-    predictor = predictor_of(found, opened.name)
+    predictor = finder_of(found, opened.name) if found.task == "individuals" else predictor_of(found, opened.name)
     collection, notes = collection_to_predict(opened, data)
     image_ids = sorted(collection.table["image_id"].to_list())
     with_features, without = predictor.with_features(opened, collection, image_ids)
@@ -188,9 +189,9 @@ def _others(store: Store, space: FeatureSpace, collection: Collection) -> str:
     )
 
 
-def _fitted_on(store: Store, predictor: Predictor, collection: Collection, image_ids: Sequence[str]) -> int:
+def _fitted_on(store: Store, predictor: Predictor | Finder, collection: Collection, image_ids: Sequence[str]) -> int:
     """How many images have a row of the labelled images."""
-    known = {row.tobytes() for row in predictor.fitted[0].x_train}
+    known = {row.tobytes() for row in predictor.labelled}
     space = predictor.spaces[0]
     n = 0
     for start in range(0, len(image_ids), 4096):

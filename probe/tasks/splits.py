@@ -60,6 +60,11 @@ def split_table(
     return tuple(_split(table, part, way, folds, seed) for part in parts for way in ways)
 
 
+def images_of(table: TaskTable) -> TaskImages:
+    """The labelled images of a table's only task, which need no split."""
+    return _images(table, table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null())))
+
+
 def _usual_way(table: TaskTable) -> By:
     return "column" if "split" in table.frame.columns else "group" if "group" in table.frame.columns else "random"
 

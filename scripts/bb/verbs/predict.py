@@ -3,7 +3,7 @@
 import io
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -18,6 +18,8 @@ from bb.options import (
     NotMissingOption,
     StoreOption,
 )
+from bb.probe.labelling.finder import TOP
+from bb.probe.labelling.identify import Identified, identify
 from bb.probe.labelling.predict import predict
 from bb.probe.labelling.result import Labelled
 from bb.probe.labelling.use_model import Applied, use_model
@@ -25,8 +27,10 @@ from bb.probe.tasks.splits import FOLDS
 from bb.store import UsageError
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_store
-from bb.texts.predict import show_applied, show_labelled
+from bb.texts.predict import show_applied, show_identified, show_labelled
 from bb.texts.report import check_files, write_file
+
+KEPT = ("model", "data", "out", "store", "cache_size", "json_")  # options that go with --model
 
 
 def verb(
@@ -66,6 +70,13 @@ def verb(
     target_error: Annotated[
         float, typer.Option("--target-error", help="The share of accepted predictions that may be wrong.")
     ] = 0.05,
+    retrieve: Annotated[
+        bool, typer.Option("--retrieve", help="Labels are individuals: name the nearest known ones, or none of these.")
+    ] = False,
+    top: Annotated[int, typer.Option("--top", help="With --retrieve: how many individuals to name.")] = TOP,
+    none_share: Annotated[
+        float, typer.Option("--none-share", help="With --retrieve: the share of images that show no known individual.")
+    ] = 0.5,
     everything: Annotated[bool, typer.Option("--all", help="Predict labelled images, too.")] = False,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds of the cross-validation.")] = FOLDS,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the folds.")] = 0,
@@ -80,18 +91,24 @@ def verb(
         raise UsageError("give either --labels FILE, to fit a classifier, or --model DIGEST, to use one that is kept.")
     opened = open_store(store, cache_size=cache_size)
     name, root = one_collection(opened, data, ctx.obj)
-    found: Labelled | Applied
+    found: Labelled | Identified | Applied
+    _refuse(ctx, model=model is not None, retrieve=retrieve)
     if labels is None:
-        _refuse_fitting(ctx)
         found = use_model(opened, model or "", name)
     else:
         with Reporter("note: ") as reporter:
-            found = predict(
-                opened, labels, name, id=id_, label=label, group=group, not_missing=not_missing or (),
-                ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, classifier=classifier,
-                preprocessing=preprocessing, ensemble=ensemble, target_error=target_error, everything=everything,
-                folds=folds, seed=seed, reporter=reporter,
-            )  # fmt: skip
+            asked: dict[str, Any] = {
+                "id": id_, "label": label, "group": group, "not_missing": not_missing or (),
+                "ckpt": backbone_names(ckpt, opened), "space": space or (), "max_missing": max_missing,
+                "target_error": target_error, "folds": folds, "seed": seed, "reporter": reporter,
+            }  # fmt: skip
+            if retrieve:
+                found = identify(opened, labels, name, top=top, none_share=none_share, **asked)
+            else:
+                found = predict(
+                    opened, labels, name, classifier=classifier, preprocessing=preprocessing, ensemble=ensemble,
+                    everything=everything, **asked,
+                )  # fmt: skip
     frame = found.frame
     if isinstance(root, Path):
         frame = frame.with_columns(path=pl.Series([str(root / image_id) for image_id in frame["image_id"]]))
@@ -106,21 +123,24 @@ def verb(
     else:
         short = found.model[:12] if found.model else None
         again = command("predict", model=short, data="NEW", out="FILE", store=None if store == DEFAULT_STORE else store)
-        show_labelled(found, again)
+        if isinstance(found, Identified):
+            show_identified(found, again)
+        else:
+            show_labelled(found, again)
 
 
-def _refuse_fitting(ctx: typer.Context) -> None:
-    """Errors: UsageError where options say how to fit, which a model has behind it."""
-    kept = ("model", "data", "out", "store", "cache_size", "json_")
-    given = [
-        parameter.opts[0]
-        for parameter in ctx.command.params
-        if parameter.name not in kept
-        and (source := ctx.get_parameter_source(str(parameter.name)))
-        and source.name == "COMMANDLINE"
-    ]
-    if given:
-        raise UsageError(f"--model uses a classifier as it was fitted: leave out {', '.join(given)}.")
+def _refuse(ctx: typer.Context, *, model: bool, retrieve: bool) -> None:
+    """Errors: UsageError for options that have no meaning with --model, with --retrieve or without it."""
+    sources = {p: ctx.get_parameter_source(str(p.name)) for p in ctx.command.params}
+    given = {p.name: p.opts[0] for p, source in sources.items() if source and source.name == "COMMANDLINE"}
+    fits = [option for name, option in given.items() if name not in KEPT]
+    if model and fits:
+        raise UsageError(f"--model uses a classifier as it was fitted: leave out {', '.join(fits)}.")
+    classifies = [given[name] for name in ("classifier", "preprocessing", "ensemble", "everything") if name in given]
+    if retrieve and classifies:
+        raise UsageError(f"--retrieve compares features by cosine and fits nothing: leave out {', '.join(classifies)}.")
+    if not retrieve and (retrieves := [given[name] for name in ("top", "none_share") if name in given]):
+        raise UsageError(f"{', '.join(retrieves)} goes with --retrieve: give that, too.")
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

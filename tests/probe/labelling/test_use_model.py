@@ -17,6 +17,7 @@ from bb.probe.labelling.cross_validation import BLOCK, Folds, Setting, fit
 from bb.probe.labelling.stored_model import predictor_of
 from bb.store import Collection, Entry, Store
 from bb.store.errors import BBError, UsageError
+from tests.helpers.changed_model import changed
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.stores import fill, space
 from tests.helpers.synthetic import NAME, cluster_store
@@ -249,15 +250,6 @@ def model(place, call):  # noqa: F811
     return place[0].model(fitted(call, "--classifier", "ridge")[0])
 
 
-def changed(model, **fields):
-    """The model as somebody else may have written it: with other calibration, protocol, arrays."""
-    for name in ("calibration", "protocol", "arrays"):
-        if name in fields:
-            whole = {**getattr(model, name), **fields[name]}
-            fields[name] = {key: value for key, value in whole.items() if value is not None or key == "threshold"}
-    return replace(model, digest="a" * 64, **fields)
-
-
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
@@ -279,7 +271,7 @@ def changed(model, **fields):
             UsageError,
             "was fitted by 'ridge' with other parameters than this",
         ),
-        ({"task": "individuals"}, UsageError, "finds individuals: use it with --retrieve"),
+        ({"task": "individuals"}, UsageError, "finds individuals, it has no classes to predict"),
         ({"images": 79}, BBError, "its labelled rows are float32 of shape (80, 16), not 79 of space"),
         ({"arrays": {"0.labelled": None}}, BBError, "its labelled rows are missing"),
         ({"arrays": {"0.labelled": np.zeros((80, 16))}}, BBError, "its labelled rows are float64 of shape"),
