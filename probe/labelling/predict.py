@@ -13,11 +13,12 @@ from bb.probe.classification.run import check_preprocessing, usual_preprocessing
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.labelling.abstention import accept
 from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fit, nested
+from bb.probe.labelling.group_thresholds import GroupThresholds, group_names, groups_of_unlabelled
 from bb.probe.labelling.predictor import Predictor
 from bb.probe.labelling.result import Labelled, table
 from bb.probe.labelling.stored_model import keep, labels_digest, model_of
 from bb.probe.statistics.multiclass.by_class import by_class
-from bb.probe.statistics.multiclass.intervals import Estimate, estimate
+from bb.probe.statistics.multiclass.intervals import estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.tasks.fold import Split
@@ -95,8 +96,13 @@ def predict(
     honest = np.mean(outer, axis=0) if ensemble else nested(features, outer, labelled, setting)
     answers = Predictions(labelled.y, honest.argmax(axis=1), classes, honest, split.task.group, labelled.fold)
     accuracy, of_groups = estimate(answers, METRICS["accuracy"]), None
-    if grouped:  # images of a group that the classifier knows are easier
-        of_groups, accuracy = accuracy, _of_known_groups(labels_table, features, setting, ensemble, folds, seed)
+    by_group: GroupThresholds | None = None
+    if grouped and split.task.group is not None:  # images of a group that the classifier knows are easier
+        easier = _of_known_groups(labels_table, features, setting, ensemble, folds, seed)
+        of_groups, accuracy = accuracy, estimate(easier, METRICS["accuracy"])
+        by_group = GroupThresholds.of(
+            easier.confidence, easier.hit, split.task.group, group_names(labels_table), target_error
+        )
     acceptance = accept(answers.confidence, answers.hit, target_error, group=split.task.group)
     used = order if ensemble else order[:1]
     predictor = Predictor(
@@ -110,6 +116,9 @@ def predict(
     if without:
         notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
     tables = list(predictor.predictions(opened, images.collection, rest))
+    if by_group and tables:
+        frame, rows = by_group.applied(pl.concat(tables), groups_of_unlabelled(labels_table))
+        tables, notes = [frame], [*notes, *by_group.notes(rows)]
     if everything:
         tables.append(table(ids, honest, split.task.classes, acceptance.threshold, predictor.novelty_of_labelled()))
     if not tables:
@@ -127,6 +136,7 @@ def predict(
         by_class(answers),
         tuple(notes),
         ensemble,
+        by_group,
     )
     if not keep_model:
         return found
@@ -182,11 +192,10 @@ def _of_known_groups(
     ensemble: bool,
     folds: int,
     seed: int,
-) -> Estimate:
-    """The accuracy where images of one group may be on both sides."""
+) -> Predictions:
+    """What is said of each labelled image where images of its group may be trained on."""
     (split,) = split_table(table.with_frame(table.frame.drop("group")), ["random"], folds=folds, seed=seed)
     labelled = _folds(split)
     outer = cross_validated(features, labelled, setting)
     given = np.mean(outer, axis=0) if ensemble else nested(features, outer, labelled, setting)
-    answers = Predictions(labelled.y, given.argmax(axis=1), labelled.classes, given, None, labelled.fold)
-    return estimate(answers, METRICS["accuracy"])
+    return Predictions(labelled.y, given.argmax(axis=1), labelled.classes, given, None, labelled.fold)

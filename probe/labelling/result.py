@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from bb.probe.labelling.abstention import Acceptance
 from bb.probe.labelling.cross_validation import Setting
+from bb.probe.labelling.group_thresholds import GroupThresholds
 from bb.probe.statistics.multiclass.by_class import OfClass
 from bb.probe.statistics.multiclass.intervals import Estimate
 from bb.probe.tables.html_table import html_table
@@ -29,6 +30,7 @@ class Labelled:
     acceptance   at the target error
     classes      of each class how well it is found
     ensemble     whether the backbones' probabilities are averaged
+    by_group     which predictions are accepted of images whose group is labelled; None where there are no groups
     model        the digest of the fitted classifier in the store; None where it was not kept, as a note says
     """
 
@@ -44,6 +46,7 @@ class Labelled:
     classes: list[OfClass]
     notes: tuple[str, ...]
     ensemble: bool = False
+    by_group: GroupThresholds | None = None
     model: str | None = None
 
     def __repr__(self) -> str:
@@ -58,6 +61,7 @@ class Labelled:
             **self.stated(),
             "predicted": len(self.frame),
             "accepted": int(self.frame["accepted"].sum()),
+            "labelled_groups": self.by_group.record() if self.by_group else None,
             "model": self.model,
             "notes": list(self.notes),
         }
