@@ -18,6 +18,9 @@ from bb.probe.statistics.multiclass.calibration import calibrated, probabilities
 from bb.store.errors import UsageError
 
 BLOCK = 1024  # rows at a time
+# Of the variance of cross-validated answers: each image is in the training sets of the other folds, too, so that the
+# answers spread more about what these classifiers get of further images. Measured in scripts/bench/predict.py.
+WIDENING = 1.15
 LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
 
 

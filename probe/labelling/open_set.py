@@ -11,13 +11,13 @@ Units of every interval are individuals, whose images are alike.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Num
 
-from bb.probe.labelling.cross_validation import in_blocks
+from bb.probe.labelling.cross_validation import WIDENING, in_blocks
 from bb.probe.labelling.predictor import unit_rows
 from bb.probe.statistics.multiclass.intervals import Estimate, bounds, spread, too_few
 from bb.store.errors import BBError
@@ -192,6 +192,7 @@ def error_of(
     value = float(weight @ wrong) / total
     contributions = weight * (wrong - value) / total
     found = spread(contributions, individual)
+    found = replace(found, variance=found.variance * WIDENING, units=found.units / WIDENING)
     reason = too_few("the error", individual, found, 1.0).replace("groups", "individuals")
     return Estimate("error", value, None if reason else bounds(value, found, 1.0, 0.95), claim, reason)
 

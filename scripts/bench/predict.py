@@ -21,7 +21,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != FOLDER]
 
 from bb.probe.labelling.abstention import accept  # noqa: E402
-from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fit  # noqa: E402
+from bb.probe.labelling.cross_validation import WIDENING, Folds, Setting, cross_validated, fit  # noqa: E402
 from bb.probe.labelling.open_set import Calibration, answer, cross_fitted, error_of, evidence_of, replays  # noqa: E402
 from bb.probe.statistics.multiclass.intervals import estimate  # noqa: E402
 from bb.probe.statistics.multiclass.metrics import METRICS  # noqa: E402
@@ -54,7 +54,7 @@ def replay(rng, shift, groups):
     labelled = Folds(y, fold, CLASSES)
     (given,) = cross_validated([x], labelled, SETTING)
     answers = Predictions(y, given.argmax(axis=1), CLASSES, given, group if shift else None, fold)
-    interval = estimate(answers, METRICS["accuracy"]).interval
+    interval = estimate(answers, METRICS["accuracy"], widening=WIDENING).interval
     acceptance = accept(answers.confidence, answers.hit, TARGET, group=group if shift else None)
     further, truth, _ = world.images(FURTHER, 400 if shift else 1)
     # What is stated is of the classifiers of the folds.
