@@ -352,7 +352,7 @@ def test_mistakes_of_a_person(place, call):
     )
     labels = pl.read_csv("digits.csv", infer_schema=False).with_columns(image_id=pl.col("image_id") + "x")
     labels.write_csv("others.csv")
-    assert "lacks" in error("--labels", "others.csv")
+    assert "is missing 117 of 117 images" in error("--labels", "others.csv")
     labels.drop("label").write_csv("none.csv")
     assert "none.csv does not have the column label" in error("--labels", "none.csv")
     assert not list(Store.open("features.bb").runs())
