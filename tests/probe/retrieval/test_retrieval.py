@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from bb.probe.report.run_summary import Report
@@ -118,6 +119,9 @@ def test_batches_in_any_order_are_the_whole(example):
     x, items = example
     metric = RetrievalMetric(items)
     check_metric(metric, x, ["even", "odd"])
+    assert metric.compute() == evaluate(x, items, Retrieval(pairs=False)).summary()
+    metric.setup()
+    metric.update(torch.from_numpy(x), torch.arange(len(items)))
     assert metric.compute() == evaluate(x, items, Retrieval(pairs=False)).summary()
     metric.setup(len(items))
     with pytest.raises(
