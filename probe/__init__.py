@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 HOMES = {
     "classify": "bb.probe.classification.facade",
+    "identify": "bb.probe.labelling.identify",
     "predict": "bb.probe.labelling.predict",
     "report": "bb.probe.facade",
     "run": "bb.probe.facade",
+    "use_model": "bb.probe.labelling.use_model",
 }
 
 if TYPE_CHECKING:
     from bb.probe.classification.facade import classify as classify
     from bb.probe.facade import report as report
     from bb.probe.facade import run as run
+    from bb.probe.labelling.identify import identify as identify
     from bb.probe.labelling.predict import predict as predict
+    from bb.probe.labelling.use_model import use_model as use_model
 
 
 class _Package(ModuleType):

@@ -27,6 +27,7 @@ from bb.store.format.collection import Collection, check_name, some
 from bb.store.format.derived import is_derived, parent_key, read_head
 from bb.store.format.labels import LabelTable
 from bb.store.format.layout import FORMAT, clip, format_of, is_digest, read_plain, read_space
+from bb.store.format.model import Model, model_part, read_model
 from bb.store.format.space import FeatureSpace, short
 from bb.store.local.authors import read_authors
 from bb.store.local.choose_version import choose_version
@@ -399,9 +400,9 @@ class Store:
             self._vouched[names] = statements.signed_by(self.trusted)
         return self._vouched[names]
 
-    def to_fill(self, space: FeatureSpace, collection: str) -> str:
-        """The command that makes the rows which a space lacks."""
-        names = self.backbones(space)
+    def to_fill(self, space: FeatureSpace, collection: str, backbone: str | None = None) -> str:
+        """The command that makes the rows which a space lacks; `backbone` names one that the store has no rows of."""
+        names = self.backbones(space) or ([backbone] if backbone else [])
         if is_derived(space):
             load = names[0] if names else "head:DIGITS"
             return (
@@ -605,6 +606,41 @@ class Store:
         """A head's file. Raises BBError where it is not here, or is not what its name says."""
         self._need("head")
         return read_head(self.root, digest)
+
+    # Fitted classifiers (see store/format/model.py)
+
+    def put_model(self, model: Model) -> str:
+        """Publishes a fitted classifier and returns its digest; the same one is published once.
+
+        Errors: UsageError for one that is too large, and where the store is only read; BBError where it is revoked.
+        """
+        self.require_writable()
+        raw = model.encode()
+        digest = sha256_hex(raw)
+        self._refuse_revoked("model", digest)
+        path = self.root / model_part(model.owner, digest).path
+        if not self.directory.exists(self.directory.relative(path)):
+            self._put_local(digest)
+            publish_file(self.root, raw, path)
+        return digest
+
+    def models(self) -> dict[str, str]:
+        """Digests of the models that are not revoked, ascending, with the key of each one's space; none is opened."""
+        if self.source:
+            parts = [(part.digest, part.owner) for part in self.source.parts if part.kind == "model"]
+        else:
+            found = [path.split("/") for path in self.directory.match("models/*/*.safetensors")]
+            parts = [(digest, owner) for _, owner, name in found if is_digest(digest := name.partition(".")[0])]
+        revoked = self.revoked()
+        return {digest: owner for digest, owner in sorted(parts) if digest not in revoked}
+
+    def model(self, digest: str) -> Model:
+        """A model. Errors: UsageError where there is none; BBError where it is damaged."""
+        owner = self.models().get(digest)
+        if owner is None:
+            raise UsageError(f"{self.name} has no model {short(digest)}: `bb store ls` lists them.")
+        self._need("model", owner)
+        return read_model(self.root, owner, digest)
 
     # Runs
 

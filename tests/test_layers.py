@@ -28,7 +28,7 @@ ORDER = [
     ["bb.store.storage"],
     ["bb.store.features"],
     ["bb.store.store"],
-    ["bb.store.segment_writer", "bb.store.find_collection", "bb.store.trained_heads"],
+    ["bb.store.segment_writer", "bb.store.find_collection", "bb.store.trained_heads", "bb.store.trained_models"],
     ["bb.store.imported"],
     ["bb.store"],
     ["bb.store.maintenance.diff", "bb.store.sync"],

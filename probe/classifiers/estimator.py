@@ -10,6 +10,7 @@ traits   (n, t) 0 or 1, NaN where unknown: several labels of one image
 values   (n,) float64: regression
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
 
 from bb.probe.classifiers.registry import CLASSIFIERS
-from bb.store.errors import BBError, UsageError
+from bb.store.errors import BBError, Malformed, UsageError
 
 Target = Literal["classes", "traits", "values"]
 WHAT: dict[str, str] = {"classes": "classes", "traits": "multi-label targets", "values": "regression targets"}
@@ -31,7 +32,9 @@ class Estimator(Protocol):
     classes_     after `fit`: the distinct labels, ascending; of traits arange(t); empty for values
     parameters_  after `fit`: what was chosen and how well it is known, JSON-ready
 
-    Where it gives probabilities it has `predict_proba(X)`, (m, k) float64.
+    Where it gives probabilities it has `predict_proba(X)`, (m, k) float64. Where a store can keep it, fitted to
+    classes, it has `arrays()`, what `fit` made as float32, float64 or int64 of one or two axes, and
+    `with_arrays(arrays)`, which makes a new estimator a fitted one, bit for bit, or raises Malformed.
     """
 
     targets: ClassVar[frozenset[str]]
@@ -81,6 +84,27 @@ def parameters_of(estimator: Any) -> dict[str, Any]:
     """The fields of an estimator that its maker may set, JSON-ready."""
     values = {field.name: getattr(estimator, field.name) for field in fields(estimator) if field.init}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def checked_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Arrays from a file, where they are those of a fitted estimator.
+
+    wanted  by name dtype and axes, such as "float64 k d"; one letter is one length everywhere, and k that of `classes`,
+            ascending int64
+    Errors: Malformed where names, dtypes, lengths or classes are others.
+    """
+    if arrays.keys() != {"classes", *wanted}:
+        raise Malformed(f"it has the arrays {', '.join(sorted(arrays)) or 'none'} for {', '.join(wanted)}, classes")
+    lengths: dict[str, int] = {}
+    for name, text in {"classes": "int64 k", **wanted}.items():
+        dtype, *axes = text.split()
+        x = arrays[name]
+        same = x.dtype == dtype and x.ndim == len(axes) and x.size > 0
+        if not same or any(lengths.setdefault(axis, n) != n for axis, n in zip(axes, x.shape, strict=True)):
+            raise Malformed(f"its array {name} is {x.dtype} of shape {x.shape}, not {text}")
+    if len(arrays["classes"]) < 2 or (np.diff(arrays["classes"]) <= 0).any():
+        raise Malformed("its classes are not ascending, or fewer than two")
+    return dict(arrays)
 
 
 def checked_features(X: Float[np.ndarray, "n d"], d: int | None = None) -> Float32[np.ndarray, "n d"]:

@@ -17,6 +17,10 @@ from bb.probe.classifiers.preprocess import preprocess
 from bb.probe.statistics.multiclass.calibration import calibrated, probabilities, temperature
 from bb.store.errors import UsageError
 
+BLOCK = 1024  # rows at a time
+# Of the variance of cross-validated answers: each image is in the training sets of the other folds, too, so that the
+# answers spread more about what these classifiers get of further images. Measured in scripts/bench/predict.py.
+WIDENING = 1.15
 LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
 
 
@@ -47,8 +51,13 @@ class Folds:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """A classifier fitted on all labelled images, with what is needed to use it on others."""
+class Fitted:
+    """A classifier fitted on all labelled images, with what is needed to use it on others.
+
+    x_train  the labelled images' rows as stored, which the preprocessing is fitted on
+    heat     the temperature of its probabilities
+    classes  how many there are
+    """
 
     estimator: Any
     setting: Setting
@@ -57,15 +66,35 @@ class Model:
     classes: int
 
     def probabilities(self, x: Num[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
-        _, ready = preprocess(self.setting.how, self.x_train, x)
-        return probabilities(_decisions(self.estimator, ready, self.classes), self.heat)
+        """Of each class. An image's are the same to the bit, whatever other images are asked about with it."""
+
+        def of_block(block: Num[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
+            _, ready = preprocess(self.setting.how, self.x_train, block)
+            return probabilities(_decisions(self.estimator, ready, self.classes), self.heat)
+
+        return in_blocks(of_block, x)
 
 
-def fit(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Model:
-    """A model of all labelled images; its temperature is that of the folds' answers."""
+def in_blocks(
+    of_block: Callable[[Num[np.ndarray, "rows d"]], Float64[np.ndarray, "rows ..."]], x: Num[np.ndarray, "n d"]
+) -> Float64[np.ndarray, "n ..."]:
+    """The answers of a function of BLOCK rows, to any number of rows.
+
+    How a library adds up a matrix product depends on the number of rows, so the last block is filled up.
+    """
+    made = []
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        full = np.concatenate([block, np.repeat(block[-1:], BLOCK - len(block), axis=0)])
+        made.append(of_block(full)[: len(block)])
+    return np.concatenate(made)
+
+
+def fit(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Fitted:
+    """A classifier of all labelled images; its temperature is that of the folds' answers."""
     heat = temperature(fold_decisions(x, folds, setting), folds.y)
     train, _ = preprocess(setting.how, x, x[:1])
-    return Model(make(setting.classifier).fit(train, folds.y), setting, x, heat, folds.classes)
+    return Fitted(make(setting.classifier).fit(train, folds.y), setting, x, heat, folds.classes)
 
 
 def fold_decisions(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Float64[np.ndarray, "n k"]:

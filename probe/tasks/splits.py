@@ -60,6 +60,11 @@ def split_table(
     return tuple(_split(table, part, way, folds, seed) for part in parts for way in ways)
 
 
+def images_of(table: TaskTable) -> TaskImages:
+    """The labelled images of a table's only task, which need no split."""
+    return _images(table, table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null())))
+
+
 def _usual_way(table: TaskTable) -> By:
     return "column" if "split" in table.frame.columns else "group" if "group" in table.frame.columns else "random"
 
@@ -104,13 +109,14 @@ def _images(table: TaskTable, frame: pl.DataFrame) -> TaskImages:
         y = frame["label"].to_numpy()
     group = weight = None
     if "group" in frame.columns:
-        group = np.unique(np.array(_groups(frame), np.str_), return_inverse=True)[1].astype(np.int64)
+        group = np.unique(np.array(groups_of(frame), np.str_), return_inverse=True)[1].astype(np.int64)
     if "weight" in frame.columns:
         weight = frame["weight"].fill_null(1.0).to_numpy()
     return TaskImages(name, table.target, ids, y, classes, group, weight)
 
 
-def _groups(frame: pl.DataFrame) -> list[str]:
+def groups_of(frame: pl.DataFrame) -> list[str]:
+    """The group of each row of a table: "group/NAME", or "image/ID" where it has none."""
     named, alone = pl.concat_str(pl.lit("group/"), "group"), pl.concat_str(pl.lit("image/"), "image_id")
     return frame.select(pl.coalesce(named, alone).alias("g"))["g"].to_list()
 
@@ -164,7 +170,7 @@ def _by_folds(
 ) -> list[Fold]:
     ids, strata = task.ids.tolist(), _strata(task)
     if way == "group":
-        groups = _groups(frame)
+        groups = groups_of(frame)
         n_groups, alone = len(set(groups)), frame["group"].null_count()
         if n_groups < 2:
             raise BBError(f"{where}: all images are of one group, {shown(frame['group'][0])}, so none is kept "

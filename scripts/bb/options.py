@@ -76,6 +76,10 @@ CollectionsOption = Annotated[
     list[str] | None, typer.Option("--data", help="A collection, NAME or NAME@DIGEST: with its rows, labels and runs.")
 ]
 RunsOption = Annotated[bool, typer.Option("--runs", help="Runs only.")]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="Only this fitted classifier: a digest or its beginning; several times for several."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many transfers at once.")]
 DEFAULT_STORE = "features.bb"

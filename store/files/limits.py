@@ -11,6 +11,7 @@ MAX_JSON_BYTES = 2**20  # groups, manifests, adopted records, local records
 MAX_SIGNATURE_BYTES = 8 * 2**20
 MAX_RUN_BYTES = 64 * 2**20  # of run.json
 MAX_HEAD_BYTES = 2**30
+MAX_MODEL_BYTES = 2**30
 MAX_TABLE_BYTES = 4 * 2**30
 
 MAX_DEPTH = 32  # of nested JSON
@@ -23,7 +24,8 @@ def max_bytes(part: Part, file: str) -> int:
         return MAX_TABLE_BYTES
     if part.kind == "run":
         return MAX_RUN_BYTES
-    return {"signature": MAX_SIGNATURE_BYTES, "head": MAX_HEAD_BYTES}.get(part.kind, MAX_JSON_BYTES)
+    sizes = {"signature": MAX_SIGNATURE_BYTES, "head": MAX_HEAD_BYTES, "model": MAX_MODEL_BYTES}
+    return sizes.get(part.kind, MAX_JSON_BYTES)
 
 
 def parse_json(raw: bytes, most: int = MAX_JSON_BYTES) -> Any:

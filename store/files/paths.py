@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["root", "space", "segment", "adopted", "collection", "labels", "run", "head", "signature"]
+Kind = Literal["root", "space", "segment", "adopted", "collection", "labels", "run", "head", "model", "signature"]
 
 # The folders of what a store publishes.
-NAMES = ("spaces", "collections", "labels", "runs", "heads", "signatures")
+NAMES = ("spaces", "collections", "labels", "runs", "heads", "models", "signatures")
 # Caches, leftovers, and what the Hub adds to a new data set: what may be in a folder that is to become a store.
 HARMLESS = ("tmp", "aside", "local", "index", "index.json", ".gitattributes", "README.md")
 OWN_NAMES = frozenset((*NAMES, "tmp", "aside", "local", "index", "index.json", "zarr.json"))
@@ -31,6 +31,7 @@ _GRAMMAR: dict[Kind, tuple[str, str, str]] = {
     "labels": (f"labels/{NAME}", rf"{_KEY}\.parquet", ""),
     "run": (f"runs/{_KEY}/{_KEY}", r"run\.json", r"predictions\.parquet|train\.parquet|retrieved\.parquet"),
     "head": ("heads", rf"{_KEY}\.safetensors", ""),
+    "model": (f"models/{_KEY}", rf"{_KEY}\.safetensors", ""),
     "signature": ("signatures", rf"{_KEY}\.json", ""),
 }
 _MARKERS = {kind: marker.replace("\\", "") for kind, (_, marker, beside) in _GRAMMAR.items() if beside}

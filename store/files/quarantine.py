@@ -8,7 +8,7 @@ from bb.store.files.directory import Directory
 # Where in a store, and hence in `aside/`, each thing lies that can be set aside.
 PLACES = (
     *("spaces/*/segments/*", "spaces/*/adopted/*", "collections/*/*", "labels/*/*"),
-    *("runs/*/*", "heads/*", "signatures/*"),
+    *("runs/*/*", "heads/*", "models/*/*", "signatures/*"),
 )
 
 

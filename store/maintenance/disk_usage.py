@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from bb.store.maintenance.sign import lying_here
 from bb.store.store import Store
 
-PARTS = ("collections", "labels", "runs", "heads", "signatures", "local", "index", "aside", "tmp")
+PARTS = (
+    *("collections", "labels", "runs", "heads", "models"),  # which a place in use lists, too
+    *("signatures", "local", "index", "aside", "tmp"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ def other_bytes(store: Store) -> dict[str, int]:
     if store.source:
         below, sizes = store.source.bytes_below(), store.source.parts
         withdrawn = sum(size for part in revoked for size in sizes[part].values())
-        return {**{part: below[part] for part in ("collections", "labels", "runs", "heads")}, "revoked": withdrawn}
+        return {
+            **{part: below[part] for part in ("collections", "labels", "runs", "heads", "models")},
+            "revoked": withdrawn,
+        }
     withdrawn = sum(store.directory.n_bytes(part.folder) for part in revoked)
     return {part: store.directory.n_bytes(part) for part in PARTS} | {"revoked": withdrawn}

@@ -31,11 +31,11 @@ class Garbage:
 def find_garbage(
     store: Store, *, unreferenced: bool = False, note: Callable[[str], None] = lambda text: None
 ) -> list[Garbage]:
-    """What may go. With `unreferenced` also feature spaces that no run in the store was made of,
-    nor of one that adopted them.
+    """What may go. With `unreferenced` also feature spaces that no run in the store was made of, that no model is for,
+    and that no such space adopted. Models stay.
 
-    `note` is told what is kept though its age can't be known. Raises BBError where a run can't be read: what it names
-    would then be taken for unreferenced.
+    `note` is told what is kept though its age can't be known. Raises BBError where a run or model can't be read: what
+    it names would then be taken for unreferenced.
     """
     folder = Directory(store.root)
     found = list(_remains(folder, note))
@@ -46,6 +46,7 @@ def find_garbage(
             found.append(_garbage(folder, path, "index of a space that is gone"))
     if unreferenced:
         named = {run.record["space"] for run in store.runs()}
+        named |= {each.key for digest in store.models() for each in store.model(digest).spaces}
         named |= {older.key for space in store.spaces() if space.key in named for older in store.older(space)}
         for space in store.spaces():
             if space.key not in named:

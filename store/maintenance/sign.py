@@ -31,7 +31,7 @@ class Coverage:
 
 
 def signable(store: Store) -> list[Part]:
-    """What lies in a store and can be signed: segments, adopted records, collections, labels, runs, heads.
+    """What lies in a store and can be signed: segments, adopted records, collections, labels, runs, heads, models.
 
     Without what lies under no published space, which nobody reads and `verify` does not either.
     """
@@ -55,7 +55,8 @@ def sign(
 ) -> tuple[list[Path], list[Part]]:
     """Vouches for what lies in the store, is not revoked, and is not signed by this key yet.
 
-    spaces  limits segments, adopted records and runs to those of these spaces, and heads to those they were derived by
+    spaces  limits segments, adopted records, runs and models to those of these spaces, and heads to those that they
+            were derived by
 
     Returns the files written (none where there is nothing new) and what they list. All of the store is verified
     before, and BBError says so where it has a fault: nothing is signed then.
@@ -135,7 +136,7 @@ def coverage(store: Store) -> Coverage:
 
 
 def _is_of(store: Store, part: Part, keys: set[str]) -> bool:
-    if part.kind in ("segment", "adopted"):
+    if part.kind in ("segment", "adopted", "model"):
         return part.owner in keys
     if part.kind == "run":
         return read_run(store.root / part.folder).record["space"] in keys

@@ -15,6 +15,7 @@ from bb.store.format.collection import Collection, check_name, some
 from bb.store.format.derived import head_part, is_derived
 from bb.store.format.labels import LabelTable
 from bb.store.format.layout import is_digest, open_plain, read_space
+from bb.store.format.model import read_model
 from bb.store.format.space import FeatureSpace, short
 from bb.store.imported import is_imported
 from bb.store.local.replicates import disagreements
@@ -56,6 +57,7 @@ class Findings:
     collections: int = 0
     runs: int = 0
     labels: int = 0
+    models: int = 0
     adopted: list[str] = field(default_factory=list)
     signatures: int = 0
     faults: list[Fault] = field(default_factory=list)
@@ -84,6 +86,7 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
     _check_runs(store, found)
     _check_labels(store, found)
     _check_heads(store, found)
+    _check_models(store, found)
     _check_signatures(store, found)
     return found
 
@@ -251,6 +254,16 @@ def _check_heads(store: Store, found: Findings) -> None:
                     raise Malformed("it does not have the digest in its name")
         except Malformed as fact:
             found.faults.append(Fault(f"{path} is damaged: {fact}.", path, "copy it from another store"))
+
+
+def _check_models(store: Store, found: Findings) -> None:
+    """Each is named by the digest of its bytes, is a model, and is for the space in whose folder it is."""
+    for path in _paths(store, "models/*/*.safetensors"):
+        found.models += 1
+        try:
+            read_model(store.root, path.parent.name, path.stem)
+        except BBError as error:
+            found.faults.append(Fault(str(error), path, "copy it from another store, or fit it again"))
 
 
 def _check_head_of(store: Store, space: FeatureSpace, found: Findings) -> None:

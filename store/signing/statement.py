@@ -32,7 +32,9 @@ FIELDS: dict[Kind, str] = {
     "labels": "labels",
     "run": "runs",
     "head": "heads",
+    "model": "models",
 }
+LATER = {"models"}  # fields that statements do not have where they list nothing, as those of earlier versions do not
 _NAMED = ("collections", "labels")
 _COMMON = {"domain", "date", "signer", "public_key"}
 
@@ -79,6 +81,7 @@ def sign_items(key: Key, items: Collection[Item], now: datetime | None = None) -
     for kind, owner, digest in sorted(items):
         field = lists[FIELDS[kind]]
         (field if kind == "head" else field.setdefault(owner, [])).append(digest)
+    lists = {field: listed for field, listed in lists.items() if listed or field not in LATER}
     return _seal(key, SIGNATURE, lists, now)
 
 
@@ -126,10 +129,14 @@ def read_statement(name: str, raw: bytes) -> Statement:
 
 
 def _signature(statement: dict[str, Any], public_key: str, signer: str | None, date: str) -> Signature:
-    if statement.keys() != _COMMON | set(FIELDS.values()):
+    if statement.keys() | LATER != _COMMON | set(FIELDS.values()):
         raise Malformed(f"it has the fields {clip(sorted(statement))}")
     items: list[Item] = []
     for kind, field in FIELDS.items():
+        if field not in statement:
+            continue
+        if field in LATER and not statement[field]:
+            raise Malformed(f"it has {field} {clip(statement[field])}, which is left out where nothing is listed")
         owned = {"": statement[field]} if kind == "head" else statement[field]
         if not isinstance(owned, dict):
             raise Malformed(f"it has {field} {clip(owned)}")

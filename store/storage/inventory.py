@@ -24,6 +24,8 @@ from bb.store.format.layout import (
     parse_space,
     read_json,
 )
+from bb.store.format.model import collection_of_model
+from bb.store.format.safetensors import MAX_HEADER_BYTES
 from bb.store.format.space import FeatureSpace, short
 from bb.store.local.runs import MAY_BE, TABLES, parse_run, tables_of
 from bb.store.local.segment import group_json
@@ -122,6 +124,15 @@ class Holdings:
     def labelled(self, part: Part) -> list[str]:
         """The image IDs that a labels table names, each once."""
         return parse_labels(part, self.marker(part, MAX_TABLE_BYTES))
+
+    def fitted_on(self, part: Part) -> tuple[str, str]:
+        """Name and digest of the collection that a model was fitted on, by its header; `item` is what is checked."""
+        first = b""
+        for piece in self.place.stream(part.path):
+            first += piece
+            if len(first) >= 8 + min(MAX_HEADER_BYTES, int.from_bytes(first[:8].ljust(8, b"\xff"), "little")):
+                break
+        return collection_of_model(first)
 
     def item(self, part: Part) -> Item:
         """A part by the listing, save for segments."""

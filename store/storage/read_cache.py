@@ -44,7 +44,7 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _CHUNK = re.compile(r"/c/0(?:/0)*$")  # of an array, of which alone the cache may be short
 # What every reader may want and what is small; the other kinds come when they are asked for.
 SMALL: tuple[Kind, ...] = ("space", "adopted", "labels", "signature")
-ALL: tuple[Kind, ...] = (*SMALL, "segment", "collection", "run", "head")
+ALL: tuple[Kind, ...] = (*SMALL, "segment", "collection", "run", "head", "model")
 
 
 def parse_size(text: str) -> int:

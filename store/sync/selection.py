@@ -31,6 +31,7 @@ class Selection:
     runs       runs only
     task       a task family: just the rows, collection versions and labels that a probe of it needs
     image_ids  with `task`: the images that its labels name, where they are known from elsewhere
+    models     beginnings of digests of models: these alone
     """
 
     ckpts: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Selection:
     runs: bool = False
     task: str | None = None
     image_ids: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     @property
     def everything(self) -> bool:
@@ -89,6 +91,8 @@ def choose(
     choosing = _Choosing(source, selection, accept, tier, jobs, Choice())
     if selection.everything:
         choosing.everything(there)
+    elif selection.models:
+        choosing.models()
     elif selection.runs:
         choosing.runs()
     elif selection.task:
@@ -122,6 +126,19 @@ class _Choosing:
         if self.selection != Selection(runs=True) and not any(part.kind == "run" for part in self.choice.parts):
             raise UsageError(f"no run in {self.url} is of what was asked for: {self.asked}.")
 
+    def models(self) -> None:
+        if self.selection != Selection(models=self.selection.models):
+            raise UsageError("--model names what is copied: leave out --ckpt, --space, --data, --runs and --for.")
+        there = list(self.source.of_kind("model"))
+        for beginning in self.selection.models:
+            meant = [part for part in there if beginning and part.digest.startswith(beginning)]
+            if len(meant) != 1:
+                what = f"begins the digests of {len(meant)} models" if meant else "names no model"
+                known = some([short(part.digest) for part in meant or there], 8) or "none"
+                raise UsageError(f"--model {beginning!r} {what} in {self.url} (there: {known}).")
+            self.choice.parts |= set(meant)
+        self.take_kind("signature")
+
     def filtered(self) -> None:
         versions = self.collections()
         wanted = _digests(versions) if self.selection.data else None
@@ -133,6 +150,7 @@ class _Choosing:
             versions = self.seen_in(versions, [segments[part] for part in chosen])
         self.take_collections(versions)
         self.take_labels(versions)
+        self.take_models({*families, *_all(families.values())})
         self.take_runs()
         self.take_kind("signature")
 
@@ -354,6 +372,17 @@ class _Choosing:
                 self.choice.parts.add(part)
                 tables.append(ids)
         return tables
+
+    def take_models(self, keys: AbstractSet[str]) -> None:
+        """Takes the models for these spaces, with --data only those that were fitted on such a collection."""
+        parts = [part for part in self.source.of_kind("model") if part.owner in keys]
+        if not self.selection.data:
+            self.choice.parts |= set(parts)
+            return
+        for part, found in self.each(parts, self.source.fitted_on):
+            self.note(part, found)
+            if isinstance(found, tuple) and _is_of(found[0], found[1], self.selection.data):
+                self.choice.parts.add(part)
 
     def take_runs(self) -> None:
         for part, record in self.each(self.source.of_kind("run"), self.source.run):

@@ -25,7 +25,7 @@ from bb.store.sync.plan import JOBS, ROOT, Left, Plan, root_files
 from bb.store.sync.staging import fetch, landing, write_file
 
 # What others refer to goes first, what vouches for others last; within a stage in parallel.
-STAGES = (("root",), ("space",), ("collection", "labels", "segment", "run", "head"), ("adopted", "signature"))
+STAGES = (("root",), ("space",), ("collection", "labels", "segment", "run", "head", "model"), ("adopted", "signature"))
 
 
 @dataclass

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bb.store.errors import BBError
+from bb.store.errors import BBError, Malformed
 
 LABELS = np.array([0, 3, 4, 9])  # gaps between them
 
@@ -24,7 +24,7 @@ def data(target, n=60, m=31, d=12, seed=0):
 
 def check(make, target):
     """Runs the suite on estimators that `make` makes."""
-    for test in (shapes, repeats, order_of_rows, shift_of_labels, few_rows, refusals):
+    for test in (shapes, repeats, order_of_rows, shift_of_labels, few_rows, refusals, written):
         test(make, target)
 
 
@@ -121,3 +121,19 @@ def refusals(make, target):
     if target == "values":
         with pytest.raises(BBError, match="^1 of 60 values to train on are NaN or infinite: leave these images out"):
             make().fit(x, np.where(np.arange(60) == 4, np.nan, y))
+
+
+def written(make, target):
+    """What a store keeps of one fitted to classes makes a new one the same to the bit, and other arrays are refused."""
+    if target != "classes" or not hasattr(make(), "arrays"):
+        return
+    x, y, x_test = data(target)
+    fitted = make().fit(x, y)
+    arrays = fitted.arrays()
+    assert all(a.dtype in (np.float32, np.float64, np.int64) and a.ndim in (1, 2) for a in arrays.values())
+    again = make().with_arrays(arrays)
+    np.testing.assert_array_equal(again.decision_function(x_test), fitted.decision_function(x_test))
+    np.testing.assert_array_equal(again.predict(x_test), fitted.predict(x_test))
+    for other in ({}, {**arrays, "more": y}, {**arrays, "classes": y}, {**arrays, "classes": arrays["classes"][::-1]}):
+        with pytest.raises(Malformed):
+            make().with_arrays(other)

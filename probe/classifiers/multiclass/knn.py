@@ -4,6 +4,7 @@ The neighbours are exact: float32 products propose more than are asked for, floa
 (bb.probe.search_kernels), and queries that this leaves open are measured against all rows.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,8 +14,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from bb.probe.classifiers.estimator import checked_classes, checked_features, parameters_of
+from bb.probe.classifiers.estimator import checked_arrays, checked_classes, checked_features, parameters_of
 from bb.probe.search_kernels import measure_cosines, scan_rows, squares
+from bb.store.errors import Malformed
 
 BLOCK = 2048  # queries and training rows of a tile
 SPARE = 6  # candidates beyond those asked for, and an eighth of these
@@ -107,3 +109,14 @@ class NearestNeighbours:
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"classes": self.classes_, "rows": self._x, "codes": self._codes}
+
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> "NearestNeighbours":
+        found = checked_arrays(arrays, {"rows": "float32 n d", "codes": "int64 n"})
+        self.classes_, self._x, self._codes = (found[name] for name in ("classes", "rows", "codes"))
+        if self._codes.min() < 0 or self._codes.max() >= len(self.classes_):
+            raise Malformed("its rows are of classes that it does not have")
+        self.parameters_ = {"k": min(self.k, len(self._x))}
+        return self

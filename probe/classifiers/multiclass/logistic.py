@@ -1,14 +1,20 @@
 """Multinomial logistic regression, fitted exactly along a path of C; C is chosen on rows held out."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int64, Shaped
 
-from bb.probe.classifiers.estimator import checked_classes, checked_features, checked_traits, parameters_of
+from bb.probe.classifiers.estimator import (
+    checked_arrays,
+    checked_classes,
+    checked_features,
+    checked_traits,
+    parameters_of,
+)
 from bb.probe.classifiers.multiclass.softmax_path import SoftmaxPath, Solution
 from bb.store.errors import BBError
 
@@ -88,6 +94,15 @@ class Logistic:
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"classes": self.classes_, "coef": self.coef_, "intercept": self.intercept_}
+
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> "Logistic":
+        found = checked_arrays(arrays, {"coef": "float64 k d", "intercept": "float64 k"})
+        self._traits, self.parameters_ = False, {}
+        self.classes_, self.coef_, self.intercept_ = (found[name] for name in ("classes", "coef", "intercept"))
+        return self
 
     def _chosen(
         self, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], held_out: Int[np.ndarray, " n"] | None

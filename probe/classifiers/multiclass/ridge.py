@@ -4,7 +4,7 @@ With centred X = U S Vᵀ (thin) the fit at strength l is W = V diag(s / (s² + 
 H = 11ᵀ/n + U diag(s² / (s² + l)) Uᵀ, and the error of row i where it is left out e_i / (1 - H_ii) (Allen's PRESS).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Shaped
 
 from bb.probe.classifiers.estimator import (
+    checked_arrays,
     checked_classes,
     checked_features,
     checked_traits,
@@ -116,6 +117,15 @@ class Ridge:
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"classes": self.classes_, "coef": self.coef_, "intercept": self.intercept_}
+
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> "Ridge":
+        found = checked_arrays(arrays, {"coef": "float64 k d", "intercept": "float64 k"})
+        self._target, self.parameters_ = "classes", {}
+        self.classes_, self.coef_, self.intercept_ = (found[name] for name in ("classes", "coef", "intercept"))
+        return self
 
 
 def _fit_columns(

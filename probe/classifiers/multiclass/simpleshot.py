@@ -1,12 +1,13 @@
 """SimpleShot: the class whose mean is nearest (Wang et al. 2019, arXiv 1911.04623)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Shaped
 
-from bb.probe.classifiers.estimator import checked_classes, checked_features, parameters_of
+from bb.probe.classifiers.estimator import checked_arrays, checked_classes, checked_features, parameters_of
 
 
 @dataclass(eq=False)
@@ -44,6 +45,15 @@ class SimpleShot:
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"classes": self.classes_, "mean": self._mean, "centroids": self._centroids}
+
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> "SimpleShot":
+        found = checked_arrays(arrays, {"mean": "float32 d", "centroids": "float32 k d"})
+        self.classes_, self._mean, self._centroids = (found[name] for name in ("classes", "mean", "centroids"))
+        self.parameters_ = {"variant": self.variant}
+        return self
 
     def _transformed(self, x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
         if self.variant == "UN":

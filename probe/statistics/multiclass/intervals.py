@@ -10,7 +10,7 @@ mean, of which the part within classes is taken to be what it is in classes of 2
 within them over that around a mean common to all classes of the same size, 1 at most.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -44,10 +44,14 @@ class Estimate:
     reason: str = ""
 
 
-def estimate(p: Predictions, metric: Metric, level: float = 0.95) -> Estimate:
-    """A classifier's metric. Errors: BBError where it needs probabilities and there are none."""
+def estimate(p: Predictions, metric: Metric, level: float = 0.95, *, widening: float = 1.0) -> Estimate:
+    """A classifier's metric.
+
+    widening  multiplies the variance, where answers are less independent than their units say
+    Errors: BBError where it needs probabilities and there are none.
+    """
     value = metric.value(p)
-    return _with_bounds(metric, p, value, metric.contributions(p), level)
+    return _with_bounds(metric, p, value, metric.contributions(p), level, widening=widening)
 
 
 def difference(first: Predictions, second: Predictions, metric: Metric, level: float = 0.95) -> Estimate:
@@ -153,11 +157,13 @@ def _with_bounds(
     level: float,
     *,
     apart: bool = False,
+    widening: float = 1.0,
 ) -> Estimate:
     claim = _claim(metric, p)
     if np.isnan(value):
         return Estimate(metric.name, value, None, claim, f"{metric.name} has no value here")
     found = spread(contributions, p.group, p.y_true if metric.sampled == "counts" else None, metric.of_answers)
+    found = replace(found, variance=found.variance * widening, units=found.units / widening)
     reason = _few_images(metric, p) or too_few(metric.name, p.group, found, metric.greatest)
     interval = None if reason else bounds(value, found, metric.greatest, level, apart=apart)
     return Estimate(metric.name, value, interval, claim, reason)

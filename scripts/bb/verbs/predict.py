@@ -3,12 +3,12 @@
 import io
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
 
-from bb.console import Reporter, say, show_json, warn
+from bb.console import Reporter, show_json
 from bb.options import (
     DEFAULT_STORE,
     CacheOption,
@@ -18,23 +18,36 @@ from bb.options import (
     NotMissingOption,
     StoreOption,
 )
+from bb.probe.labelling.finder import TOP
+from bb.probe.labelling.identify import Identified, identify
 from bb.probe.labelling.predict import predict
+from bb.probe.labelling.result import Labelled
+from bb.probe.labelling.use_model import Applied, use_model
 from bb.probe.tasks.splits import FOLDS
 from bb.store import UsageError
+from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_store
-from bb.texts.classify import score_text
+from bb.texts.predict import show_applied, show_identified, show_labelled
 from bb.texts.report import check_files, write_file
+
+KEPT = ("model", "data", "out", "store", "cache_size", "json_")  # options that go with --model
 
 
 def verb(
     ctx: typer.Context,
-    labels: Annotated[Path, typer.Option("--labels", help="CSV or Parquet of images and labels; see docs/labels.md.")],
     out: Annotated[
         Path,
         typer.Option(
             "--out", help="The table to write: .csv or .parquet; figures go into a .json file of the same name."
         ),
     ],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV or Parquet of images and labels; see docs/labels.md.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="In place of labels: a classifier kept in the store, by digest or its beginning."),
+    ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
     ] = None,
@@ -57,6 +70,13 @@ def verb(
     target_error: Annotated[
         float, typer.Option("--target-error", help="The share of accepted predictions that may be wrong.")
     ] = 0.05,
+    retrieve: Annotated[
+        bool, typer.Option("--retrieve", help="Labels are individuals: name the nearest known ones, or none of these.")
+    ] = False,
+    top: Annotated[int, typer.Option("--top", help="With --retrieve: how many individuals to name.")] = TOP,
+    none_share: Annotated[
+        float, typer.Option("--none-share", help="With --retrieve: the share of images that show no known individual.")
+    ] = 0.5,
     everything: Annotated[bool, typer.Option("--all", help="Predict labelled images, too.")] = False,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds of the cross-validation.")] = FOLDS,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the folds.")] = 0,
@@ -67,38 +87,60 @@ def verb(
     check_files({"--out": out})
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out} must end in .csv or .parquet.")
+    if (labels is None) == (model is None):
+        raise UsageError("give either --labels FILE, to fit a classifier, or --model DIGEST, to use one that is kept.")
     opened = open_store(store, cache_size=cache_size)
     name, root = one_collection(opened, data, ctx.obj)
-    with Reporter("note: ") as reporter:
-        found = predict(
-            opened, labels, name, id=id_, label=label, group=group, not_missing=not_missing or (),
-            ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, classifier=classifier,
-            preprocessing=preprocessing, ensemble=ensemble, target_error=target_error, everything=everything,
-            folds=folds, seed=seed, reporter=reporter,
-        )  # fmt: skip
+    found: Labelled | Identified | Applied
+    _refuse(ctx, model=model is not None, retrieve=retrieve)
+    if labels is None:
+        found = use_model(opened, model or "", name)
+    else:
+        with Reporter("note: ") as reporter:
+            asked: dict[str, Any] = {
+                "id": id_, "label": label, "group": group, "not_missing": not_missing or (),
+                "ckpt": backbone_names(ckpt, opened), "space": space or (), "max_missing": max_missing,
+                "target_error": target_error, "folds": folds, "seed": seed, "reporter": reporter,
+            }  # fmt: skip
+            if retrieve:
+                found = identify(opened, labels, name, top=top, none_share=none_share, **asked)
+            else:
+                found = predict(
+                    opened, labels, name, classifier=classifier, preprocessing=preprocessing, ensemble=ensemble,
+                    everything=everything, **asked,
+                )  # fmt: skip
     frame = found.frame
     if isinstance(root, Path):
         frame = frame.with_columns(path=pl.Series([str(root / image_id) for image_id in frame["image_id"]]))
-    figures = found.record()
     content = frame.write_csv().encode() if out.suffix == ".csv" else _parquet(frame)
+    figures = found.record()
     write_file(out, content)
     write_file(out.with_suffix(".json"), (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
     if json_:
         show_json(figures)
-        return
-    best = " and ".join(name for name, _ in found.backbones) if ensemble else found.backbones[0][0]
-    say(f"{len(frame)} images predicted from {found.labelled} labels with {best}, {classifier}")
-    say(f"accuracy of further images like the labelled ones: {score_text(figures['accuracy'])}")
-    if figures["accuracy_of_new_groups"]:
-        say(f"accuracy of images of a further group: {score_text(figures['accuracy_of_new_groups'])}")
-    if found.acceptance.threshold is None:
-        say(f"no prediction is accepted: none is sure enough for an error of {target_error:g}; label more images")
+    elif isinstance(found, Applied):
+        show_applied(found)
     else:
-        say(
-            f"{figures['accepted']} accepted, with a probability of {found.acceptance.threshold:.3f} or more; of "
-            f"labelled images like these {found.acceptance.error:.3f} were wrong (--target-error {target_error:g})"
-        )
-    warn(*(f"note: {note}" for note in found.notes))
+        short = found.model[:12] if found.model else None
+        again = command("predict", model=short, data="NEW", out="FILE", store=None if store == DEFAULT_STORE else store)
+        if isinstance(found, Identified):
+            show_identified(found, again)
+        else:
+            show_labelled(found, again)
+
+
+def _refuse(ctx: typer.Context, *, model: bool, retrieve: bool) -> None:
+    """Errors: UsageError for options that have no meaning with --model, with --retrieve or without it."""
+    sources = {p: ctx.get_parameter_source(str(p.name)) for p in ctx.command.params}
+    given = {p.name: p.opts[0] for p, source in sources.items() if source and source.name == "COMMANDLINE"}
+    fits = [option for name, option in given.items() if name not in KEPT]
+    if model and fits:
+        raise UsageError(f"--model uses a classifier as it was fitted: leave out {', '.join(fits)}.")
+    classifies = [given[name] for name in ("classifier", "preprocessing", "ensemble", "everything") if name in given]
+    if retrieve and classifies:
+        raise UsageError(f"--retrieve compares features by cosine and fits nothing: leave out {', '.join(classifies)}.")
+    if not retrieve and (retrieves := [given[name] for name in ("top", "none_share") if name in given]):
+        raise UsageError(f"{', '.join(retrieves)} goes with --retrieve: give that, too.")
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

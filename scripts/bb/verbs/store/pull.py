@@ -11,6 +11,7 @@ from bb.options import (
     DryRunOption,
     GlobOption,
     JsonOption,
+    ModelsOption,
     RunsOption,
     SpacesOption,
     StoreOption,
@@ -34,6 +35,7 @@ def verb(
     space: SpacesOption = None,
     data: CollectionsOption = None,
     runs: RunsOption = False,
+    model: ModelsOption = None,
     for_: Annotated[
         str | None, typer.Option("--for", help="Just what one probe needs: newt; --data names another collection.")
     ] = None,
@@ -57,7 +59,7 @@ def verb(
         raise UsageError("--labels says which images a probe needs: give --for newt with it.")
     selection = Selection(
         backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs, for_,
-        tuple(read_labels(labels).image_ids) if labels else (),
+        tuple(read_labels(labels).image_ids) if labels else (), tuple(model or ()),
     )  # fmt: skip
     trusted = Trust.load(trust_file()).keys
     if require_signed and not trusted:

@@ -11,6 +11,7 @@ from bb.options import (
     DryRunOption,
     GlobOption,
     JsonOption,
+    ModelsOption,
     RunsOption,
     SpacesOption,
     StoreOption,
@@ -34,6 +35,7 @@ def verb(
     space: SpacesOption = None,
     data: CollectionsOption = None,
     runs: RunsOption = False,
+    model: ModelsOption = None,
     dry_run: DryRunOption = False,
     jobs: TransfersOption = 8,
     store: StoreOption = DEFAULT_STORE,
@@ -42,8 +44,8 @@ def verb(
     target, opened = open_place(url), open_store(store, write=True)
     for text in data or []:
         check_name(text.partition("@")[0])
-    selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs)
-    if not runs:
+    selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs, models=tuple(model or ()))
+    if not (runs or model):
         names = [text.partition("@")[0] for text in data or opened.collection_names()]
         warn(*(f"note: {said}" for said in unshared(opened, names, ctx.obj.licences)))
     plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)

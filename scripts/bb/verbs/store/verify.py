@@ -87,6 +87,7 @@ def verb(
             f"checked {found.spaces} spaces, {found.segments} segments ({found.rows} rows, {found.replicates} of them "
             f"replicates, {size_text(found.n_bytes)}), {found.collections} collections, "
             + (f"{found.labels} label tables, " if found.labels else "")
+            + (f"{found.models} models, " if found.models else "")
             + f"{found.runs} runs: {len(found.faults)} faults"
         )
         say(*found.adopted, *(f"note: {note}" for note in _missing_notes(opened)))

@@ -1,0 +1,115 @@
+"""Which predictions to accept of images whose group has labelled images: the error is kept down group by group.
+
+An image of a labelled site is easier than one of a further site. So its threshold is found on labelled images that were
+predicted with others of their site to train on: those of its own site where these are enough, else those of all sites
+(group-conditional, or Mondrian, conformal prediction: Vovk, Lindsay, Nouretdinov and Gammerman 2003).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float64, Int64
+
+from bb.probe.labelling.abstention import Acceptance, accept
+from bb.probe.tasks.splits import groups_of
+from bb.probe.tasks.task_table import TaskTable
+
+FEWEST_IMAGES = 20  # labelled in a group: with fewer, one error decides its threshold
+
+
+@dataclass(frozen=True, eq=False)
+class GroupThresholds:
+    """Acceptances at one target error.
+
+    pooled  of all labelled groups together
+    own     by group, of those with FEWEST_IMAGES labelled images
+    images  by group, how many are labelled
+    """
+
+    pooled: Acceptance
+    own: Mapping[str, Acceptance]
+    images: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        confidence: Float64[np.ndarray, " n"],
+        right: Bool[np.ndarray, " n"],
+        group: Int64[np.ndarray, " n"],
+        names: Sequence[str],
+        target_error: float,
+    ) -> "GroupThresholds":
+        """Of labelled images by classifiers that were fitted on others, of the same groups among them."""
+        size = np.bincount(group, minlength=len(names))
+        own = {
+            names[g]: accept(confidence[group == g], right[group == g], target_error)
+            for g in np.flatnonzero(size >= FEWEST_IMAGES).tolist()
+        }
+        pooled = accept(confidence, right, target_error, group=group)
+        return cls(pooled, own, dict(zip(names, size.tolist(), strict=True)))
+
+    def applied(self, frame: pl.DataFrame, groups: Mapping[str, str]) -> tuple[pl.DataFrame, int]:
+        """A table of predictions with `accepted` by the thresholds of labelled groups; how many rows these are.
+
+        groups  image ID → group, of unlabelled images whose group is known
+        """
+        found = []
+        rows = frame.select("image_id", "probability", "accepted").iter_rows()
+        n = 0
+        for image_id, probability, accepted in rows:
+            group = groups.get(image_id)
+            if group is None or group not in self.images:
+                found.append(accepted)
+                continue
+            n += 1
+            threshold = self.own.get(group, self.pooled).threshold
+            found.append(threshold is not None and probability >= threshold)
+        return frame.with_columns(accepted=pl.Series(found, dtype=pl.Boolean)), n
+
+    def notes(self, rows: int) -> list[str]:
+        """Where thresholds are not those of an image's own group, and why."""
+        if not rows:
+            return [
+                "no unlabelled image is in the table with a labelled group: all are accepted as images of further ones"
+            ]
+        few = [name for name in self.images if name not in self.own and not name.startswith("image/")]
+        if not few:
+            return []
+        return [
+            f"{len(few)} of {len(self.own) + len(few)} groups have fewer than {FEWEST_IMAGES} labelled images, too few "
+            "for a threshold of their own; their images are accepted by that of all labelled groups"
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "threshold": self.pooled.threshold,
+            "error_of_accepted": self.pooled.error,
+            "groups": [
+                {
+                    "group": name.removeprefix("group/"),
+                    "images": self.images[name],
+                    "threshold": each.threshold,
+                    "accepted_of_labelled": each.accepted,
+                    "error_of_accepted": each.error,
+                    "error_of_accepted_interval": list(each.interval) if each.interval else None,
+                }
+                for name, each in self.own.items()
+            ],
+        }
+
+
+def groups_of_unlabelled(table: TaskTable) -> dict[str, str]:
+    """Image ID → group of the table's rows without a label; not of images that are a group by themselves."""
+    rows = table.frame.filter(pl.all_horizontal(pl.col(table.label_columns).is_null()))
+    named = zip(rows["image_id"].to_list(), groups_of(rows), strict=True)
+    return {image_id: group for image_id, group in named if group.startswith("group/")}
+
+
+def group_names(table: TaskTable) -> list[str]:
+    """The groups of a table's labelled rows, in the order of their codes."""
+    rows = table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null()))
+    return sorted(set(groups_of(rows)))

@@ -1,0 +1,201 @@
+"""`bb.probe.identify`: the nearest known individuals of each unlabelled image, or none of these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bb.probe.classification.inputs import labelled_images, space_name
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.labelling.abstention import Acceptance, accept
+from bb.probe.labelling.finder import MAX_TOP, TOP, Finder
+from bb.probe.labelling.open_set import NONE, RIGHT, Calibration, cross_fitted, error_of, replays
+from bb.probe.labelling.predict import check_target_error, one_task
+from bb.probe.labelling.result import SHOWN, plain
+from bb.probe.labelling.stored_model import keep, labels_digest
+from bb.probe.statistics.multiclass.intervals import Estimate
+from bb.probe.tables.html_table import html_table
+from bb.probe.tasks.splits import FOLDS, images_of
+from bb.store import Store
+from bb.store.errors import BBError, UsageError
+from bb.store.format.space import short
+from bb.store.reporter import Reporter, Silent
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Identified:
+    """What `identify` gives.
+
+    frame        a row for each image: `bb.probe.labelling.finder.COLUMNS`, then the nearest individuals
+    backbones    the candidates with their error, the best first, which is used
+    open_set     the share of wrong answers where a share of `none_share` of images shows no known individual
+    of_known     of images of known individuals;  of_unknown: of others, which are taken for a known one
+    nearest      of images of known individuals the share whose nearest individual is another one
+    acceptance   of answers at the target error, "none of these" among them
+    """
+
+    frame: pl.DataFrame
+    backbones: list[tuple[str, float]]
+    labelled: int
+    individuals: int
+    open_set: Estimate
+    of_known: Estimate
+    of_unknown: Estimate
+    nearest: Estimate
+    none_share: float
+    target_error: float
+    acceptance: Acceptance
+    notes: tuple[str, ...]
+    model: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Identified({len(self.frame)} images, {self.individuals} individuals, error {self.open_set.value:.3f})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.frame.head(SHOWN), repr(self))
+
+    def record(self) -> dict[str, Any]:
+        """The figures beside the table, JSON-ready."""
+        return {
+            **self.stated(),
+            "predicted": len(self.frame),
+            "accepted": int(self.frame["accepted"].sum()),
+            "none_of_these": int(self.frame["label"].is_null().sum()),
+            "model": self.model,
+            "notes": list(self.notes),
+        }
+
+    def stated(self) -> dict[str, Any]:
+        """What replays of the labelled images say, JSON-ready."""
+        return {
+            "backbones": [{"name": name, "error": error} for name, error in self.backbones],
+            "labelled": self.labelled,
+            "individuals": self.individuals,
+            "error": plain(self.open_set),
+            "error_of_known": plain(self.of_known),
+            "error_of_unknown": plain(self.of_unknown),
+            "error_of_nearest": plain(self.nearest),
+            "none_share": self.none_share,
+            "target_error": self.target_error,
+            "threshold": self.acceptance.threshold,
+            "accepted_of_labelled": self.acceptance.accepted,
+            "error_of_accepted": self.acceptance.error,
+            "error_of_accepted_interval": list(self.acceptance.interval) if self.acceptance.interval else None,
+        }
+
+
+def identify(
+    store: Store | str | Path,
+    labels: str | Path | pl.DataFrame,
+    data: str | None = None,
+    *,
+    id: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    not_missing: Sequence[str] = (),
+    ckpt: str | Sequence[str] = (),
+    space: str | Sequence[str] = (),
+    max_missing: float | None = None,
+    top: int = TOP,
+    none_share: float = 0.5,
+    target_error: float = 0.05,
+    folds: int = FOLDS,
+    seed: int = 0,
+    keep_model: bool = True,
+    reporter: Reporter | None = None,
+) -> Identified:
+    """Says which known individual each unlabelled image shows, or none of these, as `bb predict --retrieve` does.
+
+    labels      a table of individuals as docs/labels.md describes it, or its file; its split is not used
+    group       images of one group, such as a burst, are no evidence for each other where the answers are tested
+    top         how many of the nearest individuals each row names
+    none_share  the share of images that show none of the known individuals: labels can't say, so it is an assumption
+
+    Raises UsageError and BBError, which name what to change.
+    """
+    reporter = reporter or Silent()
+    check_target_error(target_error)
+    if not 1 <= top <= MAX_TOP:
+        raise UsageError(f"--top {top} makes no sense: choose 1 to {MAX_TOP} individuals.")
+    if not 0 < none_share < 1:
+        raise UsageError(f"--none-share {none_share:g} is not a share: choose one between 0 and 1, such as 0.5.")
+    opened = store if isinstance(store, Store) else Store.open(store)
+    images = labelled_images(
+        opened,
+        labels,
+        data,
+        {"id": id, "label": label, "split": "", "group": group, "not_missing": not_missing},
+        ckpt=[ckpt] if isinstance(ckpt, str) else ckpt,
+        space=[space] if isinstance(space, str) else space,
+        policy=MissingPolicy.parse("skip", max_missing, None),
+        reporter=reporter,
+    )
+    table = one_task(images.table)
+    task = images_of(table)
+    ids = task.ids.tolist()
+    rest = sorted(set(images.collection.table["image_id"].to_list()) - set(ids))
+    if not rest:
+        raise BBError(f"every image of {images.collection.name} is labelled: leave labels empty, or add images.")
+    y = np.asarray(task.y, np.int64)
+    features = [opened.read(each, images.collection, ids) for each in images.spaces]
+    made = []
+    for done, x in enumerate(features, 1):
+        made.append(replays(x, y, task.group))
+        reporter.progress("comparing labelled images", done, len(features), "backbones")
+    if len(made) > 1 and folds < 3:
+        raise UsageError(f"{len(made)} backbones can't be compared within {folds} folds: raise --folds to 3 or more.")
+    errors, answers, tested = cross_fitted(made, folds, seed, none_share)
+    weight, removed = tested.weights(none_share), tested.outcome == NONE
+    images_text = f"images of which {none_share:g} show none of the known individuals, by individuals"
+    alike = np.ones(len(weight))
+    acceptance = accept(answers.confidence, answers.hit, target_error, group=tested.individual, weight=weight)
+    best = int(np.argmin(errors))
+    finder = Finder(
+        images.spaces[best], features[best], y, task.classes, Calibration.fit(made[best], none_share),
+        acceptance.threshold, top,
+    )  # fmt: skip
+    rest, without = finder.with_features(opened, images.collection, rest)
+    notes = [*table.notes]
+    if without:
+        notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
+    once = len(y) - int((~removed).sum())
+    if once:
+        notes.append(f"{once} labelled images are the only ones of their individual, and tested as unknown ones alone")
+    if task.group is None:
+        notes.append("without --group, images of one burst answer each other, and the stated error is too low")
+    frames = list(finder.predictions(opened, images.collection, rest))
+    if not frames:
+        raise BBError(f"no other image of {images.collection.name} has features: run bb extract on it first.")
+    order = sorted(range(len(errors)), key=lambda i: errors[i])
+    found = Identified(
+        pl.concat(frames),
+        [(space_name(opened, images.spaces[i]), errors[i]) for i in order],
+        len(ids),
+        len(task.classes),
+        error_of(~answers.hit, weight, tested.individual, images_text),
+        error_of(~answers.hit, alike * ~removed, tested.individual, "further images of known individuals"),
+        error_of(~answers.hit, alike * removed, tested.individual, "images of further individuals"),
+        error_of(tested.outcome != RIGHT, alike * ~removed, tested.individual, "further images of known individuals"),
+        none_share,
+        target_error,
+        acceptance,
+        tuple(notes),
+    )
+    if not keep_model:
+        return found
+    protocol = {
+        "folds": folds, "seed": seed, "grouped": task.group is not None, "none_share": none_share, "top": top,
+        "target_error": target_error, "candidates": sorted(each.key for each in images.spaces),
+    }  # fmt: skip
+    model = finder.model(
+        backbone=(opened.backbones(finder.space) or [short(finder.space.key)])[0],
+        collection=images.collection,
+        labels=labels_digest(images.collection, ids, y, task.classes, task.group),
+        protocol=protocol,
+        stated=found.stated(),
+    )
+    digest, reason = keep(opened, model)
+    return replace(found, model=digest, notes=(*notes, *([reason] if reason else [])))
