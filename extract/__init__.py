@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 from bb.extract.backbones.code_hash import AT_START as AT_START
 
 if TYPE_CHECKING:
+    from bb.extract.backbones.module_backbone import ModuleBackbone as ModuleBackbone
+    from bb.extract.embedding.view import View as View
     from bb.extract.extraction import ExtractOptions as ExtractOptions
     from bb.extract.extraction import Summary as Summary
     from bb.extract.extraction import run as run
     from bb.extract.facade import load_backbone as load_backbone
 
-_HOMES = {"ExtractOptions": "extraction", "Summary": "extraction", "run": "extraction", "load_backbone": "facade"}
+_HOMES = {
+    **{"ExtractOptions": "extraction", "Summary": "extraction", "run": "extraction", "load_backbone": "facade"},
+    **{"ModuleBackbone": "backbones.module_backbone", "View": "embedding.view"},
+}
 
 
 def __getattr__(name: str) -> Any:

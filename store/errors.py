@@ -2,7 +2,7 @@
 
 
 class BBError(Exception):
-    """Work failed for a reason that a person can mend. The message names the value and the remedy."""
+    """Work failed for a reason that a person can fix. The message names the value and the remedy."""
 
     exit_status = 1
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bb.extract.embedding.backbone import Backbone
 from tests.helpers.labelled import labelled
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -41,6 +42,12 @@ def test_the_classifier_of_extending_md_classifies(kinds):
     x = np.random.default_rng(0).normal(size=(40, 3)) + 3 * y[:, None]
     model = kinds["NearestMean"]().fit(x[:20], y[:20])
     assert (model.predict(x[20:]) == y[20:]).mean() > 0.9
+
+
+def test_the_backbone_of_extending_md_keeps_the_contract(kinds):
+    backbone = kinds["load"](None)
+    assert isinstance(backbone, Backbone) and (backbone.org, backbone.feat_dim) == ("example", 32)
+    assert set(kinds["names"]()) == {"example:tiny/untrained"} and kinds["check_name"](None) is None
 
 
 def test_the_metric_and_the_logger_of_extending_md_keep_their_contracts(kinds, tmp_path):

@@ -2,10 +2,9 @@
 them."""
 
 import fnmatch
-from collections.abc import Iterator
 from typing import TypedDict
 
-from bb.extract.backbones.name import BackboneName
+from bb.extract.backbones.libraries import LIBRARIES
 
 
 class Entry(TypedDict):
@@ -20,50 +19,22 @@ class Entry(TypedDict):
 
 
 def entries(pattern: str = "") -> list[Entry]:
-    """Every pretrained backbone of open_clip and timm, and as untrained every architecture that has no
-    weights.
+    """Every pretrained backbone of open_clip, timm and the plug-ins that can be imported, and as untrained every
+    architecture that has no weights.
 
     pattern: part of a name, or with any of * ? [ a pattern for the whole of it; case does not matter
 
-    Each architecture can be had as ARCH/untrained and ARCH@PATH as well.
+    Each architecture of open_clip and timm can be had as ARCH/untrained and ARCH@PATH as well.
     """
+    libraries = LIBRARIES.usable().values()
     return [
-        Entry(name=str(name), lacks=lacks) for name, lacks in (*_open_clip(), *_timm()) if _matches(str(name), pattern)
+        Entry(name=name, lacks=lacks)
+        for library in libraries
+        for name, lacks in library.names().items()
+        if _matches(name, pattern)
     ]
 
 
 def _matches(name: str, pattern: str) -> bool:
     name, pattern = name.lower(), pattern.lower()
     return fnmatch.fnmatchcase(name, pattern) if set("*?[") & set(pattern) else pattern in name
-
-
-def _open_clip() -> Iterator[tuple[BackboneName, str]]:
-    import open_clip
-    import timm
-
-    trunks = set(timm.list_models())
-    for architecture in open_clip.list_models():
-        trunk = open_clip.get_model_config(architecture)["vision_cfg"].get("timm_model_name")
-        lacks = "" if trunk is None or trunk in trunks else f"a version of timm that has {trunk}"
-        tags = open_clip.list_pretrained_tags_by_model(architecture)
-        for tag in tags:
-            yield BackboneName("open_clip", architecture, tag), lacks
-        if not tags:
-            yield BackboneName("open_clip", architecture, untrained=True), lacks
-
-
-def _timm() -> Iterator[tuple[BackboneName, str]]:
-    import timm
-
-    from bb.extract.embedding.timm import UNPOOLED
-
-    tags: dict[str, list[str]] = {}
-    for name in timm.list_pretrained():
-        architecture, _, tag = name.partition(".")
-        tags.setdefault(architecture, []).append(tag)
-    for architecture in timm.list_models():
-        lacks = "a pooling of its own: it ends in a feature map" if architecture in UNPOOLED else ""
-        for tag in tags.get(architecture, []):
-            yield BackboneName("timm", architecture, tag or None), lacks
-        if architecture not in tags:
-            yield BackboneName("timm", architecture, untrained=True), lacks

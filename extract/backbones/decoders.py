@@ -1,4 +1,4 @@
-"""Decoders by name, and why one can't work here."""
+"""Decoders by name, bb's own and those of plug-ins (entry points `bb.decoders`), and why one can't work here."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,22 +7,23 @@ from importlib.util import find_spec
 import torch
 
 from bb.extract.embedding.decoder import DecodeOptions, Decoder
-from bb.store.errors import UsageError
+from bb.store.errors import BBError, UsageError
+from bb.store.plugins import Registry
 
 
-def _pillow(options: DecodeOptions, device: torch.device) -> Decoder:
+def pillow(options: DecodeOptions, device: torch.device) -> Decoder:
     from bb.extract.embedding.pillow_decoder import Pillow
 
     return Pillow(options)
 
 
-def _simplejpeg(options: DecodeOptions, device: torch.device) -> Decoder:
+def simplejpeg(options: DecodeOptions, device: torch.device) -> Decoder:
     from bb.extract.embedding.simplejpeg_decoder import SimpleJpeg
 
     return SimpleJpeg(options)
 
 
-def _nvjpeg(options: DecodeOptions, device: torch.device) -> Decoder:
+def nvjpeg(options: DecodeOptions, device: torch.device) -> Decoder:
     if device.type != "cuda":
         raise UsageError(
             f"--decode nvjpeg works on an NVIDIA GPU, and the device is {device.type}: choose auto, or --device cuda."
@@ -32,11 +33,11 @@ def _nvjpeg(options: DecodeOptions, device: torch.device) -> Decoder:
     return NvJpeg(device, options)
 
 
-DECODERS: dict[str, Callable[[DecodeOptions, torch.device], Decoder]] = {
-    "simplejpeg": _simplejpeg,
-    "pillow": _pillow,
-    "nvjpeg": _nvjpeg,
-}
+DECODERS: Registry[Callable[[DecodeOptions, torch.device], Decoder]] = Registry(
+    "bb.decoders",
+    "decoder",
+    {name: f"bb.extract.backbones.decoders:{name}" for name in ("simplejpeg", "pillow", "nvjpeg")},
+)
 DEFAULT = "simplejpeg"
 
 
@@ -60,6 +61,6 @@ def usable(device: torch.device) -> dict[str, str]:
         try:
             find_decoder(DecodeOptions(name), device)
             reasons[name] = ""
-        except UsageError as error:
+        except BBError as error:
             reasons[name] = str(error)
     return reasons

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bb.extract.backbones.code_hash import AT_START, tree_hash
+from bb.extract.backbones.decoders import DECODERS
 from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.libraries import LIBRARIES
 from bb.extract.embedding import weights
 from bb.extract.embedding.backbone import Backbone
 from bb.extract.embedding.decoder import Decoder
@@ -39,9 +41,15 @@ def feature_spaces(name: str, backbone: Backbone, decoder: Decoder, numerics: Nu
         "weights": weights.digest(backbone.vision_state()),
         "view": backbone.view.record(decoder.options),
         "numerics": numerics.record(),
-        "code": AT_START,
+        "code": "+".join([AT_START, *_plugin_hashes(backbone, decoder)]),
     }
     img = FeatureSpace(output=backbone.img_output, **shared)
     if not patch:
         return Spaces(img, None)
     return Spaces(img, FeatureSpace(output=backbone.patch_output or {}, **shared))
+
+
+def _plugin_hashes(backbone: Backbone, decoder: Decoder) -> list[str]:
+    """Of the plug-ins that made the backbone and the decoder, the hash of each package's files."""
+    kinds = (LIBRARIES.plugins.get(backbone.org), DECODERS.plugins.get(decoder.options.name))
+    return [plugin.tree_hash() for plugin in kinds if plugin is not None and not plugin.own]

@@ -8,6 +8,7 @@ from typing import Any
 import open_clip
 import open_clip.factory
 import open_clip.pretrained
+import timm
 from torch import Tensor
 
 from bb.extract.backbones.hub import downloading, fetch, reading
@@ -87,6 +88,18 @@ def _describe(recipe: Recipe) -> dict[str, Any]:
 def check_name(name: BackboneName) -> None:
     """That open_clip has that architecture and tag."""
     resolve(name)
+
+
+def names() -> dict[str, str]:
+    """Every pretrained backbone, and as untrained every architecture without weights; each with what it lacks."""
+    trunks, found = set(timm.list_models()), {}
+    for architecture in open_clip.list_models():
+        trunk = open_clip.get_model_config(architecture)["vision_cfg"].get("timm_model_name")
+        lacks = "" if trunk is None or trunk in trunks else f"a version of timm that has {trunk}"
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        for name in [BackboneName("open_clip", architecture, tag, untrained=not tag) for tag in tags or [None]]:
+            found[str(name)] = lacks
+    return found
 
 
 def _common_preprocess(architecture: str, tags: list[str]) -> dict[str, Any]:

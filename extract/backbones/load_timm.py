@@ -14,7 +14,7 @@ from bb.extract.backbones.hub import cache_only, downloading, fetch, reading
 from bb.extract.backbones.name import BackboneName, unknown
 from bb.extract.backbones.tags import require_agreement
 from bb.extract.embedding.freeze import seeded
-from bb.extract.embedding.timm import Network, TimmBackbone, take_classifier_off, untrained, view_of
+from bb.extract.embedding.timm import UNPOOLED, Network, TimmBackbone, take_classifier_off, untrained, view_of
 from bb.extract.embedding.view import View
 from bb.extract.weights.candidates import Convert, Target
 from bb.extract.weights.checkpoint import summarize
@@ -54,6 +54,21 @@ def check_name(name: BackboneName) -> None:
         raise UsageError(f"timm has no weights for {name.architecture}: write {name}@PATH or {name}/untrained")
     if name.path is not None and name.tag is None:
         require_agreement(name, {tag: vars(_view_of_tag(name.architecture, tag)) for tag in tags})
+
+
+def names() -> dict[str, str]:
+    """Every pretrained backbone, and as untrained every architecture without weights; each with what it lacks."""
+    tags: dict[str, list[str | None]] = {}
+    for registered in timm.list_pretrained():
+        architecture, _, tag = registered.partition(".")
+        tags.setdefault(architecture, []).append(tag or None)
+    found = {}
+    for architecture in timm.list_models():
+        lacks = "a pooling of its own: it ends in a feature map" if architecture in UNPOOLED else ""
+        untrained = architecture not in tags
+        for word in tags.get(architecture, [None]):
+            found[str(BackboneName("timm", architecture, word, untrained=untrained))] = lacks
+    return found
 
 
 def _view_of_tag(architecture: str, tag: str) -> View:

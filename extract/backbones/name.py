@@ -1,9 +1,9 @@
 """Names of backbones, as a person types them after --ckpt and as they stand in a run's provenance.
 
     name  = [ org ":" ] model
-    org   = "open_clip" | "timm" | "timm-vit" (the same as timm); open_clip where none is given
+    org   = "open_clip" | "timm" | "timm-vit" (the same as timm) | a plug-in's; open_clip where none is given
     model = arch [ tag ] [ "@" path | "/untrained" ]  |  "hf-hub:" owner "/" repo [ "@" revision ]
-    tag   = "/" word for open_clip, "." word for timm
+    tag   = "." word for timm, "/" word for the others
 
 A tag decides weights, view and, in open_clip, the activation. With a path or /untrained it decides the view
 and the activation only. Whether the libraries know a name is found out when it is built: this module imports
@@ -17,17 +17,16 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from bb.extract.backbones.libraries import LIBRARIES
 from bb.extract.embedding import OWN_POOL, POOLS
 from bb.store.errors import UsageError
 
-Org = Literal["open_clip", "timm"]
 HUB = "hf-hub:"
 UNTRAINED = "/untrained"
 SHARED_DIGITS = 12
 
-_ORGS: dict[str, Org] = {"open_clip": "open_clip", "timm": "timm", "timm-vit": "timm"}
+_OTHER_NAMES = {"timm-vit": "timm"}
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _REPO = re.compile(r"hf-hub:[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _EXAMPLES = "write ViT-B-16/openai, timm:resnet18.a1_in1k, ViT-B-16@weights.safetensors or ViT-B-16/untrained"
@@ -45,7 +44,7 @@ class BackboneName:
     pool: how a timm network makes a vector, "own" or one of POOLS; an option, no part of the text
     """
 
-    org: Org
+    org: str
     architecture: str
     tag: str | None = None
     path: str | None = None
@@ -73,13 +72,13 @@ class BackboneName:
                 f"{text!r}: timm's tags follow a dot, so write timm:{model.replace('/', '.')}; "
                 f"a repository on the hub is written timm:{HUB}{model}"
             )
-        architecture, mark, tag = model.partition("/" if org == "open_clip" else ".")
+        architecture, mark, tag = model.partition("." if org == "timm" else "/")
         if not _WORD.fullmatch(architecture) or (mark and not _WORD.fullmatch(tag)):
             raise UsageError(f"{text!r} is not the name of a backbone: {_EXAMPLES}")
         return cls(org, architecture, tag or None, path or None, untrained)
 
     def __str__(self) -> str:
-        tag = "" if self.tag is None else ("/" if self.org == "open_clip" else ".") + self.tag
+        tag = "" if self.tag is None else ("." if self.org == "timm" else "/") + self.tag
         source = UNTRAINED if self.untrained else "" if self.path is None else f"@{self.path}"
         return f"{self.org}:{self.architecture}{tag}{source}"
 
@@ -88,13 +87,15 @@ class BackboneName:
         return self.architecture.startswith(HUB)
 
 
-def _split_org(text: str) -> tuple[Org, str]:
+def _split_org(text: str) -> tuple[str, str]:
     head, colon, rest = text.partition(":")
     if not colon or head == HUB[:-1] or "@" in head:
         return "open_clip", text
-    if head not in _ORGS:
-        raise UsageError(f"{text!r}: there is no {head!r} here, only open_clip: and timm: ({_EXAMPLES})")
-    return _ORGS[head], rest
+    org = _OTHER_NAMES.get(head, head)
+    if org not in LIBRARIES:
+        known = f"{', '.join(f'{name}:' for name in LIBRARIES)}"
+        raise UsageError(f"{text!r}: there is no library {head!r} here, only {known} ({_EXAMPLES})")
+    return org, rest
 
 
 class UnknownArchitecture(UsageError):

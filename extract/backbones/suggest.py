@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 
-from bb.extract.backbones.name import BackboneName, Org, UnknownArchitecture
+from bb.extract.backbones.name import BackboneName, UnknownArchitecture
 from bb.store.errors import UsageError
 
 _FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar")
@@ -34,7 +34,7 @@ def _meant(name: BackboneName) -> str:
 
 def _of_the_other_library(name: BackboneName) -> BackboneName | None:
     """The same name for the other library, where that has the architecture."""
-    org: Org = "timm" if name.org == "open_clip" else "open_clip"
+    org = "timm" if name.org == "open_clip" else "open_clip"
     if org == "timm":
         import timm
 

@@ -263,5 +263,5 @@ def _serve(share: Share, answers: Any) -> None:
         answers.send(Told(outcomes, fault=f"{share.numerics[0]}: {error}"))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        words = f"{where}{error.strerror or error}. Mend that and run the same command again."
+        words = f"{where}{error.strerror or error}. Fix this and rerun the command."
         answers.send(Told(outcomes, fault=f"{share.numerics[0]}: {words}"))

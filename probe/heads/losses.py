@@ -1,6 +1,6 @@
 """Losses over features: their contract, triplet and ArcFace."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -74,9 +74,10 @@ class TripletLoss(nn.Module):
         return {**counted, "active": float(active), **means}
 
     def forward(
-        self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], anchors: int | None = None
+        self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | Sequence[int], anchors: int | None = None
     ) -> Float[Tensor, "..."]:
-        found = self.miner(features, labels, anchors)
+        codes = labels if isinstance(labels, Tensor) else torch.tensor(labels, device=features.device)
+        found = self.miner(features, codes, anchors)
         positive, negative = distances(found)
         apart = positive - negative
         losses = functional.softplus(apart) if self.margin is None else functional.relu(apart + self.margin)

@@ -1,6 +1,6 @@
 """Batch samplers: their contract, P labels with K images each, and batches even in categories."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -30,6 +30,29 @@ class BatchSampler(Protocol):
 
 
 Seed = int | tuple[int, ...]  # as numpy's default_rng takes it: (seed, epoch), say
+
+
+@dataclass(eq=False)
+class EachEpoch:
+    """Other batches each time it is iterated: for loops that keep one sampler, such as torch's DataLoader.
+
+        DataLoader(data, batch_sampler=EachEpoch(lambda seed: Balanced(data.labels, 8, 4, seed)))
+
+    sampler  makes an epoch's sampler of its seed, (seed, epoch)
+    epoch    the next one's number; set it to go on where training was killed
+    """
+
+    sampler: Callable[[tuple[int, int]], BatchSampler]
+    seed: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.sampler((self.seed, self.epoch)))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        sampler = self.sampler((self.seed, self.epoch))
+        self.epoch += 1
+        return iter(sampler)
 
 
 # Batches of P labels with K images each (Hermans, Beyer and Leibe, In Defense of the Triplet Loss, 2017).

@@ -58,7 +58,7 @@ class Difference:
             "images": self.images.to_dicts(),
         }
 
-    def _class(self, task: str, value: float) -> str:
+    def _class(self, task: str, value: int | float) -> str:
         """A class by its name, where the run knows it; its number else."""
         names = _dict(self.a.record.get("class_names")).get(task)
         if isinstance(names, list) and value == int(value) and 0 <= value < len(names):

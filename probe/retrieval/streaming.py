@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -43,7 +43,11 @@ class RetrievalMetric:
         self.features: np.ndarray | None = None
         self.there = np.zeros(len(self.items), bool)
 
-    def update(self, features: Float[np.ndarray, "b d"], indices: Integer[np.ndarray, " b"]) -> None:
+    def update(self, features: Any, indices: Any) -> None:
+        """Takes a batch as NumPy arrays or torch tensors, on any device: (b, d) of floats and (b,) of integers."""
+        self._update(_on_host(features), _on_host(indices))
+
+    def _update(self, features: Float[np.ndarray, "b d"], indices: Integer[np.ndarray, " b"]) -> None:
         if self.features is None:
             self.features = np.empty((len(self.items), features.shape[1]), features.dtype)
         if features.shape[1] != self.features.shape[1]:
@@ -69,3 +73,8 @@ class RetrievalMetric:
                 f"{str(self.items.image_ids[absent[0]])!r}: metrics need all of them."
             )
         return evaluate(self.features, self.items, self.how).summary()
+
+
+def _on_host(values: Any) -> np.ndarray:
+    """An array of what may be a tensor; torch, which not everybody has, is not imported for that."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

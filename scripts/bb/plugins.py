@@ -5,6 +5,8 @@ from importlib import import_module
 from bb.store.plugins import Registry, installed
 
 REGISTRIES = {
+    "bb.backbones": "bb.extract.backbones.libraries:LIBRARIES",
+    "bb.decoders": "bb.extract.backbones.decoders:DECODERS",
     "bb.classifiers": "bb.probe.classifiers.registry:CLASSIFIERS",
     "bb.metrics": "bb.probe.statistics.metrics:METRICS",
     "bb.storage": "bb.store.storage.url:STORAGE",

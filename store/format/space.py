@@ -18,14 +18,14 @@ MAX_LENGTH = 2**24  # of an axis of a row
 class FeatureSpace:
     """The identity of features. Names of tags and files, library versions and devices are provenance, not identity.
 
-    org           the library whose code runs: "open_clip" or "timm"; "head" of a derived space (see
+    org           the library whose code runs: "open_clip", "timm" or a plug-in's name; "head" of a derived space (see
                   store/format/derived.py)
     architecture  its resolved architecture configuration
     weights       SHA-256 of the vision tower's tensors as loaded, in float32
     view          the resolved evaluation transform
     output        {"kind": "img", "pooling": …, "dim": D} or {"kind": "patch", "patches": P, "dim": Dp, …}
     numerics      {"compute": "fp32" | "bf16" | "fp16", "stored": "float32" | "float16"}
-    code          git tree hash of extract/embedding/
+    code          git tree hash of extract/embedding/; "+" and a SHA-256 follow for each plug-in that takes part
     """
 
     org: str

@@ -59,7 +59,7 @@ class Parcel:
 
 @runtime_checkable
 class Place(Protocol):
-    """Every method raises BBError, naming the place and the remedy, for what a person can mend (no such bucket, no
+    """Every method raises BBError, naming the place and the remedy, for what a person can fix (no such bucket, no
     permission, no network). Passing faults (a cut connection, 429, 500, 503, a time-out) are tried again with back-off
     first. Instances may be used from several threads at once.
 

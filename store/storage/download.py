@@ -71,7 +71,7 @@ def download(
     nothing that has come. A complete NAME is not fetched again; one with another md5 is replaced in the end.
     `progress` is told bytes there and bytes in all (None if unknown). A passing fault is tried again after
     a `pause`, until `tries` attempts in a row got no further; `timeout` bounds a silence, in seconds. Proxy
-    variables and SSL_CERT_FILE are honoured. Raises BBError for all that a person can mend.
+    variables and SSL_CERT_FILE are honoured. Raises BBError for all that a person can fix.
     """
     path, part = folder / archive.name, folder / f"{archive.name}.part"
     with _on_disk(folder):
@@ -370,7 +370,7 @@ def _on_disk(path: Path, verb: str = "written") -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             fault = "the disk or your quota is full. Make room or choose another folder, and run again."
         else:
-            fault = f"can't be {verb} ({error.strerror or error}). Mend that, or choose another folder."
+            fault = f"can't be {verb} ({error.strerror or error}). Fix this, or choose another folder."
         raise BBError(f"{path}: {fault}") from error
 
 

@@ -217,7 +217,7 @@ class Hub:
         if word == "GatedRepo":
             return Verdict(f"{self.url}: its owner wants terms accepted. Do so on its page, and `hf auth login`.")
         if word == "RevisionNotFound":
-            return Verdict(f"{self.url}: there is no revision {self.revision!r}. Mend what stands behind the @.")
+            return Verdict(f"{self.url}: there is no revision {self.revision!r}. Correct what stands after the @.")
         if word == "RepoNotFound" or status == 404:
             return Verdict(
                 f"{self.url}: there is no such data set, or none that you may see. Make it with `hf repo create "

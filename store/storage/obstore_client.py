@@ -190,11 +190,11 @@ class Client:
             return Verdict(f"{self.url}: this machine's clock is wrong, says the server. Set the clock and run again.")
         if code in ("NoSuchBucket", "ContainerNotFound"):
             return Verdict(
-                f"{self.url}: there is no such bucket. Make it, or mend its name"
+                f"{self.url}: there is no such bucket. Create it, or correct its name"
                 + (" or AWS_ENDPOINT_URL." if scheme == "s3" else ".")
             )
         if code in BAD_KEY or status == 401:
-            remedy = f"Mend {keys}." if keys else "Places that ask for a password can't be read over plain http(s)."
+            remedy = f"Correct {keys}." if keys else "Places that ask for a password can't be read over plain http(s)."
             return Verdict(f"{self.url}: the server does not accept the credentials ({code or status}). {remedy}")
         if status == 403:
             return Verdict(f"{place}: access is denied{said}. Ask its owner for the right to it.")

@@ -169,8 +169,8 @@ def _pieces(answer: Any, most: int | None = None) -> Iterator[bytes]:
     while (most is None or done < most) and (piece := answer.read1(PIECE)):
         done += len(piece)
         yield piece
-    if most is None and length is not None and done < length:  # http.client takes an early end for the end
-        raise ConnectionError("the connection ended early")
+    if length is not None and done < (length if most is None else min(length, most)):
+        raise ConnectionError("the connection ended early")  # which http.client takes for the end of the body
 
 
 class _SameOrigin(HTTPRedirectHandler):

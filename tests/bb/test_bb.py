@@ -209,7 +209,7 @@ def test_limit_embeds_a_few_for_a_try(call, newt):
         (["--ckpt", "ViT-B-16/openai"], "bb extract --ckpt ViT-B-16/openai --data newt=DIR"),
         (["--ckpt", "ViT-B-16/openai"], "bb data download newt --to DIR"),
         (["--ckpt", VIT, "--data", "whales"], "where are the images of whales? Say it:"),
-        (["--data", "a=."], "which backbone? Give --ckpt ViT-B-16/openai"),
+        (["--data", "a=."], "which backbone? Give for example --ckpt ViT-B-16/openai"),
         (["--ckpt", VIT, "--data", "a="], "--data a= names no folder: write a=DIR"),
         (["--ckpt", VIT, "--data", "a=.", "--data", "a=.."], "--data names a twice"),
         (["--ckpt", VIT, "--data", "a=nowhere"], "nowhere is not a folder: give --data NAME=DIR"),

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bb.store import Store
 from tests.helpers.labelled import labelled
+from tests.helpers.toys import make_images
 
 PLUGIN = Path(__file__).parents[1] / "data" / "plugin"
 PROBE = ["probe", "newt", "--labels", "newt2021_labels.csv", "--svm", "centroid", "--n-train", "all", "--json"]
@@ -47,6 +49,7 @@ def test_doctor_names_plugins_and_what_is_wrong_with_one(folder, site):
     assert status == 0, err
     facts = {name: fact for name, fact in json.loads(out).items() if name.startswith("plug-in")}
     assert list(facts) == [
+        "plug-in bb.backbones: example of bb-example",
         "plug-in bb.classifiers: centroid of bb-example",
         "plug-in bb.loggers: jsonl of bb-example",
         "plug-in bb.metrics: matthews of bb-example",
@@ -76,6 +79,51 @@ def test_its_classifier_and_metric_work_on_the_command_line_and_in_python(folder
     )
     out, err, status = call(folder, site, "-c", code)
     assert (out.split(), status) == ([run["run_id"], "0", "matthews"], 0), err
+
+
+def summary_of(folder, site, ckpt):
+    words = ["extract", "--ckpt", ckpt, "--data", "pics=pics", "--store", "pics.bb", "--device", "cpu", "--json"]
+    out, err, status = call(folder, site, "-m", "bb", *words)
+    assert status == 0, err
+    return json.loads(out)[0]
+
+
+def test_its_backbone_is_listed_and_extracted_and_edits_of_the_plugin_make_another_space(folder, site, tmp_path):
+    out, err, status = call(folder, site, "-m", "bb", "models", "example:", "--json")
+    assert (json.loads(out), status) == ([{"name": "example:tiny/untrained", "lacks": ""}], 0), err
+    make_images(tmp_path / "pics", 5)
+    first = summary_of(tmp_path, site, "example:tiny/untrained")
+    assert (first["computed"], first["failed"]) == (5, {})
+
+    store = Store.open(tmp_path / "pics.bb")
+    (space,) = store.spaces()
+    code, package = space.code.split("+")
+    assert (space.org, space.output["dim"]) == ("example", 32) and (len(code), len(package)) == (40, 64)
+    assert space.architecture == {"name": "tiny", "width": 8}
+
+    shutil.copytree(site, tmp_path / "site")
+    module = tmp_path / "site" / "bb_example" / "backbones.py"
+    module.write_text(module.read_text().replace("nn.GELU()", "nn.ReLU()"))
+    edited = summary_of(tmp_path, tmp_path / "site", "example:tiny/untrained")
+    assert (edited["computed"], edited["adopted"]) == (5, []) and edited["spaces"] != first["spaces"]
+    again = summary_of(tmp_path, site, "example:tiny/untrained")
+    assert (again["computed"], again["present"], again["spaces"]) == (0, 5, first["spaces"])
+
+
+def test_faults_of_a_backbone_of_a_plugin_are_named(folder, site, tmp_path):
+    make_images(tmp_path / "pics", 1)
+    words = ["-m", "bb", "extract", "--data", "pics=pics", "--store", "pics.bb", "--device", "cpu", "--ckpt"]
+    faults = {
+        "example:huge/untrained": "example:huge/untrained: bb-example has no architecture 'huge'; it has tiny.",
+        "exampel:tiny/untrained": "there is no library 'exampel' here, only open_clip:, timm:, example:",
+        "example:tiny@none.safetensors": "plug-in bb-example 0.3 (bb.backbones: example = bb_example.backbones) can't "
+        "load example:tiny@none.safetensors: FileNotFoundError: No such file or directory: none.safetensors",
+    }
+    for ckpt, message in faults.items():
+        out, err, status = call(tmp_path, site, *words, ckpt)
+        assert out == "" and status in (1, 2) and message in err, err
+    out, err, status = call(tmp_path, site, *words, "example:tiny/untrained", "--pool", "max")
+    assert status == 2 and "--pool max is for networks of timm, and example:tiny/untrained is of example" in err
 
 
 def test_an_edited_plugin_makes_another_run(folder, site, tmp_path):

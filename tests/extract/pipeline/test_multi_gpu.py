@@ -30,7 +30,7 @@ __all__ = ["call", "own_place"]  # fixtures
         ("0,cpu", "--devices 0,cpu names devices of several kinds, which make features of several kinds"),
         ("0,1,0", "--devices 0,1,0 names cuda:0 twice: give each once"),
         ("cuda,0", "--devices cuda,0 names cuda:0 twice: give each once"),
-        ("0,,1", "--devices '0,,1' leaves a device out: write 0,1 for the first two GPUs"),
+        ("0,,1", "--devices '0,,1' leaves a device out: write, for example, 0,1 for the first two GPUs"),
         ("", "--devices '' leaves a device out"),
     ],
 )
@@ -53,7 +53,7 @@ def test_devices_as_torch_writes_them():
         (["--devices", "tpu"], "--device tpu is unknown: choose auto, cpu, cuda, cuda:N or mps."),
         (["--devices", "76,77"], "--device cuda:76: torch sees"),
         (["--devices", "cpu", "--device", "cpu"], "--device cpu and --devices cpu: give one of them."),
-        (["--devices", "cpu,cpu", "--on", "ray"], "--devices splits the work on one machine: with --on, say --workers"),
+        (["--devices", "cpu,cpu", "--on", "ray"], "--devices splits the work on one machine: with --on, give"),
     ],
 )
 def test_devices_that_a_command_cannot_have(call, tmp_path, given, message):

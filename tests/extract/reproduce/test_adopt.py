@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from bb.extract import load_backbone
 from bb.extract.backbones.feature_spaces import Spaces
 from bb.extract.embedding.backbone import EncodedImgBatch
 from bb.extract.embedding.pillow_decoder import Pillow
@@ -244,11 +245,16 @@ def test_images_that_cannot_be_embedded_are_left_out_of_the_sample(store, pics):
 def test_a_store_made_before_the_hash_was_that_of_embedding_serves_on(call, tmp_path):
     shutil.copytree(BEFORE / "store", tmp_path / "old.bb")
     old = {space.key: space for space in Store.open(tmp_path / "old.bb").spaces()}
+    # A processor with other kernels draws other random weights: then that network's old rows are of another backbone.
+    weights = {space.weights for space in old.values()}
     networks = [VIT, "timm:test_resnet/untrained", "open_clip:ViT-S-32-alt/untrained"]
+    networks = [name for name in networks if load_backbone(name).spaces.img.weights in weights]
+    if not networks:
+        pytest.skip("this processor draws other random weights than the one that made the old store")
     words = [word for network in networks for word in ("--ckpt", network)]
     where = ["--data", f"awkward={BEFORE / 'images'}", "--store", tmp_path / "old.bb", "--json"]
     status, out, err = call("extract", *words, *where)
-    assert status == 0 and err.count("12 images embedded again differ by") == 3
+    assert status == 0 and err.count("12 images embedded again differ by") == len(networks)
     store = Store.open(tmp_path / "old.bb")
     (collection,) = store.collections("awkward")
     ids = collection.table["image_id"].to_list()

@@ -149,7 +149,7 @@ def test_what_differs_in_more_cannot_be_compared(call, data):
     "provenance, said",
     [
         ({}, "can't be compared: its segments name no backbone"),
-        ({"backbone": "timm:test_vit@w.pt"}, "it was made of a file, timm:test_vit@w.pt: give --ckpt with the path"),
+        ({"backbone": "timm:test_vit@w.pt"}, "it was made of a file, timm:test_vit@w.pt: give --ckpt with its path"),
         (
             {"backbone": "timm:no_such/untrained"},
             "can't be compared: timm:no_such/untrained: timm has no architecture",

@@ -120,7 +120,7 @@ def test_the_page_shows_scores_confusion_and_classes_and_escapes_them(place, cal
     table.with_columns(pl.col("species").replace("Dachs", "<script>alert(1)</script>")).write_csv("birds.csv")
     runs(call, "--classifier", "ridge,simpleshot")
     status, _, err = call("report", "classify", "--html", "page.html")
-    assert status == 0 and "note: no images are at hand" in err
+    assert status == 0 and "note: no images are available" in err
     page = Path("page.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     (run, *_) = sorted(Store.open("features.bb").runs(), key=lambda run: -run.record["scores"]["mean"])

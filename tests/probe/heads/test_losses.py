@@ -123,3 +123,9 @@ def test_arcface_learns_directions_that_tell_labels_apart():
 def test_what_makes_no_loss_is_said(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_labels_may_be_a_list():
+    features, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1, 2, 2])
+    loss = TripletLoss(All())
+    assert loss(features, labels.tolist()) == loss(features, labels)

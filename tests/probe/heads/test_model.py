@@ -338,7 +338,7 @@ def test_words_are_parsed_once():
         (lambda: parse_loss(miner="hard:2x2"), "--miner hard:2x2: write n-hard:2x10 for the 2 hardest positives"),
         (lambda: parse_loss(miner="n-hard:2"), "--miner n-hard:2: write n-hard:2x10"),
         (lambda: parse_loss(miner="n-hard:0x3"), "hardest positives are none: count from 1"),
-        (lambda: parse_loss(miner="n-hard:axb"), "--miner n-hard:axb: after the colon stand numbers with x between"),
+        (lambda: parse_loss(miner="n-hard:axb"), "--miner n-hard:axb: after the colon, write numbers with x between"),
         (
             lambda: parse_sampling("even"),
             "--sampler even is unknown; there are balanced, category, distinct-categories.",

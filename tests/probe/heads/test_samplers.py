@@ -1,11 +1,12 @@
 """Batch samplers: what is in a batch, how often what comes, and what can't be sampled."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 
-from bb.probe.heads.samplers import Balanced, ByCategory
+from bb.probe.heads.samplers import Balanced, ByCategory, EachEpoch
 from bb.store import UsageError
 from tests.contracts.sampler import check_batch_sampler
 
@@ -80,3 +81,11 @@ def test_categories_that_are_not_distinct_may_come_again_before_all_came():
 def test_what_makes_no_batches_is_said(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_each_epoch_has_other_batches_known_from_the_seed_and_its_number():
+    make = partial(Balanced, LABELS, 4, 2)
+    batches, again = EachEpoch(make, seed=3), EachEpoch(make, seed=3, epoch=1)
+    first, second = list(batches), list(batches)
+    assert first == list(make((3, 0))) and second == list(make((3, 1))) != first
+    assert list(again) == second and len(batches) == len(first)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from bb.probe.report.run_summary import Report
@@ -118,6 +119,9 @@ def test_batches_in_any_order_are_the_whole(example):
     x, items = example
     metric = RetrievalMetric(items)
     check_metric(metric, x, ["even", "odd"])
+    assert metric.compute() == evaluate(x, items, Retrieval(pairs=False)).summary()
+    metric.setup()
+    metric.update(torch.from_numpy(x), torch.arange(len(items)))
     assert metric.compute() == evaluate(x, items, Retrieval(pairs=False)).summary()
     metric.setup(len(items))
     with pytest.raises(
@@ -352,7 +356,7 @@ def test_mistakes_of_a_person(place, call):
     )
     labels = pl.read_csv("digits.csv", infer_schema=False).with_columns(image_id=pl.col("image_id") + "x")
     labels.write_csv("others.csv")
-    assert "lacks" in error("--labels", "others.csv")
+    assert "is missing 117 of 117 images" in error("--labels", "others.csv")
     labels.drop("label").write_csv("none.csv")
     assert "none.csv does not have the column label" in error("--labels", "none.csv")
     assert not list(Store.open("features.bb").runs())

@@ -67,7 +67,7 @@ def test_opening_for_writing_warns_and_reading_does_not(tmp_path, on_nfs, capsys
     bb.stores.open_store(tmp_path / "s.bb", create=True)
     err = capsys.readouterr().err
     assert err.count("note: ") == 1
-    assert f"note: {tmp_path / 's.bb'} lies on nfs, another machine may see a new segment late" in err
+    assert f"note: {tmp_path / 's.bb'} is on nfs, another machine may see a new segment late" in err
     bb.stores.open_store(tmp_path / "s.bb")
     assert capsys.readouterr().err == ""
 

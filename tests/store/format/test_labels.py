@@ -244,7 +244,7 @@ def test_several_labels_of_a_collection_are_listed_and_chosen(call, newt, own_pl
     "content, message",
     [
         ("[data.newt]\nlicence = 4\n", "[data.newt] sets licence = 4, which is not an SPDX identifier"),
-        ('[data.newt]\nlicence = "all rights"\n', 'which is not an SPDX identifier: write licence = "CC-BY-4.0", say'),
+        ('[data.newt]\nlicence = "all rights"\n', 'not an SPDX identifier: write for example licence = "CC-BY-4.0"'),
         ("[data.newt]\n", '[data.newt] needs a line root = "/folder/of/images".'),
         ('[data.newt]\nroot = 3\nlicence = "MIT"\n', '[data.newt] needs a line root = "/folder/of/images".'),
     ],

@@ -106,7 +106,7 @@ def test_nan_and_files(tmp_path):
 
 def test_what_is_no_report_is_refused(tmp_path):
     for text in ("", "[]", "{}", '{"summary": 1}', '{"summary": 1, "splits": {}, "examples": [[1]]}', "[" * 10**5):
-        with pytest.raises(BBError, match="this is no report in JSON \\(.*\\): `Report.to_json` writes them"):
+        with pytest.raises(BBError, match="this is not a report in JSON \\(.*\\): `Report.to_json` writes them"):
             Report.from_json(text)
     with pytest.raises(BBError, match="can't read a report from .*nothing.json"):
         Report.read(tmp_path / "nothing.json")

@@ -369,7 +369,7 @@ def test_a_disk_that_fills_up(server: Server, monkeypatch: pytest.MonkeyPatch, t
 def test_a_folder_that_is_a_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert fails(server.archive(), tmp_path / "file") == (
-        f"{tmp_path / 'file'}: can't be written (File exists). Mend that, or choose another folder."
+        f"{tmp_path / 'file'}: can't be written (File exists). Fix this, or choose another folder."
     )
 
 
@@ -614,7 +614,7 @@ def test_an_empty_archive(tmp_path: Path, to: Path) -> None:
 def test_no_archive(tmp_path: Path, to: Path) -> None:
     archive = tmp_path / "none.tar.gz"
     assert refuses(archive, to) == (
-        f"{archive}: can't be read (No such file or directory). Mend that, or choose another folder."
+        f"{archive}: can't be read (No such file or directory). Fix this, or choose another folder."
     )
 
 

@@ -56,16 +56,16 @@ def said(work):
         (error("RequestTimeTooSkewed"), "this machine's clock is wrong, says the server. Set the clock and run again."),
         (
             error("SignatureDoesNotMatch"),
-            "does not accept the credentials (SignatureDoesNotMatch). Mend AWS_ACC",
+            "does not accept the credentials (SignatureDoesNotMatch). Correct AWS_ACC",
         ),
         (
             error("InvalidAccessKeyId"),
-            "does not accept the credentials (InvalidAccessKeyId). Mend AWS_ACCESS_KEY",
+            "does not accept the credentials (InvalidAccessKeyId). Correct AWS_ACCESS_KEY",
         ),
         (error("ExpiredToken", 400), "does not accept the credentials (ExpiredToken)"),
         (error("AccessDenied"), "access is denied"),
         (Fault(status=301), "the bucket is in another region. Set AWS_REGION to it."),
-        (error("NoSuchBucket", 404), "there is no such bucket. Make it, or mend its name or AWS_ENDPOINT_URL."),
+        (error("NoSuchBucket", 404), "there is no such bucket. Create it, or correct its name or AWS_ENDPOINT_URL."),
         (Fault(status=418), "the server answers 418."),
     ],
 )

@@ -137,3 +137,20 @@ def test_the_pace_counts_waiting_alone():
         for _ in range(10):
             pace.add(99, 1.0)
     assert b"".join(paced(iter([b"a", b"b"]), Patience())) == b"ab"
+
+
+def test_a_body_that_ends_early_is_asked_for_again():
+    asked = []
+
+    def answer(handler, _):
+        asked.append(handler.path)
+        handler.send_response(206)
+        handler.send_header("Content-Length", "4")
+        handler.end_headers()
+        handler.wfile.write(b"ro" if len(asked) == 1 else b"root")
+
+    for how in ("read", "stream", "range"):
+        asked.clear()
+        with server(answer) as (url, _):
+            assert READS[how](Web.open(url, BRIEF))[-2:] == b"ot", how
+        assert len(asked) == 2
