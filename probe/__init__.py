@@ -1,7 +1,7 @@
 """Labels, classifiers, statistics and reports over stored features.
 
-`bb.probe.run(…)`, `report(…)`, `classify(…)` and `predict(…)` do what the verbs do. Modules are called run and report,
-too: import their contents with `from bb.probe.run import …`, which Python finds by name and not by attribute.
+`bb.probe.run(…)`, `report(…)`, `classify(…)`, `predict(…)` and `suggest(…)` do what the verbs do. Modules are called
+run, too: import their contents with `from bb.probe.run import …`, which Python finds by name and not by attribute.
 """
 
 import sys
@@ -15,6 +15,7 @@ HOMES = {
     "predict": "bb.probe.labelling.predict",
     "report": "bb.probe.facade",
     "run": "bb.probe.facade",
+    "suggest": "bb.probe.labelling.suggest",
     "use_model": "bb.probe.labelling.use_model",
 }
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bb.probe.facade import run as run
     from bb.probe.labelling.identify import identify as identify
     from bb.probe.labelling.predict import predict as predict
+    from bb.probe.labelling.suggest import suggest as suggest
     from bb.probe.labelling.use_model import use_model as use_model
 
 

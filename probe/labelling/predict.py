@@ -115,6 +115,8 @@ def predict(
     notes = [*labels_table.notes, *split.notes, *([split.no_interval] if split.no_interval else [])]
     if without:
         notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
+    if chosen := _chosen(labels_table):
+        notes.append(chosen)
     tables = list(predictor.predictions(opened, images.collection, rest))
     if by_group and tables:
         frame, rows = by_group.applied(pl.concat(tables), groups_of_unlabelled(labels_table))
@@ -176,6 +178,20 @@ def one_task(table: TaskTable) -> TaskTable:
             f"{table.source} has {what}; bb predict takes one task of classes. Name its column with --label."
         )
     return table
+
+
+def _chosen(table: TaskTable) -> str:
+    """What to know where `bb suggest` chose images that are labelled; "" where it did not, or drew them at random."""
+    if "suggested_by" not in table.frame.columns:
+        return ""
+    ways = table.frame.drop_nulls("label")["suggested_by"].drop_nulls().to_list()
+    n = sum(way != "random" for way in ways)
+    return (
+        f"{n} of {len(table)} labelled images were chosen by bb suggest, not at random: the stated accuracy is of "
+        "images like these, which are harder than most; label a random sample for an accuracy of the collection"
+        if n
+        else ""
+    )
 
 
 def _folds(split: Split) -> Folds:

@@ -23,6 +23,7 @@ USUAL = {
     "site": "site_id location location_id camera camera_id station deployment deployment_id standort lieu",
     "date": "datetime date_time timestamp captured_at capture_date visit_date observed_on eventdate event_date datum",
     "weight": "weights sample_weight",
+    "suggested_by": "",
     "crop": "bbox box bounding_box",
 }
 REQUIRED = ("image_id", "label")

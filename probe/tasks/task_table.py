@@ -43,7 +43,8 @@ class TaskTable:
 
     frame    image_id, task (text); label (text, or float64 for values; null: unlabelled), or `label:<trait>` (int8 0 or
              1, or null) for each trait; where the file has them split (a value of SIDES), group, site, date (ISO 8601),
-             all text or null; weight (float64 ≥ 0); crop (four float64: x, y, width, height in pixels, or null)
+             suggested_by, all text or null; weight (float64 ≥ 0); crop (four float64: x, y, width, height in pixels, or
+             null)
     target   "classes": one label an image; "traits": several yes-or-no labels; "values": a number
     source   what the table is called in messages
     columns  the contract's name → the file's column
@@ -113,6 +114,7 @@ def read_task_table(
     task: str | None = None,
     regression: bool = False,
     not_missing: Sequence[str] = (),
+    unfinished: bool = False,
 ) -> TaskTable:
     """Reads a task table from CSV of any dialect or from Parquet.
 
@@ -120,6 +122,7 @@ def read_task_table(
                                    traits; "" leaves a role out that the file has a column for
     regression   labels are numbers, and the target is "values"
     not_missing  texts such as "NA" that are labels or names, where they would stand for a missing value
+    unfinished   labels are still being given: there may be none, or those of one class alone
     Errors: UsageError where there is no such file, no column or two for a role, or the labels do not fit the target;
     BBError naming the line of what can't be read.
     """
@@ -135,18 +138,23 @@ def read_task_table(
         columns=lambda header: candidates(header, asked),
         remedy="Export it again as CSV or Parquet.",
     )
-    return _parse(table, assign(table.columns, named, table.source), regression, not_missing)
+    return _parse(table, assign(table.columns, named, table.source), regression, not_missing, unfinished)
 
 
 def parse_task_table(
-    table: pl.DataFrame, *, source: str = "the labels", regression: bool = False, not_missing: Sequence[str] = ()
+    table: pl.DataFrame,
+    *,
+    source: str = "the labels",
+    regression: bool = False,
+    not_missing: Sequence[str] = (),
+    unfinished: bool = False,
 ) -> TaskTable:
     """The same of a table in memory, whose columns have usual names. Errors: as `read_task_table`."""
     whole = TableFile.from_frame(table, source, table.columns)
-    return _parse(whole, assign(whole.columns, {}, source), regression, not_missing)
+    return _parse(whole, assign(whole.columns, {}, source), regression, not_missing, unfinished)
 
 
-def _parse(table: TableFile, roles: Roles, regression: bool, not_missing: Sequence[str]) -> TaskTable:
+def _parse(table: TableFile, roles: Roles, regression: bool, not_missing: Sequence[str], unfinished: bool) -> TaskTable:
     source = table.source
     table.require(list(roles.columns.values()), "Export it again.")
     corners = [c for c in CORNERS if c in table.columns] if "crop" not in roles.columns else []
@@ -176,7 +184,8 @@ def _parse(table: TableFile, roles: Roles, regression: bool, not_missing: Sequen
     frame = table.frame if "task" in roles.columns else table.frame.with_columns(task=pl.lit(ONE_TASK))
     if corners:
         frame = _crop_of_corners(replace(table, frame=frame), corners)
-    _check_labels(frame, roles, target, source, _taken_as_empty(table.notes))
+    if not unfinished:
+        _check_labels(frame, roles, target, source, _taken_as_empty(table.notes))
     frame, equal = _without_repeats(replace(table, frame=frame))
     order = [role for role in ("image_id", "task", *(others), "crop") if role in frame.columns]
     alike_in = [

@@ -1,0 +1,192 @@
+"""The CSV that `bb label` writes: every answer is on disk before it counts, and two windows lose none of each other's.
+
+Writers take turns by a lock on a file of its own beside the table (.FILE.lock, flock), since a rename replaces the
+table. An image without a row gets one by a single write with O_APPEND and fsync. A correction, a label for a row that
+is there, and undo write the whole table aside, fsync it and rename it: a reader, such as a spreadsheet, sees one or the
+other. Of two different answers about one image the later one counts.
+"""
+
+import csv
+import fcntl
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bb.probe.tables.table_file import MISSING, SEPARATORS
+from bb.probe.tasks.task_columns import assign
+from bb.store.errors import BBError, UsageError
+
+HEADER = ("image_id", "label", "suggested_by")
+LONGEST = 200  # characters of a label
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A table of labels that is being filled.
+
+    id_column, label_column  what the table calls image_id and label
+    """
+
+    path: Path
+    id_column: str = HEADER[0]
+    label_column: str = HEADER[1]
+
+    @classmethod
+    def open(cls, path: Path, *, id: str | None = None, label: str | None = None) -> "LabelFile":
+        """Makes the file where there is none. Raises UsageError or BBError where it can't be appended to."""
+        if path.suffix.lower() != ".csv":
+            raise UsageError(f"--labels {path} must end in .csv: answers are appended to it.")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"--labels {path}: there is no folder {path.absolute().parent}. Make it first.")
+        with _locked(path):
+            if not path.exists() or not path.stat().st_size:
+                columns = (id or HEADER[0], label or HEADER[1], HEADER[2])
+                _replace(path, _Table(",", "\n", list(columns), [], b"").content())
+            table = _Table.read(path)
+        roles = assign(table.header, {"image_id": id, "label": label}, str(path))
+        if "label" not in roles.columns:
+            raise UsageError(f"{path} has traits; bb label takes one column of classes. Name it with --label.")
+        return cls(path, roles.columns["image_id"], roles.columns["label"])
+
+    def answer(self, image_id: str, label: str | None, suggested_by: str = "") -> str | None:
+        """Writes a label, or takes it back with None; returns the label before. It is on disk when this returns.
+
+        Raises BBError for a label that the table can't hold, or a table that was changed into something else.
+        """
+        if label is not None:
+            check_label(label)
+        with _locked(self.path):
+            table = _Table.read(self.path)
+            try:
+                id_at, label_at = table.header.index(self.id_column), table.header.index(self.label_column)
+            except ValueError:
+                raise BBError(f"{self.path} does not have the columns {self.id_column} and {self.label_column} any "
+                              "more. Put them back.") from None  # fmt: skip
+            places = [i for i, row in enumerate(table.rows) if row[id_at] == image_id]
+            before = next((table.rows[i][label_at] for i in places if table.rows[i][label_at]), None)
+            if label == before:
+                return before
+            values = {self.id_column: image_id, self.label_column: label or "", HEADER[2]: suggested_by}
+            if not places:
+                _append(self.path, table, [values.get(name, "") for name in table.header])
+                return before
+            by = table.header.index(HEADER[2]) if HEADER[2] in table.header else None
+            for i in places:
+                table.rows[i][label_at] = label or ""
+                if by is not None and label is not None and not table.rows[i][by]:
+                    table.rows[i][by] = suggested_by
+            _replace(self.path, table.content())
+            return before
+
+    def labels(self) -> dict[str, tuple[str, str]]:
+        """Image ID → (label, how it was suggested), of rows with a label."""
+        with _locked(self.path):
+            table = _Table.read(self.path)
+        rows = (dict(zip(table.header, row, strict=True)) for row in table.rows)
+        return {
+            row[self.id_column]: (label, row.get(HEADER[2], ""))
+            for row in rows
+            if (label := row.get(self.label_column, "").strip()) and label.lower() not in MISSING
+        }
+
+
+def check_label(label: str) -> None:
+    """Raises BBError for what a table of labels can't hold as a class."""
+    if not label.strip() or label.strip().lower() in MISSING:
+        raise BBError(f"{label!r} stands for a missing label: type a name.")
+    if label != label.strip() or len(label) > LONGEST or not label.isprintable():
+        raise BBError(f"a label is up to {LONGEST} printable characters without blanks around them.")
+    if re.match(r"[=+@-]", label):
+        raise BBError(f"{label!r} begins as a spreadsheet's formula does: begin it with a letter or a digit.")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A CSV as text. end: how lines end; mark: a byte order mark, or none."""
+
+    separator: str
+    end: str
+    header: list[str]
+    rows: list[list[str]]
+    mark: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> "_Table":
+        raw = path.read_bytes()
+        mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
+        try:
+            text = raw[len(mark) :].decode("utf-8")
+        except UnicodeDecodeError:
+            raise BBError(f"{path} is not UTF-8, so nothing is appended to it. Save it as CSV UTF-8.") from None
+        first = text.partition("\n")[0]
+        separator = max(SEPARATORS, key=first.count)
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
+        except csv.Error as error:
+            raise BBError(f"{path} can't be read ({error}). Fix its quotation marks.") from None
+        if not rows or any(len(row) != len(rows[0]) for row in rows):
+            raise BBError(f"{path} has rows with other numbers of cells than its header. Fix them, or export it again.")
+        return cls(separator, "\r\n" if first.endswith("\r") else "\n", rows[0], rows[1:], mark)
+
+    def line(self, row: list[str]) -> bytes:
+        made = io.StringIO(newline="")
+        csv.writer(made, delimiter=self.separator, lineterminator=self.end).writerow(row)
+        return made.getvalue().encode()
+
+    def content(self) -> bytes:
+        return self.mark + b"".join(self.line(row) for row in [self.header, *self.rows])
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Waits for its turn."""
+    lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _append(path: Path, table: _Table, row: list[str]) -> None:
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        size = os.fstat(file).st_size
+        unended = size and os.pread(file, 1, size - 1) not in (b"\n", b"\r")
+        line = (table.end.encode() if unended else b"") + table.line(row)
+        if os.write(file, line) != len(line):
+            raise BBError(f"{path}: the disk is full. Free some space; the last answer is not saved.")
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            os.chmod(aside, path.stat().st_mode & 0o777)
+        os.replace(aside, path)
+        folder = os.open(path.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def counts(labels: Mapping[str, tuple[str, str]]) -> dict[str, int]:
+    """How many images each class has, the commonest first."""
+    found: dict[str, int] = {}
+    for label, _ in labels.values():
+        found[label] = found.get(label, 0) + 1
+    return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))

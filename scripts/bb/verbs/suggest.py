@@ -1,0 +1,89 @@
+"""`bb suggest`: which images to label next."""
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from bb.console import Reporter, say, show_json, show_table, warn
+from bb.extract.scan_collection import find_known_files
+from bb.options import (
+    DEFAULT_STORE,
+    CacheOption,
+    CkptOption,
+    JsonOption,
+    MaxMissingOption,
+    NotMissingOption,
+    StoreOption,
+)
+from bb.probe.labelling.sheet import page
+from bb.probe.labelling.suggest import suggest
+from bb.probe.retrieval.report.thumbnail import Thumbnail
+from bb.store import UsageError
+from bb.store.format.space import short
+from bb.stores import backbone_names, one_collection, open_store
+from bb.texts.report import check_files, write_file
+from bb.thumbnails import thumbnails_of
+
+
+def verb(
+    ctx: typer.Context,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV or Parquet of images and labels; none: nothing is labelled.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 50,
+    out: Annotated[Path | None, typer.Option("--out", help="The .csv to write: fill in its label column.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with thumbnails; it works offline.")] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="margin, cluster, random, or rare:CLASS to look for one class.")
+    ] = "margin",
+    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
+    not_missing: NotMissingOption = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    max_missing: MaxMissingOption = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same images.")] = 0,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+    json_: JsonOption = False,
+) -> None:
+    check_files({option: path for option, path in (("--out", out), ("--html", html)) if path})
+    if out and out.suffix != ".csv":
+        raise UsageError(f"--out {out} must end in .csv.")
+    opened = open_store(store, cache_size=cache_size)
+    name, root = one_collection(opened, data, ctx.obj)
+    with Reporter("note: ") as reporter:
+        found = suggest(
+            opened, labels, name, n=n, strategy=strategy, id=id_, label=label, not_missing=not_missing or (),
+            ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, seed=seed,
+            reporter=reporter,
+        )  # fmt: skip
+    frame = found.frame
+    if out:
+        if isinstance(root, Path) and isinstance(files := find_known_files(root), dict):
+            paths = [str(files.get(image_id) or "") for image_id in frame["image_id"]]
+            frame = frame.with_columns(path=pl.Series(paths))
+        write_file(out, frame.rename(found.columns).write_csv().encode())
+    if html:
+        thumbnails: dict[str, Thumbnail] = {}
+        if root is None:
+            warn(f"note: no images are available, so they are only named: --data {name}=DIR shows them")
+        elif importlib.util.find_spec("PIL") is None:
+            warn("note: without Pillow images are only named: pip install 'backbone-bench[images]' shows them")
+        else:
+            version = f"{found.collection.name}@{short(found.collection.digest)}"
+            thumbnails = thumbnails_of(opened, version, root, set(found.frame["image_id"].to_list()))
+        write_file(html, page(found, thumbnails).encode())
+    if json_:
+        show_json(found.record())
+        return
+    say(f"{len(found.frame)} images by {found.strategy} with {found.backbone}, from {found.labelled} labels")
+    if not out and not html:
+        rows = [[row["image_id"], row["guess"] or ""] for row in found.frame.iter_rows(named=True)]
+        show_table(["image", "perhaps"], rows)

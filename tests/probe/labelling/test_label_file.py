@@ -1,0 +1,85 @@
+"""The table that answers go to: two processes lose none, other tables keep their form, and what is refused."""
+
+import multiprocessing
+
+import polars as pl
+import pytest
+
+from bb.probe.labelling.label_file import LabelFile, check_label, counts
+from bb.probe.tasks.task_table import read_task_table
+from bb.store.errors import BBError, UsageError
+
+
+def answer_many(path, who, n):
+    file = LabelFile.open(path)
+    for i in range(n):
+        file.answer(f"{who}{i}", f"class {i % 3}")
+        if i % 5 == 4:
+            file.answer(f"{who}{i}", "corrected")
+
+
+def test_two_processes_lose_none_of_each_others_answers(tmp_path):
+    path = tmp_path / "l.csv"
+    spawn = multiprocessing.get_context("spawn")
+    windows = [spawn.Process(target=answer_many, args=(path, who, 60)) for who in "ab"]
+    for each in windows:
+        each.start()
+    for each in windows:
+        each.join()
+    assert [each.exitcode for each in windows] == [0, 0]
+    labels = LabelFile.open(path).labels()
+    assert labels.keys() == {f"{who}{i}" for who in "ab" for i in range(60)}
+    assert all(label == ("corrected" if int(name[1:]) % 5 == 4 else f"class {int(name[1:]) % 3}")
+               for name, (label, _) in labels.items())  # fmt: skip
+    assert len(pl.read_csv(path)) == 120
+
+
+def test_answers_are_appended_corrected_and_taken_back(tmp_path):
+    file = LabelFile.open(tmp_path / "l.csv")
+    assert file.answer("a", "owl", "margin") is None and file.answer("b", 'crow, "black"') is None
+    assert file.path.read_text() == 'image_id,label,suggested_by\na,owl,margin\nb,"crow, ""black""",\n'
+    assert file.answer("a", "crow") == "owl" and file.labels()["a"] == ("crow", "margin")
+    assert file.answer("b", None) == 'crow, "black"' and file.labels().keys() == {"a"}
+    assert read_task_table(file.path, unfinished=True).frame["label"].to_list() == ["crow", None]
+    assert counts({"a": ("x", ""), "b": ("y", ""), "c": ("y", "")}) == {"y": 2, "x": 1}
+
+
+def test_another_table_keeps_its_form(tmp_path):
+    """Its columns, separator, line ends, byte order mark and further cells; also where the last line has no end."""
+    path = tmp_path / "l.csv"
+    path.write_bytes('\ufeffdatei;art;note\r\n1.jpg;;"a;b"\r\n2.jpg;Bär;x'.encode())
+    file = LabelFile.open(path)
+    file.answer("3.jpg", "Dachs")
+    file.answer("1.jpg", "Luchs")
+    assert path.read_bytes().decode() == '\ufeffdatei;art;note\r\n1.jpg;Luchs;"a;b"\r\n2.jpg;Bär;x\r\n3.jpg;Dachs;\r\n'
+
+
+@pytest.mark.parametrize("label", ["", "NA", "a\nb", " a", "x" * 201, "=1+1", "@x", "-"])
+def test_what_is_not_a_class_is_refused(label):
+    with pytest.raises(BBError, match="missing label|printable characters|formula"):
+        check_label(label)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("l.parquet", None, UsageError, "must end in .csv"),
+        ("nowhere/l.csv", None, UsageError, "Make it first"),
+        ("l.csv", b"image_id,label\n\xff,a\n", BBError, "is not UTF-8"),
+        ("l.csv", b'image_id,label\n"a,b\n', BBError, "Fix its quotation marks"),
+        ("l.csv", b"image_id,label\na\n", BBError, "other numbers of cells"),
+        ("l.csv", b"image_id,label:big\na,1\n", UsageError, "has traits; bb label takes one column"),
+    ],
+)
+def test_tables_that_can_not_be_filled(tmp_path, name, content, error, message):
+    if content:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        LabelFile.open(tmp_path / name)
+
+
+def test_a_table_that_became_another_is_said(tmp_path):
+    file = LabelFile.open(tmp_path / "l.csv")
+    file.path.write_text("a,b\n")
+    with pytest.raises(BBError, match="does not have the columns image_id and label any more"):
+        file.answer("x", "y")
