@@ -7,6 +7,7 @@ https://libtiff.gitlab.io/libtiff/functions/TIFFError.html
 import ctypes
 import functools
 import threading
+from typing import Any
 
 from bb.extract.embedding.images import UnreadableImage
 
@@ -42,7 +43,7 @@ def forget() -> str:
     return message
 
 
-def _set(setter: ctypes._CFuncPtr, handler: object) -> None:
+def _set(setter: Any, handler: object) -> None:
     setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
     setter(ctypes.cast(handler, ctypes.c_void_p) if handler else None)  # type: ignore[arg-type]
 
