@@ -8,6 +8,7 @@ from bb.extract.data.scan import Scan
 from bb.extract.embedding import images
 from bb.extract.embedding.images import DecodedImage, UnreadableImage
 from bb.extract.embedding.rgb import WHOLE
+from bb.extract.pipeline import libtiff_messages
 from bb.extract.pipeline.decode_memory import DECODING
 from bb.store import Entry
 
@@ -18,13 +19,15 @@ def check_images(
     """Of each image in order, by ID, what its decoder says (without the picture), or why it can't be decoded."""
 
     def check(entry: Entry) -> DecodedImage | UnreadableImage:
+        libtiff_messages.forget()
         try:
             data = read_image(entry, scan.sources[entry.image_id])
             with DECODING.hold(images.header(data).n_bytes):
                 return images.decode(data, depth)._replace(picture=None)
         except UnreadableImage as error:
-            return error
+            return libtiff_messages.with_message(error)
 
+    libtiff_messages.keep_messages()
     found: list[tuple[str, DecodedImage | UnreadableImage]] = []
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -157,7 +157,7 @@ def run(
     names = [_known_name(opened, name) for name in _listed(ckpt)]
     spaces = choose_spaces(opened, collection, table.image_ids, backbones=names, keys=_listed(space), missing=policy)
     left_out = settle_missing(opened, spaces, collection, table.image_ids, policy)
-    table = table.without(left_out)
+    table = table.without(left_out, max_missing, [each.key for each in spaces])
     leaks = find_leaks(table, collection)
     if drop_leaks and leaks:
         table = leaks.drop(table)

@@ -209,7 +209,11 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "hyperparameters": {task: {**o.parameters, "cv_score": o.cv_score} for task, o in sorted(outcomes.items())},
         "notes": {task: said for task, said in sorted(notes.items()) if said},
         "damaged": damage_record(inputs.damaged()),
-        **missing_record(inputs.labels.missing, inputs.labels.max_missing),
+        **missing_record(
+            inputs.labels.missing,
+            inputs.labels.max_missing,
+            [key for key in inputs.labels.same_images_as if key != inputs.space.key],
+        ),
         "provenance": {
             "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
             "seconds": round(seconds, 3),

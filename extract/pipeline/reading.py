@@ -11,6 +11,7 @@ from bb.extract.embedding import images
 from bb.extract.embedding.decoder import BatchDecoder, Decoder
 from bb.extract.embedding.geometry import Geometry
 from bb.extract.embedding.images import DecodedImage, Header, UnreadableImage
+from bb.extract.pipeline import libtiff_messages
 from bb.extract.pipeline.decode_memory import DECODING
 
 KEPT = 2  # times the size of an image's pixels, what may be kept in memory for them
@@ -91,10 +92,12 @@ def _decode(
 def _decode_one(decoder: Decoder, data: bytes, header: Header | UnreadableImage) -> DecodedImage | UnreadableImage:
     if isinstance(header, UnreadableImage):
         return header
+    libtiff_messages.keep_messages()
+    libtiff_messages.forget()
     try:
         return decoder.decode(data, header)
     except UnreadableImage as error:
-        return error
+        return libtiff_messages.with_message(error)
     except MemoryError:
         return UnreadableImage(f"{header.width:,} by {header.height:,} pixels: not enough memory to decode them")
 

@@ -1,6 +1,7 @@
 """Images that labels name and feature spaces lack: named with the reason, and left out where that is asked for."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from bb.store.format.space import short
 AT_MOST = 0.01  # of the images that labels name
 NOT_LISTED = "not in the collection"
 NO_ROW = "not extracted"
+_KEY = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,20 @@ def note_on(missing: Mapping[str, str]) -> str:
     )
 
 
-def missing_record(missing: Mapping[str, str], max_missing: float | None) -> dict[str, Any]:
-    """What the record of a run keeps of the images that were left out; nothing where there were none."""
+def missing_record(
+    missing: Mapping[str, str], max_missing: float | None, same_as: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the record of a run keeps of the images that were left out; nothing where there were none.
+
+    same_as  keys of the other feature spaces whose missing images were left out, too
+    """
     if not missing:
         return {}
-    return {"missing": dict(missing), **({} if max_missing is None else {"max_missing": max_missing})}
+    return {
+        "missing": dict(missing),
+        **({} if max_missing is None else {"max_missing": max_missing}),
+        **({"same_images_as": sorted(set(same_as))} if same_as else {}),
+    }
 
 
 def missing_of(record: Mapping[str, Any]) -> dict[str, str]:
@@ -160,3 +171,9 @@ def max_missing_of(record: Mapping[str, Any]) -> float | None:
     """The `--max-missing` that a run's record keeps; None where it was not given, or can't be one."""
     share = record.get("max_missing")
     return share if type(share) is float and 0 < share < 1 else None
+
+
+def same_images_of(record: Mapping[str, Any]) -> list[str]:
+    """The keys of feature spaces for `--same-images-as` that a run's record keeps; without what can't be one."""
+    keys = record.get("same_images_as")
+    return [key for key in keys if isinstance(key, str) and _KEY.fullmatch(key)] if isinstance(keys, list) else []

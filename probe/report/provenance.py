@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bb.probe.classifiers.protocol import PROTOCOLS, kind_of
-from bb.probe.features.missing import max_missing_of
+from bb.probe.features.missing import max_missing_of, same_images_of
 from bb.probe.tasks.few_shot import MAX_SEED, NTrain
 from bb.store.local.runs import Run
 from bb.store.text.command import command
@@ -149,6 +149,7 @@ def _probe(runs: Sequence[Run]) -> str | None:
         svm=None if record["classifier"] == usual else record["classifier"],
         missing="skip" if record.get("missing") else None,
         max_missing=max_missing_of(record) if record.get("missing") else None,
+        same_images_as=same_images_of(record) if record.get("missing") else None,
         # What was shared between two engines is what "auto" does with large tasks.
         backend=record["backend"] if record["backend"] in _BACKENDS else None,
     )

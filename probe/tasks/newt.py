@@ -5,7 +5,7 @@ is 164 two-class tasks; any table in the same columns is a task family too, what
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Labels:
     `notes` say what a reader of the scores should know of the table. `class_names` are those of classes 0 and 1 of each
     task for which the column text_label gives one name each. `missing` are images that were left out since they have no
     features: image ID → reason, and `max_missing` the share of them that was allowed, where it is not the usual one.
+    `same_images_as` are keys of the feature spaces that lack them.
     """
 
     tasks: tuple[Task, ...]
@@ -77,6 +78,7 @@ class Labels:
     class_names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     max_missing: float | None = None
+    same_images_as: tuple[str, ...] = ()
 
     @property
     def image_ids(self) -> list[str]:
@@ -100,7 +102,9 @@ class Labels:
         table = rows.sort("task", "id")
         return replace(self, tasks=_tasks(table, "the labels"), table=table, notes=(*self.notes, note))
 
-    def without(self, missing: Mapping[str, str], max_missing: float | None = None) -> "Labels":
+    def without(
+        self, missing: Mapping[str, str], max_missing: float | None = None, same_images_as: Sequence[str] = ()
+    ) -> "Labels":
         """The same less some images. Errors: BBError where a task has no image of a class any more."""
         if not missing:
             return self
@@ -108,7 +112,8 @@ class Labels:
         if lost := sorted(set(self.table["task"]) - set(table["task"])):
             raise BBError(f"without the images that have no features, task {lost[0]!r} has none at all: leave it out.")
         tasks = _tasks(table, "the labels without missing images")
-        return replace(self, tasks=tasks, table=table, missing=missing, max_missing=max_missing)
+        left_out = replace(self, missing=missing, max_missing=max_missing, same_images_as=tuple(same_images_as))
+        return replace(left_out, tasks=tasks, table=table)
 
 
 def read_labels(path: str | Path) -> Labels:

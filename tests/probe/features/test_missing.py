@@ -6,7 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
-from bb.probe.features.missing import MissingPolicy, missing_from, settle_missing
+from bb.probe.features.missing import MissingPolicy, missing_from, same_images_of, settle_missing
 from bb.probe.report.provenance import origin
 from bb.store import BBError, Store, UsageError
 from bb.store.local.failures import Failures, read_failures
@@ -75,7 +75,8 @@ def test_newt_goes_on_without_them_says_and_records_it(place, call):
     assert out.count("timm:test_") == 2
     for run in Store.open("s.bb").runs():
         assert list(run.record["missing"]) == [CUT] and run.record["max_missing"] == 0.016
-        assert "--missing skip --max-missing 0.016" in origin([run]).command
+        (other,) = {space.key for space in Store.open("s.bb").spaces()} - {run.record["space"]}
+        assert f"--missing skip --max-missing 0.016 --same-images-as {other}" in origin([run]).command
         assert run.record["notes"]["all tasks"][0].startswith("1 image left out")
         assert CUT not in run.train()["image_id"]
         assert run.predictions().height == 32
@@ -91,6 +92,11 @@ def test_retrieval_and_its_report_go_on_without_them(place, call):
         assert CUT not in run.train()["image_id"]
     status, out, _ = call("report", "retrieval", "--labels", "labels.csv", "--store", "s.bb")
     assert status == 0 and "timm:test_" in out
+
+
+def test_a_stored_key_that_is_none_does_not_reach_a_command():
+    assert same_images_of({"same_images_as": ["a" * 64, "--force", 3, "b" * 63]}) == ["a" * 64]
+    assert same_images_of({"same_images_as": "a" * 64}) == same_images_of({}) == []
 
 
 def test_all_spaces_are_scored_on_the_same_images(tmp_path):

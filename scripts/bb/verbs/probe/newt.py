@@ -108,7 +108,8 @@ def verb(
     collection, match = find_version(opened, name, root, found_labels.image_ids, policy)
     found_labels = found_labels.renamed(match)
     spaces, left_out = spaces_to_probe(opened, collection, found_labels.image_ids, ckpt, space, policy)
-    found_labels = found_labels.without(left_out, max_missing)
+    same_as = [*(opened.space(key).key for key in policy.same_as), *(each.key for each in spaces)]
+    found_labels = found_labels.without(left_out, max_missing, same_as)
     leaks = find_leaks(found_labels, collection)
     if drop_leaks and leaks:
         found_labels = leaks.drop(found_labels)
@@ -144,7 +145,7 @@ def verb(
                     ctx,
                     **common,
                     space=[each.inputs.space.key],
-                    same_images_as=[*(same_images_as or []), *(each.key for each in spaces)] if left_out else None,
+                    same_images_as=same_as if left_out else None,
                     n_train=[each.spec.n_train],
                     seed=[each.spec.seed],
                     svm=each.spec.kind,
