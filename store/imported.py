@@ -80,9 +80,12 @@ def import_features(
         raise BBError(f"{some(twice)} are the same image, byte for byte: give one row for it.")
     digest = sha256(b"".join(keys))
     for start in range(0, len(features), BLOCK):
-        block = np.ascontiguousarray(features[start : start + BLOCK], dtype=dtype)
+        with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite, which is refused below
+            block = np.ascontiguousarray(features[start : start + BLOCK], dtype=dtype)
         if bad := np.flatnonzero(~np.isfinite(block.reshape(len(block), -1)).all(axis=1)).tolist():
-            raise BBError(f"{some([image_ids[start + row] for row in bad])} have NaN or infinite features.")
+            raise BBError(
+                f"{some([image_ids[start + row] for row in bad])} have NaN or infinite features as {dtype.name}."
+            )
         digest.update(block.tobytes())
     kind = "img" if features.ndim == 2 else "patch"
     lengths = {"dim": features.shape[-1], **({"patches": features.shape[1]} if kind == "patch" else {})}

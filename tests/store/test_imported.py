@@ -58,7 +58,8 @@ def test_importing_again_changes_nothing_and_other_rows_have_a_space_of_their_ow
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((N, 5), np.nan), "have NaN or infinite features"),
+        (np.full((N, 5), np.nan), "have NaN or infinite features as float32"),
+        (np.full((N, 5), 1e300), "have NaN or infinite features as float32"),
         (np.zeros((N - 1, 5)), "the array has 5 rows and the table 6 images"),
         (np.zeros(N), "features are (images, numbers)"),
         (np.zeros((N, 5), np.int64), "x.npy holds int64"),
