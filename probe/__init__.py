@@ -15,7 +15,7 @@ HOMES = {
     "predict": "bb.probe.labelling.predict",
     "report": "bb.probe.facade",
     "run": "bb.probe.facade",
-    "suggest": "bb.probe.labelling.suggest",
+    "suggest": "bb.probe.labelling.active_learning.suggest",
     "use_model": "bb.probe.labelling.use_model",
 }
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from bb.probe.classification.facade import classify as classify
     from bb.probe.facade import report as report
     from bb.probe.facade import run as run
+    from bb.probe.labelling.active_learning.suggest import suggest as suggest
     from bb.probe.labelling.identify import identify as identify
     from bb.probe.labelling.predict import predict as predict
-    from bb.probe.labelling.suggest import suggest as suggest
     from bb.probe.labelling.use_model import use_model as use_model
 
 

@@ -17,7 +17,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where
 
 from bb.probe.classifiers.multiclass.ridge import Ridge  # noqa: E402
 from bb.probe.classifiers.preprocess import preprocess  # noqa: E402
-from bb.probe.labelling.learning_curve import learning_curve  # noqa: E402
+from bb.probe.labelling.active_learning.learning_curve import learning_curve  # noqa: E402
 
 TOTALS = (120, 240, 480)
 

@@ -32,7 +32,7 @@ sys.path[0] = str(ROOT)  # not this folder, where a file may have the name of a 
 
 from bb.probe.classifiers.multiclass.ridge import Ridge  # noqa: E402
 from bb.probe.classifiers.preprocess import preprocess  # noqa: E402
-from bb.probe.labelling.choose_images import Strategy, choose  # noqa: E402
+from bb.probe.labelling.active_learning.choose_images import Strategy, choose  # noqa: E402
 
 GOAL = 0.95
 WAYS = ("random", "margin", "cluster")

@@ -18,8 +18,8 @@ from bb.options import (
     NotMissingOption,
     StoreOption,
 )
-from bb.probe.labelling.sheet import page
-from bb.probe.labelling.suggest import suggest
+from bb.probe.labelling.active_learning.sheet import page
+from bb.probe.labelling.active_learning.suggest import suggest
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.store import UsageError
 from bb.store.format.space import short

@@ -14,7 +14,7 @@ from bb.probe.classifiers.multiclass.ridge import L2, RidgePath
 from bb.probe.classifiers.preprocess import preprocess
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import choose_spaces
-from bb.probe.labelling.choose_images import Strategy, choose
+from bb.probe.labelling.active_learning.choose_images import Strategy, choose
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table, sorted_classes
 from bb.store import Collection, FeatureSpace, Store
@@ -89,7 +89,7 @@ def suggest(
 
     labels      a table as docs/labels.md describes it, or its file, which may have no labels yet; None: nothing is
                 labelled
-    strategy    "margin", "cluster", "random" or "rare:CLASS" (probe/labelling/choose_images.py)
+    strategy    "margin", "cluster", "random" or "rare:CLASS" (probe/labelling/active_learning/choose_images.py)
     ckpt, space the candidates, of which the one is used whose classes are best told apart on the labels
 
     Raises UsageError and BBError, which name what to change.

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bb.probe.labelling import choose_images
-from bb.probe.labelling.choose_images import Strategy, choose
-from bb.probe.labelling.half_kernels import to_single
+from bb.probe.labelling.active_learning import choose_images
+from bb.probe.labelling.active_learning.choose_images import Strategy, choose
+from bb.probe.labelling.active_learning.half_kernels import to_single
 from bb.store.errors import UsageError
 
 WAYS = ("margin", "cluster", "random", "rare:0")

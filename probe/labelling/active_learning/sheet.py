@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 
-from bb.probe.labelling.suggest import Suggestions
+from bb.probe.labelling.active_learning.suggest import Suggestions
 from bb.probe.report.formats.html_frame import frame, text
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 

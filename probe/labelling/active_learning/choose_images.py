@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from threadpoolctl import threadpool_limits
 
 from bb.probe.classifiers.multiclass.ridge import Ridge
-from bb.probe.labelling.half_kernels import to_single
+from bb.probe.labelling.active_learning.half_kernels import to_single
 from bb.store.errors import UsageError
 
 STRATEGIES = ("margin", "cluster", "random", "rare")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bb.probe.labelling.learning_curve import LEAST, learning_curve
+from bb.probe.labelling.active_learning.learning_curve import LEAST, learning_curve
 
 
 def world(n, seed=0, noise=1.5):

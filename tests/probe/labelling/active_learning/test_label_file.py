@@ -5,7 +5,7 @@ import multiprocessing
 import polars as pl
 import pytest
 
-from bb.probe.labelling.label_file import LabelFile, check_label, counts
+from bb.probe.labelling.active_learning.label_file import LabelFile, check_label, counts
 from bb.probe.tasks.task_table import read_task_table
 from bb.store.errors import BBError, UsageError
 

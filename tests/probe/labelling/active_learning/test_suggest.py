@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bb.probe.labelling.suggest import COLUMNS, suggest
+from bb.probe.labelling.active_learning.suggest import COLUMNS, suggest
 from bb.store import Collection, Entry, Store
 from bb.store.errors import UsageError
 from tests.helpers.command_line import call, own_place  # noqa: F401
