@@ -53,7 +53,7 @@ ORDER = [
     ["bb.options"],
     ["bb.stores", "bb.labels", "bb.thumbnails", "bb.transfer"],
     ["bb.runs"],
-    ["bb.texts", "bb.cluster"],
+    ["bb.texts", "bb.cluster", "bb.labeller"],
     ["bb.verbs"],
     ["bb.cli"],
     ["bb"],
@@ -76,6 +76,8 @@ HOMES = {
     "wandb": ("bb.probe.retrieval.loggers",),
     "typer": COMMAND_LINE,
     "rich": (*COMMAND_LINE, "bb.probe.report.formats.terminal"),
+    "starlette": ("bb.labeller",),
+    "uvicorn": ("bb.labeller",),
     "ray": ("bb.cluster",),
     "submitit": ("bb.cluster",),
 }

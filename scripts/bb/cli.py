@@ -14,6 +14,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "extract": "Embed the images that the store lacks.",
         "predict": "Label the other images: a table of predictions with probabilities, and how far to trust it.",
         "suggest": "Say which images to label next: the least certain, different from each other, or a cover of all.",
+        "label": "Label images in the browser, with a suggestion for each; every answer is saved at once.",
         "models": "List what can be extracted, as --ckpt takes it.",
         "doctor": "Show versions, devices, store and caches, and what is missing.",
         "demo": "Go the whole way offline: hand-written digits, two untrained networks, two shot counts, a table.",

@@ -1,0 +1,66 @@
+"""From a store, a file of labels and the images to a session."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bb.labeller.images import Pictures
+from bb.labeller.session import Session, Settings
+from bb.probe.classification.inputs import space_name
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import choose_spaces
+from bb.probe.labelling.active_learning.choose_images import Strategy
+from bb.probe.labelling.active_learning.label_file import LabelFile
+from bb.store import BBError, Store
+from bb.store.reporter import Reporter, Silent
+from bb.store.text.image_ids import match_ids
+
+if TYPE_CHECKING:
+    from bb.extract.data.source_spec import Root
+
+
+def open_session(
+    store: Store,
+    labels: Path,
+    name: str,
+    root: "Root",
+    *,
+    strategy: Strategy,
+    every: int = 10,
+    id: str | None = None,
+    label: str | None = None,
+    ckpt: Sequence[str] = (),
+    space: Sequence[str] = (),
+    max_missing: float | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> tuple[Session, Pictures]:
+    """Errors: UsageError and BBError, which name what to change."""
+    reporter = reporter or Silent()
+    collection = store.collection(name)
+    ids = collection.table["image_id"].to_list()
+    spaces = choose_spaces(
+        store, collection, ids, backbones=list(ckpt), keys=list(space),
+        missing=MissingPolicy.parse("skip", max_missing, None),
+    )  # fmt: skip
+    chosen = spaces[0]
+    if len(spaces) > 1:
+        reporter.info(f"of {len(spaces)} backbones {space_name(store, chosen)} is used: --ckpt chooses another")
+    pictures = Pictures.open(collection, root)
+    shown = np.array([pictures.has(row) for row in range(len(ids))], bool)
+    rows = np.flatnonzero(store.has(chosen, collection.all_digests()) & shown)
+    if not len(rows):
+        raise BBError(f"no image of {name} has both features and a file: run bb extract, or choose with --ckpt.")
+    file = LabelFile.open(labels, id=id, label=label)
+    match = match_ids(list(file.labels()), ids, name)
+    if match.unmatched:
+        reporter.info(f"{len(match.unmatched)} labelled rows have no image in {name}")
+    row_of = {image_id: row for row, image_id in enumerate(ids)}
+    written = {row_of[known]: given for given, known in match.names.items()}
+
+    def read(wanted: Any) -> Any:
+        return store.read(chosen, collection, [ids[row] for row in wanted])
+
+    return Session(file, ids, rows, read, Settings(strategy, every, seed=seed), written), pictures

@@ -1,0 +1,134 @@
+"use strict";
+const $ = (id) => document.getElementById(id);
+const own = sessionStorage.getItem("bb-window") || crypto.randomUUID();
+sessionStorage.setItem("bb-window", own);
+let asked = null, state = null, busy = false, polling = false;
+
+async function call(verb, given = {}) {
+  const answer = await fetch("call/" + verb, { method: "POST", headers: { "content-type": "application/json" },
+    body: JSON.stringify({ window: own, ...given }) });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
+function make(tag, text, parent) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+const percent = (x) => (100 * x).toFixed(0) + " %";
+const interval = (p) => `${percent(p.value)} (${percent(p.low)} to ${percent(p.high)})`;
+
+function draw() {
+  const box = $("curve"), points = state.curve, ahead = state.forecast;
+  box.replaceChildren();
+  $("forecast").textContent = "";
+  if (!points.length) { $("accuracy").textContent = "Needs 20 labels of two classes."; return; }
+  const last = points.at(-1), far = ahead.at(-1) || last;
+  $("accuracy").textContent = `${interval(last)} with ${last.labels} labels, cross-validated on ${state.curve_of}`;
+  if (ahead.length) $("forecast").textContent = `100 further labels: ${interval(far)}`;
+  const X = (n) => 34 + 300 * n / far.labels, Y = (v) => 10 + 130 * (1 - v);
+  const svg = (tag, given, text = "") => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [k, v] of Object.entries(given)) made.setAttribute(k, v);
+    made.textContent = text;
+    return made;
+  };
+  const root = svg("svg", { viewBox: "0 0 350 165", role: "img", "aria-label": "Learning curve" });
+  const at = (key) => points.map((p) => `${X(p.labels)},${Y(p[key])}`);
+  root.append(svg("polygon", { class: "band", points: [...at("high"), ...at("low").reverse()].join(" ") }));
+  root.append(svg("polyline", { class: "line", points: at("value").join(" ") }));
+  for (const p of ahead) {
+    root.append(svg("line", { class: "ahead", x1: X(p.labels), x2: X(p.labels), y1: Y(p.low), y2: Y(p.high) }));
+    root.append(svg("circle", { class: "dot", cx: X(p.labels), cy: Y(p.value), r: 4 }));
+  }
+  for (const v of [0, 0.5, 1]) root.append(svg("text", { x: 0, y: Y(v) + 4 }, percent(v)));
+  for (const p of [last, far]) root.append(svg("text", { x: X(p.labels) - 10, y: 158 }, String(p.labels)));
+  box.append(root);
+}
+
+function show() {
+  $("title").textContent = state.title || $("title").textContent;
+  $("status").textContent = `${state.labelled} of ${state.images} labelled, ${state.skipped} skipped` +
+    (state.fitting ? ", fitting…" : `, next fit after ${state.until_fit} answers`);
+  if (state.failure) $("error").textContent = state.failure;
+  $("classes").replaceChildren();
+  state.classes.forEach(([name, n], i) => {
+    const button = make("button", (i < 9 ? `${i + 1} ` : "") + `${name} (${n})`, $("classes"));
+    button.addEventListener("click", () => answer(name));
+  });
+  draw();
+  $("near").replaceChildren();
+  document.body.dataset.image = asked ? asked.image : "";
+  $("guess").textContent = asked ? asked.guesses[0] || "none yet" : "";
+  $("name").textContent = asked ? asked.id : (state.fitting ? "Choosing images…" : "No image is left.");
+  $("image").hidden = !asked;
+  if (!asked) return;
+  $("image").src = `image/${asked.image}/large`;
+  for (const each of asked.neighbours) {
+    const figure = make("figure", "", $("near")), picture = make("img", "", figure);
+    picture.src = `image/${each.image}/small`;
+    picture.alt = each.label;
+    make("figcaption", each.label, figure);
+  }
+}
+
+async function poll() {
+  if (polling) return;
+  polling = true;
+  try {
+    while (state.fitting) {
+      await new Promise((done) => setTimeout(done, 300));
+      const found = await fetch("state");
+      if (!found.ok) throw new Error(await found.text());
+      state = await found.json();
+    }
+    if (!asked) await next();
+    show();
+  } catch (error) { $("error").textContent = error.message; } finally { polling = false; }
+}
+
+async function next() {
+  const got = await call("next", { n: 1 });
+  asked = got.done[0] || null;
+  state = { ...state, ...got.state };
+}
+
+async function act(work) {
+  if (busy) return;
+  busy = true;
+  $("error").textContent = "";
+  try { await work(); show(); } catch (error) { $("error").textContent = error.message; } finally { busy = false; }
+  if (state && state.fitting) poll();
+}
+
+const answer = (label) => act(async () => {
+  if (!asked || !label) return;
+  await call("answer", { image: asked.image, label });
+  $("typed").value = "";
+  $("typed").blur();
+  await next();
+});
+const skip = () => act(async () => { if (asked) { await call("skip", { image: asked.image }); await next(); } });
+const undo = () => act(async () => { const got = await call("undo"); asked = got.done; state = { ...state, ...got.state }; });
+const accept = () => asked && asked.guesses.length && answer(asked.guesses[0]);
+
+$("accept").addEventListener("click", accept);
+$("skip").addEventListener("click", skip);
+$("undo").addEventListener("click", undo);
+$("other").addEventListener("submit", (event) => { event.preventDefault(); answer($("typed").value.trim()); });
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.target === $("typed")) { if (event.key === "Escape") $("typed").blur(); return; }
+  const key = event.key.toLowerCase(), number = "123456789".indexOf(key);
+  if (key === "enter" && event.target.tagName !== "BUTTON") accept();
+  else if (number >= 0 && state && state.classes[number]) answer(state.classes[number][0]);
+  else if (key === "s") skip();
+  else if (key === "u") undo();
+  else if (key === "n") $("typed").focus();
+  else return;
+  event.preventDefault();
+});
+act(async () => { state = await (await fetch("state")).json(); await next(); });

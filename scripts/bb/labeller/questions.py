@@ -1,0 +1,118 @@
+"""What one fit gives: the images to ask for, each with guesses and labelled neighbours, and the learning curve."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bb.probe.classifiers.multiclass.ridge import Ridge
+from bb.probe.classifiers.preprocess import preprocess
+from bb.probe.labelling.active_learning.choose_images import Strategy, choose
+from bb.probe.labelling.active_learning.learning_curve import LEAST, LearningCurve, learning_curve
+from bb.probe.tasks.task_table import sorted_classes
+
+Read: TypeAlias = Callable[[Any], Any]
+Labels: TypeAlias = Mapping[int, tuple[str, str]]  # row → label, and how it was suggested
+GUESSES, NEIGHBOURS = 3, 5
+MOST_FITTED = 2000  # labels that the learning curve looks at
+FURTHER = 100
+
+
+@dataclass(frozen=True)
+class Question:
+    """An image to label. guesses: likeliest class first; neighbours: rows of labelled images, the nearest first."""
+
+    row: int
+    by: str
+    guesses: tuple[str, ...] = ()
+    neighbours: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """labels: how many it was made from; curve_of: on which images the curve was measured."""
+
+    labels: int = 0
+    questions: tuple[Question, ...] = ()
+    curve: LearningCurve | None = None
+    curve_of: str = ""
+    classes: tuple[str, ...] = field(default=())
+
+
+def fit(
+    read: Read,
+    rows: Any,
+    labels: Labels,
+    n: int,
+    strategy: Strategy,
+    check: float,
+    seed: int,
+    skipped: Sequence[int] = (),
+) -> Fit:
+    """Fits ridge regression on the labels.
+
+    read   features of rows; rows: all rows that have features, ascending
+    check  the share of questions that is drawn at random, on which the curve is measured
+    """
+    known = np.array(sorted(set(labels) & set(rows.tolist())), np.int64)
+    classes = tuple(sorted_classes(sorted({labels[row][0] for row in known.tolist()})))
+    y = np.array([classes.index(labels[row][0]) for row in known.tolist()], np.int64)
+    x = read(known) if len(known) else read(rows[:1])[:0]
+    free = np.setdiff1d(rows, np.concatenate([known, np.array(list(skipped), np.int64)]))
+    if not len(free):
+        return Fit(len(known), classes=classes)
+    chosen = choose(read, free, x, y, n, _possible(strategy, classes), rare=_code(strategy, classes), seed=seed)
+    by = {row: str(chosen.strategy) for row in chosen.rows.tolist()}
+    order = _mixed(chosen.rows.tolist(), free, check, seed)
+    questions = _explained(read, [(row, by.get(row, "random")) for row in order], x, y, known, classes)
+    random = np.array([labels[row][1] == "random" for row in known.tolist()], bool)
+    used = slice(0, MOST_FITTED)
+    enough = len(random[used]) and random[used].sum() >= LEAST
+    curve = learning_curve(x[used], y[used], (FURTHER,), tested=random[used] if enough else None, seed=seed)
+    of = "images drawn at random" if enough else "the labelled images, which are mostly chosen and harder than the rest"
+    return Fit(len(known), tuple(questions), curve, of, classes)
+
+
+def _possible(strategy: Strategy, classes: Sequence[str]) -> Strategy:
+    """A cover until there are images of the class that is looked for, and of another."""
+    return Strategy("cluster") if strategy.rare and (strategy.rare not in classes or len(classes) < 2) else strategy
+
+
+def _code(strategy: Strategy, classes: Sequence[str]) -> int:
+    return classes.index(strategy.rare) if strategy.rare in classes else -1
+
+
+def _mixed(chosen: Sequence[int], free: Any, check: float, seed: int) -> list[int]:
+    """The chosen rows with random ones strewn in, as regularly as their share allows."""
+    rng = np.random.default_rng([seed, len(free)])
+    others = np.setdiff1d(free, chosen)
+    drawn = iter(rng.permutation(others).tolist()[: len(chosen)])
+    made: list[int] = []
+    debt = 0.0
+    for row in chosen:
+        made.append(row)
+        debt += check / (1 - check)
+        while debt >= 1 and (other := next(drawn, None)) is not None:
+            made.append(other)
+            debt -= 1
+    return made
+
+
+def _explained(
+    read: Read, asked: Sequence[tuple[int, str]], x: Any, y: Any, known: Any, classes: Sequence[str]
+) -> list[Question]:
+    if not asked or not len(known):
+        return [Question(row, by) for row, by in asked]
+    order = np.argsort([row for row, _ in asked])
+    features = np.empty((len(asked), x.shape[1]), np.float32)
+    features[order] = read(np.sort([row for row, _ in asked]))
+    train, test = preprocess("center-l2", x, features)
+    near = np.argsort(-(test @ train.T), axis=1, kind="stable")[:, :NEIGHBOURS]
+    likely = np.zeros((len(asked), 1), int)
+    if len(classes) > 1:
+        likely = np.argsort(-Ridge().fit(train, y).decision_function(test), axis=1, kind="stable")[:, :GUESSES]
+    return [
+        Question(row, by, tuple(classes[k] for k in likely[i]), tuple(known[near[i]].tolist()))
+        for i, (row, by) in enumerate(asked)
+    ]

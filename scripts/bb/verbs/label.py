@@ -1,0 +1,60 @@
+"""`bb label`: a page on which a person labels images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bb.console import Reporter, say, warn
+from bb.options import DEFAULT_STORE, CacheOption, CkptOption, MaxMissingOption, StoreOption
+from bb.store import UsageError
+from bb.stores import backbone_names, one_collection, open_store, require
+
+
+def verb(
+    ctx: typer.Context,
+    labels: Annotated[Path, typer.Option("--labels", help="The .csv that gets the answers; made if it is missing.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
+    ] = None,
+    every: Annotated[int, typer.Option("--every", min=1, help="Fit again after this many answers.")] = 10,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 is any free one.")] = 0,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="margin, cluster, random, or rare:CLASS to look for one class.")
+    ] = "margin",
+    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
+    ckpt: CkptOption = None,
+    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    max_missing: MaxMissingOption = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same images.")] = 0,
+    store: StoreOption = DEFAULT_STORE,
+    cache_size: CacheOption = None,
+) -> None:
+    require("bb label", ("starlette", "uvicorn", "PIL", "simplejpeg"), "label")
+    from bb.labeller.app import listen, make_app, new_token, serve
+    from bb.labeller.open_session import open_session
+    from bb.probe.labelling.active_learning.choose_images import Strategy
+
+    how = Strategy.parse(strategy)
+    opened = open_store(store, cache_size=cache_size)
+    name, root = one_collection(opened, data, ctx.obj)
+    if root is None:
+        raise UsageError(f"bb label shows images: say where they are with --data {name}=DIR.")
+    with Reporter("note: ") as reporter:
+        session, pictures = open_session(
+            opened, labels, name, root, strategy=how, every=every, id=id_, label=label,
+            ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, seed=seed,
+            reporter=reporter,
+        )  # fmt: skip
+    listening = listen(port)
+    token, at = new_token(), listening.getsockname()[1]
+    say(f"http://127.0.0.1:{at}/{token}/")
+    warn(f"open this address in a browser; answers go to {labels}; Ctrl-C stops")
+    try:
+        serve(make_app(session, pictures, name, token=token, port=at), listening)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        session.close()
+        listening.close()
