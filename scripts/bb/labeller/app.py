@@ -1,7 +1,8 @@
 """The page and its calls, for this machine alone.
 
 Every address begins with a token that only the terminal shows. The names in Host and Origin must be those of this
-server, so that a page from elsewhere, also one whose name was made to lead here (DNS rebinding), reads and writes nothing.
+server, so that a page from elsewhere, also one whose name was made to point here (DNS rebinding), reads and
+writes nothing.
 Images are named by their row in the collection; no path comes from a browser.
 """
 
@@ -36,7 +37,11 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-PARTS = {"": ("page.html", "text/html"), "page.css": ("page.css", "text/css"), "page.js": ("page.js", "text/javascript")}
+PARTS = {
+    "": ("page.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+}
 
 
 def new_token() -> str:
@@ -91,7 +96,9 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off"))
+    return uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
+    )
 
 
 def listen(port: int) -> socket.socket:

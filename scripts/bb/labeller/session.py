@@ -8,7 +8,7 @@ from typing import Any
 
 from bb.labeller.questions import Fit, Question, Read, fit
 from bb.probe.labelling.active_learning.choose_images import Strategy
-from bb.probe.labelling.active_learning.label_file import LabelFile, counts
+from bb.probe.labelling.active_learning.label_file import LabelFile
 from bb.store.errors import BBError
 
 
@@ -16,7 +16,7 @@ from bb.store.errors import BBError
 class Settings:
     """every: answers between two fits; check: the share of images drawn at random."""
 
-    strategy: Strategy = Strategy("margin")
+    strategy: Strategy
     every: int = 10
     check: float = 0.2
     seed: int = 0
@@ -65,7 +65,7 @@ class Session:
             "labelled": len(labels),
             "images": len(self.rows),
             "skipped": len(self._skipped),
-            "classes": [[name, n] for name, n in counts({str(k): v for k, v in labels.items()}).items()],
+            "classes": [[name, n] for name, n in _counts(labels).items()],
             "fitting": fitting,
             "failure": self.failure,
             "every": self.settings.every,
@@ -171,3 +171,9 @@ class Session:
             raise BBError(f"there is no image {row}.")
 
 
+def _counts(labels: Mapping[int, tuple[str, str]]) -> dict[str, int]:
+    """How many images each class has, in the order of first use, so that a class keeps its key."""
+    found: dict[str, int] = {}
+    for label, _ in labels.values():
+        found[label] = found.get(label, 0) + 1
+    return found

@@ -1,0 +1,167 @@
+"""The server of `bb label`: who gets an answer, what is served, and that no answer is lost."""
+
+import csv
+import http.client
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from io import BytesIO
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bb.labeller.app import listen, make_app, make_server, new_token
+from bb.labeller.open_session import open_session
+from bb.probe.labelling.active_learning.choose_images import Strategy
+from bb.store import Collection, Entry, Store
+from tests.helpers.stores import fill, space
+
+N = 60
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A server on a collection of N images, of which half are red and half green."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    rng, entries = np.random.default_rng(0), []
+    for i in range(N):
+        buffer = BytesIO()
+        Image.new("RGB", (30, 20), (150 + i, 0, 0) if i % 2 else (0, 150 + i, 0)).save(buffer, "PNG")
+        (root / f"{i:02}.png").write_bytes(buffer.getvalue())
+        entries.append(Entry(f"{i:02}.png", sha256(buffer.getvalue()).digest(), 1, 30, 20))
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    store = Store.create(tmp_path / "features.bb")
+    pics = store.put_collection(Collection.from_entries("pics", entries))
+    x = rng.normal(size=(N, 8)) + 2 * (np.arange(N) % 2)[:, None]
+    fill(store, space(output={"kind": "img", "pooling": "cls", "dim": 8}), pics, x.astype(np.float16),
+         {"backbone": "timm:toy/untrained"})  # fmt: skip
+    table = tmp_path / "labels.csv"
+    session, pictures = open_session(store, table, "pics", root, strategy=Strategy("margin"), every=10)
+    session.refit(wait=True)
+    listening, token = listen(0), new_token()
+    port = listening.getsockname()[1]
+    server = make_server(make_app(session, pictures, "pics", token=token, port=port))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+
+    def ask(method, path, body=None, *, root=f"/{token}/", host=f"127.0.0.1:{port}", origin=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()} | {"Host": host}
+        if method == "POST" and origin is None:
+            origin = f"http://{host}"
+        if origin:
+            headers["Origin"] = origin
+        if body is not None:
+            body, headers = json.dumps(body), {"Content-Type": "application/json", **headers}
+        connection.request(method, root + path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, content, answer.headers
+
+    def call(verb, window="a", **given):
+        status, content, _ = ask("POST", f"call/{verb}", {"window": window, **given})
+        assert status == 200, content
+        return json.loads(content)
+
+    yield SimpleNamespace(ask=ask, call=call, table=table, session=session, port=port)
+    server.should_exit = True
+    thread.join()
+    session.close()
+    listening.close()
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_has_its_parts_and_a_policy(served):
+    for part in ("", "page.css", "page.js"):
+        status, content, headers = served.ask("GET", part)
+        assert status == 200 and content and "default-src 'none'" in headers["content-security-policy"]
+    assert served.ask("GET", f"localhost:{served.port}"[:0], host=f"localhost:{served.port}")[0] == 200
+    assert served.ask("GET", "app.py")[0] == 404
+
+
+@pytest.mark.parametrize("root", ["/", "/wrong/", "/%C3%A9/", "//"])
+def test_without_the_token_nothing_is_shown(served, root):
+    assert served.ask("GET", "state", root=root)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "0.0.0.0:80"])
+def test_another_host_is_refused(served, host):
+    assert served.ask("GET", "state", host=host)[0] == 403
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", ""])
+def test_another_origin_or_none_is_refused(served, origin):
+    status, *_ = served.ask("POST", "call/answer", {"window": "a", "image": 0, "label": "x"}, origin=origin)
+    assert status == 403 and rows(served.table) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["image/../secret.png", "image/..%2Fsecret.png/large", "image/-1/large", f"image/{N}/large",
+             "image/0/huge", "image/0/..%2F..%2Fsecret.png", "../secret.png", "..%2Flabeller%2Fapp.py"],
+)  # fmt: skip
+def test_nothing_outside_the_collection_is_served(served, path):
+    status, content, _ = served.ask("GET", path)
+    assert status in (403, 404) and b"secret" not in content
+
+
+def test_an_image_is_served_by_its_row(served):
+    status, content, headers = served.ask("GET", "image/3/small")
+    assert status == 200 and headers["content-type"] == "image/jpeg"
+    assert Image.open(BytesIO(content)).size == (30, 20)
+
+
+@pytest.mark.parametrize("label", ["=1+1", "", " x", "a\nb"])
+def test_a_label_that_a_spreadsheet_would_run_is_refused(served, label):
+    status, *_ = served.ask("POST", "call/answer", {"window": "a", "image": 0, "label": label})
+    assert status == 409 and rows(served.table) == []
+
+
+@pytest.mark.parametrize("given", [{"image": "0", "label": "x"}, {"image": True, "label": "x"}, {"image": 0}, {}])
+def test_a_malformed_call_is_refused(served, given):
+    assert served.ask("POST", "call/answer", {"window": "a", **given})[0] == 400
+    assert served.ask("POST", "call/answer", {"window": "a", "label": "x" * 5000, "image": 0})[0] == 400
+
+
+def test_answer_skip_and_undo(served):
+    first = served.call("next")["done"][0]
+    served.call("answer", image=first["image"], label="red")
+    assert [(row["image_id"], row["label"]) for row in rows(served.table)] == [(first["id"], "red")]
+    second = served.call("next")["done"][0]
+    assert second["image"] != first["image"]
+    assert served.call("skip", image=second["image"])["state"]["skipped"] == 1
+    assert served.call("undo")["done"]["image"] == second["image"]
+    undone = served.call("undo")
+    assert undone["done"]["image"] == first["image"] and undone["state"]["labelled"] == 0
+    assert [row["label"] for row in rows(served.table)] == [""]
+    assert served.ask("POST", "call/undo", {"window": "a"})[0] == 409
+
+
+def test_two_windows_at_once_lose_no_answer(served):
+    def work(window):
+        given = {}
+        while len(given) < 25:
+            served.session.refit(wait=True)
+            for question in served.call("next", window)["done"]:
+                served.call("answer", window, image=question["image"], label="red" if len(given) % 2 else "green")
+                given[question["id"]] = question
+        return given
+
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(work, "ab")
+    assert not one.keys() & two.keys()
+    written = [row["image_id"] for row in rows(served.table)]
+    assert sorted(written) == sorted([*one, *two])
+    served.session.refit(wait=True)
+    state = json.loads(served.ask("GET", "state")[1])
+    assert state["labelled"] == 50 and state["curve"] and state["forecast"][0]["labels"] == 150
+    question = served.call("next")["done"][0]
+    assert question["guesses"] and len(question["neighbours"]) == 5

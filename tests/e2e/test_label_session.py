@@ -1,0 +1,83 @@
+"""A person's session of `bb label` in Chromium: 60 labels on newt-mini, by keys. BB_SCREENSHOTS keeps screenshots."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.photographs import PHOTOS, needs_photographs
+
+CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
+LABELS = 60
+pytestmark = [
+    needs_photographs,
+    pytest.mark.e2e,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium, or set BB_CHROMIUM"),
+]
+
+
+def test_a_session_of_sixty_labels(tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    bb, data = [sys.executable, "-m", "bb"], f"newt={PHOTOS / 'newt2021_images'}"
+    done = subprocess.run([*bb, "extract", "--ckpt", "timm:test_vit/untrained", "--data", data], cwd=tmp_path,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with (PHOTOS / "newt2021_labels.csv").open(newline="") as file:
+        truth = {row["id"]: row["task_cluster"] for row in csv.DictReader(file)}
+    served = subprocess.Popen([*bb, "label", "--labels", "mine.csv", "--data", data], cwd=tmp_path,
+                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    try:
+        with sync_playwright() as playwright:
+            sandbox = [] if os.getuid() else ["--no-sandbox"]
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox, timeout=0)
+            page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+            page.set_default_timeout(0)
+            errors = []
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+            page.goto(served.stdout.readline().strip())
+            given = {}
+            while len(given) < LABELS:
+                page.wait_for_function("document.body.dataset.image")
+                now = page.evaluate("document.body.dataset.image")
+                name = page.text_content("#name")
+                label = next(value for known, value in truth.items() if Path(known).stem == Path(name).stem)
+                listed = [each.split(" ", 1)[1].rsplit(" (", 1)[0] for each in page.locator("#classes button").all_text_contents()[:9]]
+                if page.text_content("#guess") == label:
+                    page.keyboard.press("Enter")
+                elif label in listed:
+                    page.keyboard.press(str(listed.index(label) + 1))
+                else:
+                    page.keyboard.press("n")
+                    page.keyboard.type(label)
+                    page.keyboard.press("Enter")
+                page.wait_for_function("before => document.body.dataset.image !== before", arg=now)
+                given[name] = label
+                if len(given) == 30:
+                    for key in "su":
+                        before = page.evaluate("document.body.dataset.image")
+                        page.keyboard.press(key)
+                        page.wait_for_function("before => document.body.dataset.image !== before", arg=before)
+            page.wait_for_selector("#curve svg")
+            page.wait_for_function("document.querySelector('#forecast').textContent.includes('100 further')")
+            page.wait_for_function("!document.querySelector('#status').textContent.includes('fitting')")
+            page.wait_for_function("[...document.images].every(each => each.complete && each.naturalWidth)")
+            assert page.locator("#near figure").count() == 5
+            assert page.text_content("#status").startswith(f"{LABELS} of ")
+            if folder := os.environ.get("BB_SCREENSHOTS"):
+                for width, height in ((1440, 900), (820, 1180)):
+                    page.set_viewport_size({"width": width, "height": height})
+                    page.screenshot(path=f"{folder}/label-{width}.png")
+            assert errors == []
+            browser.close()
+    finally:
+        served.send_signal(signal.SIGINT)
+        served.wait()
+    with (tmp_path / "mine.csv").open(newline="") as file:
+        assert {row["image_id"]: row["label"] for row in csv.DictReader(file)} == given
