@@ -39,7 +39,7 @@ def open_session(
 ) -> tuple[Session, Pictures]:
     """Errors: UsageError and BBError, which name what to change."""
     reporter = reporter or Silent()
-    collection = store.collection(name)
+    collection = store.collection(name, [])
     ids = collection.table["image_id"].to_list()
     spaces = choose_spaces(
         store, collection, ids, backbones=list(ckpt), keys=list(space),
