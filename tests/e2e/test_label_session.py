@@ -48,7 +48,10 @@ def test_a_session_of_sixty_labels(tmp_path):
                 now = page.evaluate("document.body.dataset.image")
                 name = page.text_content("#name")
                 label = next(value for known, value in truth.items() if Path(known).stem == Path(name).stem)
-                listed = [each.split(" ", 1)[1].rsplit(" (", 1)[0] for each in page.locator("#classes button").all_text_contents()[:9]]
+                listed = [
+                    each.split(" ", 1)[1].rsplit(" (", 1)[0]
+                    for each in page.locator("#classes button").all_text_contents()[:9]
+                ]
                 if page.text_content("#guess") == label:
                     page.keyboard.press("Enter")
                 elif label in listed:

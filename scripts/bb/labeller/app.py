@@ -107,6 +107,7 @@ def listen(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
+        listening.listen(128)  # before the address is printed: a browser that is early waits
     except OSError as error:
         listening.close()
         raise UsageError(f"--port {port} is not available ({error.strerror}): choose another, or 0 for any.") from None
