@@ -44,7 +44,7 @@ def test_a_session_of_sixty_labels(tmp_path):
             page.goto(served.stdout.readline().strip())
             given = {}
             while len(given) < LABELS:
-                page.wait_for_function("document.body.dataset.image")
+                page.wait_for_selector('body[data-image]:not([data-image=""])')
                 now = page.evaluate("document.body.dataset.image")
                 name = page.text_content("#name")
                 label = next(value for known, value in truth.items() if Path(known).stem == Path(name).stem)
@@ -60,17 +60,17 @@ def test_a_session_of_sixty_labels(tmp_path):
                     page.keyboard.press("n")
                     page.keyboard.type(label)
                     page.keyboard.press("Enter")
-                page.wait_for_function("before => document.body.dataset.image !== before", arg=now)
+                page.wait_for_selector(f'body:not([data-image="{now}"])')
                 given[name] = label
                 if len(given) == 30:
                     for key in "su":
                         before = page.evaluate("document.body.dataset.image")
                         page.keyboard.press(key)
-                        page.wait_for_function("before => document.body.dataset.image !== before", arg=before)
+                        page.wait_for_selector(f'body:not([data-image="{before}"])')
             page.wait_for_selector("#curve svg")
-            page.wait_for_function("document.querySelector('#forecast').textContent.includes('100 further')")
-            page.wait_for_function("!document.querySelector('#status').textContent.includes('fitting')")
-            page.wait_for_function("[...document.images].every(each => each.complete && each.naturalWidth)")
+            page.wait_for_selector('#forecast:has-text("100 further")')
+            page.wait_for_selector('#status:not(:has-text("fitting"))')
+            page.wait_for_load_state("networkidle")
             assert page.locator("#near figure").count() == 5
             assert page.text_content("#status").startswith(f"{LABELS} of ")
             if folder := os.environ.get("BB_SCREENSHOTS"):
