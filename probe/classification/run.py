@@ -17,6 +17,7 @@ from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
+from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
 from bb.probe.tasks.leaks import split_leaks
 from bb.store import Collection, FeatureSpace, Store
@@ -105,6 +106,10 @@ class Spec:
     preprocessing: str = "auto"
     shots: Shots = "all"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Errors: UsageError for a seed that no report could read."""
+        check_seed(self.seed)
 
     @property
     def how(self) -> str:

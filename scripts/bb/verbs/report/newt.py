@@ -73,7 +73,7 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
-    check_files({option: path for option, path in files.items() if path})
+    check_files({option: path for option, path in files.items() if path}, read=labels)
     if plot:
         check_format(plot.suffix)
     for option, value, known in (
