@@ -209,6 +209,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "backend_version": versions(["backbone-bench"])["backbone-bench"],
         "identical_to_sklearn": False,
         "test_set": digest_of(_test_set(prepared.folds)),
+        "train_pool": digest_of(_plain(_train_pool(inputs.splits))),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
         "labels_name": inputs.tasks,
@@ -295,6 +296,19 @@ def _test_set(folds: Sequence[Sequence[Fold]]) -> list[list[Any]]:
         ]
         for each in folds
         for fold in each
+    ]
+
+
+def _train_pool(splits: Sequence[Split]) -> list[Any]:
+    """What training sets are drawn from: scores after training on other images, or on other labels, don't compare."""
+    return [
+        [
+            split.task.name,
+            list(split.task.classes),
+            sorted(zip(fold.train_ids.tolist(), fold.train_y.tolist(), strict=True)),
+        ]
+        for split in splits
+        for fold in split.folds
     ]
 
 
