@@ -3,11 +3,18 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from bb.store.files.canonical_json import sha256_hex
-from tests.helpers.command_line import call  # noqa: F401
-from tests.probe.classification.test_classify import own_place, place  # noqa: F401
+from tests.helpers.command_line import call, own_place  # noqa: F401
+from tests.helpers.synthetic import cluster_store
+
+
+@pytest.fixture
+def place(own_place):  # noqa: F811
+    _, ids, y, _ = cluster_store(own_place / "features.bb")
+    pl.DataFrame({"id": ids, "species": [f"kind {each}" for each in y]}).write_csv("birds.csv")
 
 
 def each_metric(record, change):
