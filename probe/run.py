@@ -17,11 +17,10 @@ from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.scores import score
-from bb.probe.tasks.few_shot import MAX_SEED, SEED_OF_ALL, NTrain, Sample, sample, takes_all
+from bb.probe.tasks.few_shot import SEED_OF_ALL, NTrain, Sample, check_seed, sample, takes_all
 from bb.probe.tasks.leaks import find_leaks
 from bb.probe.tasks.newt import Labels
 from bb.store import Collection, FeatureSpace, Store
-from bb.store.errors import UsageError
 from bb.store.files.canonical_json import digest_of, sha256_hex
 from bb.store.local.runs import Run, by_precedence
 from bb.store.versions import versions
@@ -89,8 +88,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
-        if type(self.seed) is not int or not 0 <= self.seed < MAX_SEED:
-            raise UsageError(f"--seed {self.seed} makes no sense: choose a whole number from 0 up.")
+        check_seed(self.seed)
 
     @property
     def classifier(self) -> Classifier:

@@ -1,13 +1,15 @@
 """Runs of one table of labels side by side: scores with intervals, and which can't be told from the best."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
+from bb.probe.classification.record import problem
 from bb.probe.classification.run import PROTOCOL
 from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class, most_confused
 from bb.probe.statistics.multiclass.intervals import Estimate, difference
@@ -35,9 +37,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Runs of one task and side that were tested on the same images; rows have the best first.
+    """Runs of one task and side that may be compared: tested on the same images, trained on one pool of labelled ones.
+    Rows have the best first.
 
-    metric  the main one
+    metric      the main one
+    train_pool  a digest of the labelled images that training sets were drawn from; empty where runs do not record it
+    title_pool  the beginning of that digest, where boards differ in nothing else that a title says
     """
 
     tasks: str
@@ -52,13 +57,16 @@ class Board:
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    train_pool: str = ""
+    title_pool: str = ""
 
     @property
     def title(self) -> str:
         where = self.tasks if self.task in (self.tasks, "classify") else f"{self.tasks}, {self.task}"
         how = {"column": f"side {self.side}", "time": self.side}.get(self.split_by, f"{self.side}, {self.split_by}")
         seed = self.rows[0].run.record["seed"] if self.split_by in ("random", "group") else None
-        return f"{where}: {self.n} images tested, {how}{f', seed {seed}' if seed else ''}"
+        of = f", training images and labels {self.title_pool}" if self.title_pool else ""
+        return f"{where}: {self.n} images tested, {how}{f', seed {seed}' if seed else ''}{of}"
 
     def record(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -81,6 +89,7 @@ class Board:
             "task": self.task,
             "side": self.side,
             "split_by": self.split_by,
+            "train_pool": self.train_pool,
             "target": self.target,
             "metric": self.metric,
             "n": self.n,
@@ -117,9 +126,22 @@ class Board:
         return pl.DataFrame(rows, schema_overrides={"value": pl.Float64, "low": pl.Float64, "high": pl.Float64})
 
 
-def boards(runs: Sequence[Run], tasks: str | None = None) -> list[Board]:
-    """A board for each table, task and set of test images. Errors: UsageError where no run is of what is asked for."""
-    mine = [run for run in runs if run.record["protocol"] == PROTOCOL]
+def boards(
+    runs: Sequence[Run], tasks: str | None = None, on_damage: Callable[[str], None] = lambda said: None
+) -> list[Board]:
+    """A board for each table, task, set of test images and pool of training images.
+
+    A run whose record is damaged is left out, with a message to `on_damage`.
+    Errors: UsageError where no run is of what is asked for.
+    """
+    mine = []
+    for run in runs:
+        if run.record["protocol"] != PROTOCOL:
+            continue
+        if said := problem(run.record):
+            on_damage(f"left out: run {short(run.run_id)} is damaged: {said}")
+        else:
+            mine.append(run)
     wanted = [run for run in mine if tasks is None or run.record["tasks"] == tasks]
     if not wanted:
         known = sorted({str(run.record["tasks"]) for run in mine})
@@ -128,10 +150,16 @@ def boards(runs: Sequence[Run], tasks: str | None = None) -> list[Board]:
             if tasks and known
             else "there are no runs of bb probe classify: make some with `bb probe classify --labels FILE`."
         )
-    groups: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in wanted:
-        groups.setdefault((str(run.record["tasks"]), str(run.record["test_set"])), []).append(run)
-    return [board for _, each in sorted(groups.items()) for board in _boards(each)]
+        key = (str(run.record["tasks"]), str(run.record["test_set"]), str(run.record.get("train_pool", "")))
+        groups.setdefault(key, []).append(run)
+    found = [board for _, each in sorted(groups.items()) for board in _boards(each)]
+    titles = Counter(board.title for board in found)
+    return [
+        replace(board, title_pool=short(board.train_pool) or "not recorded") if titles[board.title] > 1 else board
+        for board in found
+    ]
 
 
 def _boards(runs: Sequence[Run]) -> Iterator[Board]:
@@ -166,6 +194,7 @@ def _boards(runs: Sequence[Run]) -> Iterator[Board]:
                 classes=tuple(map(str, first["class_names"].get(task, []))),
                 rows=tuple(_compared(rows, task, side, main)),
                 notes=tuple(_notes(rows, task)),
+                train_pool=str(first.get("train_pool", "")),
             )
 
 

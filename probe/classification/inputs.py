@@ -58,7 +58,10 @@ def labelled_images(
     """
     name = data or only_collection(store.collection_names())
     plain = name.partition("@")[0]
-    known = sorted({image_id for version in store.collections(plain) for image_id in version.table["image_id"]})
+    versions = list(store.collections(plain))
+    if not versions:
+        store.collection(name, [])  # raises, with what there is
+    known = sorted({image_id for version in versions for image_id in version.table["image_id"]})
     if labels is None:
         table = table_from_folders(known, source=plain)
     elif isinstance(labels, pl.DataFrame):

@@ -17,6 +17,7 @@ from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
+from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
 from bb.probe.tasks.leaks import split_leaks
 from bb.store import Collection, FeatureSpace, Store
@@ -105,6 +106,10 @@ class Spec:
     preprocessing: str = "auto"
     shots: Shots = "all"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Errors: UsageError for a seed that no report could read."""
+        check_seed(self.seed)
 
     @property
     def how(self) -> str:
@@ -204,6 +209,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "backend_version": versions(["backbone-bench"])["backbone-bench"],
         "identical_to_sklearn": False,
         "test_set": digest_of(_test_set(prepared.folds)),
+        "train_pool": digest_of(_plain(_train_pool(inputs.splits))),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
         "labels_name": inputs.tasks,
@@ -290,6 +296,19 @@ def _test_set(folds: Sequence[Sequence[Fold]]) -> list[list[Any]]:
         ]
         for each in folds
         for fold in each
+    ]
+
+
+def _train_pool(splits: Sequence[Split]) -> list[Any]:
+    """What training sets are drawn from: scores after training on other images, or on other labels, don't compare."""
+    return [
+        [
+            split.task.name,
+            list(split.task.classes),
+            sorted(zip(fold.train_ids.tolist(), fold.train_y.tolist(), strict=True)),
+        ]
+        for split in splits
+        for fold in split.folds
     ]
 
 

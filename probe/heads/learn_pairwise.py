@@ -35,6 +35,7 @@ from bb.probe.retrieval.ranking import Ranking, hits
 from bb.probe.retrieval.rerank import Rerank
 from bb.probe.retrieval.search import search
 from bb.probe.retrieval.units import Units, effects, sample_every
+from bb.probe.tasks.few_shot import check_seed
 from bb.store.errors import BBError
 
 SHRINKAGE = (0.01, 0.1, 0.3, 1.0)  # 1 whitens nothing
@@ -94,8 +95,9 @@ def learn(
     top_n     how many of them it will be given
     progress  is told how many steps of how many are done: a fold's start or epoch each
     Errors: BBError where fewer than four labels have two images, or these have but one sequence; where features are
-    not finite.
+    not finite. UsageError for a bad seed.
     """
+    check_seed(seed)
     wide = features.astype(np.float32)
     if not np.isfinite(wide).all():
         raise BBError("the features hold a NaN or an infinity: see `bb store verify`.")

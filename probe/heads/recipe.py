@@ -13,6 +13,7 @@ from jaxtyping import Integer
 from bb.probe.heads.losses import ArcFace, FeatureLoss, TripletLoss
 from bb.probe.heads.miners import All, Bank, Hard, HardCluster, Miner, NHard
 from bb.probe.heads.samplers import Balanced, BatchSampler, ByCategory, Seed
+from bb.probe.tasks.few_shot import check_seed
 from bb.store.errors import UsageError
 
 MINERS: dict[str, Callable[..., Miner]] = {"all": All, "hard": Hard, "n-hard": NHard, "hard-cluster": HardCluster}
@@ -95,10 +96,11 @@ class Recipe:
         """Errors: UsageError for numbers that make no sense, and for a warm-up in which nothing would be trained."""
         for name, value, least in (
             ("--dim", self.dim, 1), ("--hidden", self.hidden, 1), ("--epochs", self.epochs, 1),
-            ("--patience", self.patience, 1), ("--warmup", self.warmup, 0), ("--seed", self.seed, 0),
+            ("--patience", self.patience, 1), ("--warmup", self.warmup, 0),
         ):  # fmt: skip
             if value is not None and value < least:
                 raise UsageError(f"{name} {value} makes no sense: choose {least} or more.")
+        check_seed(self.seed)
         if self.start not in STARTS:
             raise UsageError(f"--start {self.start} is unknown; there are {', '.join(STARTS)}.")
         if not (0 < self.rate < math.inf and 0 <= self.decay < math.inf):

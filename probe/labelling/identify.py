@@ -18,6 +18,7 @@ from bb.probe.labelling.result import SHOWN, plain
 from bb.probe.labelling.stored_model import keep, labels_digest
 from bb.probe.statistics.multiclass.intervals import Estimate
 from bb.probe.tables.html_table import html_table
+from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.splits import FOLDS, images_of
 from bb.store import Store
 from bb.store.errors import BBError, UsageError
@@ -118,6 +119,7 @@ def identify(
     """
     reporter = reporter or Silent()
     check_target_error(target_error)
+    check_seed(seed)
     if not 1 <= top <= MAX_TOP:
         raise UsageError(f"--top {top} makes no sense: choose 1 to {MAX_TOP} individuals.")
     if not 0 < none_share < 1:

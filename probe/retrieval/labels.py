@@ -12,6 +12,7 @@ import polars as pl
 from jaxtyping import Bool, Int64, Shaped
 
 from bb.probe.tables.table_file import TableFile, of_value, read_table_file
+from bb.probe.tasks.few_shot import check_seed
 from bb.store.errors import BBError, UsageError
 from bb.store.text import lookalike
 from bb.store.text.image_ids import IdMatch
@@ -181,8 +182,9 @@ def assign(
     split    the rows to take, "all" of them, or (None) those of "test" where there are such
     against  the split that answers; without it, the rows of `split` answer each other, as their roles say
     folds    cross-validation over what was taken; `seed` deals the folds
-    Errors: UsageError for `against` without a split, and those of `split`, `against` and `folded`.
+    Errors: UsageError for `against` without a split and for a bad seed, and those of `split`, `against` and `folded`.
     """
+    check_seed(seed)
     warnings = list(items.notes)
     if shared := items.shared_labels():
         warnings.append(

@@ -50,6 +50,12 @@ def parse_n_train(value: str | int) -> NTrain:
     return n_train
 
 
+def check_seed(seed: int) -> None:
+    """Errors: UsageError for a seed that a record couldn't be read with."""
+    if type(seed) is not int or not 0 <= seed < MAX_SEED:
+        raise UsageError(f"--seed {seed} makes no sense: choose a whole number from 0 to {MAX_SEED - 1}.")
+
+
 def sample(task: Task, n_train: NTrain, seed: int) -> Sample:
     """Draw a task's training set: n_train // 2 images of class 0 and the rest of class 1.
 

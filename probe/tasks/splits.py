@@ -13,6 +13,7 @@ import polars as pl
 from jaxtyping import Int64, Shaped
 
 from bb.probe.tasks.deal_folds import deal_groups, deal_images
+from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import UNSEEN, By, Fold, Split, TaskImages
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError, UsageError
@@ -42,9 +43,10 @@ def split_table(
            "group": the same, but a group keeps to one fold. "time": the last 1 / folds of the images, in whole days,
            are tested by those before. None: the column if there is one, else group, else random.
     seed   of the order in which images are dealt
-    Errors: UsageError for a way that the table has no column for, or fewer than two folds; BBError where a task has too
-    few images, groups or days, or one side no image.
+    Errors: UsageError for a way that the table has no column for, fewer than two folds, or a bad seed; BBError where a
+    task has too few images, groups or days, or one side no image.
     """
+    check_seed(seed)
     ways: Sequence[By] = by or [_usual_way(table)]
     for way in ways:
         if way != "random" and _column(way) not in table.frame.columns:

@@ -1,5 +1,7 @@
 """The tree of verbs. A verb's module is imported when the verb runs, so that `bb --help` imports none."""
 
+import itertools
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -15,6 +17,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "predict": "Label the other images: a table of predictions with probabilities, and how far to trust it.",
         "suggest": "Say which images to label next: the least certain, different from each other, or a cover of all.",
         "label": "Label images in the browser, with a suggestion for each; every answer is saved at once.",
+        "status": "Show what is in this folder and its store, and the next command; bb alone is the same.",
         "models": "List what can be extracted, as --ckpt takes it.",
         "doctor": "Show versions, devices, store and caches, and what is missing.",
         "demo": "Go the whole way offline: hand-written digits, two untrained networks, two shot counts, a table.",
@@ -82,6 +85,20 @@ class VerbGroup(TyperGroup):
         rows = [(name, command.get_short_help_str(limit)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+class _Root(VerbGroup):
+    """`bb` alone, beside a store or images, is `bb status`; elsewhere it prints its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or (["status"] if _something_here() else []))
+
+
+def _something_here() -> bool:
+    """Whether this folder has a store, settings, or a picture of a usual kind; looks at no other folder."""
+    with os.scandir() as entries:
+        names = [entry.name.lower() for entry in itertools.islice(entries, 10_000)]
+    return any(name.endswith((".bb", ".jpg", ".jpeg", ".png", ".tif", ".tiff")) or name == "bb.toml" for name in names)
 
 
 class _Probe(VerbGroup):
@@ -156,7 +173,7 @@ def _load(group: str, name: str, text: str, called: str = "") -> Any:
     return typer.main.get_command(single)
 
 
-app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, cls=VerbGroup)
+app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, cls=_Root)
 for _group, _text in (
     (_Probe, "Fit and score probes on stored features; only heads need torch."),
     (_Data, "Image collections: list, download, check."),

@@ -109,5 +109,6 @@ def numbers(
         except ValueError:
             raise UsageError(f"{option} {text} is not a list of numbers: write for example {option} 1,5,10.") from None
         if not least <= found[-1] < below:
-            raise UsageError(f"{option} {text} makes no sense: choose {least} or more.")
+            most = "or more" if below == math.inf else f"to {below - 1}"
+            raise UsageError(f"{option} {text} makes no sense: choose {least} {most}.")
     return tuple(found)

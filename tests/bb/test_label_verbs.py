@@ -68,6 +68,14 @@ def task(path, test=NAMES[6:12], name="t"):
     pl.DataFrame(rows, schema=columns, orient="row").write_csv(path)
 
 
+def test_seeds_of_retrieval_and_classify_have_one_range(call, store):
+    """A larger one made a run that every reader then called damaged."""
+    individuals("l.csv")
+    for words in (("retrieval", "--folds", 3), ("classify",)):
+        status, _, err = call("probe", *words, "--labels", "l.csv", "--seed", 10**20)
+        assert status == 2 and f"--seed {10**20} makes no sense: choose " in err and f"0 to {2**63 - 1}." in err
+
+
 def retrieval(call, *arguments):
     status, out, err = call("probe", "retrieval", "--no-pairs", "--json", *arguments)
     assert status == 0, err

@@ -147,3 +147,14 @@ def test_a_run_that_is_not_one_is_said(call):
 def test_help_names_the_verbs():
     shown = CliRunner().invoke(bb.cli.app, ["report", "--help"]).output
     assert "newt" in shown and "diff" in shown
+
+
+def test_open_shows_the_page(call, place, monkeypatch):
+    opened = []
+    monkeypatch.setattr("typer.launch", lambda path: opened.append(path) or 0)
+    assert call("report", "--open")[0] == 0 and opened == ["report.html"]
+    assert "be told apart from" in (place / "report.html").read_text()
+    monkeypatch.setattr("typer.launch", lambda path: 1)
+    assert "no browser could be started; open r.html yourself" in call("report", "--open", "--html", "r.html")[2]
+    status, _, err = call("report", "--open", "--html", "-")
+    assert status == 2 and "--open shows a file: give --html one, or leave --html out." in err

@@ -16,6 +16,7 @@ from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.labelling.active_learning.choose_images import Strategy, choose
 from bb.probe.tables.html_table import html_table
+from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table, sorted_classes
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
@@ -96,6 +97,7 @@ def suggest(
     """
     reporter = reporter or Silent()
     how = Strategy.parse(strategy)
+    check_seed(seed)
     if n < 1:
         raise UsageError(f"-n {n} asks for nothing: choose 1 or more.")
     opened = store if isinstance(store, Store) else Store.open(store)

@@ -4,11 +4,13 @@ import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from bb.probe.report.findings import findings
 from bb.probe.report.formats import svg as figure
 from bb.probe.report.formats import svg_parts
 from bb.probe.report.formats.html_frame import frame
 from bb.probe.report.formats.html_frame import text as _text
 from bb.probe.report.leaderboard import Board, Cell, Estimate, Hard, Row, Task
+from bb.probe.report.methods import bibtex, methods
 from bb.probe.tasks.few_shot import NTrain
 from bb.store.format.space import short
 from bb.store.text.printable import printable
@@ -68,6 +70,7 @@ def _board(number: int, board: Board, thumbnails: Thumbnails) -> str:
             f'<p class="facts">{len(board.rows)} backbones, {board.n_tasks} tasks, {board.n_images} test images; '
             f"{_text(board.claim)}.{chance} Collection version {_code(short(board.collection_digest))}, "
             f"test set {_code(short(board.test_set))}{_pool(board)}.</p>",
+            f'<div class="card"><h3>In short</h3><p>{_text(" ".join(findings(board)))}</p></div>',
             f'<div class="card note"><h3>Notes</h3><ul>{notes}</ul></div>' if notes else "",
             _leaderboard(number, board),
             _card("Learning curves", "Score over training images per task, with 95% bands.", _svg(
@@ -78,6 +81,7 @@ def _board(number: int, board: Board, thumbnails: Thumbnails) -> str:
             _scatter(number, board) if len(board.rows) > 1 else "",
             _variance(board),
             _task_links(number, board),
+            _methods(board),
             _origins(number, board),
             "</section>",
             *(_task(number, place, board, task, thumbnails) for place, task in enumerate(board.task_list)),
@@ -361,6 +365,15 @@ def _hard(board: Board, task: Task, hard: Hard, thumbnails: Thumbnails) -> str:
         alt = _text(f"test image {image_id}")
         picture = f'<img src="data:image/jpeg;base64,{source}" alt="{alt}" loading="lazy">'
     return f"<li>{picture}<b>{100 * wrong:.0f}% wrong</b>, {_text(task.class_name(y_true))}<br>{_code(image_id)}</li>"
+
+
+def _methods(board: Board) -> str:
+    return _card(
+        "Methods",
+        "For a paper; check it against what you did.",
+        f'<p class="paste">{_text(methods(board))}</p><details><summary>BibTeX</summary>'
+        f"<pre>{_text(bibtex(board))}</pre></details>",
+    )
 
 
 def _origins(number: int, board: Board) -> str:

@@ -168,6 +168,8 @@ def auroc(p: Predictions) -> Contributions:
     from scipy.stats import rankdata
 
     scored = _of_both_kinds(p)
+    if not len(scored):
+        return np.full(len(p), np.nan)
     given, out = p.given, np.zeros(len(p))
     for k in scored:
         mine = p.y_true == k
@@ -182,6 +184,8 @@ def auroc(p: Predictions) -> Contributions:
 
 def average_precision(p: Predictions) -> Contributions:
     scored = _of_both_kinds(p)
+    if not len(scored):
+        return np.full(len(p), np.nan)
     return np.sum([precision_terms(p.given[:, k], p.y_true == k) for k in scored], axis=0) / len(scored)
 
 

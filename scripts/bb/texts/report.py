@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bb.store import Store
 
 
-def check_files(files: dict[str, Path]) -> None:
-    """What is to be written can be: said before anything is computed."""
+def check_files(files: dict[str, Path], read: Path | None = None) -> None:
+    """What is to be written can be, and not over a file that is read: said before anything is computed."""
     from bb.store import UsageError
 
     for option, path in files.items():
@@ -29,6 +29,8 @@ def check_files(files: dict[str, Path]) -> None:
             raise UsageError(f"{option} {path} is a folder: name a file.")
         if not path.absolute().parent.is_dir():
             raise UsageError(f"{option} {path}: there is no folder {path.absolute().parent}. Make it first.")
+        if read is not None and path.exists() and read.exists() and path.samefile(read):
+            raise UsageError(f"{option} {path} would replace the labels that are read from it: name another file.")
 
 
 def write_report(

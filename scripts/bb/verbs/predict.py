@@ -84,7 +84,7 @@ def verb(
     cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
-    check_files({"--out": out})
+    check_files({"--out": out}, read=labels)
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out} must end in .csv or .parquet.")
     if (labels is None) == (model is None):

@@ -53,7 +53,7 @@ def verb(
     cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
-    check_files({option: path for option, path in (("--out", out), ("--html", html)) if path})
+    check_files({option: path for option, path in (("--out", out), ("--html", html)) if path}, read=labels)
     if out and out.suffix != ".csv":
         raise UsageError(f"--out {out} must end in .csv.")
     opened = open_store(store, cache_size=cache_size)

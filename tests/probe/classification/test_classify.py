@@ -240,3 +240,41 @@ def test_the_report_of_newt_says_what_else_there_is_and_diff_names_classes(place
     assert status == 1 and "2 of classification on birds" in err and "`bb report classify" in err
     _, out, _ = call("report", "diff", *ids)
     assert any(f"class {one}, predicted {two}" in out for one in SPECIES for two in SPECIES)
+
+
+@pytest.fixture
+def shuffled(place):
+    """Two tables of one name: the test images are the same, the training images have each other's labels in one."""
+    _, ids, y, _ = place
+    side = np.where(np.arange(len(ids)) // 4 % 3 == 0, "test", "train")
+    wrong = np.where(side == "train", (y + 1) % len(SPECIES), y)
+    for folder, labels in (("right", y), ("wrong", wrong)):
+        Path(folder).mkdir()
+        pl.DataFrame({"id": ids, "species": SPECIES[labels], "split": side}).write_csv(f"{folder}/birds.csv")
+
+
+def test_runs_trained_on_other_labels_are_on_another_board(shuffled, call):  # noqa: F811
+    for folder in ("right", "wrong"):
+        for shots in ("3", "all"):
+            words = ("--labels", f"{folder}/birds.csv", "--classifier", "ridge", "--shots", shots)
+            status, _, err = call("probe", "classify", *words)
+            assert status == 0, err
+    boards = json.loads(call("report", "classify", "--json")[1])
+    assert [len(board["rows"]) for board in boards] == [2, 2]
+    assert len({board["train_pool"] for board in boards}) == 2
+    out = call("report", "classify")[1]
+    assert all(f"side test, training images and labels {board['train_pool'][:12]}" in out for board in boards)
+
+
+def test_a_test_side_of_one_class_gives_scores_without_warnings(place, call):  # noqa: F811
+    _, ids, y, _ = place
+    side = np.where((np.arange(len(ids)) // 4 % 2 == 0) & (y == 0), "test", "train")
+    pl.DataFrame({"id": ids, "species": SPECIES[y], "split": side}).write_csv("one.csv")
+    status, _, err = call("probe", "classify", "--labels", "one.csv", "--classifier", "ridge")
+    assert status == 0 and "RuntimeWarning" not in err, err
+
+
+def test_a_collection_that_is_not_there_is_called_so(place, call):  # noqa: F811
+    for words in (("probe", "classify"), ("predict", "--out", "p.csv")):
+        status, _, err = call(*words, "--labels", "birds.csv", "--data", "nope")
+        assert status == 2 and "has no collection nope (there: pics)" in err

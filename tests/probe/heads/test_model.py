@@ -353,7 +353,7 @@ def test_words_are_parsed_once():
         (lambda: Recipe(epochs=0), "--epochs 0 makes no sense: choose 1 or more."),
         (lambda: Recipe(patience=0), "--patience 0 makes no sense: choose 1 or more."),
         (lambda: Recipe(warmup=-1), "--warmup -1 makes no sense: choose 0 or more."),
-        (lambda: Recipe(seed=-1), "--seed -1 makes no sense: choose 0 or more."),
+        (lambda: Recipe(seed=-1), "--seed -1 makes no sense: choose a whole number from 0 to"),
         (lambda: Recipe(rate=0.0), "--lr 0 with --decay 0.0001 makes no sense: choose 0.001 and 0.0001."),
         (lambda: Recipe(decay=-1.0), "--lr 0.001 with --decay -1 makes no sense"),
         (lambda: Recipe(start="zero"), "--start zero is unknown; there are whitened, plain."),

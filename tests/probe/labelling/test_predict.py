@@ -232,3 +232,22 @@ def test_groups_are_right_as_often_as_asked_each_by_itself():
                 taken = (group[400:] == g) & (confidence[400:] >= made.own[name].threshold)
                 errors[name].append((~right[400:][taken]).mean())
     assert all(abs(np.mean(each) - 0.1) < 0.012 and len(each) > 280 for each in errors.values())
+
+
+@pytest.mark.parametrize("verb", [("predict", "--out"), ("suggest", "--out"), ("suggest", "--html")])
+def test_no_output_replaces_the_labels_it_is_made_from(place, call, verb):  # noqa: F811
+    before = Path("some.csv").read_bytes()
+    Path("same.csv").hardlink_to("some.csv")
+    for name in ("some.csv", "./some.csv", "same.csv"):
+        status, _, err = call(verb[0], "--labels", "some.csv", verb[1], name)
+        assert status == 2 and "would replace the labels that are read from it: name another file." in err
+    assert Path("some.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words", [("predict", "--out", "p.csv"), ("predict", "--retrieve", "--out", "p.csv"), ("suggest",)]
+)
+def test_a_seed_that_no_record_could_hold_is_refused_before_anything_is_written(place, call, words):  # noqa: F811
+    status, _, err = call(*words, "--labels", "some.csv", "--seed", 2**63)
+    assert status == 2 and f"--seed {2**63} makes no sense: choose a whole number from 0 to {2**63 - 1}." in err
+    assert not Path("p.csv").exists() and call("store", "verify")[0] == 0

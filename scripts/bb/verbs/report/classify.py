@@ -35,7 +35,8 @@ def verb(
 ) -> None:
     check_files({option: path for option, path in (("--csv", csv), ("--html", html)) if path})
     opened = open_store(store, cache_size=cache_size)
-    found = boards(list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}"))), tasks)
+    runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
+    found = boards(runs, tasks, on_damage=lambda said: warn(f"note: {said}"))
     if csv:
         frames = [frame for board in found for frame in (board.frame(), points_frame(board))]
         text = to_csv(pl.concat(frames, how="diagonal_relaxed"))

@@ -59,6 +59,9 @@ def verb(
         Path | None, typer.Option("--reference", help="CSV of published scores to compare with: task, ckpt, score.")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Show the page in the browser; without --html it is written to report.html.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")] = None,
     latex: Annotated[Path | None, typer.Option("--latex", help="Write booktabs tables; - is standard output.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write Markdown; - is standard output.")] = None,
@@ -72,8 +75,10 @@ def verb(
     cache_size: CacheOption = None,
     json_: JsonOption = False,
 ) -> None:
+    if open_ and str(html := html or Path("report.html")) == "-":
+        raise UsageError("--open shows a file: give --html one, or leave --html out.")
     files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
-    check_files({option: path for option, path in files.items() if path})
+    check_files({option: path for option, path in files.items() if path}, read=labels)
     if plot:
         check_format(plot.suffix)
     for option, value, known in (
@@ -107,6 +112,8 @@ def verb(
     if not found:
         raise BBError(_other_runs(runs, store))
     write_report(found, files, opened, roots)
+    if open_ and typer.launch(str(html)):
+        warn(f"note: no browser could be started; open {html} yourself")
     if json_:
         show_json([board.record() for board in found])
     elif not any(files.values()):

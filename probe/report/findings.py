@@ -1,0 +1,102 @@
+"""What a board shows, in sentences: each follows from its figures by a rule, and says where nothing can be said."""
+
+from collections.abc import Iterator, Sequence
+
+from bb.probe.report.leaderboard import SAME_SHARES, Board, Cell, Row
+from bb.probe.tasks.few_shot import NTrain
+
+NAMED = 3  # backbones that a sentence names
+
+
+def findings(board: Board) -> list[str]:
+    """Which backbone is ahead, by how much, how sure that is, and what that does not say; the answer first."""
+    last = board.columns[-1]
+    return [*_column(board, last), *_other_columns(board, last), *_caveats(board, last)]
+
+
+def _column(board: Board, n: NTrain) -> Iterator[str]:
+    """The answer at one n_train."""
+    first, *others = _by_score(board, n)
+    cell, where = first.cells[n], with_images(n)
+    score = f"{cell.mean:.3f}"
+    if not cell.estimate.no_interval:
+        score += f" (95% interval {cell.estimate.low:.3f} to {cell.estimate.high:.3f})"
+    same = [row for row in others if row.cells[n].best]
+    tied = [row for row in others if row.cells[n].tied]
+    if not others:
+        yield f"{first.label} scores {score} {where}. There is no other backbone to compare it with."
+    elif same:
+        yield f"{names([first, *same])} have the same highest score {where}: {score}."
+    elif cell.estimate.no_interval:
+        yield f"{first.label} scores highest of {len(others) + 1} backbones {where}, {score}, but {_unsure(cell)}."
+    elif not tied:
+        yield (
+            f"{first.label} is the best of {len(others) + 1} backbones {where}: {score}, {_ahead(cell, others[0], n)}. "
+            "It can be told apart from every other."
+        )
+    elif len(tied) == len(others):
+        which = "the other" if len(others) == 1 else f"any of the other {len(others)}"
+        yield f"{first.label} scores highest {where}, {score}, but can't be told apart from {which}."
+    else:
+        yield (
+            f"{first.label} scores highest of {len(others) + 1} backbones {where}: {score}, "
+            f"{_ahead(cell, others[0], n)}. It can't be told apart from {names(tied)}."
+        )
+    yield from _guessing(board, first.label, cell)
+
+
+def _unsure(cell: Cell) -> str:
+    return f"no interval can be stated ({cell.estimate.no_interval}), so how sure that is can't be told"
+
+
+def _ahead(cell: Cell, second: Row, n: NTrain) -> str:
+    return f"{cell.mean - second.cells[n].mean:.3f} ahead of {second.label}, the next"
+
+
+def _guessing(board: Board, label: str, cell: Cell) -> Iterator[str]:
+    """Whether the highest score is more than guessing gives."""
+    if board.chance is None or cell.estimate.no_interval:
+        return
+    common = board.majority is not None and board.majority >= board.chance + SAME_SHARES
+    bar = board.majority if common and board.majority is not None else board.chance
+    what = "always naming the commonest class" if common else "guessing"
+    if cell.estimate.low <= bar:
+        yield f"Even {label} can't be told apart from {what}, which scores {bar:.3f}."
+
+
+def _other_columns(board: Board, last: NTrain) -> Iterator[str]:
+    """At which n_train another backbone is ahead, and whether it can be told apart from the first."""
+    first = _by_score(board, last)[0]
+    for n in board.columns[:-1]:
+        leader = _by_score(board, n)[0]
+        if first.label == leader.label or n not in first.cells or first.cells[n].best:
+            continue
+        cell = first.cells[n]
+        unsure = cell.tied or bool(leader.cells[n].estimate.no_interval)
+        told = ", but the two can't be told apart" if unsure else ""
+        yield f"{with_images(n).capitalize()}, {leader.label} is ahead of {first.label}{told}."
+
+
+def _caveats(board: Board, last: NTrain) -> Iterator[str]:
+    drawn = [row.cells[last] for row in board.rows if last in row.cells]
+    if last != "all" and "draws" not in board.over and any(len(cell.origin.runs) == 1 for cell in drawn):
+        yield "Each score is of one draw of training images; other draws (--seed) give other scores."
+    if board.n_tasks > 1 and "tasks" not in board.over:
+        yield f"This holds for these {board.n_tasks} tasks; it says little about others."
+
+
+def _by_score(board: Board, n: NTrain) -> list[Row]:
+    return sorted((row for row in board.rows if n in row.cells), key=lambda row: -row.cells[n].mean)
+
+
+def with_images(n: NTrain) -> str:
+    """How many images each task is trained on, in words."""
+    return "with all training images" if n == "all" else f"with {n} training images a task"
+
+
+def names(rows: Sequence[Row]) -> str:
+    """Some backbones by name: three, and how many more."""
+    some = [row.label for row in rows[:NAMED]]
+    if more := len(rows) - NAMED:
+        some += [f"{more} more"] if more > 0 else []
+    return some[0] if len(some) == 1 else f"{', '.join(some[:-1])} and {some[-1]}"

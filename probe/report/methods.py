@@ -1,0 +1,127 @@
+"""The paragraph "Methods" of a paper, from what a board's runs record, and the entries for its list of references."""
+
+from collections.abc import Iterator
+
+from bb.probe.classifiers.protocol import PROTOCOLS, GridLinearSVC, LinearSVM, RandomSearchSVM
+from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell
+from bb.store.format.space import short
+from bb.store.plugins import OWN
+from bb.store.versions import installed
+
+CORRECTIONS = {"holm": "Holm's method", "bh": "Benjamini and Hochberg's method"}
+TESTS = {
+    "flips of images": "paired permutation tests that flip the sign of each test image's difference",
+    "flips of tasks": "paired permutation tests that flip the sign of each task's difference",
+    "t test": "paired t tests on the differences",
+}
+PREPROCESSING = {
+    "biobench": "scaled to unit length, centred on the training images' mean and scaled again",
+    "newt2021": "standardised by the training images and scaled to unit length",
+}
+SOURCES = {"biobench": "biobench (github.com/samuelstevens/biobench)", "newt2021": "NeWT's authors"}
+
+NEWT = """@inproceedings{vanhorn2021newt,
+  author = {Van Horn, Grant and Cole, Elijah and Beery, Sara and Wilber, Kimberly and Belongie, Serge and
+            {Mac Aodha}, Oisin},
+  title = {Benchmarking Representation Learning for Natural World Image Collections},
+  booktitle = {CVPR}, year = {2021}}"""
+BIOBENCH = """@software{stevens_biobench,
+  author = {Stevens, Samuel}, title = {biobench}, howpublished = {github.com/samuelstevens/biobench}}"""
+BB = """@software{bb,
+  author = {{The bb authors}}, title = {bb: which frozen vision backbone, and how sure are we?}, version = {%s}}"""
+
+
+def methods(board: Board) -> str:
+    """One paragraph in English, for pasting; it names what the runs do not record as not recorded."""
+    return " ".join([*_features(board), *_classifiers(board), *_statistics(board), *_record(board)])
+
+
+def bibtex(board: Board) -> str:
+    """BibTeX of the data set and the protocol, as far as bb knows them, and of bb."""
+    entries = [NEWT] if board.tasks == "newt" else []
+    entries += [BIOBENCH] if board.protocol == "biobench" else []
+    return "\n\n".join([*entries, BB % installed(OWN)])
+
+
+def _cells(board: Board) -> Iterator[Cell]:
+    return (cell for row in board.rows for cell in row.cells.values())
+
+
+def _features(board: Board) -> Iterator[str]:
+    labels = ", ".join(row.label for row in board.rows)
+    n = len(board.rows)
+    yield (
+        f"We compared {n} frozen vision {'backbone' if n == 1 else 'backbones'} ({labels}) on {board.n_tasks} tasks of "
+        f"{board.tasks} with {board.n_images} test images. Each image was embedded once, without augmentation, through "
+        "the evaluation transform of the backbone's own weights."
+    )
+
+
+def _classifiers(board: Board) -> Iterator[str]:
+    yield (
+        f"Features were {PREPROCESSING[board.protocol]}, and classified by the protocol {board.protocol} "
+        f"({SOURCES[board.protocol]}):"
+    )
+    protocol = PROTOCOLS[board.protocol]
+    parts = []
+    for n in board.columns:
+        kinds = sorted({row.cells[n].origin.classifier for row in board.rows if n in row.cells})
+        images = "all training images" if n == "all" else f"{n} training images a task"
+        parts.append(f"with {images}, {' or '.join(_words(kind, protocol) for kind in kinds)}")
+    yield "; ".join(parts) + "."
+    seeds = sorted({seed for cell in _cells(board) for seed in cell.origin.seeds if seed is not None})
+    if seeds:
+        one = len(seeds) == 1
+        yield (
+            f"Few-shot training sets were drawn in the order of a SHA-256 of task, image and seed, with the "
+            f"{'seed' if one else 'seeds'} {', '.join(map(str, seeds))}"
+            + ("." if one else "; a score is the mean over its seeds.")
+        )
+
+
+def _words(kind: str, protocol: object) -> str:
+    match next((found for found in vars(protocol).values() if _kind(found) == kind), None):
+        case LinearSVM(C=C):
+            return f"a linear SVM (C = {C:g})"
+        case RandomSearchSVM() as search:
+            return (
+                f"an SVM chosen from {search.n_iter} random candidates (C in [{search.C[0]:g}, {search.C[1]:g}], gamma "
+                f"in [{search.gamma[0]:g}, {search.gamma[1]:g}], kernels {', '.join(search.kernel)}) by accuracy in "
+                f"{search.folds}-fold cross-validation on standardised features"
+            )
+        case GridLinearSVC() as grid:
+            return (
+                f"a linear SVM with C chosen from {', '.join(f'{C:g}' for C in grid.C)} by accuracy in "
+                f"{grid.folds}-fold cross-validation"
+            )
+    return f"the classifier {kind}"
+
+
+def _kind(found: object) -> str:
+    return {LinearSVM: "linear", RandomSearchSVM: "search", GridLinearSVC: "search"}.get(type(found), "")
+
+
+def _statistics(board: Board) -> Iterator[str]:
+    metric = METRIC_WORDS.get(board.metric, board.metric)
+    over = {"images": f"further {board.units}", "draws": "further draws of training images", "tasks": "further tasks"}
+    whom = " and ".join(over[level] for level in board.over if not (level == "images" and "tasks" in board.over))
+    yield (
+        f"We report {metric}, averaged over {'test images' if board.average == 'images' else 'tasks'}, with 95% "
+        f"intervals for {whom} after Agresti and Coull (Student's t where the score is not a rate), with a variance "
+        "from the influence of each independent unit."
+    )
+    if board.test in TESTS:
+        yield (
+            f"Backbones were compared by {TESTS[board.test]}, corrected for all comparisons by "
+            f"{CORRECTIONS[board.correction]} at the 5% level; rank intervals hold for all backbones together."
+        )
+
+
+def _record(board: Board) -> Iterator[str]:
+    spaces = ", ".join(f"{row.label} {short(row.space)}" for row in board.rows)
+    digests = sorted({short(made.digest) for cell in _cells(board) for made in cell.origin.runs})
+    some = ", ".join(digests[:6]) + (f" and {len(digests) - 6} more" if len(digests) > 6 else "")
+    yield (
+        f"Computed with bb {installed(OWN)}; collection {board.collection} "
+        f"{short(board.collection_digest)}, test set {short(board.test_set)}; feature spaces {spaces}; runs {some}."
+    )

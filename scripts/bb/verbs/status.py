@@ -1,0 +1,122 @@
+"""`bb status`: what is in this folder and its store, and the next sensible command."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bb.console import say, show_json, show_table
+from bb.options import DEFAULT_STORE, CacheOption, JsonOption, StoreOption
+from bb.store.format.space import short
+from bb.store.storage.url import is_url
+from bb.store.text.command import command
+from bb.stores import open_store
+
+if TYPE_CHECKING:
+    from bb.store import Store
+
+FIRST = "ViT-B-16/openai"  # the backbone that a first command names
+LOOKED_AT = 100_000  # files of a folder, at most
+TABLES = (".csv", ".tsv", ".parquet")
+
+
+def verb(
+    ctx: typer.Context, store: StoreOption = DEFAULT_STORE, cache_size: CacheOption = None, json_: JsonOption = False
+) -> None:
+    opened = None
+    if is_url(store) or (Path(store) / "zarr.json").exists():
+        opened = open_store(store, cache_size=cache_size)
+    found = {**_here(Path(), Path(store)), **_stored(opened)}
+    found["next"] = next_command(found, store, {name: str(root) for name, root in ctx.obj.data.items()})
+    if json_:
+        show_json({"store": store if opened else None, **found})
+        return
+    say(f"store {store}" if opened else f"no store at {store}")
+    if found["images_here"]:
+        say(f"image files in this folder and below it: {found['images_here']}")
+    rows = [
+        [each["name"], each["images"], ", ".join(of["backbones"]), short(of["space"]), _share(of, each["images"])]
+        for each in found["collections"]
+        for of in each["spaces"] or [{"backbones": ["none yet"], "space": "", "features": 0}]
+    ]
+    if rows:
+        show_table(["collection", "images", "backbone", "space", "features"], rows, right=["images", "features"])
+    say(*(f"labels in the store: {name}" for name in found["labels"]))
+    say(*(f"table in this folder: {name}" for name in found["tables_here"]))
+    say(*(f"runs of {name}: {n}" for name, n in found["runs"].items()))
+    say(f"next: {found['next']}")
+
+
+def _share(of: dict[str, Any], images: int) -> str:
+    if of["features"] == images:
+        return "all"
+    return f"{of['features']} of {images}"
+
+
+def _here(folder: Path, store: Path) -> dict[str, Any]:
+    """Image files and tables in a folder; the first 100,000 files of it and the folders below, without stores."""
+    from bb.extract.data.file_kind import SUFFIXES
+
+    images, seen = 0, 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[:1] != "." and not name.endswith(".bb"))
+        images += sum(Path(name).suffix.lower() in SUFFIXES for name in files)
+        seen += len(files)
+        if seen > LOOKED_AT:
+            break
+    tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in TABLES)
+    return {"images_here": images, "tables_here": tables}
+
+
+def _stored(opened: "Store | None") -> dict[str, Any]:
+    """Of each collection's newest version how many images have features in which space; labels; runs by table."""
+    from bb.store.local.choose_version import newest
+
+    if opened is None:
+        return {"collections": [], "labels": [], "runs": {}}
+    spaces = [space for space in opened.spaces() if space.kind == "img"]
+    collections = []
+    for name in opened.collection_names():
+        version = newest(opened.collections(name), opened.recorded)
+        if version is None:
+            continue
+        digests = version.digests(version.table["image_id"].to_list())
+        present = ((space, int(opened.has(space, digests).sum())) for space in spaces)
+        of_spaces = [
+            {"backbones": opened.backbones(space), "space": space.key, "features": n} for space, n in present if n
+        ]
+        collections.append({"name": name, "digest": version.digest, "images": len(version), "spaces": of_spaces})
+    runs = Counter(str(run.record["tasks"]) for run in opened.runs(on_damage=lambda error: None))
+    return {"collections": collections, "labels": opened.label_families(), "runs": dict(sorted(runs.items()))}
+
+
+def next_command(found: dict[str, Any], store: str, roots: dict[str, str]) -> str:
+    """What a person would do next with what `bb status` found.
+
+    store  where the store is or would be
+    roots  folders of collections that bb.toml names
+    """
+    at = {"store": None if store == DEFAULT_STORE else store}
+    collections, kind = found["collections"], "newt" if "newt" in found["runs"] else "classify"
+    if not collections and not found["runs"]:
+        if found["images_here"]:
+            return command("extract", ckpt=FIRST, data="photos=.", **at)
+        return command("extract", ckpt=FIRST, data=next(iter(roots)), **at) if roots else command("demo")
+    for each in collections:
+        lacking = [of["backbones"][0] for of in each["spaces"] if of["features"] < each["images"] and of["backbones"]]
+        if lacking or not each["spaces"]:
+            data = each["name"] if each["name"] in roots else f"{each['name']}=DIR"
+            return command("extract", ckpt=lacking[0] if lacking else FIRST, data=data, **at)
+    labels = next((name for name in found["tables_here"] if not name.startswith(("predictions", "next"))), None)
+    name = collections[0]["name"] if collections else None
+    if not found["runs"]:
+        if "newt" in found["labels"]:
+            return command("probe newt", n_train=10, **at)
+        if labels:
+            return command("probe classify", labels=labels, data=name, **at)
+        return command("suggest", data=name, out="next.csv", **at)
+    if labels and name and kind == "classify":
+        return command("predict", labels=labels, data=name, out="predictions.csv", **at)
+    return command(f"report {kind}", html="report.html", **at)

@@ -1,0 +1,77 @@
+"""`bb status`, and `bb` alone: what is there, and the next command."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from bb.store import Store
+from bb.verbs.status import next_command
+from tests.helpers.command_line import call, own_place
+from tests.helpers.labelled import labelled
+
+__all__ = ["call", "own_place"]  # fixtures
+
+NOTHING = {"images_here": 0, "tables_here": [], "collections": [], "labels": [], "runs": {}}
+WHOLE = {"name": "pics", "images": 9, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "features": 9}]}
+PART = {**WHOLE, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "features": 4}]}
+
+
+@pytest.mark.parametrize(
+    ("found", "command"),
+    [
+        ({}, "bb demo"),
+        ({"images_here": 3}, "bb extract --ckpt ViT-B-16/openai --data photos=."),
+        ({"collections": [PART]}, "bb extract --ckpt timm:a --data pics=DIR"),
+        ({"collections": [{**WHOLE, "spaces": []}]}, "bb extract --ckpt ViT-B-16/openai --data pics=DIR"),
+        ({"collections": [WHOLE]}, "bb suggest --data pics --out next.csv"),
+        ({"collections": [WHOLE], "labels": ["newt"]}, "bb probe newt --n-train 10"),
+        (
+            {"collections": [WHOLE], "tables_here": ["next.csv", "my species.csv"]},
+            "bb probe classify --labels 'my species.csv' --data pics",
+        ),
+        (
+            {"collections": [WHOLE], "tables_here": ["a.csv"], "runs": {"a": 2}},
+            "bb predict --labels a.csv --data pics --out predictions.csv",
+        ),
+        ({"collections": [WHOLE], "tables_here": ["a.csv"], "runs": {"newt": 2}}, "bb report newt --html report.html"),
+        ({"runs": {"a": 2}}, "bb report classify --html report.html"),
+    ],
+)
+def test_the_next_command(found, command):
+    assert next_command({**NOTHING, **found}, "features.bb", {}) == command
+
+
+def test_a_collection_of_bb_toml_needs_no_folder_and_another_store_is_named():
+    found = {**NOTHING, "collections": [PART]}
+    assert next_command(found, "x.bb", {"pics": "/p"}) == "bb extract --ckpt timm:a --data pics --store x.bb"
+    assert next_command(NOTHING, "features.bb", {"pics": "/p"}) == "bb extract --ckpt ViT-B-16/openai --data pics"
+
+
+def test_bb_alone_beside_photographs_says_what_is_there(call, own_place):
+    Image.new("RGB", (8, 8)).save("a.JPG")
+    status, out, _ = call()
+    assert status == 0 and out == call("status")[1]
+    assert out.splitlines() == [
+        "no store at features.bb",
+        "image files in this folder and below it: 1",
+        "next: bb extract --ckpt ViT-B-16/openai --data photos=.",
+    ]
+
+
+def test_bb_alone_elsewhere_prints_its_help(call, own_place):
+    _, out, err = call()
+    assert "Usage" in out + err and "status" in out + err
+
+
+def test_a_store_with_features_and_labels(call, own_place):
+    labelled(own_place)
+    status, out, _ = call("status", "--json")
+    found = json.loads(out)
+    store = Store.open("features.bb")
+    (each,) = found["collections"]
+    (of,) = each["spaces"]
+    (space,) = store.spaces()
+    assert (status, of["space"], of["features"]) == (0, space.key, each["images"])
+    assert found["tables_here"] == ["individuals.csv", "newt2021_labels.csv"] and found["runs"] == {}
+    assert out and "all" in call("status")[1]
