@@ -128,7 +128,7 @@ def remedy(
     share = math.ceil(1000 * len(missing) / of) / 1000
     bound = "" if share <= AT_MOST else f" --max-missing {share:g}"
     if policy.skip:
-        skip = f"--missing skip leaves out {policy.allowed(of)} at most:{bound} would do"
+        skip = f"At most {policy.allowed(of)} may be left out;{bound} would do"
     else:
         skip = f"To go on without them: --missing skip{bound}"
     if failed_of(missing):

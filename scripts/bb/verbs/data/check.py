@@ -85,7 +85,8 @@ def verb(
             hint = explain(match.unmatched, found.sources)
             warn(*(f"note: {note}" for note in (*newt.notes, match.note, hint) if note))
             say(f"{name}: {newt.note or 'all 164 tasks'}, {len(newt.image_ids)} images named by the labels")
-        count = f"{len(found.sources)} images in {root}" + (", all decoded" if decode else "")
+        decoded = "" if not decode else ", decoded" if problems else ", all decoded"
+        count = f"{len(found.sources)} images in {root}{decoded}"
         say(f"{name}: {count}, {copies} of them copies of others, {len(problems)} problems")
         say(*(f"  {image_id}: {problem}" for image_id, problem in problems.items()))
         say(*(f"  note: {words}" for words in left_out))
