@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bb.extract.embedding.images import AVIF_BRANDS, HEIF_BRANDS
-
 Kind = Literal["image", "raw", "other image", "other"]
 
 BEGINNING = 32  # bytes that tell an image by its content
@@ -53,6 +51,8 @@ def kind_by_content(beginning: bytes) -> Kind:
         return "raw" if beginning[8:10] == b"CR" else "image"
     if beginning.startswith(b"RIFF") and beginning[8:12] == b"WEBP":
         return "image"
+    from bb.extract.embedding.images import AVIF_BRANDS, HEIF_BRANDS  # needs Pillow, which names alone do not
+
     if beginning[4:8] == b"ftyp" and beginning[8:12] in HEIF_BRANDS | AVIF_BRANDS:
         return "image"
     if beginning.startswith(b"BM") and int.from_bytes(beginning[14:18], "little") in _BMP_HEADERS:

@@ -40,7 +40,7 @@ def bibtex(board: Board) -> str:
     """BibTeX of the data set and the protocol, as far as bb knows them, and of bb."""
     entries = [NEWT] if board.tasks == "newt" else []
     entries += [BIOBENCH] if board.protocol == "biobench" else []
-    return "\n\n".join([*entries, BB % installed(OWN)])
+    return "\n\n".join([*entries, BB % (installed(OWN) or "from a checkout")])
 
 
 def _cells(board: Board) -> Iterator[Cell]:
@@ -122,6 +122,6 @@ def _record(board: Board) -> Iterator[str]:
     digests = sorted({short(made.digest) for cell in _cells(board) for made in cell.origin.runs})
     some = ", ".join(digests[:6]) + (f" and {len(digests) - 6} more" if len(digests) > 6 else "")
     yield (
-        f"Computed with bb {installed(OWN)}; collection {board.collection} "
+        f"Computed with bb {installed(OWN) or 'from a checkout'}; collection {board.collection} "
         f"{short(board.collection_digest)}, test set {short(board.test_set)}; feature spaces {spaces}; runs {some}."
     )

@@ -1,5 +1,6 @@
 """Labels of a collection: from a file, from its folder, or from the store."""
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,9 +8,36 @@ from bb.console import warn
 from bb.settings import NEWT_LABELS, Settings, labels_beside
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from bb.extract.data.source_spec import Root
     from bb.probe.tasks.newt import Labels as ProbeLabels
     from bb.store import Store
+
+
+def with_paths(frame: "pl.DataFrame", root: "Root | None") -> "pl.DataFrame":
+    """A table of image IDs with a column `path`, empty where there is no such file; as it is without a folder at hand.
+
+    Reading a folder needs Pillow; without it the column is left out, and that is said.
+    """
+    import polars as pl
+
+    if not isinstance(root, Path):
+        return frame
+    if importlib.util.find_spec("PIL") is None:
+        warn("note: without Pillow the table has no column path: pip install 'backbone-bench[images]'")
+        return frame
+    from bb.extract.scan_collection import find_known_files
+    from bb.store import BBError
+
+    try:
+        files = find_known_files(root)
+    except BBError as error:  # the table is worth having without
+        warn(f"note: the table has no column path: {error}")
+        return frame
+    if not isinstance(files, dict):
+        return frame
+    return frame.with_columns(path=pl.Series([str(files.get(image_id) or "") for image_id in frame["image_id"]]))
 
 
 def read_probe_labels(

@@ -1,13 +1,16 @@
 """Labels as people write them, options as people type them: what the verbs say, record, and exit with."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 import bb
+from bb.labels import with_paths
 from bb.store import Collection, Store
 from bb.store.errors import UsageError
 from bb.store.format.collection import Entry
@@ -348,3 +351,27 @@ def test_brackets_in_names_are_no_patterns(call, tmp_path):
     for name in ("s[1].bb", "b[1].bb", "c[1].bb"):
         assert call("store", "verify", "--store", name)[0] == 0
     assert not {"s1.bb", "b1.bb", "c1.bb", "p1.html"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_paths_are_those_of_the_files_and_empty_where_there_is_none(tmp_path):
+    folder = tmp_path / "newt"
+    (folder / "newt2021_images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "newt2021_images" / "a.png")
+    (folder / "newt2021_labels.csv").write_text("id,task\n")
+    frame = with_paths(pl.DataFrame({"image_id": ["a", "b"]}), folder)
+    assert frame["path"].to_list() == [str(folder / "newt2021_images" / "a.png"), ""]
+    for nowhere in (None, tmp_path / "gone"):
+        assert "path" not in with_paths(frame.drop("path"), nowhere).columns
+
+
+@pytest.mark.parametrize("words", [["status"], ["suggest", "-n", "2", "--out", "next.csv", "--data", "pics=."]])
+def test_a_plain_install_without_pillow_goes_on(store, tmp_path, words):
+    code = (
+        "import importlib.util, sys; find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'PIL' else find(name, *rest)\n"
+        "sys.modules['PIL'] = None; import bb; bb.main()"
+    )
+    python = [sys.executable, "-P", "-c", code, *words]
+    done = subprocess.run(python, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert words[0] == "status" or "without Pillow the table has no column path" in done.stderr

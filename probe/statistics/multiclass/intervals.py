@@ -124,6 +124,7 @@ def bounds(value: float, found: Spread, greatest: float, level: float, *, apart:
         half = z * np.sqrt(np.where(variance > 0, variance, 2 / found.units**2))
         shift = 0.0 if apart else found.skew * (2 * z**2 + 1) / 6
         low, high = one + shift - half, one + shift + half
+        low = low if apart else np.maximum(low, 0.0)
     else:
         low, high = score_bounds(one / greatest, variance / greatest**2, freedom, found.units, level)
         low, high = greatest * low, greatest * high

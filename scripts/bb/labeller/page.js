@@ -52,7 +52,7 @@ function draw() {
 function show() {
   $("title").textContent = state.title || $("title").textContent;
   $("status").textContent = `${state.labelled} of ${state.images} labelled, ${state.skipped} skipped` +
-    (state.fitting ? ", fitting…" : `, next fit after ${state.until_fit} answers`);
+    (state.fitting ? ", fitting…" : `, next fit after ${state.until_fit} ${state.until_fit === 1 ? "answer" : "answers"}`);
   if (state.failure) $("error").textContent = state.failure;
   $("classes").replaceChildren();
   state.classes.forEach(([name, n], i) => {

@@ -9,6 +9,7 @@ import polars as pl
 import typer
 
 from bb.console import Reporter, show_json
+from bb.labels import with_paths
 from bb.options import (
     DEFAULT_STORE,
     CacheOption,
@@ -109,9 +110,7 @@ def verb(
                     opened, labels, name, classifier=classifier, preprocessing=preprocessing, ensemble=ensemble,
                     everything=everything, **asked,
                 )  # fmt: skip
-    frame = found.frame
-    if isinstance(root, Path):
-        frame = frame.with_columns(path=pl.Series([str(root / image_id) for image_id in frame["image_id"]]))
+    frame = with_paths(found.frame, root)
     content = frame.write_csv().encode() if out.suffix == ".csv" else _parquet(frame)
     figures = found.record()
     write_file(out, content)

@@ -4,11 +4,10 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 import typer
 
 from bb.console import Reporter, say, show_json, show_table, warn
-from bb.extract.scan_collection import find_known_files
+from bb.labels import with_paths
 from bb.options import (
     DEFAULT_STORE,
     CacheOption,
@@ -64,12 +63,8 @@ def verb(
             ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, seed=seed,
             reporter=reporter,
         )  # fmt: skip
-    frame = found.frame
     if out:
-        if isinstance(root, Path) and isinstance(files := find_known_files(root), dict):
-            paths = [str(files.get(image_id) or "") for image_id in frame["image_id"]]
-            frame = frame.with_columns(path=pl.Series(paths))
-        write_file(out, frame.rename(found.columns).write_csv().encode())
+        write_file(out, with_paths(found.frame, root).rename(found.columns).write_csv().encode())
     if html:
         thumbnails: dict[str, Thumbnail] = {}
         if root is None:
