@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import polars as pl
 
-from bb.probe.tasks.task_table import TaskTable
+from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table
 from bb.store.storage.download import Archive
 
 Labels: TypeAlias = Path | pl.DataFrame | TaskTable
@@ -86,6 +86,13 @@ class NamedFamily(TaskFamily, Protocol):
     def from_ids(self, image_ids: Sequence[str]) -> TaskTable | None:
         """The table of labels of these images, named as in the folder; None where the names do not say them."""
         ...
+
+
+def as_task_table(found: Labels, source: str) -> TaskTable:
+    """What `labels` gave, as a checked table. Errors: those of `read_task_table`."""
+    if isinstance(found, TaskTable):
+        return found
+    return read_task_table(found) if isinstance(found, Path) else parse_task_table(found, source=source)
 
 
 def about(family: TaskFamily) -> About:

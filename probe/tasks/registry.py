@@ -45,6 +45,13 @@ def layout_problems(name: str, root: Path) -> list[str]:
     return list(family.check(root)) if hasattr(family, "check") else []
 
 
+def family_metrics(name: str) -> tuple[str, ...]:
+    """The metrics that come first on a family's board; none where there is no such family, or it does not say them."""
+    if name not in TASKS or not TASKS.plugins[name].own:
+        return ()
+    return tuple(getattr(getattr(TASKS.load(name), "about", None), "metrics", ()))
+
+
 def family_labels(name: str, root: Path | None, image_ids: Sequence[str] = ()) -> "Labels":
     """The labels of a family in the folder of its images, or their file.
 

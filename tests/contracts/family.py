@@ -9,8 +9,8 @@ import polars as pl
 
 from bb.probe.statistics import multilabel
 from bb.probe.statistics.multiclass import metrics as multiclass
-from bb.probe.tasks.family import DescribedFamily, NamedFamily, TaskFamily
-from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table
+from bb.probe.tasks.family import DescribedFamily, NamedFamily, TaskFamily, as_task_table
+from bb.probe.tasks.task_table import TaskTable
 from bb.store.storage.download import Archive
 
 
@@ -21,7 +21,7 @@ def check(family, root: Path) -> None:
     assert all(isinstance(archive, Archive) and archive.url.startswith("https://") for archive in family.archives)
     found = family.labels(root)
     assert isinstance(found, Path | pl.DataFrame | TaskTable)
-    table = as_table(found)
+    table = as_task_table(found, "labels")
     assert table.image_ids and table.tasks
     assert not any(image_id.startswith("/") or ".." in image_id.split("/") for image_id in table.image_ids)
     assert family.labels(root) is not None, "it can be asked twice"
@@ -33,7 +33,9 @@ def check_described(family, root: Path, nothing: Path) -> None:
     assert isinstance(family, DescribedFamily)
     about = family.about
     assert about.needs and about.licence and about.probe in ("classify", "retrieval")
-    assert not about.citation or about.citation.startswith("@") and about.citation.count("{") == about.citation.count("}")
+    assert not about.citation or (
+        about.citation.startswith("@") and about.citation.count("{") == about.citation.count("}")
+    )
     assert set(about.metrics) <= {*multiclass.METRICS, *multilabel.METRICS}
     assert about.pool in ("", "mean", "max", "test-mean", "test-max")
     assert list(family.check(root)) == []
@@ -41,13 +43,6 @@ def check_described(family, root: Path, nothing: Path) -> None:
         problems = list(family.check(wrong))
         assert problems and not any(problem.endswith(".") or "\n" in problem for problem in problems), problems
     if isinstance(family, NamedFamily):
-        table = as_table(family.labels(root))
+        table = as_task_table(family.labels(root), "labels")
         named = family.from_ids(table.image_ids)
         assert named is None or named.image_ids == table.image_ids
-
-
-def as_table(found) -> TaskTable:
-    """What `labels` gave, as a checked table."""
-    if isinstance(found, TaskTable):
-        return found
-    return read_task_table(found) if isinstance(found, Path) else parse_task_table(found)

@@ -95,7 +95,9 @@ def ecdysis(root: Path) -> None:
     for label, name in enumerate(CLASSES):
         for n in range(IMAGES):
             picture(root / "images" / f"{label}-{n}.jpg", label, n)
-            rows.append(f"{label}{n},https://x.org/a/{label}-{n}.jpg,20{20 - n}-05-01,Insecta,O,F,{name},{name} vulgaris")
+            rows.append(
+                f"{label}{n},https://x.org/a/{label}-{n}.jpg,20{20 - n}-05-01,Insecta,O,F,{name},{name} vulgaris"
+            )
     rows.append("99,,2001-01-01,Insecta,O,F,G,G s")
     write(root / "metadata.csv", "\n".join(rows))
 
@@ -156,7 +158,9 @@ def beluga(root: Path) -> None:
 def imagenet1k(root: Path) -> None:
     """Tables with the labels 0 to 2 and no paths."""
     for side, numbers in (("train", range(4)), ("validation", range(4, 6))):
-        table(root / "data" / f"{side}-00000-of-00001.parquet", [(label, n, None) for label in range(3) for n in numbers])
+        table(
+            root / "data" / f"{side}-00000-of-00001.parquet", [(label, n, None) for label in range(3) for n in numbers]
+        )
 
 
 def table(path: Path, rows: list[tuple[int, int, str | None]], label: str = "label") -> None:
@@ -164,7 +168,7 @@ def table(path: Path, rows: list[tuple[int, int, str | None]], label: str = "lab
     cells = []
     for of, n, name in rows:
         buffer = io.BytesIO()
-        pixels = np.full((12, 12, 3), 40 * n, np.uint8)
+        pixels = np.full((12, 12, 3), 20 * n, np.uint8)
         pixels[..., of] = 230
         Image.fromarray(pixels).save(buffer, "png")
         cells.append({"bytes": buffer.getvalue(), "path": name})
@@ -176,8 +180,10 @@ def table(path: Path, rows: list[tuple[int, int, str | None]], label: str = "lab
 
 def numbered(root: Path) -> None:
     """The lists of CUB-200 and NABirds, with boxes; a class that no image has."""
-    lists: dict[str, list[str]] = {name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes")}
-    for label, name in enumerate(CLASSES):
+    lists: dict[str, list[str]] = {
+        name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes")
+    }
+    for label in range(len(CLASSES)):
         for n in range(IMAGES):
             image = f"{label}{n}"
             picture(root / "images" / f"{label:03}" / f"{n}.jpg", label, n)
@@ -202,7 +208,10 @@ def awa2(root: Path) -> None:
             picture(root / "JPEGImages" / name / f"{name}_{n}.jpg", label, n)
     write(root / "classes.txt", "\n".join(f"  {k + 1}\t{name}" for k, name in enumerate(names)))
     write(root / "predicates.txt", "1\tblack\n2\tfurry\n3\tbig\n")
-    write(root / "predicate-matrix-binary.txt", "\n".join(f"{k % 2} {int(k % 3 == 0)} {int(k % 5 < 2)}" for k in range(10)))
+    write(
+        root / "predicate-matrix-binary.txt",
+        "\n".join(f"{k % 2} {int(k % 3 == 0)} {int(k % 5 < 2)}" for k in range(10)),
+    )
     write(root / "trainclasses.txt", "\n".join(names[:5]))
     write(root / "testclasses.txt", "\n".join(names[5:]))
 
@@ -214,7 +223,9 @@ def cct(root: Path) -> None:
         for n in range(10):
             image = f"{label}-{n}"
             picture(root / "cct_images" / f"{image}.jpg", label, n)
-            images.append({"id": image, "file_name": f"{image}.jpg", "location": str(n), "date_captured": "2012-05-01 10:00:00"})
+            images.append(
+                {"id": image, "file_name": f"{image}.jpg", "location": str(n), "date_captured": "2012-05-01 10:00:00"}
+            )
             annotations.append({"id": image, "image_id": image, "category_id": label})
     annotations.append({"id": "z", "image_id": "1-0", "category_id": 2})
     images.append({"id": "far", "file_name": "far.jpg", "location": "77", "date_captured": "11 11"})

@@ -12,18 +12,18 @@ MOST = 2 * 2**30  # bytes
 _AGAIN = "Fetch it again."
 
 
-def read_json(path: Path, most: int = MOST) -> Any:
+def read_json(path: Path) -> Any:
     """The value of a file. Errors: BBError where it can't be read, is too large, or is not JSON, with the line."""
     try:
         size = path.stat().st_size
-        if size > most:
-            raise BBError(f"{path} has {size:,} bytes, and at most {most:,} are read.")
+        if size > MOST:
+            raise BBError(f"{path} has {size:,} bytes, and at most {MOST:,} are read.")
         with open_regular(path) as file:
-            raw = file.read(most + 1)
+            raw = file.read(MOST + 1)
     except OSError as error:
         raise BBError(f"{path} can't be read: {error.strerror or error}. {_AGAIN}") from None
     try:
-        return parse_json(raw, most)
+        return parse_json(raw, MOST)
     except ValueError as error:
         raise BBError(f"{path} can't be read as JSON: {error}. {_AGAIN}") from None
 

@@ -11,10 +11,13 @@ import polars as pl
 
 from bb.probe.tables.table_file import MISSING, TableFile, of_value
 from bb.probe.tasks.task_table import TaskTable, parse_task_table
-from bb.store.errors import UsageError
+from bb.store.errors import BBError, UsageError
 from bb.store.format.collection import normalise_id, some
+from bb.store.text.lookalike import shown
 
-IMAGES = frozenset(f".{end}" for end in "jpg jpeg jpe jfif png webp tif tiff bmp gif avif heic heif".split())
+IMAGES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic"]
+)
 PICKLES = (".pkl", ".pickle")
 _OUTSIDE = r"^\s*$|^[/~]|^[A-Za-z]:|\\|\x00|(^|/)\.\.(/|$)"
 
@@ -68,7 +71,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def absent(root: Path, parts: Sequence[Part]) -> list[str]:
-    """A clause for each part that is not there, with what is; where a folder below has them, that it should be named."""
+    """A clause for each part that is not there, with what is; where a folder below has all, that it is to be named."""
     if not root.is_dir():
         return [f"{root} is not a folder"]
     missing = [part for part in parts if part.find(root) is None]
@@ -130,6 +133,13 @@ def table_of(frame: pl.DataFrame, source: str, notes: Sequence[str] = ()) -> Tas
 
     Errors: UsageError and BBError as of `parse_task_table`.
     """
+    key = ["task", "image_id"] if "task" in frame.columns else ["image_id"]
+    if "split" in frame.columns:
+        sides = frame.group_by(key).agg(pl.col("split").unique().sort()).filter(pl.col("split").list.len() > 1)
+        if sides.height:
+            first = sides.sort(key).row(0, named=True)
+            raise BBError(f"{source}: image {shown(first['image_id'])} is on the sides {' and '.join(first['split'])}; "
+                          f"keep it on one ({counted(sides.height, 'image')} like it).")  # fmt: skip
     names = frame["label"].drop_nulls().unique().to_list() if "label" in frame.columns else []
     kept = [name for name in names if name.strip() and name.strip().lower() in MISSING]
     table = parse_task_table(frame, source=source, not_missing=kept)
@@ -139,3 +149,12 @@ def table_of(frame: pl.DataFrame, source: str, notes: Sequence[str] = ()) -> Tas
 def counted(n: int, what: str) -> str:
     """ "1 clip", "3 clips"."""
     return f"{n} {what}{'s' * (n != 1)}"
+
+
+def as_csv(table: TaskTable) -> str:
+    """A table of labels as CSV that `read_task_table` reads; the crop is x,y,width,height in one cell."""
+    frame = table.frame
+    if "crop" in frame.columns:
+        crop = pl.col("crop").cast(pl.List(pl.Float64)).list.eval(pl.element().cast(pl.String)).list.join(",")
+        frame = frame.with_columns(crop)
+    return frame.write_csv()

@@ -26,8 +26,10 @@ PARTS = (
 
 @dataclass(frozen=True)
 class CaltechCameraTraps:
-    """Two tasks: `species` of images of one category that are not empty, and `empty`, whether an image is. The unit of an
-    interval is the location. Fulfils bb.probe.tasks.family.DescribedFamily."""
+    """Two tasks: `species` of images of one category that are not empty, and `empty`, whether an image is.
+
+    The unit of an interval is the location. Fulfils bb.probe.tasks.family.DescribedFamily.
+    """
 
     title: str
     about: About
@@ -49,8 +51,8 @@ class CaltechCameraTraps:
         of_image: dict[str | int, set[str]] = defaultdict(set)
         for place, each in enumerate(annotations):
             if each["category_id"] not in name:
-                raise BBError(f"{path}: annotations[{place}] has category_id {each['category_id']!r}, which no category "
-                              "has. Fetch it again.")  # fmt: skip
+                raise BBError(f"{path}: annotations[{place}] has category_id {each['category_id']!r}, which no "
+                              "category has. Fetch it again.")  # fmt: skip
             of_image[each["image_id"]].add(name[each["category_id"]])
         rows, other, several = [], 0, 0
         for place, image in enumerate(images):

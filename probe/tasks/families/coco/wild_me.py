@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from bb.probe.tasks.families.json_file import read_json, records
-from bb.probe.tasks.families.layout import counted, entries, is_outside
+from bb.probe.tasks.families.layout import entries, is_outside
 from bb.probe.tasks.family import About
 from bb.store.errors import BBError, UsageError
 from bb.store.storage.download import Archive

@@ -13,8 +13,8 @@ PLANKTON = ClassFolders(
   title = {Towards operational phytoplankton recognition with automated high-throughput imaging, near-real-time data
     processing, and convolutional neural networks},
   author = {Kraft, Kaisa and Velhonoja, Otso and Eerola, Tuomas and Suikkanen, Sanna and Tamminen, Timo and Haraguchi,
-    Lumi and Yl{\\"o}stalo, Pasi and Kielosto, Sami and Johansson, Milla and Lensu, Lasse and K{\\"a}lvi{\\"a}inen, Heikki
-    and Haario, Heikki and Sepp{\\"a}l{\\"a}, Jukka},
+    Lumi and Yl{\\"o}stalo, Pasi and Kielosto, Sami and Johansson, Milla and Lensu, Lasse and K{\\"a}lvi{\\"a}inen,
+    Heikki and Haario, Heikki and Sepp{\\"a}l{\\"a}, Jukka},
   journal = {Frontiers in Marine Science},
   volume = {9},
   year = {2022},

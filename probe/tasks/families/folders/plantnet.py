@@ -69,7 +69,9 @@ def _observations(path: Path) -> dict[str, str]:
     """Image → observation. Errors: BBError."""
     found = read_json(path)
     if not isinstance(found, dict):
-        raise BBError(f"{path} holds a {type(found).__name__}, where it needs an object for each image. Fetch it again.")
+        raise BBError(
+            f"{path} holds a {type(found).__name__}, where it needs an object for each image. Fetch it again."
+        )
     for name, facts in found.items():
         if not isinstance(facts, dict) or not isinstance(facts.get("obs_id"), str | int):
             raise BBError(f"{path}: image {name!r} has no obs_id that is a text or number. Fetch it again.")

@@ -55,7 +55,9 @@ class Ecdysis:
         image_id = pl.concat_str(pl.lit(f"{images.name}/"), "name").alias("image_id")
         nameless = ranked["label"].null_count()
         notes = [f"{counted(nameless, 'image')} without taxonomy"] if nameless else []
-        return table_of(ranked.with_columns(side, image_id).select("image_id", "label", "split", "date"), str(path), notes)
+        return table_of(
+            ranked.with_columns(side, image_id).select("image_id", "label", "split", "date"), str(path), notes
+        )
 
 
 ECDYSIS = Ecdysis(

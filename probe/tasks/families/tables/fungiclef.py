@@ -76,7 +76,7 @@ FUNGICLEF = FungiClef(
         classifier="simpleshot",
         metrics=("macro_f1@wilds", "macro_f1@biobench"),
         pool="test-mean",
-        published="biobench: SimpleShot and a threshold for unknown species, train to val, a mean for each observation, "
-        "user loss",
+        published="biobench: SimpleShot and a threshold for unknown species, train to val, a mean for each "
+        "observation, user loss",
     ),
 )

@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import polars as pl
 
@@ -110,7 +111,7 @@ def _read(path: Path) -> pl.DataFrame:
     return labels.with_columns(pl.Series("path", names, pl.String))
 
 
-def _paths(lazy: pl.LazyFrame, schema: pl.Schema, rows: int) -> Iterator[str | None]:
+def _paths(lazy: pl.LazyFrame, schema: Mapping[str, Any], rows: int) -> Iterator[str | None]:
     kind = schema.get("image")
     if not isinstance(kind, pl.Struct) or "path" not in [each.name for each in kind.fields]:
         yield from [None] * rows
@@ -128,8 +129,8 @@ def _paths(lazy: pl.LazyFrame, schema: pl.Schema, rows: int) -> Iterator[str | N
 IMAGENET1K = ImageNet1k(
     "ImageNet-1k: photographs of 1,000 kinds of things",
     About(
-        needs="data/train-*.parquet and data/validation-*.parquet with the columns image and label, or train/CLASS/*.JPEG "
-        "and val/CLASS/*.JPEG",
+        needs="data/train-*.parquet and data/validation-*.parquet with the columns image and label, or "
+        "train/CLASS/*.JPEG and val/CLASS/*.JPEG",
         size="1,000 classes",
         home="https://huggingface.co/datasets/ILSVRC/imagenet-1k",
         citation="""@article{russakovsky2015imagenet,
@@ -141,6 +142,6 @@ IMAGENET1K = ImageNet1k(
   year = {2015}
 }""",
         metrics=("accuracy", "top_5"),
-        published="biobench: linear probe by AdamW; DINOv2: nearest neighbours and logistic regression; train to val, accuracy",
+        published="biobench: linear probe by AdamW; DINOv2: nearest neighbours, logistic regression; accuracy on val",
     ),
 )

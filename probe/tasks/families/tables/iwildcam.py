@@ -75,7 +75,7 @@ IWILDCAM = IWildCam(
   year = {2021}
 }""",
         metrics=("macro_f1@wilds", "macro_f1@biobench"),
-        published="WILDS: macro-F1 over the classes in the test images; biobench: linear probe by AdamW, train to test, "
-        "macro-F1 over all numbers, which is never higher",
+        published="WILDS: macro-F1 over the classes in the test images; biobench: linear probe by AdamW, train to "
+        "test, macro-F1 over all numbers, which is never higher",
     ),
 )
