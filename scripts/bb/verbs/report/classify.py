@@ -11,12 +11,13 @@ from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, Store
 from bb.probe.classification.board import Board, boards
 from bb.probe.classification.curves import points_frame
 from bb.probe.classification.page import page, shown_images
+from bb.probe.classification.side_differences import side_differences
 from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.settings import Settings
 from bb.store import Store
 from bb.stores import open_store, parse_data
-from bb.texts.classify import show_board, show_details
+from bb.texts.classify import show_board, show_details, show_side_differences
 from bb.texts.report import check_files, write_file
 from bb.thumbnails import thumbnails_of
 
@@ -55,6 +56,7 @@ def verb(
             show_board(board, verbose=verbose)
             if classes:
                 show_details(board)
+        show_side_differences(side_differences(found))
 
 
 def _thumbnails(found: list[Board], opened: Store, data: list[str] | None, settings: Settings) -> dict[str, Thumbnail]:
