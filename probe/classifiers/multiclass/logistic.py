@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int64, Shaped
 
 from bb.probe.classifiers.estimator import (
+    NEVER,
     checked_arrays,
     checked_classes,
     checked_features,
@@ -19,7 +20,6 @@ from bb.probe.classifiers.multiclass.softmax_path import SoftmaxPath, Solution
 from bb.store.errors import BBError
 
 PATH = tuple(float(C) for C in 10 ** np.linspace(-6, 5, 45))  # DINOv2's
-NEVER = -1  # the fold of a row that is in every fit
 WITHOUT_CHOICE = 1.0
 
 
