@@ -47,7 +47,6 @@ PROTOCOL = PublishedProtocol(
     ),
     differs=(
         "the view: resize to 256 pixels (bicubic), central crop of 224",
-        "the source takes the class token after the last norm",
         "with shots the draw follows the order of image IDs, in the source that of its files",
         "float16 or bfloat16 similarities on a GPU; equal ones are ordered arbitrarily there, here the lower row first",
     ),
