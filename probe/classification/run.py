@@ -228,8 +228,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     for split in prepared.splits:
         fitted = []
         for fold in split.folds:
-            answer, parameters = _answer(inputs, spec, fold)
-            fitted.append(answer)
+            answered, parameters = answer(inputs, spec, fold)
+            fitted.append(answered)
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
@@ -291,7 +291,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     return inputs.store.put_run(_plain(record), predictions, train)
 
 
-def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
+def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
     train_ids, y_train, held_out = _fitted(fold)
     x_train, x_test = preprocess(spec.how, inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids))

@@ -35,8 +35,8 @@ PROTOCOL = PublishedProtocol(
     differs=(
         "the code does not say whether the paper's features are those before the projection to the joint space (asked "
         "in openai/CLIP issue 353)",
-        "CLIP_benchmark fits by AdamW on features of unit norm, the paper by scikit-learn's L-BFGS; bb fits features as "
-        "they are, its fit is the optimum, and λ at which none can be certified are passed over",
+        "CLIP_benchmark fits features of unit norm by AdamW; the README of openai/CLIP fits them as they are, by "
+        "scikit-learn, and so does bb, but to the optimum; λ at which none can be certified are passed over",
         "C = 1/λ is bb's reading of the paper's λ",
     ),
 )  # fmt: skip
