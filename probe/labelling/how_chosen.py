@@ -2,9 +2,10 @@
 
 `bb suggest` asks for images that a classifier is unsure of, so scores on these are too low and say nothing of the
 others. Those of each batch that are drawn at random (choose_images.py) are a sample of the collection, so a mean over
-them alone is unbiased for it; of a small collection the hard images are labelled soon, and the rest is easier. What is chosen does not depend on the labels of images drawn at random (suggest.py),
-else each of these would be harder than a further image for a classifier that is not fitted on it: those chosen are not
-near it. scripts/bench/predict.py measures how often the intervals hold.
+them alone is unbiased for it; of a small collection the hard images are soon labelled, and the rest is easier. What is
+chosen does not depend on the labels of images drawn at random (suggest.py). Else each of these would be harder than a
+further image for a classifier that is not fitted on it, since none was chosen near it. scripts/bench/predict.py
+measures how often the intervals hold.
 """
 
 from collections.abc import Sequence

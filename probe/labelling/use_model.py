@@ -109,7 +109,7 @@ def use_model(
         )
     elif thresholds:
         notes.append(
-            "the model has thresholds for the groups it was fitted on: --groups FILE says whose images these are"
+            "the model has thresholds for the groups it was fitted on: --groups FILE says which image is of which"
         )
     if fitted_on := _fitted_on(opened, predictor, collection, with_features):
         notes.append(
