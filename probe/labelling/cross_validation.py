@@ -1,7 +1,7 @@
 """What candidates say of labelled images that they were not fitted on, and what choosing the best of them is worth.
 
-A candidate is a feature space. Its probabilities of an image come from a classifier fitted on the other folds, at a
-temperature fitted on the other folds' answers. Which candidate is best is decided inside of each fold's training images
+A candidate is a feature space. Its probabilities of an image come from a classifier fitted on the other folds, at the
+temperature that is fitted on all such answers. Which candidate is best is decided inside of each fold's training images
 again (nested), so that the accuracy stated is not that of the luckiest of several.
 
 Where `bb suggest` chose some images, the others alone are tested (how_chosen.py). Chosen images were not chosen by the
@@ -145,15 +145,14 @@ def cross_validated(
     setting: Setting,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Float64[np.ndarray, "n k"]]:
-    """Calibrated probabilities of each candidate, of images that neither classifier nor temperature was fitted on."""
+    """Calibrated probabilities of each candidate, of images that the classifier was not fitted on.
+
+    The temperature is that of `fit`: a threshold of these has to hold for what is predicted.
+    """
     made = []
     for done, x in enumerate(features, 1):
-        decisions, found = fold_decisions(x, folds, setting), np.empty((len(x), folds.classes))
-        for k in folds.numbers:
-            rows, others = folds.outside(k)
-            here = folds.fold == k
-            found[here] = probabilities(decisions[here], _heat(decisions[rows], others))
-        made.append(found)
+        decisions = fold_decisions(x, folds, setting)
+        made.append(probabilities(decisions, _heat(decisions, folds)))
         progress(done)
     return made
 
