@@ -121,7 +121,7 @@ class Logistic:
             # The path up to the chosen one: each fit starts from those before it.
             Cs, accuracy = Cs[: best + 1], float(right[best] / tested)
         *_, solution = _exact(_path(x, y), Cs)
-        record = {"C": solution.C, "certificate": solution.certificate, "held_out_accuracy": accuracy}
+        record = {"C": solution.C, "certificate": solution.certified(), "held_out_accuracy": accuracy}
         return solution, record
 
 
@@ -151,9 +151,9 @@ def _right(
     classes, codes = np.unique(y[~out], return_inverse=True)
     if len(classes) < 2:
         return np.full(len(Cs), int((y[out] == classes[0]).sum()))
-    tests = x[out].astype(np.float64)
-    solutions = _exact(_path(x[~out], codes.astype(np.int64)), Cs)
-    return np.array([(classes[(tests @ s.coef.T + s.intercept).argmax(axis=1)] == y[out]).sum() for s in solutions])
+    path = _path(x[~out], codes.astype(np.int64))
+    tests, truth = path.project(x[out]), y[out]
+    return np.array([(classes[(tests @ s.w.T).argmax(axis=1)] == truth).sum() for s in _exact(path, Cs)])
 
 
 def _stratified(y: Int64[np.ndarray, " n"], folds: int) -> Int64[np.ndarray, " n"]:
