@@ -35,7 +35,7 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
     columns = ["backbone", "classifier", "shots", *shown, "", *(["run"] if verbose else [])]
     rows = [
         [
-            row.name, row.run.record["classifier"], row.run.record["n_train"],
+            row.name, row.classifier, row.run.record["n_train"],
             *(score_text(row.metrics.get(name)) for name in shown),
             "best" if row.best else {True: "not distinguishable from the best", False: "", None: ""}[row.tied],
             *([row.run.run_id[:12]] if verbose else []),
@@ -87,7 +87,7 @@ def show_details(board: "Board") -> None:
     if found is None:
         return
     classes, confused, _ = found
-    say("", f"classes, {board.rows[0].name} with {board.rows[0].run.record['classifier']}:")
+    say("", f"classes, {board.rows[0].name} with {board.rows[0].classifier}:")
 
     def bounded(value: float, bounds: "tuple[float, float] | None") -> str:
         return (
