@@ -1,6 +1,7 @@
 """Task families on the command line: listed, checked, extracted once, probed from stored features."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,17 @@ def test_seen_and_unseen_locations_side_by_side(call, own_place):  # noqa: F811
     assert len(difference) == 2 and all("[" in line for line in difference)
 
 
+def test_a_family_from_python_prints_nothing(own_place, capsys):  # noqa: F811
+    iwildcam(own_place / "iwildcam")
+    store_with("iwildcam", own_place / "iwildcam")
+    page = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert {board.side for board in names["found"].boards} == {"id_test", "test"}
+    assert capsys.readouterr() == ("", "")
+
+
 def test_traits(call, own_place):  # noqa: F811
     fishnet(own_place / "data")
     store_with("fishnet", own_place / "data")
@@ -139,10 +151,14 @@ def test_individuals_are_ranked(call, own_place):  # noqa: F811
     assert status == 0, err
     (run,) = json.loads(out)
     assert run["protocol"] == "retrieval" and run["tasks"] == "beluga"
-    status, out, err = call("data", "check", "beluga=data", "--csv", "whales.csv")
-    assert status == 0 and pl.read_csv("whales.csv").height == 17, err
-    status, out, err = call("probe", "retrieval", "--labels", "whales.csv", "--json")
+    status, out, err = call("data", "check", "beluga=data", "--csv", "beluga.csv")
+    assert status == 0 and pl.read_csv("beluga.csv").height == 17, err
+    status, out, err = call("probe", "retrieval", "--labels", "beluga.csv", "--json")
     assert status == 0 and json.loads(out)[0]["scores"] == run["scores"], err
+    status, out, err = call("report", "beluga")
+    assert status == 2 and "bb data check beluga=DIR --csv beluga.csv, then bb report retrieval --labels beluga" in err
+    status, out, err = call("report", "retrieval", "--labels", "beluga.csv")
+    assert status == 0 and "lab:clusters" in out, err
 
 
 @pytest.mark.parametrize(
