@@ -95,10 +95,26 @@ class _Root(VerbGroup):
 
 
 def _something_here() -> bool:
-    """Whether this folder has a store, settings, or a picture of a usual kind; looks at no other folder."""
-    with os.scandir() as entries:
-        names = [entry.name.lower() for entry in itertools.islice(entries, 10_000)]
-    return any(name.endswith((".bb", ".jpg", ".jpeg", ".png", ".tif", ".tiff")) or name == "bb.toml" for name in names)
+    """Whether this folder or one right below has a picture of a usual kind, or this one a table, settings or a store.
+
+    Looks at 10,000 names of each of 20 folders.
+    """
+    pictures = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+    with os.scandir() as found:
+        entries = list(itertools.islice(found, 10_000))
+    names = [entry.name.lower() for entry in entries]
+    if "bb.toml" in names or any(name.endswith((".bb", ".csv", ".tsv", ".parquet", *pictures)) for name in names):
+        return True
+    folders = [entry.name for entry in entries if entry.is_dir() and entry.name[:1] != "."]
+    return any(name.lower().endswith(pictures) for folder in folders[:20] for name in _names(folder))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, 10_000)]
+    except OSError:
+        return []
 
 
 class _Probe(VerbGroup):
