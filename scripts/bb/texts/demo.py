@@ -48,7 +48,7 @@ def _changes(board: Board) -> Iterator[str]:
             yield (
                 f"From {before} to {after} labels {len(fall)} of {len(both)} scores fall: biobench's protocol changes "
                 f"the classifier there ({' to '.join(_kind(both[0], n) for n in (before, after))}), so the two columns "
-                "are no learning curve. --svm linear keeps one classifier."
+                "are not a learning curve. --svm linear keeps one classifier."
             )
 
 
