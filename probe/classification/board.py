@@ -15,6 +15,7 @@ from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class,
 from bb.probe.statistics.multiclass.intervals import Estimate, difference
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.probe.tasks.registry import family_metrics
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
 from bb.store.local.runs import Run, by_precedence
@@ -181,9 +182,10 @@ def boards(
 def _boards(runs: Sequence[Run]) -> Iterator[Board]:
     distinct = {run.run_id: run for run in reversed(by_precedence(runs))}
     first = next(iter(distinct.values())).record
-    main = str(first["scores"]["main"])
     for task, sides in first["scores"]["tasks"].items():
         for side, facts in sides.items():
+            wanted = [name for name in family_metrics(str(first["tasks"])) if name in facts["metrics"]]
+            main = wanted[0] if wanted else str(first["scores"]["main"])
             rows = []
             for run in distinct.values():
                 try:

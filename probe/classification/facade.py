@@ -18,6 +18,7 @@ from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
+from bb.probe.tasks.task_table import TaskTable
 from bb.store import Store
 from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
@@ -63,7 +64,7 @@ class Classified:
 
 def classify(
     store: Store | str | Path,
-    labels: str | Path | pl.DataFrame | None = None,
+    labels: str | Path | pl.DataFrame | TaskTable | None = None,
     data: str | None = None,
     *,
     tasks: str | None = None,

@@ -131,7 +131,7 @@ class Logistic:
         kept = folds == NEVER if tested and not self.refit else np.ones(len(y), bool)
         classes, codes = np.unique(y[kept], return_inverse=True)
         *_, solution = _exact(_path(x[kept], codes.astype(np.int64)), Cs)
-        record = {"C": solution.C, "certificate": solution.certificate, "held_out_accuracy": accuracy}
+        record = {"C": solution.C, "certificate": solution.certified(), "held_out_accuracy": accuracy}
         return solution, record, classes
 
 
@@ -162,13 +162,13 @@ class _HeldOut:
     ) -> None:
         self.classes, codes = np.unique(y[~out], return_inverse=True)
         self.path = _path(x[~out], codes.astype(np.int64)) if len(self.classes) > 1 else None
-        self.x, self.y = x[out].astype(np.float64), y[out]
+        self.x, self.y = x[out] if self.path is None else self.path.project(x[out]), y[out]
 
     def right(self, Cs: Sequence[float]) -> Int64[np.ndarray, " c"]:
         """How many rows each C gets right, up to the last certified one; an untrained class gets none right."""
         if self.path is None:
             return np.full(len(Cs), int((self.y == self.classes[0]).sum()))
-        decisions = (self.x @ found.coef.T + found.intercept for found in _exact(self.path, Cs))
+        decisions = (self.x @ found.w.T for found in _exact(self.path, Cs))
         return np.array([(self.classes[decision.argmax(axis=1)] == self.y).sum() for decision in decisions], np.int64)
 
 

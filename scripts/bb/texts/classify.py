@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bb.console import say, show_table, warn
+from bb.probe.tasks.registry import family_metrics
 
 if TYPE_CHECKING:
     from bb.probe.classification.board import Board, SplitDifference
@@ -29,8 +30,8 @@ def score_text(found: "dict[str, Any] | None", digits: int = 3) -> str:
 def show_board(board: "Board", *, verbose: bool = False) -> None:
     """A table in the terminal with the best run first, and what a reader should know."""
     say(board.title)
-    shown = [name for name in COLUMNS[board.target] if any(name in row.metrics for row in board.rows)]
-    shown.sort(key=lambda name: name != board.metric)
+    names = dict.fromkeys((board.metric, *family_metrics(board.tasks), *COLUMNS[board.target]))
+    shown = [name for name in names if any(name in row.metrics for row in board.rows)]
     columns = ["backbone", "classifier", "shots", *shown, "", *(["run"] if verbose else [])]
     rows = [
         [

@@ -6,10 +6,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 import typer
 
 from bb.console import Reporter, say, show_json, warn
+from bb.labels import family_table
 from bb.options import (
     DEFAULT_STORE,
     CacheOption,
@@ -24,8 +24,9 @@ from bb.options import (
     numbers,
 )
 from bb.probe.classification.facade import classify
+from bb.probe.tasks.family import Labels, about
 from bb.probe.tasks.few_shot import MAX_SEED
-from bb.probe.tasks.registry import family_labels
+from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe
@@ -106,9 +107,11 @@ def verb(
     opened, runs_store = open_to_probe(store, runs_to, cache_size)
     family = ctx.info_name if ctx.info_name != "classify" else None
     name, root = one_collection(opened, data or family, ctx.obj)
-    table: Path | pl.DataFrame | None = labels
-    if family and labels is None:
-        table = family_labels(family, root if isinstance(root, Path) else None)
+    table: Labels | None = labels
+    if family:
+        of = about(TASKS.load(family))
+        kinds = kinds or ([of.classifier] if of.classifier else None)
+        table = labels or family_table(opened, family, name, root)
     with Reporter("note: ") as reporter:
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
