@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
+from bb.probe.classification.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.published.protocol import NONE, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
@@ -28,7 +29,7 @@ class Classified:
     """Runs on one table of labels.
 
     fresh        IDs of the runs that were computed now
-    boards       the runs side by side, a board for each task and set of test images
+    boards       the runs side by side, a board for each task, set of test images and protocol
     differences  between ways of splitting, where there are several
     images       the table, which rows and images are left over, and the images without features
     """
@@ -50,6 +51,11 @@ class Classified:
 
     def _repr_html_(self) -> str:
         return html_table(self.frame(), repr(self))
+
+    @property
+    def headlines(self) -> list[Headline]:
+        """Means over seeds, of each backbone, classifier and number of shots."""
+        return headlines(self.boards)
 
     def frame(self) -> pl.DataFrame:
         """A row for each run and metric, with its interval or the reason why it has none."""

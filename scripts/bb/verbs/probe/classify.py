@@ -30,7 +30,7 @@ from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe
-from bb.texts.classify import show_board, show_split_differences
+from bb.texts.classify import show_boards, show_split_differences
 
 
 def verb(
@@ -126,8 +126,7 @@ def verb(
     if json_:
         show_json([{**run.record, "fresh": run.run_id in found.fresh} for run in found])
         return
-    for board in found.boards:
-        show_board(board, verbose=verbose)
+    show_boards(found.boards, verbose=verbose)
     show_split_differences(found.differences)
     computed = len(found.fresh)
     say(f"{computed} runs computed, {len(found) - computed} were there. Next:")
