@@ -9,6 +9,7 @@ import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
+from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tables.html_table import html_table
@@ -67,6 +68,7 @@ def classify(
     regression: bool = False,
     not_missing: Sequence[str] = (),
     split_by: By | Sequence[By] | None = None,
+    pool_group: str | None = None,
     folds: int = FOLDS,
     classifier: str | Sequence[str] | None = None,
     preprocessing: str = "auto",
@@ -93,6 +95,7 @@ def classify(
     """
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
+    check_pooling(pool_group, group)
     kinds = _listed(classifier or ("ridge" if regression else "logistic"))
     draws = [parse_shots(each) for each in _listed(shots)]
     opened = store if isinstance(store, Store) else Store.open(store)
@@ -108,6 +111,11 @@ def classify(
         reporter=reporter,
         title=tasks,
     )
+    if pool_group:
+        known = images.table.notes
+        images = images.pooled(pool_group)
+        for note in images.table.notes[len(known) :]:
+            reporter.info(note)
     ways = None if split_by is None else _listed(split_by)
     prepared = [
         prepare(inputs, Spec(kind, preprocessing, n, number))
@@ -134,7 +142,8 @@ def _by_way(
     """The splits of all tasks, for each way of splitting."""
     made = split_table(images.table, ways, folds=folds, seed=seed)
     if drop_leaks:
-        made = tuple(drop_split_leaks(each, split_leaks(each, images.collection)) for each in made)
+        members = images.pooling.members if images.pooling else {}
+        made = tuple(drop_split_leaks(each, split_leaks(each, images.collection, members)) for each in made)
     for way in dict.fromkeys(each.by for each in made):
         yield [each for each in made if each.by == way]
 
@@ -142,8 +151,9 @@ def _by_way(
 def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> Iterator[Inputs]:
     for space in images.spaces:
         yield Inputs.read(
-            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes
-        )
+            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes,
+            pooling=images.pooling,
+        )  # fmt: skip
 
 
 def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:

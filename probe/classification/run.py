@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, Num, Shaped
 
+from bb.probe.classification.pool_groups import Pooling
 from bb.probe.classification.scores import Answers, score
 from bb.probe.classifiers.estimator import make
 from bb.probe.classifiers.preprocess import PREPROCESSING, preprocess
@@ -50,9 +52,10 @@ class Inputs:
 
     tasks     what the table of labels is called
     splits    one for each task, all made in one way
-    features  (n, d) in the stored dtype, of `image_ids`, which are sorted
+    features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted
     missing   images that were left out since they have no features, with reasons
     notes     what a reader of the scores should know
+    pooling   of which images each of `image_ids` is made; None where each is one image
     """
 
     store: Store
@@ -64,6 +67,7 @@ class Inputs:
     features: Num[np.ndarray, "n d"]
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pooling: Pooling | None = None
 
     @classmethod
     def read(
@@ -76,14 +80,19 @@ class Inputs:
         *,
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
+        pooling: Pooling | None = None,
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
-        features = store.read(space, collection, image_ids)
-        disagreements = store.disagreements(space, collection.digests(image_ids))
+        images = pooling.images(image_ids) if pooling else image_ids
+        if pooling:
+            features = pooling.features(image_ids, partial(store.read, space, collection))
+        else:
+            features = store.read(space, collection, image_ids)
+        disagreements = store.disagreements(space, collection.digests(images))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements),
+            (*notes, *disagreements), pooling,
         )  # fmt: skip
 
     def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"]:
@@ -93,9 +102,15 @@ class Inputs:
     def target(self) -> str:
         return self.splits[0].task.target
 
+    @property
+    def images(self) -> list[str]:
+        """IDs of all images whose features are used."""
+        ids = self.image_ids.tolist()
+        return self.pooling.images(ids) if self.pooling else ids
+
     def damaged(self) -> dict[str, str]:
         """Of the images, by ID, those that were damaged when they were embedded, and how."""
-        return damaged_images(self.store, self.space, self.collection, self.image_ids.tolist())
+        return damaged_images(self.store, self.space, self.collection, self.images)
 
 
 @dataclass(frozen=True)
@@ -145,6 +160,8 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     }
     if not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
+    if inputs.pooling:
+        parameters["pool_group"] = inputs.pooling.how
     folds = tuple(tuple(draw_shots(fold, spec.shots, spec.seed) for fold in split.folds) for split in inputs.splits)
     used = np.unique(
         np.concatenate([side for each in folds for fold in each for side in (fold.train_ids, fold.test_ids)])
@@ -163,6 +180,8 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "test": _test_set(folds),
         "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
     }
+    if inputs.pooling:
+        identity["units"] = [inputs.pooling.members[unit] for unit in used.tolist()]
     return Prepared(inputs, spec, folds, parameters, digest_of(_plain(identity)))
 
 
@@ -192,7 +211,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         if said:
             notes[split.task.name] = list(dict.fromkeys(said))
     seconds = time.monotonic() - clock
-    leaks = [split_leaks(split, inputs.collection) for split in inputs.splits]
+    members = inputs.pooling.members if inputs.pooling else {}
+    leaks = [split_leaks(split, inputs.collection, members) for split in inputs.splits]
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
@@ -214,7 +234,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
         "labels_name": inputs.tasks,
         "space": inputs.space.key,
-        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.image_ids.tolist())),
+        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.images)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
