@@ -417,6 +417,7 @@ class Store:
             precision=space.numerics["compute"],
             store_dtype=space.numerics["stored"],
             patch=space.kind == "patch",
+            pool_grid="x".join(map(str, space.pool_grid)) if space.pool_grid else None,
         )
 
     # Older spaces of other code, whose rows serve too

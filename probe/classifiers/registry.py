@@ -22,6 +22,8 @@ CLASSIFIERS: Registry[Callable[[], Any]] = Registry(
         "knn": "bb.probe.classifiers.multiclass.knn:NearestNeighbours",
         "simpleshot": "bb.probe.classifiers.multiclass.simpleshot:SimpleShot",
         "ridge": "bb.probe.classifiers.multiclass.ridge:Ridge",
+        "linear-adamw": "bb.probe.classifiers.trained.linear_adamw:LinearAdamW",
+        "mlp-multilabel": "bb.probe.classifiers.trained.mlp_multilabel:MLPMultilabel",
     },
     needs=("__call__",),
 )
