@@ -11,12 +11,14 @@ from bb.probe.classification.board import Board, SplitDifference, boards, split_
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
+from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.fold import By, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.splits import FOLDS, split_table
 from bb.store import Store
+from bb.store.errors import UsageError
 from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
 
@@ -97,6 +99,7 @@ def classify(
     check_preprocessing(preprocessing)
     check_pooling(pool_group, group)
     kinds = _listed(classifier or ("ridge" if regression else "logistic"))
+    reads = _features_of(kinds, preprocessing, pool_group)
     draws = [parse_shots(each) for each in _listed(shots)]
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
@@ -110,6 +113,7 @@ def classify(
         policy=MissingPolicy.parse(missing, max_missing, list(same_images_as) or None),
         reporter=reporter,
         title=tasks,
+        kind=reads,
     )
     if pool_group:
         known = images.table.notes
@@ -134,6 +138,21 @@ def classify(
         tuple(split_differences(runs)),
         images,
     )
+
+
+def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | None) -> str:
+    """The kind of features that classifiers read. Errors: UsageError where they read two, or patches can't be so."""
+    reads = {kind: reads_of(kind) for kind in kinds}
+    if len(set(reads.values())) > 1:
+        patch = next(kind for kind, of in reads.items() if of == "patch")
+        other = next(kind for kind, of in reads.items() if of != "patch")
+        raise UsageError(f"{patch} reads patch features and {other} image features: run them one after the other.")
+    if "patch" in reads.values():
+        if preprocessing not in ("auto", "none"):
+            raise UsageError(f"--preprocessing {preprocessing} is of image features; {kinds[0]} takes none or auto.")
+        if pool_group:
+            raise UsageError(f"--pool-group pools image features, and {kinds[0]} reads patch features: leave it out.")
+    return next(iter(reads.values()))
 
 
 def _by_way(

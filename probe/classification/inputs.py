@@ -57,11 +57,13 @@ def labelled_images(
     policy: MissingPolicy,
     reporter: Reporter,
     title: str | None = None,
+    kind: str = "img",
 ) -> LabelledImages:
     """Reads a table, or the folders of the collection where there is none, and finds its images and their features.
 
     columns  further arguments of `read_task_table`
     title    what the table is called; by default as its file, or as the collection
+    kind     of the features: "img" or "patch"
     Everything that a reader of the scores should know is told to the reporter. Errors: UsageError, BBError.
     """
     name = data or only_collection(store.collection_names())
@@ -83,7 +85,7 @@ def labelled_images(
     image_ids = match.table.image_ids
     collection = store.collection(name, image_ids)
     names = [_known_name(store, each) for each in ckpt]
-    spaces = choose_spaces(store, collection, image_ids, backbones=names, keys=space, missing=policy)
+    spaces = choose_spaces(store, collection, image_ids, backbones=names, keys=space, missing=policy, kind=kind)
     missing = settle_missing(store, spaces, collection, image_ids, policy)
     if missing:
         reporter.info(note_on(missing))

@@ -1,5 +1,6 @@
 """One run on a task table: one feature space, one way of splitting, one classifier, one number of shots, one seed."""
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +25,21 @@ from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
 from bb.probe.tasks.leaks import split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
-from bb.store.files.canonical_json import digest_of, sha256_hex
+from bb.store.files.canonical_json import digest_of
 from bb.store.local.runs import Run, by_precedence
+from bb.store.local.stored_rows import StoredRows, blocks
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 # What a classifier is published with; the others get NeWT's centred unit vectors.
-USUAL = {"knn": "l2", "simpleshot": "none", "ridge": "standard", "linear-svc": "standard-l2"}
+USUAL = {
+    "knn": "l2",
+    "simpleshot": "none",
+    "ridge": "standard",
+    "linear-svc": "standard-l2",
+    **dict.fromkeys(("linear-adamw", "attentive", "mlp-multilabel"), "none"),
+}
 
 
 def usual_preprocessing(classifier: str) -> str:
@@ -52,7 +60,8 @@ class Inputs:
 
     tasks     what the table of labels is called
     splits    one for each task, all made in one way
-    features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted
+    features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
+              when they are asked for
     missing   images that were left out since they have no features, with reasons
     notes     what a reader of the scores should know
     pooling   of which images each of `image_ids` is made; None where each is one image
@@ -64,7 +73,7 @@ class Inputs:
     tasks: str
     splits: tuple[Split, ...]
     image_ids: Shaped[np.ndarray, " n"]
-    features: Num[np.ndarray, "n d"]
+    features: Num[np.ndarray, "n d"] | StoredRows
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pooling: Pooling | None = None
@@ -85,8 +94,11 @@ class Inputs:
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
         images = pooling.images(image_ids) if pooling else image_ids
+        features: np.ndarray | StoredRows
         if pooling:
             features = pooling.features(image_ids, partial(store.read, space, collection))
+        elif space.kind == "patch":
+            features = store.open_rows(space, collection, image_ids)
         else:
             features = store.read(space, collection, image_ids)
         disagreements = store.disagreements(space, collection.digests(images))
@@ -95,8 +107,9 @@ class Inputs:
             (*notes, *disagreements), pooling,
         )  # fmt: skip
 
-    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"]:
-        return self.features[np.searchsorted(self.image_ids, image_ids)]
+    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"] | StoredRows:
+        rows = np.searchsorted(self.image_ids, image_ids)
+        return self.features.take(rows) if isinstance(self.features, StoredRows) else self.features[rows]
 
     @property
     def target(self) -> str:
@@ -151,7 +164,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
 
     Errors: UsageError for a classifier that is unknown or can't fit the target, and for shots of traits or numbers.
     """
-    estimator = make(spec.classifier, inputs.target)  # type: ignore[arg-type]
+    estimator = _estimator(spec, inputs.target)
     own = hasattr(estimator, "parameters")
     parameters = {
         "preprocessing": spec.how,
@@ -166,7 +179,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     used = np.unique(
         np.concatenate([side for each in folds for fold in each for side in (fold.train_ids, fold.test_ids)])
     )
-    rows = np.ascontiguousarray(inputs.rows_of(used))
+    rows = inputs.rows_of(used)
     identity = {
         "protocol": PROTOCOL,
         "tasks": inputs.tasks,
@@ -178,7 +191,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
         "train": [[fold.train_ids.tolist(), fold.train_y.tolist()] for each in folds for fold in each],
         "test": _test_set(folds),
-        "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
+        "features": [used.tolist(), str(rows.dtype), list(rows.shape), _digest(rows)],
     }
     if inputs.pooling:
         identity["units"] = [inputs.pooling.members[unit] for unit in used.tolist()]
@@ -258,10 +271,20 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     return inputs.store.put_run(_plain(record), predictions, train)
 
 
+def _estimator(spec: Spec, target: str) -> Any:
+    """A new one; where it draws random numbers, by the run's seed."""
+    estimator = make(spec.classifier, target)  # type: ignore[arg-type]
+    if "seed" in getattr(estimator, "__dataclass_fields__", {}):
+        estimator.seed = spec.seed
+    return estimator
+
+
 def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
-    x_train, x_test = preprocess(spec.how, inputs.rows_of(fold.train_ids), inputs.rows_of(fold.test_ids))
-    estimator = make(spec.classifier, inputs.target)  # type: ignore[arg-type]
+    x_train, x_test = inputs.rows_of(fold.train_ids), inputs.rows_of(fold.test_ids)
+    if isinstance(x_train, np.ndarray) and isinstance(x_test, np.ndarray):
+        x_train, x_test = preprocess(spec.how, x_train, x_test)
+    estimator = _estimator(spec, inputs.target)
     y_train = fold.train_y
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
@@ -280,7 +303,17 @@ def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, 
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
 
 
-def _decision(estimator: Any, x: Num[np.ndarray, "m d"], fold: Fold, target: str) -> Float64[np.ndarray, "m k"] | None:
+def _digest(x: Num[np.ndarray, "n d"] | StoredRows) -> str:
+    """SHA-256 of all rows' bytes."""
+    digest = hashlib.sha256()
+    for block in blocks(x):
+        digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _decision(
+    estimator: Any, x: Num[np.ndarray, "m d"] | StoredRows, fold: Fold, target: str
+) -> Float64[np.ndarray, "m k"] | None:
     if target == "values":
         return None
     if not hasattr(estimator, "decision_function"):  # a plug-in's, with probabilities

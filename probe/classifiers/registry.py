@@ -23,6 +23,7 @@ CLASSIFIERS: Registry[Callable[[], Any]] = Registry(
         "simpleshot": "bb.probe.classifiers.multiclass.simpleshot:SimpleShot",
         "ridge": "bb.probe.classifiers.multiclass.ridge:Ridge",
         "linear-adamw": "bb.probe.classifiers.trained.linear_adamw:LinearAdamW",
+        "attentive": "bb.probe.classifiers.trained.attentive:Attentive",
         "mlp-multilabel": "bb.probe.classifiers.trained.mlp_multilabel:MLPMultilabel",
     },
     needs=("__call__",),

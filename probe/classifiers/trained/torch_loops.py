@@ -80,7 +80,7 @@ def train_linear(
         loss.backward()
         optimiser.step()
         set_rate(optimiser, cosine(step / recipe.steps, recipe.lr, recipe.lr * FINAL_SHARE))
-    return _arrays([scale, shift, layer.weight, layer.bias], recipe.lr), loss.item()
+    return finite([scale, shift, layer.weight, layer.bias], recipe.lr), loss.item()
 
 
 def train_two_layers(
@@ -107,7 +107,7 @@ def train_two_layers(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-    return _arrays(list(network.parameters()), recipe.lr), loss.item()
+    return finite(list(network.parameters()), recipe.lr), loss.item()
 
 
 @contextmanager
@@ -137,8 +137,8 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _arrays(parameters: Sequence[Tensor], lr: float) -> list[Array]:
-    """Errors: BBError where training went to infinity."""
+def finite(parameters: Sequence[Tensor], lr: float) -> list[Array]:
+    """As arrays. Errors: BBError where training went to infinity."""
     if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise BBError(f"the weights became NaN or infinite at a learning rate of {lr:g}: choose a smaller one.")
     return [parameter.detach().numpy().copy() for parameter in parameters]

@@ -1,16 +1,16 @@
 """Where torch comes in: only to fit, and with the remedy where it is not installed."""
 
+from importlib import import_module
 from types import ModuleType
 
 from bb.store.errors import BBError
 
 
-def torch_training(name: str) -> ModuleType:
-    """The module of training loops. Errors: BBError where torch is not installed."""
+def torch_training(name: str, module: str = "torch_loops") -> ModuleType:
+    """A module of training loops, for a classifier of this name. Errors: BBError where torch is not installed."""
     try:
-        from bb.probe.classifiers.trained import torch_loops
+        return import_module(f"bb.probe.classifiers.trained.{module}")
     except ImportError:
         raise BBError(
             f"classifier {name!r} is trained with torch, which is not installed: pip install 'backbone-bench[heads]'."
         ) from None
-    return torch_loops

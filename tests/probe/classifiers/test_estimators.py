@@ -8,14 +8,16 @@ from sklearn.neighbors import NearestCentroid
 from bb.probe.classifiers.estimator import Estimator, make, names, targets_of
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.store.errors import UsageError
-from tests.contracts.classifier import check, data
+from tests.contracts.classifier import check, data, token_data
 
 OWN = (
-    "logistic", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "ridge", "linear-adamw", "mlp-multilabel",
+    "logistic", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "ridge", "linear-adamw", "attentive",
+    "mlp-multilabel",
 )  # fmt: skip
 SHORTER = {
     "logistic": {"C": (1e-3, 0.1, 10.0), "folds": 3},
     "linear-adamw": {"steps": 50, "lr": 1e-2},
+    "attentive": {"epochs": 3},
     "mlp-multilabel": {"epochs": 4, "lr": 1e-2},
 }
 PAIRS = [(name, target) for name in OWN for target in sorted(CLASSIFIERS.load(name).targets)]
@@ -26,8 +28,9 @@ def test_estimator(name, target):
     def shorter():
         return replace(make(name, target), **SHORTER.get(name, {}))
 
-    check(shorter, target)
-    assert isinstance(shorter().fit(*data(target)[:2]), Estimator)
+    made = token_data if name == "attentive" else data
+    check(shorter, target, made)
+    assert isinstance(shorter().fit(*made(target)[:2]), Estimator)
 
 
 class WithoutDecisions:
