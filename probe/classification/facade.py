@@ -1,7 +1,7 @@
 """`bb.probe.classify`: the verb `bb probe classify` as a call that prints nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
+from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.classifiers.estimator import reads_of
@@ -71,6 +72,7 @@ def classify(
     not_missing: Sequence[str] = (),
     split_by: By | Sequence[By] | None = None,
     pool_group: str | None = None,
+    poisonous: str | Path | None = None,
     folds: int = FOLDS,
     classifier: str | Sequence[str] | None = None,
     preprocessing: str = "auto",
@@ -99,7 +101,10 @@ def classify(
     check_preprocessing(preprocessing)
     check_pooling(pool_group, group)
     kinds = _listed(classifier or ("ridge" if regression else "logistic"))
-    reads = _features_of(kinds, preprocessing, pool_group)
+    reads, is_open = _features_of(kinds, preprocessing, pool_group), any(map(rejects, kinds))
+    if poisonous is not None and not is_open:
+        raise UsageError("--poisonous is of open sets, which no classifier here is for: add --classifier mahalanobis.")
+    costly = None if poisonous is None else read_poisonous(poisonous)
     draws = [parse_shots(each) for each in _listed(shots)]
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
@@ -115,6 +120,8 @@ def classify(
         title=tasks,
         kind=reads,
     )
+    if is_open:
+        images = replace(images, table=fill_unknown(images.table))
     if pool_group:
         known = images.table.notes
         images = images.pooled(pool_group)
@@ -122,9 +129,9 @@ def classify(
             reporter.info(note)
     ways = None if split_by is None else _listed(split_by)
     prepared = [
-        prepare(inputs, Spec(kind, preprocessing, n, number))
+        prepare(inputs, Spec(kind, preprocessing, n, number, costly))
         for number in dict.fromkeys(_listed(seed))
-        for splits in _by_way(images, ways, folds, number, drop_leaks)
+        for splits in _by_way(images, ways, folds, number, drop_leaks, is_open)
         for inputs in _inputs(opened, images, splits)
         for kind in kinds
         for n in dict.fromkeys(draws)
@@ -156,10 +163,12 @@ def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | Non
 
 
 def _by_way(
-    images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, drop_leaks: bool
+    images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, drop_leaks: bool, is_open: bool
 ) -> Iterator[list[Split]]:
     """The splits of all tasks, for each way of splitting."""
     made = split_table(images.table, ways, folds=folds, seed=seed)
+    if is_open:
+        made = tuple(map(merge_unknown, made))
     if drop_leaks:
         members = images.pooling.members if images.pooling else {}
         made = tuple(drop_split_leaks(each, split_leaks(each, images.collection, members)) for each in made)

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, Num, Shaped
 
+from bb.probe.classification.open_set import UNKNOWN, add_user_loss, with_unknown
 from bb.probe.classification.pool_groups import Pooling
 from bb.probe.classification.scores import Answers, score
 from bb.probe.classifiers.estimator import make
@@ -38,7 +39,7 @@ USUAL = {
     "simpleshot": "none",
     "ridge": "standard",
     "linear-svc": "standard-l2",
-    **dict.fromkeys(("linear-adamw", "attentive", "mlp-multilabel"), "none"),
+    **dict.fromkeys(("linear-adamw", "attentive", "mlp-multilabel", "mahalanobis"), "none"),
 }
 
 
@@ -128,12 +129,16 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Spec:
-    """What is asked of a run beside its inputs; `preprocessing` may be "auto"."""
+    """What is asked of a run beside its inputs; `preprocessing` may be "auto".
+
+    poisonous  of an open set the classes that FungiCLEF's loss takes for poisonous; None where it isn't asked for
+    """
 
     classifier: str
     preprocessing: str = "auto"
     shots: Shots = "all"
     seed: int = 0
+    poisonous: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
@@ -175,6 +180,8 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
     if inputs.pooling:
         parameters["pool_group"] = inputs.pooling.how
+    if spec.poisonous is not None:
+        parameters["poisonous"] = spec.poisonous
     folds = tuple(tuple(draw_shots(fold, spec.shots, spec.seed) for fold in split.folds) for split in inputs.splits)
     used = np.unique(
         np.concatenate([side for each in folds for fold in each for side in (fold.train_ids, fold.test_ids)])
@@ -229,6 +236,12 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
+    scores, unleaked = score(answers), [a for answer in answers if (a := answer.without(leaked))]
+    without_leaks = score(unleaked) if leaked else None
+    if spec.poisonous is not None:
+        add_user_loss(scores, answers, spec.poisonous)
+        if without_leaks:
+            add_user_loss(without_leaks, unleaked, spec.poisonous)
     record: dict[str, Any] = {
         "run_id": prepared.run_id,
         "tasks": inputs.tasks,
@@ -251,9 +264,9 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
-        "scores": score(answers),
+        "scores": scores,
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))]) if leaked else None,
+        "scores_without_leaks": without_leaks,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
@@ -297,6 +310,9 @@ def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, 
         predicted = decision.argmax(axis=1)  # the contract of bb's own, at half the price
     else:
         predicted = np.asarray(estimator.predict(x_test))
+    names = fold.task.classes
+    if hasattr(estimator, "rejects") and decision is not None and names[-1] == UNKNOWN:
+        predicted, decision = with_unknown(predicted, decision, estimator.rejects(x_test), len(names) - 1)
     given = hasattr(estimator, "predict_proba") and inputs.target == "classes"
     probabilities = _spread(estimator.predict_proba(x_test), estimator.classes_, fold) if given else None
     parameters = dict(getattr(estimator, "parameters_", {}))

@@ -21,6 +21,7 @@ CLASSIFIERS: Registry[Callable[[], Any]] = Registry(
         "linear-svc": "bb.probe.classifiers.multiclass.linear_svc:LinearSVCSearch",
         "knn": "bb.probe.classifiers.multiclass.knn:NearestNeighbours",
         "simpleshot": "bb.probe.classifiers.multiclass.simpleshot:SimpleShot",
+        "mahalanobis": "bb.probe.classifiers.multiclass.mahalanobis:Mahalanobis",
         "ridge": "bb.probe.classifiers.multiclass.ridge:Ridge",
         "linear-adamw": "bb.probe.classifiers.trained.linear_adamw:LinearAdamW",
         "attentive": "bb.probe.classifiers.trained.attentive:Attentive",

@@ -11,8 +11,8 @@ from bb.store.errors import UsageError
 from tests.contracts.classifier import check, data, token_data
 
 OWN = (
-    "logistic", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "ridge", "linear-adamw", "attentive",
-    "mlp-multilabel",
+    "logistic", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "mahalanobis", "ridge", "linear-adamw",
+    "attentive", "mlp-multilabel",
 )  # fmt: skip
 SHORTER = {
     "logistic": {"C": (1e-3, 0.1, 10.0), "folds": 3},

@@ -64,6 +64,10 @@ def verb(
             "--pool-group", help="Pool the images of a group to one: mean or max; test-mean, test-max: not in training."
         ),
     ] = None,
+    poisonous: Annotated[
+        Path | None,
+        typer.Option("--poisonous", help="Open sets: a table of class_id and poisonous (0, 1), for FungiCLEF's loss."),
+    ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds where the split is drawn.")] = FOLDS,
     classifier: Annotated[
         list[str] | None,
@@ -114,7 +118,7 @@ def verb(
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
             regression=regression, not_missing=not_missing or (), split_by=ways, pool_group=pool_group,
-            folds=folds, classifier=kinds, preprocessing=preprocessing, shots=draws, seed=seeds,
+            poisonous=poisonous, folds=folds, classifier=kinds, preprocessing=preprocessing, shots=draws, seed=seeds,
             ckpt=backbone_names(ckpt, opened), space=space or (),
             missing=missing, max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks,
             force=force,
