@@ -5,19 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
+from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tables.html_table import html_table
-from bb.probe.tasks.fold import By, Shots, Split, parse_shots
+from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
-from bb.probe.tasks.splits import FOLDS, split_table
+from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
+from bb.probe.tasks.task_table import TaskTable
 from bb.store import Store
 from bb.store.errors import UsageError
 from bb.store.local.runs import Run, disagreement
@@ -59,7 +62,7 @@ class Classified:
 
 def classify(
     store: Store | str | Path,
-    labels: str | Path | pl.DataFrame | None = None,
+    labels: str | Path | pl.DataFrame | TaskTable | None = None,
     data: str | None = None,
     *,
     tasks: str | None = None,
@@ -76,8 +79,9 @@ def classify(
     folds: int = FOLDS,
     classifier: str | Sequence[str] | None = None,
     preprocessing: str = "auto",
-    shots: Shots | str | Sequence[Shots | str] = "all",
-    seed: int | Sequence[int] = 0,
+    protocol: str | Sequence[str] | None = None,
+    shots: Shots | str | Sequence[Shots | str] | None = None,
+    seed: int | Sequence[int] | None = None,
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
     missing: str = "skip",
@@ -93,6 +97,8 @@ def classify(
     labels    a table as docs/labels.md describes it, or its file; the folders of the collection if None
     data      the collection, NAME or NAME@DIGEST; the store's only one if None
     tasks     what runs and reports call the table; by default as its file, or as the collection
+    protocol  published ones, such as "dinov2-knn": each decides classifier, preprocessing, shots and seeds
+    shots, seed  all images and seed 0 if None, or a protocol's grid
     reporter  is told of notes and progress
 
     The other arguments are the options of `bb probe classify`. Raises UsageError and BBError, which say what to change.
@@ -100,12 +106,19 @@ def classify(
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
     check_pooling(pool_group, group)
-    kinds = _listed(classifier or ("ridge" if regression else "logistic"))
+    draws = None if shots is None else [parse_shots(each) for each in _listed(shots)]
+    seeds = None if seed is None else list(dict.fromkeys(_listed(seed)))
+    protocols = [parse_protocol(name) for name in dict.fromkeys(_listed(protocol or ()))]
+    for each in protocols:
+        decided = {"--classifier": classifier, "--preprocessing": "" if preprocessing == "auto" else preprocessing}
+        draws_test = {"--split-by": split_by, "--drop-leaks": drop_leaks} if each.pool == "all" else {}
+        pooled = {"--pool-group": pool_group} if each.pool_group else {}
+        check_options(each, {**decided, "--regression": regression, **draws_test, **pooled})
+        each.grid(draws, seeds)
+    kinds = [each.classifier for each in protocols] or _listed(classifier or ("ridge" if regression else "logistic"))
+    pool_group = _pooling_of(protocols, pool_group)
     reads, is_open = _features_of(kinds, preprocessing, pool_group), any(map(rejects, kinds))
-    if poisonous is not None and not is_open:
-        raise UsageError("--poisonous is of open sets, which no classifier here is for: add --classifier mahalanobis.")
-    costly = None if poisonous is None else read_poisonous(poisonous)
-    draws = [parse_shots(each) for each in _listed(shots)]
+    costly = _poisonous(protocols, poisonous, is_open)
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
     images = labelled_images(
@@ -128,14 +141,25 @@ def classify(
         for note in images.table.notes[len(known) :]:
             reporter.info(note)
     ways = None if split_by is None else _listed(split_by)
-    prepared = [
-        prepare(inputs, Spec(kind, preprocessing, n, number, costly))
-        for number in dict.fromkeys(_listed(seed))
-        for splits in _by_way(images, ways, folds, number, drop_leaks, is_open)
-        for inputs in _inputs(opened, images, splits)
-        for kind in kinds
-        for n in dict.fromkeys(draws)
-    ]
+    if protocols:
+        prepared = [
+            prepare(inputs, replace(Spec.of(each, *cell), poisonous=costly))
+            for each in protocols
+            for splits in (
+                [_pool(images)] if each.pool == "all" else _by_way(images, ways, folds, 0, drop_leaks, is_open)
+            )
+            for inputs in _inputs(opened, images, splits)
+            for cell in each.grid(draws, seeds)
+        ]
+    else:
+        prepared = [
+            prepare(inputs, Spec(kind, preprocessing, n, number, poisonous=costly))
+            for number in seeds or [0]
+            for splits in _by_way(images, ways, folds, number, drop_leaks, is_open)
+            for inputs in _inputs(opened, images, splits)
+            for kind in kinds
+            for n in dict.fromkeys(draws or [parse_shots("all")])
+        ]
     results = [_result(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
     return Classified(
@@ -145,6 +169,29 @@ def classify(
         tuple(split_differences(runs)),
         images,
     )
+
+
+def _pooling_of(protocols: Sequence[PublishedProtocol], asked: str | None) -> str | None:
+    """How groups are pooled. Errors: UsageError where protocols pool in several ways."""
+    ways = {each.pool_group or asked: each.name for each in protocols} or {asked: ""}
+    if len(ways) > 1:
+        one, other = list(ways.values())[:2]
+        raise UsageError(f"--protocol {one} and {other} pool groups in different ways: run them one after the other.")
+    return next(iter(ways))
+
+
+def _poisonous(
+    protocols: Sequence[PublishedProtocol], path: str | Path | None, is_open: bool
+) -> tuple[str, ...] | None:
+    """The poisonous classes. Errors: UsageError where they are given in vain, or missing; as `read_poisonous`."""
+    if path is None:
+        if loss := [each.name for each in protocols if each.metric == "user_loss_score"]:
+            raise UsageError(f"--protocol {loss[0]} scores a loss of poisonous species: name the table of them with "
+                             "--poisonous poison_status_list.csv.")  # fmt: skip
+        return None
+    if not is_open:
+        raise UsageError("--poisonous is of open sets, which no classifier here is for: add --classifier mahalanobis.")
+    return read_poisonous(path)
 
 
 def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | None) -> str:
@@ -176,6 +223,15 @@ def _by_way(
         yield [each for each in made if each.by == way]
 
 
+def _pool(images: LabelledImages) -> list[Split]:
+    """All labelled images of each task, for a protocol that draws what is tested."""
+    tasks = images_of_tasks(images.table)
+    return [
+        Split(task, "protocol", (Fold("drawn", task, np.arange(len(task.ids)), NONE, NONE),), len(task.ids))
+        for task in tasks
+    ]
+
+
 def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> Iterator[Inputs]:
     for space in images.spaces:
         yield Inputs.read(
@@ -188,7 +244,8 @@ def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, b
     """The run, and whether it was computed now."""
     spec = prepared.spec
     name = space_name(prepared.inputs.store, prepared.inputs.space)
-    what = f"{name}, {spec.classifier}, shots {spec.shots}, seed {spec.seed}"
+    how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier
+    what = f"{name}, {how}, shots {spec.shots}, seed {spec.seed}"
     existing = prepared.existing()
     if existing and not force:
         if found := disagreement(existing):

@@ -3,7 +3,7 @@
 Which are poisonous stands in a file like FungiCLEF's poison_status_list.csv: class_id, poisonous (0 or 1).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,17 +96,19 @@ def read_poisonous(path: str | Path) -> tuple[str, ...]:
     return tuple(sorted(frame.filter(pl.col("poisonous") == "1")["class_id"].unique()))
 
 
-def add_user_loss(scores: dict[str, Any], answers: Sequence[Answers], poisonous: Collection[str]) -> None:
-    """Adds FungiCLEF's score, and what it is made of, to each side of `scores`."""
-    for answer in answers:
-        names = answer.task.classes
-        is_poisonous = np.isin(np.array(names), list(poisonous))
-        found = user_loss(answer.y, answer.predicted, names.index(UNKNOWN), is_poisonous)
-        side = scores["tasks"][answer.task.name][answer.side]
-        side["metrics"]["user_loss_score"] = {
-            "value": found.score, "low": None, "high": None, "claim": "", "reason": NO_INTERVAL,
-        }  # fmt: skip
-        side["user_loss"] = {
-            "loss": found.loss, "classification": found.classification, "poison": found.poison, "worst": found.worst,
+def loss_of(answer: Answers, poisonous: Collection[str]) -> dict[str, Any]:
+    """FungiCLEF's score of one side, as a metric, and what it is made of."""
+    names = answer.task.classes
+    is_poisonous = np.isin(np.array(names), list(poisonous))
+    found = user_loss(answer.y, answer.predicted, names.index(UNKNOWN), is_poisonous)
+    score = {"value": found.score, "low": None, "high": None, "claim": "", "reason": NO_INTERVAL}
+    return {
+        "metrics": {"user_loss_score": score},
+        "user_loss": {
+            "loss": found.loss,
+            "classification": found.classification,
+            "poison": found.poison,
+            "worst": found.worst,
             "poisonous_classes": int(is_poisonous.sum()),
-        }  # fmt: skip
+        },
+    }

@@ -11,9 +11,9 @@ from bb.store.errors import UsageError
 from tests.contracts.classifier import check, data, token_data
 
 OWN = (
-    "logistic", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "mahalanobis", "ridge", "linear-adamw",
-    "attentive", "mlp-multilabel",
-)  # fmt: skip
+    *("logistic", "logistic-lbfgs", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "mahalanobis", "ridge"),
+    *("ridge-fixed", "linear-adamw", "attentive", "mlp-multilabel"),
+)
 SHORTER = {
     "logistic": {"C": (1e-3, 0.1, 10.0), "folds": 3},
     "linear-adamw": {"steps": 50, "lr": 1e-2},
@@ -62,7 +62,7 @@ def test_what_a_classifier_cannot_fit_is_refused_by_name():
         make("knn", "values")
     with pytest.raises(UsageError, match="^'simpleshot' can't fit multi-label targets; choose logistic, ridge.*\\.$"):
         make("simpleshot", "traits")
-    with pytest.raises(UsageError, match="^'linear' can't fit classes; choose logistic, svm, svm-balanced, .*\\.$"):
+    with pytest.raises(UsageError, match="^'linear' can't fit classes; choose logistic, logistic-lbfgs, svm, .*\\.$"):
         make("linear")
     with pytest.raises(UsageError, match="^Unknown classifier 'forest': choose linear, search, logistic, "):
         make("forest")
