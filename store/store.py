@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Num, UInt8
+from jaxtyping import Bool, Int, Num, UInt8
 
 from bb.store.errors import BBError, Malformed, UsageError
 from bb.store.files.atomic_write import publish_file, publish_sealed
@@ -37,6 +37,7 @@ from bb.store.local.row_index import RowIndex, StaleIndex
 from bb.store.local.row_index_cache import index_of, is_remembered
 from bb.store.local.runs import Run, local_json, read_runs, write_run
 from bb.store.local.segment import Segment, encode_rows, group_json, seal_segment
+from bb.store.local.stored_rows import StoredRows
 from bb.store.local.tier import Tier
 from bb.store.signing.revocation import Revoked, Statements, read_folder
 from bb.store.signing.statement import Item, Revocation, Statement
@@ -320,6 +321,13 @@ class Store:
                 raise
             return self._gather(self.rows(space, afresh=True), space, collection, image_ids, wanted)
 
+    def open_rows(self, space: FeatureSpace, collection: Collection, image_ids: Sequence[str]) -> StoredRows:
+        """As `read`, but each row is read when it is asked for. Errors: as `read`."""
+        wanted = collection.digests(image_ids)
+        rows = self.rows(space, afresh=True)
+        position = self._found(rows, space, collection, image_ids, wanted)
+        return StoredRows(rows, position, space.array, space.row_shape, space.dtype)
+
     def _gather(
         self,
         rows: RowIndex,
@@ -328,6 +336,17 @@ class Store:
         image_ids: Sequence[str],
         wanted: UInt8[np.ndarray, "n 32"],
     ) -> Num[np.ndarray, "n ..."]:
+        return rows.gather(self._found(rows, space, collection, image_ids, wanted), space.array)
+
+    def _found(
+        self,
+        rows: RowIndex,
+        space: FeatureSpace,
+        collection: Collection,
+        image_ids: Sequence[str],
+        wanted: UInt8[np.ndarray, "n 32"],
+    ) -> Int[np.ndarray, " n"]:
+        """Where the rows are, once they are at hand. Errors: MissingRows."""
         position = rows.find(wanted)
         if (position < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
@@ -338,7 +357,7 @@ class Store:
             )
         if self.source:
             self.source.arrays(rows.origins(position), space.array)
-        return rows.gather(position, space.array)
+        return position
 
     def features(
         self,
@@ -417,6 +436,7 @@ class Store:
             precision=space.numerics["compute"],
             store_dtype=space.numerics["stored"],
             patch=space.kind == "patch",
+            pool_grid="x".join(map(str, space.pool_grid)) if space.pool_grid else None,
         )
 
     # Older spaces of other code, whose rows serve too

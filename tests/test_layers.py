@@ -61,9 +61,10 @@ ORDER = [
 ]
 STORE, EXTRACT, PROBE = "bb.store", "bb.extract", "bb.probe"
 COMMAND_LINE = ("bb.cli", "bb.console", "bb.options", "bb.settings", "bb.texts", "bb.transfer", "bb.verbs")
+TRAINING = ("bb.probe.classifiers.trained.torch_loops", "bb.probe.classifiers.trained.torch_attention")
 # Heavy libraries, and those of the command line, and the only packages that may import them.
 HOMES = {
-    "torch": (EXTRACT, "bb.probe.heads", "bb.cluster"),
+    "torch": (EXTRACT, "bb.probe.heads", *TRAINING, "bb.cluster"),
     "torchvision": (EXTRACT,),
     "timm": (EXTRACT,),
     "open_clip": (EXTRACT,),
@@ -216,7 +217,8 @@ def test_a_library_away_from_home_is_noticed():
 TORCHLESS = [
     name
     for name in TREE.modules()
-    if name.startswith((STORE, PROBE, "bb.cluster")) and not name.startswith(("bb.probe.heads", "bb.cluster.extract_"))
+    if name.startswith((STORE, PROBE, "bb.cluster"))
+    and not name.startswith(("bb.probe.heads", *TRAINING, "bb.cluster.extract_"))
 ]
 
 

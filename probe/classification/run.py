@@ -4,16 +4,20 @@ With a published protocol the classifier, its parameters, preprocessing and draw
 (probe/classification/published/), and all of it is part of the run's identity.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, Num, Shaped
 
+from bb.probe.classification.open_set import UNKNOWN, loss_of, with_unknown
+from bb.probe.classification.pool_groups import Pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol
 from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
@@ -28,14 +32,21 @@ from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
 from bb.probe.tasks.leaks import split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
-from bb.store.files.canonical_json import digest_of, sha256_hex
+from bb.store.files.canonical_json import digest_of
 from bb.store.local.runs import Run, by_precedence
+from bb.store.local.stored_rows import StoredRows, blocks
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 # What a classifier is published with; the others get NeWT's centred unit vectors.
-USUAL = {"knn": "l2", "simpleshot": "none", "ridge": "standard", "linear-svc": "standard-l2"}
+USUAL = {
+    "knn": "l2",
+    "simpleshot": "none",
+    "ridge": "standard",
+    "linear-svc": "standard-l2",
+    **dict.fromkeys(("linear-adamw", "attentive", "mlp-multilabel", "mahalanobis"), "none"),
+}
 
 
 def usual_preprocessing(classifier: str) -> str:
@@ -56,9 +67,11 @@ class Inputs:
 
     tasks     what the table of labels is called
     splits    one for each task, all made in one way
-    features  (n, d) in the stored dtype, of `image_ids`, which are sorted
+    features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
+              when they are asked for
     missing   images that were left out since they have no features, with reasons
     notes     what a reader of the scores should know
+    pooling   of which images each of `image_ids` is made; None where each is one image
     """
 
     store: Store
@@ -67,9 +80,10 @@ class Inputs:
     tasks: str
     splits: tuple[Split, ...]
     image_ids: Shaped[np.ndarray, " n"]
-    features: Num[np.ndarray, "n d"]
+    features: Num[np.ndarray, "n d"] | StoredRows
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pooling: Pooling | None = None
 
     @classmethod
     def read(
@@ -82,26 +96,41 @@ class Inputs:
         *,
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
+        pooling: Pooling | None = None,
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
-        features = store.read(space, collection, image_ids)
-        disagreements = store.disagreements(space, collection.digests(image_ids))
+        images = pooling.images(image_ids) if pooling else image_ids
+        features: np.ndarray | StoredRows
+        if pooling:
+            features = pooling.features(image_ids, partial(store.read, space, collection))
+        elif space.kind == "patch":
+            features = store.open_rows(space, collection, image_ids)
+        else:
+            features = store.read(space, collection, image_ids)
+        disagreements = store.disagreements(space, collection.digests(images))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements),
+            (*notes, *disagreements), pooling,
         )  # fmt: skip
 
-    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"]:
-        return self.features[np.searchsorted(self.image_ids, image_ids)]
+    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"] | StoredRows:
+        rows = np.searchsorted(self.image_ids, image_ids)
+        return self.features.take(rows) if isinstance(self.features, StoredRows) else self.features[rows]
 
     @property
     def target(self) -> str:
         return self.splits[0].task.target
 
+    @property
+    def images(self) -> list[str]:
+        """IDs of all images whose features are used."""
+        ids = self.image_ids.tolist()
+        return self.pooling.images(ids) if self.pooling else ids
+
     def damaged(self) -> dict[str, str]:
         """Of the images, by ID, those that were damaged when they were embedded, and how."""
-        return damaged_images(self.store, self.space, self.collection, self.image_ids.tolist())
+        return damaged_images(self.store, self.space, self.collection, self.images)
 
 
 @dataclass(frozen=True)
@@ -109,6 +138,7 @@ class Spec:
     """What is asked of a run beside its inputs; `preprocessing` may be "auto".
 
     protocol, setting  the published protocol that decides the rest, and which of its settings
+    poisonous  of an open set the classes that FungiCLEF's loss takes for poisonous; None where it isn't asked for
     """
 
     classifier: str
@@ -117,6 +147,7 @@ class Spec:
     seed: int = 0
     protocol: PublishedProtocol | None = None
     setting: str = ""
+    poisonous: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
@@ -133,8 +164,13 @@ class Spec:
 
     def estimator(self, target: str) -> Any:
         """A new one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
-        chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
-        return make(self.classifier, target, chosen)  # type: ignore[arg-type]
+        if self.protocol:
+            chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting)
+            return make(self.classifier, target, chosen)  # type: ignore[arg-type]
+        estimator = make(self.classifier, target)  # type: ignore[arg-type]
+        if "seed" in getattr(estimator, "__dataclass_fields__", {}):  # what draws random numbers, by the run's seed
+            estimator.seed = self.seed
+        return estimator
 
     def draw(self, split: Split) -> Split:
         """The split with the training rows of this run."""
@@ -186,12 +222,16 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     }
     if not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
+    if inputs.pooling:
+        parameters["pool_group"] = inputs.pooling.how
+    if spec.poisonous is not None:
+        parameters["poisonous"] = spec.poisonous
     splits = tuple(map(spec.draw, inputs.splits))
     folds = [split.folds for split in splits]
     used = np.unique(
         np.concatenate([task_ids for each in folds for fold in each for task_ids in (_fitted(fold)[0], fold.test_ids)])
     )
-    rows = np.ascontiguousarray(inputs.rows_of(used))
+    rows = inputs.rows_of(used)
     identity = {
         "protocol": PROTOCOL,
         "tasks": inputs.tasks,
@@ -203,8 +243,10 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
         "train": [[side.tolist() for side in _fitted(fold)[:2]] for each in folds for fold in each],
         "test": _test_set(folds),
-        "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
+        "features": [used.tolist(), str(rows.dtype), list(rows.shape), _digest(rows)],
     }
+    if inputs.pooling:
+        identity["units"] = [inputs.pooling.members[unit] for unit in used.tolist()]
     if spec.protocol:
         plugin = PROTOCOLS.plugins.get(spec.protocol.name)
         code = [] if plugin is None or plugin.own else [plugin.tree_hash()]
@@ -241,8 +283,10 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     seconds = time.monotonic() - clock
     # What a protocol tests is known once it is drawn; else leaks are of the whole pool, whatever the shots.
     divided = prepared.splits if spec.protocol and spec.protocol.pool == "all" else inputs.splits
-    leaks = [split_leaks(split, inputs.collection) for split in divided]
+    members = inputs.pooling.members if inputs.pooling else {}
+    leaks = [split_leaks(split, inputs.collection, members) for split in divided]
     main = spec.protocol.metric if spec.protocol else None
+    more = None if spec.poisonous is None else partial(loss_of, poisonous=spec.poisonous)
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
@@ -265,13 +309,13 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
         "labels_name": inputs.tasks,
         "space": inputs.space.key,
-        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.image_ids.tolist())),
+        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.images)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
-        "scores": score(answers, main),
+        "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))], main)
+        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))], main, more)
         if leaked
         else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
@@ -294,7 +338,9 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
 def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
     train_ids, y_train, held_out = _fitted(fold)
-    x_train, x_test = preprocess(spec.how, inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids))
+    x_train, x_test = inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids)
+    if isinstance(x_train, np.ndarray) and isinstance(x_test, np.ndarray):
+        x_train, x_test = preprocess(spec.how, x_train, x_test)
     estimator = spec.estimator(inputs.target)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
@@ -307,10 +353,21 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
         predicted = decision.argmax(axis=1)  # the contract of bb's own, at half the price
     else:
         predicted = np.asarray(estimator.predict(x_test))
+    names = fold.task.classes
+    if hasattr(estimator, "rejects") and decision is not None and names[-1] == UNKNOWN:
+        predicted, decision = with_unknown(predicted, decision, estimator.rejects(x_test), len(names) - 1)
     given = hasattr(estimator, "predict_proba") and inputs.target == "classes"
     probabilities = _spread(estimator.predict_proba(x_test), estimator.classes_, fold) if given else None
     parameters = dict(getattr(estimator, "parameters_", {}))
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
+
+
+def _digest(x: Num[np.ndarray, "n d"] | StoredRows) -> str:
+    """SHA-256 of all rows' bytes."""
+    digest = hashlib.sha256()
+    for block in blocks(x):
+        digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _fitted(
@@ -327,7 +384,9 @@ def _fitted(
     return fold.task.ids[rows], fold.task.y[rows], held_out
 
 
-def _decision(estimator: Any, x: Num[np.ndarray, "m d"], fold: Fold, target: str) -> Float64[np.ndarray, "m k"] | None:
+def _decision(
+    estimator: Any, x: Num[np.ndarray, "m d"] | StoredRows, fold: Fold, target: str
+) -> Float64[np.ndarray, "m k"] | None:
     if target == "values":
         return None
     if not hasattr(estimator, "decision_function"):  # a plug-in's, with probabilities

@@ -1,7 +1,7 @@
 """From a classifier's answers to the numbers of a run, each with its interval or with the reason why it has none."""
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,8 +119,12 @@ class Answers:
         )
 
 
-def score(answers: Sequence[Answers], main: str | None = None) -> dict[str, Any]:
-    """JSON-ready.
+def score(
+    answers: Sequence[Answers],
+    main: str | None = None,
+    more: Callable[[Answers], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """JSON-ready. `more` gives further metrics, and what they are made of, of each side.
 
     main     the metric that comes first: a protocol's, which is given; else accuracy, or balanced accuracy where one
              class is more than two thirds of a task's test images; macro-F1 of traits; R² of numbers
@@ -133,7 +137,7 @@ def score(answers: Sequence[Answers], main: str | None = None) -> dict[str, Any]
     main = main or MAIN.get(target) or ("balanced_accuracy" if any(map(_is_skewed, answers)) else "accuracy")
     tasks: dict[str, dict[str, Any]] = {}
     for answer in answers:
-        tasks.setdefault(answer.task.name, {})[answer.side] = _side(answer)
+        tasks.setdefault(answer.task.name, {})[answer.side] = _side(answer, more(answer) if more else {})
     sides = [side for each in tasks.values() for side in each.values()]
 
     def mean(name: str) -> float | None:
@@ -157,7 +161,7 @@ def _is_skewed(answer: Answers) -> bool:
     return bool(np.bincount(answer.y).max() > SKEWED * len(answer.y))
 
 
-def _side(answer: Answers) -> dict[str, Any]:
+def _side(answer: Answers, more: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of one task's test images."""
     record: dict[str, Any] = {"n": len(answer.rows), "target": answer.task.target}
     if answer.group is not None:
@@ -181,7 +185,7 @@ def _side(answer: Answers) -> dict[str, Any]:
         traits = _traits(answer)
         found = [multilabel.estimate(traits, metric) for metric in multilabel.METRICS.values()]
     record["metrics"] = {each.metric: _plain(each, answer.no_interval) for each in found}
-    return record
+    return {**record, **more, "metrics": {**record["metrics"], **more.get("metrics", {})}}
 
 
 def _traits(answer: Answers) -> multilabel.Traits:

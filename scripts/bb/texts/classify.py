@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bb.probe.classification.reference import Comparison
 
 COLUMNS = {
-    "classes": ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece"),
+    "classes": ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece", "user_loss_score"),
     "traits": ("macro_f1", "mean_ap", "exact_match"),
     "values": ("r2", "mae", "rmse", "spearman"),
 }

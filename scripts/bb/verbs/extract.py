@@ -57,6 +57,9 @@ def verb(
     ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network, where that repays itself.")] = False,
     patch: Annotated[bool, typer.Option("--patch", help="Store patch features too, in a space of their own.")] = False,
+    pool_grid: Annotated[
+        str | None, typer.Option("--pool-grid", help="With --patch: tokens averaged to a grid such as 4x4.")
+    ] = None,
     pool: Annotated[
         str,
         typer.Option(help="Pooling of timm networks: own, or as in biobench max or token; other feature spaces."),
@@ -161,7 +164,9 @@ def verb(
     options = ExtractOptions(
         several[0] if several else device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt,
         decode, depth, damaged, profile, tuple(several), None if part is None else Part.parse(part),
+        pool_grid,
     )  # fmt: skip
+    options.patches()
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
         return

@@ -59,6 +59,16 @@ def verb(
         str | None,
         typer.Option("--split-by", help="column, random, group or time; several (random,group) are compared."),
     ] = None,
+    pool_group: Annotated[
+        str | None,
+        typer.Option(
+            "--pool-group", help="Pool the images of a group to one: mean or max; test-mean, test-max: not in training."
+        ),
+    ] = None,
+    poisonous: Annotated[
+        Path | None,
+        typer.Option("--poisonous", help="Open sets: a table of class_id and poisonous (0, 1), for FungiCLEF's loss."),
+    ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds where the split is drawn.")] = FOLDS,
     classifier: Annotated[
         list[str] | None,
@@ -115,10 +125,11 @@ def verb(
     with Reporter("note: ") as reporter:
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
-            regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds, classifier=kinds,
-            preprocessing=preprocessing, protocol=protocols, shots=draws, seed=seeds,
-            ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing, max_missing=max_missing,
-            same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force, reporter=reporter,
+            regression=regression, not_missing=not_missing or (), split_by=ways, pool_group=pool_group,
+            poisonous=poisonous, folds=folds, classifier=kinds, preprocessing=preprocessing, protocol=protocols,
+            shots=draws, seed=seeds, ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing,
+            max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force,
+            reporter=reporter,
         )  # fmt: skip
     if verbose:
         warn(*(f"  no image: {each}" for each in found.images.match.rows_without_image))
