@@ -9,6 +9,7 @@ from bb.probe.tasks.registry import family_metrics
 if TYPE_CHECKING:
     from bb.probe.classification.board import Board, SplitDifference
     from bb.probe.classification.reference import Comparison
+    from bb.probe.classification.side_differences import SideDifference
 
 COLUMNS = {
     "classes": ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece", "user_loss_score"),
@@ -113,6 +114,22 @@ def show_split_differences(found: "Sequence[SplitDifference]") -> None:
         text = score_text({"value": each.difference.value, "low": low, "high": high})
         rows.append([each.name, each.classifier, each.shots, f"random less {each.split_by}", each.metric, text])
     show_table(["backbone", "classifier", "shots", "splits", "metric", "difference"], rows)
+
+
+def show_side_differences(found: "Sequence[SideDifference]") -> None:
+    """How much of a score is of the places that were trained on."""
+    if not found:
+        return
+    say("", "how much higher scores are on one side than on the other:")
+    rows = []
+    for each in found:
+        low, high = each.difference.interval or (None, None)
+        text = score_text({"value": each.difference.value, "low": low, "high": high})
+        rows.append(
+            [each.name, each.classifier, each.shots, f"{each.one} less {each.other}", each.difference.metric, text]
+        )
+    show_table(["backbone", "classifier", "shots", "sides", "metric", "difference"], rows)
+    warn(*dict.fromkeys(f"note: no interval: {each.difference.reason}" for each in found if each.difference.reason))
 
 
 def show_details(board: "Board") -> None:
