@@ -44,7 +44,7 @@ ORDER = [
     ["bb.probe.retrieval"],
     ["bb.probe.retrieval.loggers", "bb.probe.heads"],
     ["bb.probe.retrieval.report"],
-    ["bb.probe.classification.figures"],
+    ["bb.probe.classification.figures", "bb.probe.classification.confusion", "bb.probe.classification.findings"],
     ["bb.probe.classification.page", "bb.probe.labelling.active_learning.sheet"],
     ["bb.extract.facade", "bb.probe.facade"],
     ["bb.extract", "bb.probe"],

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
@@ -50,6 +51,21 @@ def frame(title: str, *, nav: str, body: str, filtered: str, data: Sequence[obje
 def text(words: object) -> str:
     """As text in HTML, or in a quoted attribute."""
     return html.escape(printable(words))
+
+
+def breakable(words: str) -> str:
+    """A backbone's or an image's name, which may go on in the next line after what separates its parts."""
+    return re.sub(r"([_/:.])", r"\1<wbr>", text(words))
+
+
+def head(words: str, order: str = "none", kind: str = "number") -> str:
+    """The head of a column that page.js sorts by. order: as aria-sort has it; kind: number or text."""
+    return f'<th scope="col" aria-sort="{order}" data-kind="{kind}"><button type="button">{text(words)}</button></th>'
+
+
+def wide(inside: str, label: str) -> str:
+    """What may be wider than the page, in a box that scrolls by itself and that the keyboard reaches."""
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{text(label)}">{inside}</div>'
 
 
 def _hash(content: str) -> str:
