@@ -17,9 +17,9 @@ from bb.probe.classification.figures import curves_picture, key_of, reliability_
 from bb.probe.classification.findings import findings
 from bb.probe.classification.hard_images import Hard, best_of_each, groups_of, hardest
 from bb.probe.report.formats.bars import bar, bar_key
-from bb.probe.report.formats.html_frame import breakable, frame, head, text, wide
+from bb.probe.report.formats.html_frame import answers, breakable, frame, head, text, wide
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
-from bb.probe.report.formats.svg_parts import Picture
+from bb.probe.report.formats.svg_parts import Picture, shortened
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.statistics.multiclass.by_class import OfClass
 
@@ -28,10 +28,8 @@ SHOWN = {
     "traits": ("macro_f1", "mean_ap", "exact_match"),
     "values": ("r2", "mae", "rmse", "spearman"),
 }
-LONG = 40  # rows of a table that is as high as it needs
 GROUPS = 100  # of a table, the worst first
 MARKER = '<svg viewBox="0 0 12 12" aria-hidden="true">'
-SAID = 6  # backbones that are named beside an image
 
 
 def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail]) -> str:
@@ -89,13 +87,12 @@ def _card(title: str, words: str, inside: str = "") -> str:
 
 
 def _table(caption: str, heads: Sequence[str], rows: str, classes: str = "") -> str:
-    """A table that scrolls by itself, also downwards where it is long; heads are HTML."""
-    box = wide(
+    """A table that scrolls by itself; heads are HTML."""
+    return wide(
         f'<table class="{classes}"><caption class="unseen">{text(caption)}</caption><thead><tr>{"".join(heads)}</tr>'
         f"</thead><tbody>{rows}</tbody></table>",
         caption,
     )
-    return box.replace('class="wide"', 'class="wide long"', 1) if rows.count("<tr") > LONG else box
 
 
 def _facts(board: Board) -> str:
@@ -147,7 +144,7 @@ def _standing(row: Row) -> str:
 
 def _score(found: Mapping[str, Any] | None, board: Board, metric: str) -> str:
     if not found or found["value"] is None:
-        return '<td data-value=""></td>'
+        return '<td data-value="">\N{EN DASH}</td>'
     value, low, high = (found[key] for key in ("value", "low", "high"))
     drawn = bounds = ""
     if low is None:
@@ -239,8 +236,9 @@ def _parts(board: Board, number: int, counts: Int[np.ndarray, "k k"]) -> str:
     drawn = []
     for place, part in enumerate(parts):
         picture = confusion.named_picture(counts, part.classes, board.classes)
-        words = f"Part {place + 1}: {len(part.classes)} classes, {text(board.classes[part.classes[0]])} to "
-        words += f"{text(board.classes[part.classes[-1]])}; {part.leaving} images are taken for classes of other parts"
+        first, last = (shortened(board.classes[part.classes[k]], 32) for k in (0, -1))
+        words = f"Part {place + 1}: {len(part.classes)} classes, {text(first)} to {text(last)}"
+        words += f"; {part.leaving} images taken for classes of other parts" if part.leaving else ""
         figure = wide(_figure(picture, f"confusion matrix, part {place + 1}", "confusion", fixed=True), "Part")
         drawn.append(f'<details><summary id="{key}-{place}">{words}</summary>{figure}</details>')
     return f"<p>All classes: a square leads to a part with its names.</p>{whole}{''.join(drawn)}"
@@ -303,14 +301,11 @@ def _hardest(board: Board, thumbnails: Mapping[str, Thumbnail]) -> str:
 def _said(board: Board, hard: Hard) -> str:
     """Which backbones named which class, the class that most named first."""
     by_class: dict[int, list[str]] = {}
-    for name, predicted in hard.said.items():
-        by_class.setdefault(predicted, []).append(name)
-    lines = []
-    for predicted, names in sorted(by_class.items(), key=lambda item: -len(item[1])):
-        some = ", ".join(names[:SAID]) + (f" and {len(names) - SAID} more" if len(names) > SAID else "")
-        mark = " (right)" if predicted == hard.true else ""
-        lines.append(f'<span class="small said">{text(board.classes[predicted])}{mark}: {text(some)}</span>')
-    return "".join(lines)
+    for backbone, predicted in hard.said.items():
+        by_class.setdefault(predicted, []).append(backbone)
+    order = sorted(by_class.items(), key=lambda item: -len(item[1]))
+    right = {hard.true: " (right)"}
+    return answers([(f"{board.classes[k]}{right.get(k, '')}", names) for k, names in order])
 
 
 def _classes(board: Board, classes: Sequence[OfClass], best: str) -> str:
@@ -334,7 +329,7 @@ def _classes(board: Board, classes: Sequence[OfClass], best: str) -> str:
 
 def _bounded(value: float, bounds: tuple[float, float] | None) -> str:
     if np.isnan(value):
-        return '<td data-value=""></td>'
+        return '<td data-value="">\N{EN DASH}</td>'
     words = f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "no interval"
     return (
         f'<td data-value="{value!r}">{bar(value, bounds, (0.0, 1.0))}{value:.3f}<span class="small">{words}</span></td>'

@@ -84,7 +84,7 @@ class Cost:
         return list(filter(None, said))
 
 
-def count_text(n: float) -> str:
+def count_text(n: int | float) -> str:
     """A count in three digits: 306 k, 85.8 M, 1.01 G."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if n >= 0.9995 * size:

@@ -8,7 +8,7 @@ from bb.probe.report.findings import findings
 from bb.probe.report.formats import svg as figure
 from bb.probe.report.formats import svg_parts
 from bb.probe.report.formats.bars import bar, bar_key
-from bb.probe.report.formats.html_frame import breakable, frame, head, wide
+from bb.probe.report.formats.html_frame import answers, breakable, frame, head, wide
 from bb.probe.report.formats.html_frame import text as _text
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
 from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell, Estimate, Hard, Row, Task
@@ -19,7 +19,6 @@ from bb.store.text.printable import printable
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 Thumbnails = Mapping[tuple[str, str], bytes]
-SAID = 6  # backbones that are named beside an image
 SCATTER = "Scores of two backbones on each task; the table below has the same figures"
 DASH = "\N{EN DASH}"
 
@@ -60,6 +59,7 @@ def _data(board: Board) -> dict[str, object]:
     values = [[of(row.cells[n]) if n in row.cells else None for row in board.rows] for n in board.columns]
     return {
         "rows": [printable(row.label) for row in board.rows],
+        "axes": svg_parts.distinct([row.label for row in board.rows], 48),
         "columns": list(board.columns),
         "tasks": [printable(name) for name in names],
         "low": low,
@@ -145,10 +145,13 @@ def _leaderboard(number: int, board: Board) -> str:
     return (
         f'<section class="card"><h3 id="b{number}-leaderboard">Leaderboard</h3><p>{" ".join(legend)} '
         f"A score leads to where it comes from.</p>{bar_key(board.guesses)}"
-        f'<div class="wide" tabindex="0" role="region" aria-labelledby="b{number}-leaderboard">'
-        '<table class="board sortable"><caption class="unseen">Scores with 95% intervals.</caption>'
-        f"<thead><tr>{head('backbone', 'none', 'text')}{heads}{head('cost of an image')}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div></section>"
+        + wide(
+            '<table class="board sortable"><caption class="unseen">Scores with 95% intervals.</caption>'
+            f"<thead><tr>{head('backbone', 'none', 'text')}{heads}{head('cost of an image')}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>",
+            "Leaderboard",
+        )
+        + "</section>"
     )
 
 
@@ -222,7 +225,10 @@ def _cost_card(board: Board) -> str:
 def _heat(number: int, board: Board) -> str:
     low, high = figure.limits(board)
     last = board.columns[-1]
-    heads = "".join(f'<th scope="col" data-label="{_text(row.label)}">{_text(row.label)}</th>' for row in board.rows)
+    heads = "".join(
+        f'<th scope="col" data-label="{_text(row.label)}" title="{_text(row.label)}">{_text(name)}</th>'
+        for row, name in zip(board.rows, svg_parts.distinct([row.label for row in board.rows], 34), strict=True)
+    )
     rows = []
     for task_place, task in enumerate(board.task_list):
         cells = []
@@ -239,10 +245,13 @@ def _heat(number: int, board: Board) -> str:
     return (
         '<section class="card"><h3>Tasks and backbones</h3>'
         "<p>The more colour, the better. A task leads to its hardest images.</p>"
-        f'{_pick(board, number)}<div class="wide" tabindex="0" role="region" aria-label="Scores of each task">'
-        f'<table class="heat" id="b{number}-heat"><caption>Score of each backbone on each task.</caption>'
-        f'<thead><tr><th scope="col">task</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        "</div></section>"
+        f"{_pick(board, number)}"
+        + wide(
+            f'<table class="heat" id="b{number}-heat"><caption>Score of each backbone on each task.</caption>'
+            f'<thead><tr><th scope="col">task</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>',
+            "Scores of each task",
+        )
+        + "</section>"
     )
 
 
@@ -384,16 +393,10 @@ def _hard(board: Board, task: Task, hard: Hard, thumbnails: Thumbnails) -> str:
 
 def _said(task: Task, hard: Hard) -> str:
     """Which backbones are right about an image and which are not, in most of their draws."""
-    sides = {
-        f"said {task.class_name(1 - hard.y_true)}": [label for label, wrong in hard.said.items() if wrong >= 0.5],
-        f"said {task.class_name(hard.y_true)}": [label for label, wrong in hard.said.items() if wrong < 0.5],
-    }
-    lines = []
-    for words, labels in sides.items():
-        if labels:
-            named = _text(", ".join(labels[:SAID]) + (f" and {len(labels) - SAID} more" if len(labels) > SAID else ""))
-            lines.append(f'<span class="small said">{_text(words)}: {named}</span>')
-    return "".join(lines)
+    wrong = [label for label, share in hard.said.items() if share >= 0.5]
+    right = [label for label, share in hard.said.items() if share < 0.5]
+    other, true = (task.class_name(y) for y in (1 - hard.y_true, hard.y_true))
+    return answers([(words, names) for words, names in ((f"said {other}", wrong), (f"said {true}", right)) if names])
 
 
 def _methods(board: Board) -> str:

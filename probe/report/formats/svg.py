@@ -216,7 +216,7 @@ def _panels(
     x_of, ticks = scale([v for bounds in found for v in bounds] + [score for _, score in guesses], 0, panel, most=4)
     if tick_words == "{:g}":  # ranks are whole, and the first is 1
         most = max(row_cell.rank.high or len(board.rows) for row in board.rows for row_cell in row.cells.values())
-        ticks = [float(tick) for tick in range(1, most + 1, -(-most // 6))]
+        ticks = [float(tick) for tick in range(1, most + 1, -(-most // 4))]
     few = len(found) <= 80
     parts = [_heading(board, title)] if title else []
     for k, n in enumerate(board.columns):

@@ -66,7 +66,7 @@ def cost_picture(spots: Sequence[Spot], axis: str, metric: str, guesses: Sequenc
     ahead = front(list(zip(costs, (spot.value for spot in shown), strict=True)))
     named = [k for k in range(len(shown)) if ahead[k] or len(shown) <= NAMED][:NAMED]
     names = dict(zip(named, distinct([shown[k].label for k in named], 40), strict=True))
-    left, top, bottom, right = 48, 12, 44, 24 + LETTER * max(map(len, names.values()))
+    left, top, bottom, right = 48, 30, 44, 24 + LETTER * max(map(len, names.values()))
     height, end = top + bottom + max(280, LINE * len(named)), WIDTH - right
     low, high = math.log10(min(costs)), math.log10(max(costs))
     room = max(0.06 * (high - low), 0.05)
@@ -83,7 +83,7 @@ def cost_picture(spots: Sequence[Spot], axis: str, metric: str, guesses: Sequenc
     for tick in _ticks(low - room, high + room):
         parts.append(text_at(x_of(tick), height - bottom + 18, count_text(tick), "muted", "middle"))
     parts.append(text_at((left + end) / 2, height - 6, f"{AXES[axis]}, logarithmic", "muted", "middle"))
-    parts.append(text_at(left, 8, metric, "muted"))
+    parts.append(text_at(left, 14, metric, "muted"))
     parts += guess_lines(guesses, left, end, y_of)
     steps = sorted((costs[k], shown[k].value) for k in range(len(shown)) if ahead[k])
     path = f"M{x_of(steps[0][0]):.1f} {y_of(steps[0][1]):.1f}" + "".join(

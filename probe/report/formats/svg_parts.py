@@ -87,9 +87,9 @@ def marker(place: int, x: Number, y: Number, attributes: str = "") -> str:
 
 
 def tip(said: str, focus: bool) -> str:
-    """Attributes of what is said of an element, by a pointer and to a screen reader."""
-    reach = ' tabindex="0" role="img"' if focus else ""
-    return f' data-tip="{escape(said)}"{reach} aria-label="{escape(said)}"'
+    """Attributes of what is said of an element: by a pointer, and to the keyboard and a screen reader with `focus`."""
+    reach = f' tabindex="0" role="img" aria-label="{escape(said)}"' if focus else ""
+    return f' data-tip="{escape(said)}"{reach}'
 
 
 def colour(place: int) -> str:
@@ -136,10 +136,10 @@ def apart(wanted: Sequence[Number], low: Number, high: Number) -> list[float]:
     placed = [0.0] * len(wanted)
     before = low - LINE
     for k in order:
-        before = placed[k] = max(wanted[k], before + LINE)
+        before = placed[k] = float(max(wanted[k], before + LINE))
     after = high + LINE
     for k in reversed(order):
-        after = placed[k] = min(placed[k], after - LINE)
+        after = placed[k] = float(min(placed[k], after - LINE))
     return placed
 
 
@@ -159,7 +159,8 @@ def distinct(labels: Sequence[str], most: int) -> list[str]:
         alike = [k for k, each in enumerate(short) if each == name] if count > 1 else []
         whole = [printable(labels[k]) for k in alike]
         ends = zip(min(whole, default=""), max(whole, default=""), strict=False)
-        start = max(next((at for at, (a, b) in enumerate(ends) if a != b), 0) - most // 3, 0)
+        start = next((at for at, (a, b) in enumerate(ends) if a != b), 0) - most // 3
+        start = start if start > most // 4 else 0
         for k, label in zip(alike, whole, strict=True):
             cut = ("…" if start else "") + label[start:]
             short[k] = cut if len(cut) <= most else f"{cut[: most - 1]}…"
