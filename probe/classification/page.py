@@ -19,7 +19,7 @@ from bb.probe.classification.hard_images import Hard, best_of_each, groups_of, h
 from bb.probe.report.formats.bars import bar, bar_key
 from bb.probe.report.formats.html_frame import answers, breakable, frame, head, text, wide
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
-from bb.probe.report.formats.svg_parts import Picture, shortened
+from bb.probe.report.formats.svg_parts import Picture, distinct
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.statistics.multiclass.by_class import OfClass
 
@@ -236,7 +236,7 @@ def _parts(board: Board, number: int, counts: Int[np.ndarray, "k k"]) -> str:
     drawn = []
     for place, part in enumerate(parts):
         picture = confusion.named_picture(counts, part.classes, board.classes)
-        first, last = (shortened(board.classes[part.classes[k]], 32) for k in (0, -1))
+        first, last = distinct([board.classes[part.classes[k]] for k in (0, -1)], 32)
         words = f"Part {place + 1}: {len(part.classes)} classes, {text(first)} to {text(last)}"
         words += f"; {part.leaving} images taken for classes of other parts" if part.leaving else ""
         figure = wide(_figure(picture, f"confusion matrix, part {place + 1}", "confusion", fixed=True), "Part")

@@ -53,7 +53,8 @@ FAULTS = """() => {
     const box = cell.getBoundingClientRect(), words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
     while (words.nextNode()) {
       const node = words.currentNode, range = document.createRange();
-      if (!node.data.trim() || node.parentElement.closest("svg, .unseen") || !node.parentElement.checkVisibility()) continue;
+      const of = node.parentElement;
+      if (!node.data.trim() || of.closest("svg, .unseen") || !of.checkVisibility()) continue;
       range.selectNodeContents(node);
       const inside = range.getBoundingClientRect();
       if (inside.right > box.right + 2 || inside.bottom > box.bottom + 2 || inside.top < box.top - 2) {
