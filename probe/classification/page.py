@@ -67,7 +67,7 @@ def _board(board: Board, number: int, thumbnails: Mapping[str, Thumbnail]) -> st
     found = details(board, board.rows[0])
     if found:
         classes, _, answers = found
-        best = f"{board.rows[0].name}, {board.rows[0].run.record['classifier']}"
+        best = f"{board.rows[0].name}, {board.rows[0].classifier}"
         parts += [
             _confusion(board, number, answers.confusion, best),
             _confused(board, thumbnails, best),
@@ -119,8 +119,8 @@ def _scores(board: Board) -> str:
         cells = "".join(_score(row.metrics.get(metric), board, metric) for metric in names)
         size = "".join(f'<span class="small">{text(line)}</span>' for line in row.cost.words())
         rows.append(
-            f'<tr data-label="{text(row.name)} {text(record["classifier"])}"><th scope="row" '
-            f'data-value="{text(row.name)}">{breakable(row.name)}<span class="small">{text(record["classifier"])}, '
+            f'<tr data-label="{text(row.name)} {text(row.classifier)}"><th scope="row" '
+            f'data-value="{text(row.name)}">{breakable(row.name)}<span class="small">{text(row.classifier)}, '
             f"shots {text(record['n_train'])}, seed {text(record['seed'])}</span>{_standing(row)}</th>"
             f'{cells}<td class="cost" data-value="{row.cost.parameters or ""}">{size}</td></tr>'
         )
@@ -193,7 +193,7 @@ def _reliability(board: Board) -> str:
     record = row.run.record
     ece = row.metrics["ece"]["value"]
     words = (
-        f"{row.name}, {record['classifier']}, shots {record['n_train']}: a point for the images of about the same "
+        f"{row.name}, {row.classifier}, shots {record['n_train']}: a point for the images of about the same "
         "confidence. On the dotted line they are right as often as the classifier says; below it, less often. The bars "
         f"below count the images. The mean distance to the line is an ECE of {ece:.3f}."
     )
