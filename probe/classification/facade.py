@@ -17,7 +17,7 @@ from bb.probe.classification.published.protocol import NONE, PublishedProtocol, 
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
-from bb.probe.tables.html_table import html_table
+from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
@@ -50,11 +50,17 @@ class Classified:
     def __len__(self) -> int:
         return len(self.runs)
 
+    def page(self) -> str:
+        """The page of `bb report classify --html`, without thumbnails: its text, for a file that ends in .html."""
+        from bb.probe.classification.page import page  # pictures are not needed for figures
+
+        return page(self.boards, {})
+
     def __repr__(self) -> str:
         return f"Classified({self.images.name}: {len(self)} runs, {len(self.fresh)} computed now)"
 
     def _repr_html_(self) -> str:
-        return html_table(self.frame(), repr(self))
+        return inline(self.page(), repr(self))
 
     @property
     def headlines(self) -> list[Headline]:

@@ -25,6 +25,7 @@ from bb.probe.classifiers.estimator import NEVER, make
 from bb.probe.classifiers.preprocess import PREPROCESSING, preprocess
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
+from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
@@ -38,6 +39,7 @@ from bb.store.local.stored_rows import StoredRows, blocks
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
+MAX_GROUP_NAMES = 10_000  # of a task, that a run keeps
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 # What a classifier is published with; the others get NeWT's centred unit vectors.
 USUAL = {
@@ -308,12 +310,19 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
+        "group_names": {
+            split.task.name: list(split.task.group_names)
+            for split in inputs.splits
+            if len(split.task.group_names) <= MAX_GROUP_NAMES
+        },
         "labels_name": inputs.tasks,
         "space": inputs.space.key,
         "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.images)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
+        "width": inputs.features.shape[-1],
+        "view": dict(inputs.space.view),
         "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
         "scores_without_leaks": score(unleaked, main, more) if leaked and unleaked else None,
@@ -327,6 +336,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             "seconds": round(seconds, 3),
             "versions": versions(VERSIONS),
             "commit": commit(),
+            "extraction": extraction(inputs.store, inputs.space),
         },
     }
     predictions = pl.concat([answer.frame() for answer in answers])
