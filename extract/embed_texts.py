@@ -90,7 +90,7 @@ class TextEncoder:
         with downloading(name):
             tower = load_text_tower(name, backbone.visual).to(where.device)
         if tree_hash(EXTRACT / "text") != TEXT_AT_START:
-            raise BBError("the files of extract/text/ changed while bb ran, so what it makes has no name: run it again.")
+            raise BBError("the files of extract/ changed while bb ran, so what it makes has no name: run it again.")
         space = text_space(
             image={
                 "org": backbone.org,
@@ -160,8 +160,8 @@ def embed_texts(
         encoder = TextEncoder.load(one, chosen, device)
         if empty := [key for key, text in listed.items() if encoder.tower.is_empty(text)]:
             raise BBError(
-                f"{some([repr(key) for key in empty])}: the text has no letter, digit or mark that the tokenizer keeps, "
-                "so it has no vector. Write it in words, or leave it out."
+                f"{some([repr(key) for key in empty])}: the text has no letter, digit or mark that the tokenizer "
+                "keeps, so it has no vector. Write it in words, or leave it out."
             )
         summaries.append(_embed(opened, encoder, listed, collection, reporter))
     return summaries
@@ -192,13 +192,13 @@ def _embed(
     writer.close()
     if cut:
         reporter.info(
-            f"{what}: {len(cut)} text{'s are' if len(cut) > 1 else ' is'} longer than the {encoder.tower.length} tokens "
-            f"that the network takes, and the end is left out, such as that of {cut[0][:60]!r}"
+            f"{what}: {len(cut)} text{'s are' if len(cut) > 1 else ' is'} longer than the {encoder.tower.length} "
+            f"tokens that the network takes, and the end is left out, such as that of {cut[0][:60]!r}"
         )
     if alike := len(texts) - len(distinct):
         reporter.info(
-            f"{what}: {alike} names have the text of another name; images of the two can't be told apart, and the first "
-            "of them is predicted"
+            f"{what}: {alike} names have the text of another name; images of the two can't be distinguished, and the "
+            "first of them is predicted"
         )
     return TextSummary(
         str(encoder.name), published.name, encoder.space.key, len(texts), len(distinct) - len(missing), len(missing),
@@ -211,7 +211,7 @@ def _contiguous(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
 
 
 def checked_texts(texts: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
-    """Name → text, both in NFC without white space around. Errors: BBError where one is empty or a name stands twice."""
+    """Name → text, both in NFC without white space around. Errors: BBError for one that is empty or stands twice."""
     pairs = list(texts.items()) if isinstance(texts, Mapping) else [(text, text) for text in texts]
     found: dict[str, str] = {}
     for number, (name, text) in enumerate(pairs, 1):

@@ -42,7 +42,7 @@ ORDER = [
     ["bb.extract.scan_collection"],
     ["bb.extract.dry_run", "bb.extract.embed_texts", "bb.extract.extraction", "bb.probe.report.formats"],
     ["bb.probe.retrieval"],
-    ["bb.probe.retrieval.loggers", "bb.probe.heads"],
+    ["bb.probe.retrieval.loggers", "bb.probe.heads", "bb.probe.text"],
     ["bb.probe.retrieval.report"],
     ["bb.probe.classification.figures"],
     ["bb.probe.classification.page", "bb.probe.labelling.active_learning.sheet"],

@@ -48,7 +48,7 @@ class TextTower:
         freeze(module)
         self.module: Any = module
         self.architecture = architecture
-        self.length = int(self.module.context_length)
+        self.length: int = self.module.context_length
         self.clean = clean
         self.tokenizer = SimpleTokenizer(context_length=self.length, clean=clean)
         self.device = torch.device("cpu")
@@ -58,7 +58,8 @@ class TextTower:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return int(self.module.output_dim)
+        dim: int = self.module.output_dim
+        return dim
 
     def tokenizer_record(self) -> dict[str, Any]:
         """What decides the tokens, JSON-ready."""

@@ -1,8 +1,8 @@
 """One run on a task table: one feature space, one way of splitting, one classifier, one number of shots, one seed."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
-from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
+from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, TaskImages, draw_shots
 from bb.probe.tasks.leaks import split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
@@ -100,12 +100,19 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Spec:
-    """What is asked of a run beside its inputs; `preprocessing` may be "auto"."""
+    """What is asked of a run beside its inputs; `preprocessing` may be "auto".
+
+    given  for each task an estimator that needs no training image, as of zero-shot classification; then `classifier` is
+           a name for people, and shots are 0
+    facts  what the record of such a run says besides
+    """
 
     classifier: str
     preprocessing: str = "auto"
     shots: Shots = "all"
     seed: int = 0
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
@@ -114,6 +121,14 @@ class Spec:
     @property
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
+
+    def estimator(self, task: TaskImages) -> Any:
+        """A new one, or the one that was given. Errors: as `make`."""
+        return self.given[task.name] if self.given else make(self.classifier, task.target)
+
+    def drawn(self, fold: Fold) -> Fold:
+        """The fold with the training images that are used."""
+        return replace(fold, train=fold.train[:0]) if self.given else draw_shots(fold, self.shots, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,16 +151,16 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
 
     Errors: UsageError for a classifier that is unknown or can't fit the target, and for shots of traits or numbers.
     """
-    estimator = make(spec.classifier, inputs.target)  # type: ignore[arg-type]
-    own = hasattr(estimator, "parameters")
+    estimators = {split.task.name: spec.estimator(split.task) for split in inputs.splits}
+    of_each = {task: each.parameters() if hasattr(each, "parameters") else {} for task, each in estimators.items()}
     parameters = {
         "preprocessing": spec.how,
-        "estimator": estimator.parameters() if own else {},
+        "estimator": of_each if spec.given else next(iter(of_each.values())),
         "split_by": inputs.splits[0].by,
     }
-    if not CLASSIFIERS.plugins[spec.classifier].own:
+    if not spec.given and not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
-    folds = tuple(tuple(draw_shots(fold, spec.shots, spec.seed) for fold in split.folds) for split in inputs.splits)
+    folds = tuple(tuple(map(spec.drawn, split.folds)) for split in inputs.splits)
     used = np.unique(
         np.concatenate([side for each in folds for fold in each for side in (fold.train_ids, fold.test_ids)])
     )
@@ -187,12 +202,12 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             done += 1
             progress(done)
         answers += [Answers.join(fitted, split)] if split.by in ("random", "group") else fitted
-        said = [*split.notes, *(note for fold in folds for note in fold.notes)]
+        said = [*(() if spec.given else split.notes), *(note for fold in folds for note in fold.notes)]
         said += [split.no_interval] if split.no_interval else []
         if said:
             notes[split.task.name] = list(dict.fromkeys(said))
     seconds = time.monotonic() - clock
-    leaks = [split_leaks(split, inputs.collection) for split in inputs.splits]
+    leaks = [] if spec.given else [split_leaks(split, inputs.collection) for split in inputs.splits]
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
@@ -224,6 +239,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
+        **spec.facts,
         "damaged": damage_record(inputs.damaged()),
         **missing_record(inputs.missing, None),
         "provenance": {
@@ -241,7 +257,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
 def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
     x_train, x_test = preprocess(spec.how, inputs.rows_of(fold.train_ids), inputs.rows_of(fold.test_ids))
-    estimator = make(spec.classifier, inputs.target)  # type: ignore[arg-type]
+    estimator = spec.estimator(fold.task)
     y_train = fold.train_y
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
@@ -321,7 +337,8 @@ def _train(fold: Fold) -> pl.DataFrame:
         task, ids, y = names[trait], fold.train_ids[row], y[row, trait]
     else:
         task, ids = np.full(len(y), fold.task.name), fold.train_ids
-    return pl.DataFrame({"task": task, "image_id": ids, "fold": [fold.name] * len(ids), "y": y.astype(np.float64)})
+    side = pl.Series([fold.name] * len(ids), dtype=pl.String)
+    return pl.DataFrame({"task": task, "image_id": ids, "fold": side, "y": y.astype(np.float64)})
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from bb.probe.features.missing import STOP, MissingPolicy, describe_missing, mis
 from bb.store import Collection, FeatureSpace, Store, UsageError
 from bb.store.format.derived import is_head_name
 from bb.store.format.space import short
+from bb.store.format.text import is_text
 from bb.store.text.command import command
 
 LISTED = 3  # spaces in a message
@@ -31,7 +32,9 @@ def choose_spaces(
     for space in chosen:
         if space.kind != "img":
             raise UsageError(f"--space {short(space.key)} holds {space.kind} features; bb probe takes image features.")
-    spaces = [space for space in store.spaces() if space.kind == "img"]
+        if is_text(space):
+            raise UsageError(f"--space {short(space.key)} holds vectors of texts; name one of image features.")
+    spaces = [space for space in store.spaces() if space.kind == "img" and not is_text(space)]
     names = {space.key: store.backbones(space) for space in spaces}
     rows = collection.find(image_ids)
     wanted = collection.all_digests()[rows[rows >= 0]]

@@ -1,5 +1,6 @@
 """`bb data list`: list collections: folders and shards from bb.toml, and versions in the store."""
 
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,15 @@ import typer
 
 from bb.console import say, show_json, show_table
 from bb.options import DEFAULT_STORE, JsonOption, StoreOption
+from bb.store.format.text import is_text_collection
 from bb.store.storage.url import is_url
 from bb.stores import open_store
 
 
 def verb(ctx: typer.Context, store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
     opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
-    names = sorted({*ctx.obj.data, *(opened.collection_names() if opened else [])})
+    stored = filterfalse(is_text_collection, opened.collection_names()) if opened else ()
+    names = sorted({*ctx.obj.data, *stored})
     rows = []
     for name in names:
         root = ctx.obj.data.get(name)
