@@ -201,7 +201,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
-        answers += [Answers.join(fitted, split)] if split.by in ("random", "group") else fitted
+        joined = split.by in ("random", "group")
+        answers += [Answers.join(fitted, split, fitted=not spec.given)] if joined else fitted
         said = [*(() if spec.given else split.notes), *(note for fold in folds for note in fold.notes)]
         said += [split.no_interval] if split.no_interval else []
         if said:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from bb.store.files.canonical_json import digest_of
 from bb.store.format.space import FeatureSpace
 
 ORG = "text"
@@ -63,8 +64,9 @@ def templates_of(space: FeatureSpace) -> tuple[str, ...]:
 
 def is_for(text: FeatureSpace, images: FeatureSpace) -> bool:
     """Whether vectors of a text space can be compared with those of a space of images."""
-    tower = {name: getattr(images, name) for name in _TOWER}
-    return text.architecture.get("image") == tower and images.kind == "img" and images.row_shape == text.row_shape
+    tower, found = {name: getattr(images, name) for name in _TOWER}, text.architecture.get("image")
+    same = isinstance(found, dict) and digest_of(found) == digest_of(tower)
+    return same and is_projected(images) and images.row_shape == text.row_shape
 
 
 def is_projected(space: FeatureSpace) -> bool:

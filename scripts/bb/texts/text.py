@@ -79,12 +79,20 @@ def show_scores(found: "Sequence[SearchScores]", by: str | None) -> None:
             return f"{mean.value:.3f} (no interval)"
         return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
+    from bb.probe.retrieval.clustered import MIN_UNITS
+
     metrics = list(found[0].means)
     at = "" if found[0].k is None else f"@{found[0].k}"
     say(f"{len(found[0].frame)} queries" + (", fixed candidates" if not at else ""))
     headers = [name if name == "mrr" else f"{name}{at}" for name in metrics]
     show_table(["backbone", *headers], [[one.backbone, *(bounded(one.means[m]) for m in metrics)] for one in found])
-    say("intervals: 95%, of the mean over further queries of this kind on these images")
+    n = len(found[0].frame)
+    bounds = found[0].means[metrics[0]].low is not None
+    say(
+        "intervals: 95%, of the mean over further queries of this kind on these images"
+        if bounds
+        else f"no interval: {n} queries, and an interval needs {MIN_UNITS}"
+    )
     for one in found:
         if by:
             rows = one.by(by).iter_rows()
