@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
+from bb.probe.classification.published.protocol import NONE, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tables.html_table import html_table
-from bb.probe.tasks.fold import By, Shots, Split, parse_shots
+from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
-from bb.probe.tasks.splits import FOLDS, split_table
+from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
+from bb.probe.tasks.task_table import TaskTable
 from bb.store import Store
 from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
@@ -55,7 +58,7 @@ class Classified:
 
 def classify(
     store: Store | str | Path,
-    labels: str | Path | pl.DataFrame | None = None,
+    labels: str | Path | pl.DataFrame | TaskTable | None = None,
     data: str | None = None,
     *,
     tasks: str | None = None,
@@ -70,8 +73,9 @@ def classify(
     folds: int = FOLDS,
     classifier: str | Sequence[str] | None = None,
     preprocessing: str = "auto",
-    shots: Shots | str | Sequence[Shots | str] = "all",
-    seed: int | Sequence[int] = 0,
+    protocol: str | Sequence[str] | None = None,
+    shots: Shots | str | Sequence[Shots | str] | None = None,
+    seed: int | Sequence[int] | None = None,
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
     missing: str = "skip",
@@ -87,14 +91,22 @@ def classify(
     labels    a table as docs/labels.md describes it, or its file; the folders of the collection if None
     data      the collection, NAME or NAME@DIGEST; the store's only one if None
     tasks     what runs and reports call the table; by default as its file, or as the collection
+    protocol  published ones, such as "dinov2-knn": each decides classifier, preprocessing, shots and seeds
+    shots, seed  all images and seed 0 if None, or a protocol's grid
     reporter  is told of notes and progress
 
     The other arguments are the options of `bb probe classify`. Raises UsageError and BBError, which say what to change.
     """
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
-    kinds = _listed(classifier or ("ridge" if regression else "logistic"))
-    draws = [parse_shots(each) for each in _listed(shots)]
+    draws = None if shots is None else [parse_shots(each) for each in _listed(shots)]
+    seeds = None if seed is None else list(dict.fromkeys(_listed(seed)))
+    protocols = [parse_protocol(name) for name in dict.fromkeys(_listed(protocol or ()))]
+    for each in protocols:
+        decided = {"--classifier": classifier, "--preprocessing": "" if preprocessing == "auto" else preprocessing}
+        draws_test = {"--split-by": split_by, "--drop-leaks": drop_leaks} if each.pool == "all" else {}
+        check_options(each, {**decided, "--regression": regression, **draws_test})
+        each.grid(draws, seeds)
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
     images = labelled_images(
@@ -109,14 +121,23 @@ def classify(
         title=tasks,
     )
     ways = None if split_by is None else _listed(split_by)
-    prepared = [
-        prepare(inputs, Spec(kind, preprocessing, n, number))
-        for number in dict.fromkeys(_listed(seed))
-        for splits in _by_way(images, ways, folds, number, drop_leaks)
-        for inputs in _inputs(opened, images, splits)
-        for kind in kinds
-        for n in dict.fromkeys(draws)
-    ]
+    if protocols:
+        prepared = [
+            prepare(inputs, Spec.of(each, *cell))
+            for each in protocols
+            for splits in ([_pool(images)] if each.pool == "all" else _by_way(images, ways, folds, 0, drop_leaks))
+            for inputs in _inputs(opened, images, splits)
+            for cell in each.grid(draws, seeds)
+        ]
+    else:
+        prepared = [
+            prepare(inputs, Spec(kind, preprocessing, n, number))
+            for number in seeds or [0]
+            for splits in _by_way(images, ways, folds, number, drop_leaks)
+            for inputs in _inputs(opened, images, splits)
+            for kind in _listed(classifier or ("ridge" if regression else "logistic"))
+            for n in dict.fromkeys(draws or [parse_shots("all")])
+        ]
     results = [find_or_make(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
     return Classified(
@@ -139,6 +160,15 @@ def _by_way(
         yield [each for each in made if each.by == way]
 
 
+def _pool(images: LabelledImages) -> list[Split]:
+    """All labelled images of each task, for a protocol that draws what is tested."""
+    tasks = images_of_tasks(images.table)
+    return [
+        Split(task, "protocol", (Fold("drawn", task, np.arange(len(task.ids)), NONE, NONE),), len(task.ids))
+        for task in tasks
+    ]
+
+
 def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> Iterator[Inputs]:
     for space in images.spaces:
         yield Inputs.read(
@@ -150,7 +180,8 @@ def find_or_make(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[R
     """The run of prepared inputs, and whether it was computed now."""
     spec = prepared.spec
     name = space_name(prepared.inputs.store, prepared.inputs.space)
-    what = f"{name}, {spec.classifier}, shots {spec.shots}, seed {spec.seed}"
+    how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier
+    what = f"{name}, {how}, shots {spec.shots}, seed {spec.seed}"
     existing = prepared.existing()
     if existing and not force:
         if found := disagreement(existing):

@@ -1,4 +1,8 @@
-"""One run on a task table: one feature space, one way of splitting, one classifier, one number of shots, one seed."""
+"""One run on a task table: one feature space, one way of splitting, one classifier, one number of shots, one seed.
+
+With a published protocol the classifier, its parameters, preprocessing and draws are the protocol's
+(probe/classification/published/), and all of it is part of the run's identity.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +14,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, Num, Shaped
 
+from bb.probe.classification.published.protocol import NONE, PublishedProtocol
+from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
-from bb.probe.classifiers.estimator import make
+from bb.probe.classifiers.estimator import NEVER, make
 from bb.probe.classifiers.preprocess import PREPROCESSING, preprocess
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
@@ -102,6 +108,7 @@ class Inputs:
 class Spec:
     """What is asked of a run beside its inputs; `preprocessing` may be "auto".
 
+    protocol, setting  the published protocol that decides the rest, and which of its settings
     given  for each task an estimator that needs no training image, as of zero-shot classification; then `classifier` is
            a name for people, and shots are 0
     facts  what the record of such a run says besides
@@ -111,6 +118,8 @@ class Spec:
     preprocessing: str = "auto"
     shots: Shots = "all"
     seed: int = 0
+    protocol: PublishedProtocol | None = None
+    setting: str = ""
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -118,28 +127,49 @@ class Spec:
         """Errors: UsageError for a seed that no report could read."""
         check_seed(self.seed)
 
+    @classmethod
+    def of(cls, protocol: PublishedProtocol, shots: Shots, seed: int, setting: str) -> "Spec":
+        """One run of a protocol's grid."""
+        return cls(protocol.classifier, protocol.preprocessing, shots, seed, protocol, setting)
+
     @property
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
 
     def estimator(self, task: TaskImages) -> Any:
-        """A new one, or the one that was given. Errors: as `make`."""
-        return self.given[task.name] if self.given else make(self.classifier, task.target)
+        """A new one, or the given one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+        if self.given:
+            return self.given[task.name]
+        chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
+        return make(self.classifier, task.target, chosen)
 
-    def drawn(self, fold: Fold) -> Fold:
-        """The fold with the training images that are used."""
-        return replace(fold, train=fold.train[:0]) if self.given else draw_shots(fold, self.shots, self.seed)
+    def draw(self, split: Split) -> Split:
+        """The split with the training rows of this run."""
+        if self.given:
+            bare = tuple(replace(fold, train=NONE, val=NONE) for fold in split.folds)
+            return replace(split, folds=bare, notes=())  # what they say is of training
+        if self.protocol:
+            return self.protocol.draw_split(split, self.shots, self.seed)
+        folds = (draw_shots(fold, self.shots, self.seed) for fold in split.folds)
+        return replace(split, folds=tuple(replace(fold, val=NONE) for fold in folds))
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A run that can be looked up or made: its ID covers all that decides the outcome."""
+    """A run that can be looked up or made: its ID covers all that decides the outcome.
+
+    splits  of each task, with the training sets drawn
+    """
 
     inputs: Inputs
     spec: Spec
-    folds: tuple[tuple[Fold, ...], ...]
+    splits: tuple[Split, ...]
     parameters: dict[str, Any]
     run_id: str
+
+    @property
+    def folds(self) -> list[tuple[Fold, ...]]:
+        return [split.folds for split in self.splits]
 
     def existing(self) -> list[Run]:
         """Runs of this ID in the store, the one to use first."""
@@ -149,8 +179,14 @@ class Prepared:
 def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     """Draws the training sets and names the run; nothing is fitted.
 
-    Errors: UsageError for a classifier that is unknown or can't fit the target, and for shots of traits or numbers.
+    Errors: UsageError for a classifier that is unknown or can't fit the target, for shots of traits or numbers, and for
+    a protocol that is of another target; BBError where a class has fewer images than a protocol draws.
     """
+    if spec.protocol and spec.protocol.target != inputs.target:
+        raise UsageError(
+            f"--protocol {spec.protocol.name} scores {spec.protocol.target}, and the labels are {inputs.target}: "
+            "choose another protocol, or leave it out."
+        )
     estimators = {split.task.name: spec.estimator(split.task) for split in inputs.splits}
     of_each = {task: each.parameters() if hasattr(each, "parameters") else {} for task, each in estimators.items()}
     parameters = {
@@ -160,9 +196,10 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     }
     if not spec.given and not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
-    folds = tuple(tuple(map(spec.drawn, split.folds)) for split in inputs.splits)
+    splits = tuple(map(spec.draw, inputs.splits))
+    folds = [split.folds for split in splits]
     used = np.unique(
-        np.concatenate([side for each in folds for fold in each for side in (fold.train_ids, fold.test_ids)])
+        np.concatenate([task_ids for each in folds for fold in each for task_ids in (_fitted(fold)[0], fold.test_ids)])
     )
     rows = np.ascontiguousarray(inputs.rows_of(used))
     identity = {
@@ -174,11 +211,16 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "shots": spec.shots,
         "backend": ["bb", versions(["backbone-bench"])["backbone-bench"]],
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
-        "train": [[fold.train_ids.tolist(), fold.train_y.tolist()] for each in folds for fold in each],
+        "train": [[side.tolist() for side in _fitted(fold)[:2]] for each in folds for fold in each],
         "test": _test_set(folds),
         "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
     }
-    return Prepared(inputs, spec, folds, parameters, digest_of(_plain(identity)))
+    if spec.protocol:
+        plugin = PROTOCOLS.plugins.get(spec.protocol.name)
+        code = [] if plugin is None or plugin.own else [plugin.tree_hash()]
+        held_out = [fold.task.ids[fold.val].tolist() for each in folds for fold in each]
+        identity["published"] = [spec.protocol.name, spec.setting, spec.seed, held_out, *code]
+    return Prepared(inputs, spec, splits, parameters, digest_of(_plain(identity)))
 
 
 def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done: None) -> Run:
@@ -193,22 +235,25 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     notes: dict[str, list[str]] = {}
     chosen: dict[str, list[dict[str, Any]]] = {}
     done = 0
-    for split, folds in zip(inputs.splits, prepared.folds, strict=True):
+    for split in prepared.splits:
         fitted = []
-        for fold in folds:
-            answer, parameters = _answer(inputs, spec, fold)
-            fitted.append(answer)
+        for fold in split.folds:
+            answered, parameters = answer(inputs, spec, fold)
+            fitted.append(answered)
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
         joined = split.by in ("random", "group")
         answers += [Answers.join(fitted, split, fitted=not spec.given)] if joined else fitted
-        said = [*(() if spec.given else split.notes), *(note for fold in folds for note in fold.notes)]
+        said = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
         said += [split.no_interval] if split.no_interval else []
         if said:
             notes[split.task.name] = list(dict.fromkeys(said))
     seconds = time.monotonic() - clock
-    leaks = [] if spec.given else [split_leaks(split, inputs.collection) for split in inputs.splits]
+    # What a protocol tests is known once it is drawn; else leaks are of the whole pool, whatever the shots.
+    divided = prepared.splits if spec.protocol and spec.protocol.pool == "all" else inputs.splits
+    leaks = [] if spec.given else [split_leaks(split, inputs.collection) for split in divided]
+    main = spec.protocol.metric if spec.protocol else None
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
@@ -225,7 +270,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "backend_version": versions(["backbone-bench"])["backbone-bench"],
         "identical_to_sklearn": False,
         "test_set": digest_of(_test_set(prepared.folds)),
-        "train_pool": digest_of(_plain(_train_pool(inputs.splits))),
+        "train_pool": digest_of(_plain(_train_pool(inputs.splits, with_val=spec.protocol is not None))),
+        **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
         "labels_name": inputs.tasks,
@@ -234,9 +280,11 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
-        "scores": score(answers),
+        "scores": score(answers, main),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))]) if leaked else None,
+        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))], main)
+        if leaked
+        else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
@@ -255,15 +303,15 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     return inputs.store.put_run(_plain(record), predictions, train)
 
 
-def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
+def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
-    x_train, x_test = preprocess(spec.how, inputs.rows_of(fold.train_ids), inputs.rows_of(fold.test_ids))
+    train_ids, y_train, held_out = _fitted(fold)
+    x_train, x_test = preprocess(spec.how, inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids))
     estimator = spec.estimator(fold.task)
-    y_train = fold.train_y
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
     try:
-        estimator.fit(x_train, y_train)
+        estimator.fit(x_train, y_train, **({} if held_out is None else {"held_out": held_out}))
     except (BBError, ValueError) as error:
         raise BBError(f"task {fold.task.name!r}, {fold.name}: {error}") from None
     decision = _decision(estimator, x_test, fold, inputs.target)
@@ -275,6 +323,20 @@ def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, 
     probabilities = _spread(estimator.predict_proba(x_test), estimator.classes_, fold) if given else None
     parameters = dict(getattr(estimator, "parameters_", {}))
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
+
+
+def _fitted(
+    fold: Fold,
+) -> tuple[Shaped[np.ndarray, " n"], Shaped[np.ndarray, "n ..."], Int64[np.ndarray, " n"] | None]:
+    """IDs and labels of what is fitted, training rows and then validation, and `held_out` of an estimator's `fit`.
+
+    None in place of the last where nothing is held out.
+    """
+    if not len(fold.val):
+        return fold.train_ids, fold.train_y, None
+    rows = np.concatenate([fold.train, fold.val])
+    held_out = np.repeat([NEVER, 0], [len(fold.train), len(fold.val)])
+    return fold.task.ids[rows], fold.task.y[rows], held_out
 
 
 def _decision(estimator: Any, x: Num[np.ndarray, "m d"], fold: Fold, target: str) -> Float64[np.ndarray, "m k"] | None:
@@ -316,28 +378,28 @@ def _test_set(folds: Sequence[Sequence[Fold]]) -> list[list[Any]]:
     ]
 
 
-def _train_pool(splits: Sequence[Split]) -> list[Any]:
+def _train_pool(splits: Sequence[Split], *, with_val: bool) -> list[Any]:
     """What training sets are drawn from: scores after training on other images, or on other labels, don't compare."""
+    folds = [fold if with_val else replace(fold, val=NONE) for split in splits for fold in split.folds]
     return [
         [
-            split.task.name,
-            list(split.task.classes),
-            sorted(zip(fold.train_ids.tolist(), fold.train_y.tolist(), strict=True)),
+            fold.task.name,
+            list(fold.task.classes),
+            sorted(zip(*(side.tolist() for side in _fitted(fold)[:2]), strict=True)),
         ]
-        for split in splits
-        for fold in split.folds
+        for fold in folds
     ]
 
 
 def _train(fold: Fold) -> pl.DataFrame:
     """Rows as fitted; traits one below another, without those that are unknown."""
-    y = fold.train_y
+    ids, y, _ = _fitted(fold)
     if y.ndim == 2:
         names = np.array([f"{fold.task.name}:{trait}" for trait in fold.task.classes])
         row, trait = np.nonzero(y != UNSEEN)
-        task, ids, y = names[trait], fold.train_ids[row], y[row, trait]
+        task, ids, y = names[trait], ids[row], y[row, trait]
     else:
-        task, ids = np.full(len(y), fold.task.name), fold.train_ids
+        task = np.full(len(y), fold.task.name)
     side = pl.Series([fold.name] * len(ids), dtype=pl.String)
     return pl.DataFrame({"task": task, "image_id": ids, "fold": side, "y": y.astype(np.float64)})
 

@@ -14,7 +14,7 @@ from bb.probe.classification.run import Inputs, Prepared, Spec, prepare
 from bb.probe.classifiers.multiclass.zero_shot import ZeroShot
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tasks.fold import By, Fold, Split
-from bb.probe.tasks.splits import FOLDS, images_of, split_table
+from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
 from bb.probe.text.stored_texts import check_projected, class_texts, find_text_space, named, read_texts
 from bb.store import BBError, FeatureSpace, Store, UsageError
 from bb.store.format.collection import some
@@ -110,10 +110,9 @@ def _splits(
         if split_by is not None:
             raise
         reporter.info(f"all labelled images are tested: {error}")
+    none = np.empty(0, np.int64)
     found = []
-    for name in images.table.tasks:
-        task = images_of(images.table.with_frame(images.table.frame.filter(pl.col("task") == name)))
-        none = np.empty(0, np.int64)
+    for task in images_of_tasks(images.table):
         fold = Fold("all", task, none, np.arange(len(task.ids)), none)
         found.append(Split(task, "column", (fold,), len(task.ids)))
     return tuple(found)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
-from scipy.special import softmax
 
 from bb.probe.classifiers.estimator import checked_features
 from bb.store.files.canonical_json import sha256_hex
@@ -51,4 +50,6 @@ class ZeroShot:
 
     def predict_proba(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """See `Estimator`."""
-        return softmax(self.decision_function(X), axis=1)
+        logits = self.decision_function(X)
+        e = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
