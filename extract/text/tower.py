@@ -40,13 +40,13 @@ class Vectors:
 class TextTower:
     """Encodes texts. It is frozen, float32, and on the CPU until `to` moves it.
 
-    module        of open_clip, with its weights
+    module        one of open_clip's, a torch.nn.Module, with its weights
     architecture  its resolved configuration, JSON-ready
     """
 
-    def __init__(self, module: nn.Module, architecture: dict[str, Any], clean: str = "lower") -> None:
+    def __init__(self, module: Any, architecture: dict[str, Any], clean: str = "lower") -> None:
         freeze(module)
-        self.module: Any = module
+        self.module = module
         self.architecture = architecture
         self.length: int = self.module.context_length
         self.clean = clean

@@ -150,4 +150,4 @@ def _prepare(
     }
     classifier = f"zeroshot ({name}, {templates} template{'s' * (templates != 1)})"
     inputs = Inputs.read(store, space, images.collection, images.name, splits, missing=images.missing, notes=notes)
-    return prepare(inputs, Spec(classifier, "none", 0, seed, given, facts))
+    return prepare(inputs, Spec(classifier, "none", 0, seed, given=given, facts=facts))

@@ -16,7 +16,20 @@ from tests.helpers.command_line import call, own_place, run_here  # noqa: F401
 from tests.helpers.texts import image_space, put_images, text_store
 
 CLASSES = ("Amsel", "Bussard", "Star")
-ABSENT = "dict.fromkeys(('torch', 'torchvision', 'timm', 'open_clip', 'simplejpeg', 'safetensors', 'PIL'))"
+WITHOUT = """
+import sys
+
+class Without:  # a finder that does not see some packages: neither an import nor find_spec does
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, *rest):
+        absent = ("torch", "torchvision", "timm", "open_clip", "simplejpeg", "safetensors", "PIL")
+        return None if name.partition(".")[0] in absent else self.finder.find_spec(name, *rest)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+"""
 
 
 @pytest.fixture
@@ -105,7 +118,7 @@ def test_stored_texts_need_no_torch(place):
         (["probe", "search", "--queries", "q.csv", "--relevant", "r.csv", "-k", "5"], "no interval: 3 queries"),
         (["search", "a fish"], "is not stored, and to encode it bb needs torch"),
     ):
-        script = f"import sys; sys.modules.update({ABSENT}); sys.argv = {['bb', *words]!r}; import bb; bb.main()"
+        script = f"{WITHOUT}\nsys.argv = {['bb', *words]!r}\nimport bb\nbb.main()"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
         assert expected in done.stdout + done.stderr, done.stderr
         assert done.returncode == (2 if "a fish" in words else 0) and "Traceback" not in done.stderr
