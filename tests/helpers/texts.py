@@ -40,11 +40,11 @@ def texts_for(images, templates=("{}",), weights="b" * 64, code="2" * 40):
     )  # fmt: skip
 
 
-def put_images(store, space, x, ids, name="pics", backbone=CKPT):
+def put_images(store, space, x, ids, name="pics", backbone=CKPT, dtype=np.float32):
     entries = [Entry(i, hashlib.sha256(f"{name}/{i}".encode()).digest(), 1, 8, 8) for i in ids]
     collection = store.put_collection(Collection.from_entries(name, entries))
     writer = SegmentWriter(store, space, {"backbone": backbone})
-    writer.add(collection.digests(ids), [f"{name}/{i}" for i in ids], np.ascontiguousarray(x, np.float32))
+    writer.add(collection.digests(ids), [f"{name}/{i}" for i in ids], np.ascontiguousarray(x, dtype))
     writer.close()
     return collection
 
