@@ -172,7 +172,7 @@ def classify(
             for kind in kinds
             for n in dict.fromkeys(draws or [parse_shots("all")])
         ]
-    results = [_result(each, force, reporter) for each in prepared]
+    results = [find_or_make(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
     return Classified(
         runs,
@@ -252,8 +252,8 @@ def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> It
         )  # fmt: skip
 
 
-def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
-    """The run, and whether it was computed now."""
+def find_or_make(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
+    """The run of prepared inputs, and whether it was computed now."""
     spec = prepared.spec
     name = space_name(prepared.inputs.store, prepared.inputs.space)
     how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier

@@ -15,6 +15,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     "": {
         "extract": "Embed the images that the store lacks.",
         "predict": "Label the other images: a table of predictions with probabilities, and how far to trust it.",
+        "search": "Find the images of a collection that fit a text best.",
         "suggest": "Say which images to label next: the least certain, different from each other, or a cover of all.",
         "label": "Label images in the browser, with a suggestion for each; every answer is saved at once.",
         "status": "Show what is in this folder and its store, and the next command; bb alone is the same.",
@@ -25,6 +26,8 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     "probe": {
         "newt": "Score stored features on NeWT's two-class tasks.",
         "classify": "Score stored features on any table of labels: classes, traits or numbers.",
+        "zeroshot": "Score stored features on classes of which only the names are known.",
+        "search": "Score text queries whose relevant images are known: AP@k, nDCG@k, MRR.",
         "retrieval": "Score stored features on finding images of the same label: re-identification, retrieval.",
         "rerank": "Learn to put the nearest images into a better order, and say what that changes.",
         "head": "Train a projection head on stored features; what it makes of them is a feature space of its own.",

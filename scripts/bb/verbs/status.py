@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import typer
 from bb.console import say, show_json, show_table
 from bb.options import DEFAULT_STORE, CacheOption, JsonOption, StoreOption
 from bb.store.format.space import short
+from bb.store.format.text import is_text_collection
 from bb.store.storage.url import is_url
 from bb.store.text.command import command
 from bb.stores import open_store
@@ -99,7 +101,7 @@ def _stored(opened: "Store | None") -> dict[str, Any]:
         return {"collections": [], "labels": [], "runs": {}}
     spaces = [space for space in opened.spaces() if space.kind == "img"]
     collections = []
-    for name in opened.collection_names():
+    for name in filterfalse(is_text_collection, opened.collection_names()):
         version = newest(opened.collections(name), opened.recorded)
         if version is None:
             continue
