@@ -19,6 +19,7 @@ from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
+from bb.probe.tasks.family import about
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
 from bb.probe.tasks.task_table import TaskTable
@@ -181,6 +182,32 @@ def classify(
         tuple(split_differences(runs)),
         images,
     )
+
+
+def family_options(
+    name: str,
+    root: Path | None,
+    *,
+    protocol: Sequence[str] | None = None,
+    classifier: Sequence[str] | None = None,
+    pool_group: str | None = None,
+    poisonous: Path | None = None,
+) -> dict[str, Any]:
+    """Arguments of `classify` for a task family: those given, and the family's own for those that are None.
+
+    A published protocol decides the classifier, and the pooling where it has one. pool_group "" is for none.
+    Errors: UsageError for an unknown family or protocol.
+    """
+    of = about(TASKS.load(name))
+    published = [parse_protocol(each) for each in protocol or ()]
+    if classifier is None and of.classifier and not published:
+        classifier = [of.classifier]
+    if pool_group is None and not any(each.pool_group for each in published):
+        pool_group = of.pool
+    if poisonous is None and root and any(each.metric == "user_loss_score" for each in published):
+        listed = root / of.poisonous
+        poisonous = listed if of.poisonous and listed.is_file() else None
+    return {"classifier": classifier, "pool_group": pool_group or None, "poisonous": poisonous}
 
 
 def _pooling_of(protocols: Sequence[PublishedProtocol], asked: str | None) -> str | None:
