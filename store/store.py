@@ -29,6 +29,7 @@ from bb.store.format.labels import LabelTable
 from bb.store.format.layout import FORMAT, clip, format_of, is_digest, read_plain, read_space
 from bb.store.format.model import Model, model_part, read_model
 from bb.store.format.space import FeatureSpace, short
+from bb.store.format.text import COLLECTIONS, backbone_of, is_text
 from bb.store.local.authors import read_authors
 from bb.store.local.choose_version import choose_version
 from bb.store.local.failures import Failures, read_failures, write_failures
@@ -427,6 +428,11 @@ class Store:
             return (
                 f"extract them into space {short(parent_key(space))}, of which it was made, then "
                 f"{command('probe head', load=load, data=collection, store=self.name)}"
+            )
+        if is_text(space):
+            backbone = backbone_of(names[0]) if names else "CKPT"
+            return command(
+                "extract", text=f"{collection.removeprefix(COLLECTIONS)}=FILE", ckpt=backbone, store=self.name
             )
         return command(
             "extract",

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
+from bb.probe.classification.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
@@ -16,7 +17,7 @@ from bb.probe.classification.published.protocol import NONE, PublishedProtocol, 
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
-from bb.probe.tables.html_table import html_table
+from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
@@ -32,7 +33,7 @@ class Classified:
     """Runs on one table of labels.
 
     fresh        IDs of the runs that were computed now
-    boards       the runs side by side, a board for each task and set of test images
+    boards       the runs side by side, a board for each task, set of test images and protocol
     differences  between ways of splitting, where there are several
     images       the table, which rows and images are left over, and the images without features
     """
@@ -49,11 +50,22 @@ class Classified:
     def __len__(self) -> int:
         return len(self.runs)
 
+    def page(self) -> str:
+        """The page of `bb report classify --html`, without thumbnails: its text, for a file that ends in .html."""
+        from bb.probe.classification.page import page  # pictures are not needed for figures
+
+        return page(self.boards, {})
+
     def __repr__(self) -> str:
         return f"Classified({self.images.name}: {len(self)} runs, {len(self.fresh)} computed now)"
 
     def _repr_html_(self) -> str:
-        return html_table(self.frame(), repr(self))
+        return inline(self.page(), repr(self))
+
+    @property
+    def headlines(self) -> list[Headline]:
+        """Means over seeds, of each backbone, classifier and number of shots."""
+        return headlines(self.boards)
 
     def frame(self) -> pl.DataFrame:
         """A row for each run and metric, with its interval or the reason why it has none."""
@@ -160,7 +172,7 @@ def classify(
             for kind in kinds
             for n in dict.fromkeys(draws or [parse_shots("all")])
         ]
-    results = [_result(each, force, reporter) for each in prepared]
+    results = [find_or_make(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
     return Classified(
         runs,
@@ -240,8 +252,8 @@ def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> It
         )  # fmt: skip
 
 
-def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
-    """The run, and whether it was computed now."""
+def find_or_make(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
+    """The run of prepared inputs, and whether it was computed now."""
     spec = prepared.spec
     name = space_name(prepared.inputs.store, prepared.inputs.space)
     how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier

@@ -6,7 +6,7 @@ With a published protocol the classifier, its parameters, preprocessing and draw
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,10 +25,11 @@ from bb.probe.classifiers.estimator import NEVER, make
 from bb.probe.classifiers.preprocess import PREPROCESSING, preprocess
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
+from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
-from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
+from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, TaskImages, draw_shots
 from bb.probe.tasks.leaks import split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
@@ -38,6 +39,7 @@ from bb.store.local.stored_rows import StoredRows, blocks
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
+MAX_GROUP_NAMES = 10_000  # of a task, that a run keeps
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 # What a classifier is published with; the others get NeWT's centred unit vectors.
 USUAL = {
@@ -139,6 +141,9 @@ class Spec:
 
     protocol, setting  the published protocol that decides the rest, and which of its settings
     poisonous  of an open set the classes that FungiCLEF's loss takes for poisonous; None where it isn't asked for
+    given  for each task an estimator that needs no training image, as of zero-shot classification; then `classifier` is
+           a name for people, and shots are 0
+    facts  what the record of such a run says besides
     """
 
     classifier: str
@@ -148,6 +153,8 @@ class Spec:
     protocol: PublishedProtocol | None = None
     setting: str = ""
     poisonous: tuple[str, ...] | None = None
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
@@ -162,18 +169,21 @@ class Spec:
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
 
-    def estimator(self, target: str) -> Any:
-        """A new one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
-        if self.protocol:
-            chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting)
-            return make(self.classifier, target, chosen)  # type: ignore[arg-type]
-        estimator = make(self.classifier, target)  # type: ignore[arg-type]
-        if "seed" in getattr(estimator, "__dataclass_fields__", {}):  # what draws random numbers, by the run's seed
-            estimator.seed = self.seed
+    def estimator(self, task: TaskImages) -> Any:
+        """A new one, or the given one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+        if self.given:
+            return self.given[task.name]
+        chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
+        estimator = make(self.classifier, task.target, chosen)
+        if not self.protocol and "seed" in getattr(estimator, "__dataclass_fields__", {}):
+            estimator.seed = self.seed  # what draws random numbers, by the run's seed
         return estimator
 
     def draw(self, split: Split) -> Split:
         """The split with the training rows of this run."""
+        if self.given:
+            bare = tuple(replace(fold, train=NONE, val=NONE) for fold in split.folds)
+            return replace(split, folds=bare, notes=())  # what they say is of training
         if self.protocol:
             return self.protocol.draw_split(split, self.shots, self.seed)
         folds = (draw_shots(fold, self.shots, self.seed) for fold in split.folds)
@@ -213,14 +223,14 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
             f"--protocol {spec.protocol.name} scores {spec.protocol.target}, and the labels are {inputs.target}: "
             "choose another protocol, or leave it out."
         )
-    estimator = spec.estimator(inputs.target)
-    own = hasattr(estimator, "parameters")
+    estimators = {split.task.name: spec.estimator(split.task) for split in inputs.splits}
+    of_each = {task: each.parameters() if hasattr(each, "parameters") else {} for task, each in estimators.items()}
     parameters = {
         "preprocessing": spec.how,
-        "estimator": estimator.parameters() if own else {},
+        "estimator": of_each if spec.given else next(iter(of_each.values())),
         "split_by": inputs.splits[0].by,
     }
-    if not CLASSIFIERS.plugins[spec.classifier].own:
+    if not spec.given and not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
     if inputs.pooling:
         parameters["pool_group"] = inputs.pooling.how
@@ -275,7 +285,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
-        answers += [Answers.join(fitted, split)] if split.by in ("random", "group") else fitted
+        joined = split.by in ("random", "group")
+        answers += [Answers.join(fitted, split, fitted=not spec.given)] if joined else fitted
         said = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
         said += [split.no_interval] if split.no_interval else []
         if said:
@@ -284,10 +295,11 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     # What a protocol tests is known once it is drawn; else leaks are of the whole pool, whatever the shots.
     divided = prepared.splits if spec.protocol and spec.protocol.pool == "all" else inputs.splits
     members = inputs.pooling.members if inputs.pooling else {}
-    leaks = [split_leaks(split, inputs.collection, members) for split in divided]
+    leaks = [] if spec.given else [split_leaks(split, inputs.collection, members) for split in divided]
     main = spec.protocol.metric if spec.protocol else None
     more = None if spec.poisonous is None else partial(loss_of, poisonous=spec.poisonous)
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
+    unleaked = [kept for answer in answers if (kept := answer.without(leaked))]
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
     record: dict[str, Any] = {
@@ -307,20 +319,26 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
+        "group_names": {
+            split.task.name: list(split.task.group_names)
+            for split in inputs.splits
+            if len(split.task.group_names) <= MAX_GROUP_NAMES
+        },
         "labels_name": inputs.tasks,
         "space": inputs.space.key,
         "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.images)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
+        "width": inputs.features.shape[-1],
+        "view": dict(inputs.space.view),
         "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))], main, more)
-        if leaked
-        else None,
+        "scores_without_leaks": score(unleaked, main, more) if leaked and unleaked else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
+        **spec.facts,
         "damaged": damage_record(inputs.damaged()),
         **missing_record(inputs.missing, None),
         "provenance": {
@@ -328,6 +346,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             "seconds": round(seconds, 3),
             "versions": versions(VERSIONS),
             "commit": commit(),
+            "extraction": extraction(inputs.store, inputs.space),
         },
     }
     predictions = pl.concat([answer.frame() for answer in answers])
@@ -341,7 +360,7 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
     x_train, x_test = inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids)
     if isinstance(x_train, np.ndarray) and isinstance(x_test, np.ndarray):
         x_train, x_test = preprocess(spec.how, x_train, x_test)
-    estimator = spec.estimator(inputs.target)
+    estimator = spec.estimator(fold.task)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
     try:
@@ -447,7 +466,8 @@ def _train(fold: Fold) -> pl.DataFrame:
         task, ids, y = names[trait], ids[row], y[row, trait]
     else:
         task = np.full(len(y), fold.task.name)
-    return pl.DataFrame({"task": task, "image_id": ids, "fold": [fold.name] * len(ids), "y": y.astype(np.float64)})
+    side = pl.Series([fold.name] * len(ids), dtype=pl.String)
+    return pl.DataFrame({"task": task, "image_id": ids, "fold": side, "y": y.astype(np.float64)})
 
 
 def _plain(value: Any) -> Any:

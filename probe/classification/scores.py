@@ -42,8 +42,11 @@ class Answers:
     no_interval: str | None = None
 
     @classmethod
-    def join(cls, folds: Sequence["Answers"], split: Split) -> "Answers":
-        """The answers of all folds as one, with probabilities that the other folds' answers calibrate."""
+    def join(cls, folds: Sequence["Answers"], split: Split, *, fitted: bool = True) -> "Answers":
+        """The answers of all folds as one, with probabilities that the other folds' answers calibrate.
+
+        fitted  whether the folds' classifiers differ; else one answered all, and its probabilities stay
+        """
         rows, predicted, decision, given = (
             None if getattr(folds[0], name) is None else np.concatenate([getattr(each, name) for each in folds])
             for name in ("rows", "predicted", "decision", "probabilities")
@@ -51,9 +54,10 @@ class Answers:
         fold = np.repeat(np.arange(len(folds)), [len(each.rows) for each in folds])
         assert rows is not None and predicted is not None
         task = split.task
-        if given is not None and decision is not None and np.isfinite(decision).all() and len(folds) > 1:
+        if fitted and given is not None and decision is not None and np.isfinite(decision).all() and len(folds) > 1:
             given = calibration.calibrated(decision, task.y[rows], fold)
-        return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, fold, split.no_interval)
+        which = fold if fitted else None
+        return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, which, split.no_interval)
 
     @property
     def y(self) -> Shaped[np.ndarray, "n ..."]:

@@ -7,6 +7,7 @@ from bb.probe.features.missing import STOP, MissingPolicy, describe_missing, mis
 from bb.store import Collection, FeatureSpace, Store, UsageError
 from bb.store.format.derived import is_head_name
 from bb.store.format.space import short
+from bb.store.format.text import is_text
 from bb.store.text.command import command
 
 NAMES = {"img": "image features", "patch": "patch features"}
@@ -36,7 +37,9 @@ def choose_spaces(
     for space in chosen:
         if space.kind != kind:
             raise UsageError(f"--space {short(space.key)} holds {NAMES[space.kind]}; {TAKERS[kind]} {NAMES[kind]}.")
-    spaces = [space for space in store.spaces() if space.kind == kind]
+        if is_text(space):
+            raise UsageError(f"--space {short(space.key)} holds vectors of texts; name one of image features.")
+    spaces = [space for space in store.spaces() if space.kind == kind and not is_text(space)]
     make = {"patch": True, "pool_grid": "4x4"} if kind == "patch" else {}
     what = "features" if kind == "img" else NAMES[kind]
     names = {space.key: store.backbones(space) for space in spaces}

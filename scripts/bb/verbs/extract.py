@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from bb.options import (
     OnOption,
     PartitionOption,
     StoreOption,
+    TemplatesOption,
+    TextOption,
+    TextTypeOption,
     TimeOption,
     WorkersOption,
 )
@@ -31,9 +34,7 @@ from bb.store import UsageError
 from bb.store.text.command import command
 from bb.stores import open_store, parse_data, parse_names, require_extract
 from bb.texts.extract import show_forecasts, show_profiles
-
-if TYPE_CHECKING:
-    pass
+from bb.texts.text import extract_texts
 
 
 def verb(
@@ -60,6 +61,9 @@ def verb(
     pool_grid: Annotated[
         str | None, typer.Option("--pool-grid", help="With --patch: tokens averaged to a grid such as 4x4.")
     ] = None,
+    text: TextOption = None,
+    templates: TemplatesOption = "openai",
+    text_type: TextTypeOption = "asis",
     pool: Annotated[
         str,
         typer.Option(help="Pooling of timm networks: own, or as in biobench max or token; other feature spaces."),
@@ -105,6 +109,11 @@ def verb(
 ) -> None:
     cluster_run = ClusterRun.of(ctx, on, store)
 
+    if text:
+        if cluster_run or data or dry_run or not ckpt:
+            raise UsageError("--text encodes names on this machine: give --ckpt; leave out --data, --on and --dry-run.")
+        extract_texts(text, ckpt, store, templates=templates, text_type=text_type, device=device, json_=json_)
+        return
     if cluster_run and profile:
         raise UsageError("--profile times the stages on one machine: leave it out with --on.")
     if cluster_run and dry_run:

@@ -24,13 +24,14 @@ from bb.options import (
     numbers,
 )
 from bb.probe.classification.facade import classify
+from bb.probe.classification.side_differences import side_differences
 from bb.probe.tasks.family import Labels, about
 from bb.probe.tasks.few_shot import MAX_SEED
 from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe
-from bb.texts.classify import show_board, show_split_differences
+from bb.texts.classify import show_boards, show_side_differences, show_split_differences
 
 
 def verb(
@@ -120,7 +121,7 @@ def verb(
     table: Labels | None = labels
     if family:
         of = about(TASKS.load(family))
-        kinds = kinds or ([of.classifier] if of.classifier else None)
+        kinds = kinds or ([of.classifier] if of.classifier and not protocols else None)
         table = labels or family_table(opened, family, name, root)
     with Reporter("note: ") as reporter:
         found = classify(
@@ -137,8 +138,8 @@ def verb(
     if json_:
         show_json([{**run.record, "fresh": run.run_id in found.fresh} for run in found])
         return
-    for board in found.boards:
-        show_board(board, verbose=verbose)
+    show_boards(found.boards, verbose=verbose)
+    show_side_differences(side_differences(found.boards))
     show_split_differences(found.differences)
     computed = len(found.fresh)
     say(f"{computed} runs computed, {len(found) - computed} were there. Next:")
