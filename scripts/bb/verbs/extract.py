@@ -160,10 +160,9 @@ def verb(
     found = {}
     for collection, root in collections.items():
         check_name(collection)
-        lies = root or Path()
-        # Workers have other working directories.
+        folder = root or Path()
         found[collection] = find_files(
-            lies.resolve() if cluster_run else lies,
+            folder.resolve() if cluster_run else folder,  # workers have other working directories
             follow_links=follow_links,
             announce=lambda left: warn(f"note: {left}"),
         )
@@ -172,8 +171,7 @@ def verb(
         check_known(backbone)
     options = ExtractOptions(
         several[0] if several else device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt,
-        decode, depth, damaged, profile, tuple(several), None if part is None else Part.parse(part),
-        pool_grid,
+        decode, depth, damaged, profile, tuple(several), None if part is None else Part.parse(part), pool_grid,
     )  # fmt: skip
     options.patches()
     if dry_run:
