@@ -32,10 +32,11 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
     say(board.title)
     names = dict.fromkeys((board.metric, *family_metrics(board.tasks), *COLUMNS[board.target]))
     shown = [name for name in names if any(name in row.metrics for row in board.rows)]
-    columns = ["backbone", "classifier", "shots", *shown, "", *(["run"] if verbose else [])]
+    seeds = len({row.run.record["seed"] for row in board.rows}) > 1
+    columns = ["backbone", "classifier", "shots", *["seed"] * seeds, *shown, "", *(["run"] if verbose else [])]
     rows = [
         [
-            row.name, row.classifier, row.run.record["n_train"],
+            row.name, row.classifier, row.run.record["n_train"], *[row.run.record["seed"]] * seeds,
             *(score_text(row.metrics.get(name)) for name in shown),
             "best" if row.best else {True: "not distinguishable from the best", False: "", None: ""}[row.tied],
             *([row.run.run_id[:12]] if verbose else []),
