@@ -8,10 +8,11 @@ from bb.probe.tasks.registry import family_metrics
 
 if TYPE_CHECKING:
     from bb.probe.classification.board import Board, SplitDifference
-    from bb.probe.classification.reference import Comparison
+    from bb.probe.classification.comparisons.reference import Comparison
+    from bb.probe.classification.comparisons.side_differences import SideDifference
 
 COLUMNS = {
-    "classes": ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece"),
+    "classes": ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece", "user_loss_score"),
     "traits": ("macro_f1", "mean_ap", "exact_match"),
     "values": ("r2", "mae", "rmse", "spearman"),
 }
@@ -53,7 +54,7 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
 
 def show_boards(found: "Sequence[Board]", *, verbose: bool = False, with_details: bool = False) -> None:
     """All boards, then means over seeds. Where a protocol draws the test images, each draw's board with -v alone."""
-    from bb.probe.classification.headline import headlines
+    from bb.probe.classification.comparisons.headline import headlines
 
     drawn = [board for board in found if board.split_by == "protocol" and not verbose]
     shown = [board for board in found if board not in drawn]
@@ -114,6 +115,22 @@ def show_split_differences(found: "Sequence[SplitDifference]") -> None:
         text = score_text({"value": each.difference.value, "low": low, "high": high})
         rows.append([each.name, each.classifier, each.shots, f"random less {each.split_by}", each.metric, text])
     show_table(["backbone", "classifier", "shots", "splits", "metric", "difference"], rows)
+
+
+def show_side_differences(found: "Sequence[SideDifference]") -> None:
+    """How much of a score is of the places that were trained on."""
+    if not found:
+        return
+    say("", "how much higher scores are on one side than on the other:")
+    rows = []
+    for each in found:
+        low, high = each.difference.interval or (None, None)
+        text = score_text({"value": each.difference.value, "low": low, "high": high})
+        rows.append(
+            [each.name, each.classifier, each.shots, f"{each.one} less {each.other}", each.difference.metric, text]
+        )
+    show_table(["backbone", "classifier", "shots", "sides", "metric", "difference"], rows)
+    warn(*dict.fromkeys(f"note: no interval: {each.difference.reason}" for each in found if each.difference.reason))
 
 
 def show_details(board: "Board") -> None:

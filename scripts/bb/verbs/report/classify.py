@@ -9,16 +9,17 @@ import typer
 from bb.console import show_json, warn
 from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, StoreOption
 from bb.probe.classification.board import Board, boards
+from bb.probe.classification.comparisons.headline import headline_frame, headlines
+from bb.probe.classification.comparisons.reference import Comparison, compare, read_reference
+from bb.probe.classification.comparisons.side_differences import side_differences
 from bb.probe.classification.curves import points_frame
-from bb.probe.classification.headline import headline_frame, headlines
 from bb.probe.classification.page import page, shown_images
-from bb.probe.classification.reference import Comparison, compare, read_reference
 from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.settings import Settings
 from bb.store import Store
 from bb.stores import canonical_name, open_store, parse_data
-from bb.texts.classify import show_boards, show_comparisons
+from bb.texts.classify import show_boards, show_comparisons, show_side_differences
 from bb.texts.report import check_files, write_file
 from bb.thumbnails import thumbnails_of
 
@@ -61,6 +62,7 @@ def verb(
         show_json([_record(board, beside) if reference else board.record() for board in found])
     elif not csv and not html:
         show_boards(found, verbose=verbose, with_details=classes)
+        show_side_differences(side_differences(found))
         if reference:
             show_comparisons(reference.name, beside)
 

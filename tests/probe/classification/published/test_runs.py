@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from bb import probe
-from bb.probe.classification.headline import headlines
+from bb.probe.classification.comparisons.headline import headlines
 from bb.store import Store
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.synthetic import cluster_store

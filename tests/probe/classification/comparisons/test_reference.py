@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bb.probe.classification.reference import read_reference
+from bb.probe.classification.comparisons.reference import read_reference
 from bb.store.errors import BBError, UsageError
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.synthetic import NAME, cluster_store

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from bb.probe.classification.board import Board
-from bb.probe.classification.headline import Headline, headlines
+from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.tables.table_file import LINE, read_table_file
 from bb.probe.tasks.fold import parse_shots
 from bb.store import FeatureSpace
