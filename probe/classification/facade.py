@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
-from bb.probe.classification.headline import Headline, headlines
+from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling

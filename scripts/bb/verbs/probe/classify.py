@@ -23,8 +23,8 @@ from bb.options import (
     listed,
     numbers,
 )
+from bb.probe.classification.comparisons.side_differences import side_differences
 from bb.probe.classification.facade import classify
-from bb.probe.classification.side_differences import side_differences
 from bb.probe.tasks.family import Labels, about
 from bb.probe.tasks.few_shot import MAX_SEED
 from bb.probe.tasks.registry import TASKS
