@@ -12,10 +12,10 @@ PROTOCOLS: Registry[Any] = Registry(
     {
         "biobench-simpleshot": f"{_HERE}.biobench_simpleshot:PROTOCOL",
         "biobench-linear": f"{_HERE}.biobench_linear:PROTOCOL",
-        "biobench-fishnet": f"{_HERE}.biobench_fishnet:PROTOCOL",
+        "biobench-fishnet": f"{_HERE}.multilabel:BIOBENCH_FISHNET",
         "biobench-fungiclef": f"{_HERE}.biobench_fungiclef:PROTOCOL",
-        "bioclip2-fishnet": f"{_HERE}.bioclip2_multilabel:FISHNET",
-        "bioclip2-awa2": f"{_HERE}.bioclip2_multilabel:AWA2",
+        "bioclip2-fishnet": f"{_HERE}.multilabel:FISHNET",
+        "bioclip2-awa2": f"{_HERE}.multilabel:AWA2",
         "aim-attentive": f"{_HERE}.aim_attentive:PROTOCOL",
         "bioclip2-fewshot": f"{_HERE}.bioclip2_fewshot:PROTOCOL",
         "dinov2-knn": f"{_HERE}.dinov2_knn:PROTOCOL",
