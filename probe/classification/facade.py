@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
-from bb.probe.classification.headline import Headline, headlines
+from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
@@ -18,9 +18,10 @@ from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocess
 from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.report.formats.inline import inline
-from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.family import about
+from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
+from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
 from bb.probe.tasks.task_table import TaskTable
 from bb.store import Store

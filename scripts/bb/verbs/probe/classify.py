@@ -23,8 +23,8 @@ from bb.options import (
     listed,
     numbers,
 )
+from bb.probe.classification.comparisons.side_differences import side_differences
 from bb.probe.classification.facade import classify, family_options
-from bb.probe.classification.side_differences import side_differences
 from bb.probe.tasks.family import Labels
 from bb.probe.tasks.few_shot import MAX_SEED
 from bb.probe.tasks.splits import FOLDS, parse_split_by
@@ -126,9 +126,9 @@ def verb(
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
             regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds,
-            preprocessing=preprocessing, protocol=protocols, shots=draws, seed=seeds, ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing,
-            max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force,
-            reporter=reporter, **how,
+            preprocessing=preprocessing, protocol=protocols, shots=draws, seed=seeds,
+            ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing, max_missing=max_missing,
+            same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force, reporter=reporter, **how,
         )  # fmt: skip
     if verbose:
         warn(*(f"  no image: {each}" for each in found.images.match.rows_without_image))
