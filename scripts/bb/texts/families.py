@@ -38,8 +38,11 @@ def show_families(rows: list[dict[str, Any]], *, whole: bool) -> None:
         return
     for row in rows:
         say(f"{row['name']}: {row['title']}")
-        facts = {"needs": row["needs"], "size": row["size"], "licence": row["licence"], "from": row["home"],
-                 "published": row["published"], "protocols": ", ".join(row["protocols"]), "found": found_words(row)}  # fmt: skip
+        facts = {
+            **{fact: row[fact] for fact in ("needs", "size", "licence")},
+            **{"from": row["home"], "published": row["published"], "protocols": ", ".join(row["protocols"])},
+            "found": found_words(row),
+        }
         say(*(f"  {fact:10}{value}" for fact, value in facts.items() if value))
         say(*(f"  {line}" for line in row["citation"].splitlines()), "")
 
