@@ -9,6 +9,7 @@ from bb.extract.backbones.code_hash import EXTRACT_AT_START
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.feature_spaces import Spaces, feature_spaces
 from bb.extract.backbones.name import BackboneName, shared_name
+from bb.extract.backbones.pool_grid import GridPooling, Patches
 from bb.extract.backbones.registry import load
 from bb.extract.embedding.backbone import Backbone
 from bb.extract.embedding.decoder import Decoder
@@ -59,7 +60,7 @@ class Extractor:
         decoder: Decoder,
         numerics: Numerics,
         *,
-        patch: bool,
+        patch: Patches,
         batch_size: int | None,
         compile: bool,
     ) -> "Extractor":
@@ -87,7 +88,8 @@ class Extractor:
         """The network on its device. Its batch size hangs on the device alone, never on what is missing."""
         if self._encoder is None:
             self._cost = cost_of(cast(nn.Module, self.backbone), self.backbone.view.crop)
-            self._encoder = Encoder.prepare(self.backbone, self.numerics, batch_size=self.batch_size)
+            pooling = GridPooling.of(self.spaces.patch.output) if self.spaces.patch else None
+            self._encoder = Encoder.prepare(self.backbone, self.numerics, batch_size=self.batch_size, pooling=pooling)
         return self._encoder
 
     def rest(self) -> None:

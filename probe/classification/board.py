@@ -218,9 +218,10 @@ def boards(
 def _boards(runs: Sequence[Run]) -> Iterator[Board]:
     distinct = {run.run_id: run for run in reversed(by_precedence(runs))}
     first = next(iter(distinct.values())).record
+    named = () if protocol_of(runs[0]) else family_metrics(str(first["tasks"]))  # a protocol has its own
     for task, sides in first["scores"]["tasks"].items():
         for side, facts in sides.items():
-            wanted = [name for name in family_metrics(str(first["tasks"])) if name in facts["metrics"]]
+            wanted = [name for name in named if name in facts["metrics"]]
             main = wanted[0] if wanted else str(first["scores"]["main"])
             rows = []
             for run in distinct.values():

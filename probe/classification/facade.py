@@ -1,7 +1,7 @@
 """`bb.probe.classify`: the verb `bb probe classify` as a call that prints nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,13 @@ import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
+from bb.probe.classification.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
-from bb.probe.classification.published.protocol import NONE, check_options, parse_protocol
+from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
+from bb.probe.classification.pool_groups import check_pooling
+from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
+from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
@@ -19,6 +23,7 @@ from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
 from bb.probe.tasks.task_table import TaskTable
 from bb.store import Store
+from bb.store.errors import UsageError
 from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
 
@@ -28,7 +33,7 @@ class Classified:
     """Runs on one table of labels.
 
     fresh        IDs of the runs that were computed now
-    boards       the runs side by side, a board for each task and set of test images
+    boards       the runs side by side, a board for each task, set of test images and protocol
     differences  between ways of splitting, where there are several
     images       the table, which rows and images are left over, and the images without features
     """
@@ -57,6 +62,11 @@ class Classified:
     def _repr_html_(self) -> str:
         return inline(self.page(), repr(self))
 
+    @property
+    def headlines(self) -> list[Headline]:
+        """Means over seeds, of each backbone, classifier and number of shots."""
+        return headlines(self.boards)
+
     def frame(self) -> pl.DataFrame:
         """A row for each run and metric, with its interval or the reason why it has none."""
         return pl.concat([board.frame() for board in self.boards])
@@ -76,6 +86,8 @@ def classify(
     regression: bool = False,
     not_missing: Sequence[str] = (),
     split_by: By | Sequence[By] | None = None,
+    pool_group: str | None = None,
+    poisonous: str | Path | None = None,
     folds: int = FOLDS,
     classifier: str | Sequence[str] | None = None,
     preprocessing: str = "auto",
@@ -105,14 +117,20 @@ def classify(
     """
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
+    check_pooling(pool_group, group)
     draws = None if shots is None else [parse_shots(each) for each in _listed(shots)]
     seeds = None if seed is None else list(dict.fromkeys(_listed(seed)))
     protocols = [parse_protocol(name) for name in dict.fromkeys(_listed(protocol or ()))]
     for each in protocols:
         decided = {"--classifier": classifier, "--preprocessing": "" if preprocessing == "auto" else preprocessing}
         draws_test = {"--split-by": split_by, "--drop-leaks": drop_leaks} if each.pool == "all" else {}
-        check_options(each, {**decided, "--regression": regression, **draws_test})
+        pooled = {"--pool-group": pool_group} if each.pool_group else {}
+        check_options(each, {**decided, "--regression": regression, **draws_test, **pooled})
         each.grid(draws, seeds)
+    kinds = [each.classifier for each in protocols] or _listed(classifier or ("ridge" if regression else "logistic"))
+    pool_group = _pooling_of(protocols, pool_group)
+    reads, is_open = _features_of(kinds, preprocessing, pool_group), any(map(rejects, kinds))
+    costly = _poisonous(protocols, poisonous, is_open)
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
     images = labelled_images(
@@ -125,26 +143,36 @@ def classify(
         policy=MissingPolicy.parse(missing, max_missing, list(same_images_as) or None),
         reporter=reporter,
         title=tasks,
+        kind=reads,
     )
+    if is_open:
+        images = replace(images, table=fill_unknown(images.table))
+    if pool_group:
+        known = images.table.notes
+        images = images.pooled(pool_group)
+        for note in images.table.notes[len(known) :]:
+            reporter.info(note)
     ways = None if split_by is None else _listed(split_by)
     if protocols:
         prepared = [
-            prepare(inputs, Spec.of(each, *cell))
+            prepare(inputs, replace(Spec.of(each, *cell), poisonous=costly))
             for each in protocols
-            for splits in ([_pool(images)] if each.pool == "all" else _by_way(images, ways, folds, 0, drop_leaks))
+            for splits in (
+                [_pool(images)] if each.pool == "all" else _by_way(images, ways, folds, 0, drop_leaks, is_open)
+            )
             for inputs in _inputs(opened, images, splits)
             for cell in each.grid(draws, seeds)
         ]
     else:
         prepared = [
-            prepare(inputs, Spec(kind, preprocessing, n, number))
+            prepare(inputs, Spec(kind, preprocessing, n, number, poisonous=costly))
             for number in seeds or [0]
-            for splits in _by_way(images, ways, folds, number, drop_leaks)
+            for splits in _by_way(images, ways, folds, number, drop_leaks, is_open)
             for inputs in _inputs(opened, images, splits)
-            for kind in _listed(classifier or ("ridge" if regression else "logistic"))
+            for kind in kinds
             for n in dict.fromkeys(draws or [parse_shots("all")])
         ]
-    results = [_result(each, force, reporter) for each in prepared]
+    results = [find_or_make(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
     return Classified(
         runs,
@@ -155,13 +183,54 @@ def classify(
     )
 
 
+def _pooling_of(protocols: Sequence[PublishedProtocol], asked: str | None) -> str | None:
+    """How groups are pooled. Errors: UsageError where protocols pool in several ways."""
+    ways = {each.pool_group or asked: each.name for each in protocols} or {asked: ""}
+    if len(ways) > 1:
+        one, other = list(ways.values())[:2]
+        raise UsageError(f"--protocol {one} and {other} pool groups in different ways: run them one after the other.")
+    return next(iter(ways))
+
+
+def _poisonous(
+    protocols: Sequence[PublishedProtocol], path: str | Path | None, is_open: bool
+) -> tuple[str, ...] | None:
+    """The poisonous classes. Errors: UsageError where they are given in vain, or missing; as `read_poisonous`."""
+    if path is None:
+        if loss := [each.name for each in protocols if each.metric == "user_loss_score"]:
+            raise UsageError(f"--protocol {loss[0]} scores a loss of poisonous species: name the table of them with "
+                             "--poisonous poison_status_list.csv.")  # fmt: skip
+        return None
+    if not is_open:
+        raise UsageError("--poisonous is of open sets, which no classifier here is for: add --classifier mahalanobis.")
+    return read_poisonous(path)
+
+
+def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | None) -> str:
+    """The kind of features that classifiers read. Errors: UsageError where they read two, or patches can't be so."""
+    reads = {kind: reads_of(kind) for kind in kinds}
+    if len(set(reads.values())) > 1:
+        patch = next(kind for kind, of in reads.items() if of == "patch")
+        other = next(kind for kind, of in reads.items() if of != "patch")
+        raise UsageError(f"{patch} reads patch features and {other} image features: run them one after the other.")
+    if "patch" in reads.values():
+        if preprocessing not in ("auto", "none"):
+            raise UsageError(f"--preprocessing {preprocessing} is of image features; {kinds[0]} takes none or auto.")
+        if pool_group:
+            raise UsageError(f"--pool-group pools image features, and {kinds[0]} reads patch features: leave it out.")
+    return next(iter(reads.values()))
+
+
 def _by_way(
-    images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, drop_leaks: bool
+    images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, drop_leaks: bool, is_open: bool
 ) -> Iterator[list[Split]]:
     """The splits of all tasks, for each way of splitting."""
     made = split_table(images.table, ways, folds=folds, seed=seed)
+    if is_open:
+        made = tuple(map(merge_unknown, made))
     if drop_leaks:
-        made = tuple(drop_split_leaks(each, split_leaks(each, images.collection)) for each in made)
+        members = images.pooling.members if images.pooling else {}
+        made = tuple(drop_split_leaks(each, split_leaks(each, images.collection, members)) for each in made)
     for way in dict.fromkeys(each.by for each in made):
         yield [each for each in made if each.by == way]
 
@@ -178,12 +247,13 @@ def _pool(images: LabelledImages) -> list[Split]:
 def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> Iterator[Inputs]:
     for space in images.spaces:
         yield Inputs.read(
-            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes
-        )
+            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes,
+            pooling=images.pooling,
+        )  # fmt: skip
 
 
-def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
-    """The run, and whether it was computed now."""
+def find_or_make(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
+    """The run of prepared inputs, and whether it was computed now."""
     spec = prepared.spec
     name = space_name(prepared.inputs.store, prepared.inputs.space)
     how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier

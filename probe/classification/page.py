@@ -16,6 +16,8 @@ from bb.probe.classification.curves import learning_curves, most_reliable_first
 from bb.probe.classification.figures import curves_picture, key_of, reliability_picture
 from bb.probe.classification.findings import findings
 from bb.probe.classification.hard_images import Hard, best_of_each, groups_of, hardest
+from bb.probe.classification.headline import Headline, headlines
+from bb.probe.classification.reference import Comparison
 from bb.probe.report.formats.bars import bar, bar_key
 from bb.probe.report.formats.html_frame import answers, breakable, frame, head, text, wide
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
@@ -32,15 +34,57 @@ GROUPS = 100  # of a table, the worst first
 MARKER = '<svg viewBox="0 0 12 12" aria-hidden="true">'
 
 
-def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail]) -> str:
-    """The whole file. thumbnails: small pictures of wrongly classified images, by image ID."""
+def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail], reference: Sequence[Comparison] = ()) -> str:
+    """The whole file. thumbnails: small pictures of wrongly classified images, by image ID. reference: published scores
+    next to ours.
+    """
+    means = _means([each for each in headlines(boards) if len(each.asked) > 1])
     nav = "".join(f'<a href="#board-{i}">{text(board.title)}</a>' for i, board in enumerate(boards))
-    body = "".join(_board(board, i, thumbnails) for i, board in enumerate(boards))
+    nav = ('<a href="#means">Means over seeds</a>' if means else "") + nav
+    nav = ('<a href="#reference">Published scores</a>' if reference else "") + nav
+    body = _published(reference) + means + "".join(_board(board, i, thumbnails) for i, board in enumerate(boards))
     runs = {row.run.run_id: row.run for board in boards for row in board.rows}
     splits = _splits(split_differences(list(runs.values())))
     title = f"bb: {', '.join(dict.fromkeys(board.tasks for board in boards))}"
     style = files("bb.probe.classification").joinpath("page.css").read_text(encoding="utf-8")
     return frame(title, nav=nav, body=body + splits, filtered="backbones", style=style)
+
+
+def _means(found: Sequence[Headline]) -> str:
+    """Of protocols with several seeds their headline."""
+    rows = [
+        [h.board.tasks, h.board.protocol, h.backbone, h.classifier, str(h.shots), h.metric, f"{h.value:.4f}",
+         f"{h.sd:.4f}", h.seeds_text]
+        for h in found
+    ]  # fmt: skip
+    columns = ("table", "protocol", "backbone", "classifier", "shots", "metric", "mean", "sd", "seeds")
+    words = "The mean over each protocol's seeds. sd is over its draws of training images, not over further images."
+    return _section("means", "Means over seeds", words, columns, rows) if rows else ""
+
+
+def _published(found: Sequence[Comparison]) -> str:
+    """Published scores, each with why it does not compare."""
+    rows = [
+        [c.ours.board.tasks, c.ours.board.protocol, c.ours.backbone, c.ours.classifier, str(c.ours.shots),
+         c.ours.metric, f"{c.ours.value:.4f}", f"{c.theirs.score:.4f}",
+         f"{'~' if c.obstacles else ''}{c.difference:+.4f}", "; ".join(c.obstacles)]
+        for c in found
+    ]  # fmt: skip
+    columns = ("table", "protocol", "backbone", "classifier", "shots", "metric", "ours", "published", "difference",
+            "why it does not compare")  # fmt: skip
+    words = "Ours are means over seeds. A difference with ~ does not compare, for the reasons in its row."
+    return _section("reference", "Published scores", words, columns, rows) if rows else ""
+
+
+def _section(name: str, title: str, words: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(
+        f'<tr data-label="{text(row[2])}">{"".join(f"<td>{text(cell)}</td>" for cell in row)}</tr>' for row in rows
+    )
+    return (
+        f'<section><h2 id="{name}" tabindex="-1">{title}</h2><div class="card"><p>{words}</p><div class="wide"><table>'
+        f"<thead><tr>{''.join(f'<th>{column}</th>' for column in columns)}</tr></thead><tbody>{cells}</tbody></table>"
+        "</div></div></section>"
+    )
 
 
 def shown_images(boards: Sequence[Board]) -> dict[str, list[str]]:

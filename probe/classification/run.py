@@ -4,16 +4,20 @@ With a published protocol the classifier, its parameters, preprocessing and draw
 (probe/classification/published/), and all of it is part of the run's identity.
 """
 
+import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, Num, Shaped
 
+from bb.probe.classification.open_set import UNKNOWN, loss_of, with_unknown
+from bb.probe.classification.pool_groups import Pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol
 from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
@@ -25,19 +29,26 @@ from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
-from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
+from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, TaskImages, draw_shots
 from bb.probe.tasks.leaks import split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
-from bb.store.files.canonical_json import digest_of, sha256_hex
+from bb.store.files.canonical_json import digest_of
 from bb.store.local.runs import Run, by_precedence
+from bb.store.local.stored_rows import StoredRows, blocks
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
 MAX_GROUP_NAMES = 10_000  # of a task, that a run keeps
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 # What a classifier is published with; the others get NeWT's centred unit vectors.
-USUAL = {"knn": "l2", "simpleshot": "none", "ridge": "standard", "linear-svc": "standard-l2"}
+USUAL = {
+    "knn": "l2",
+    "simpleshot": "none",
+    "ridge": "standard",
+    "linear-svc": "standard-l2",
+    **dict.fromkeys(("linear-adamw", "attentive", "mlp-multilabel", "mahalanobis"), "none"),
+}
 
 
 def usual_preprocessing(classifier: str) -> str:
@@ -58,9 +69,11 @@ class Inputs:
 
     tasks     what the table of labels is called
     splits    one for each task, all made in one way
-    features  (n, d) in the stored dtype, of `image_ids`, which are sorted
+    features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
+              when they are asked for
     missing   images that were left out since they have no features, with reasons
     notes     what a reader of the scores should know
+    pooling   of which images each of `image_ids` is made; None where each is one image
     """
 
     store: Store
@@ -69,9 +82,10 @@ class Inputs:
     tasks: str
     splits: tuple[Split, ...]
     image_ids: Shaped[np.ndarray, " n"]
-    features: Num[np.ndarray, "n d"]
+    features: Num[np.ndarray, "n d"] | StoredRows
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pooling: Pooling | None = None
 
     @classmethod
     def read(
@@ -84,26 +98,41 @@ class Inputs:
         *,
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
+        pooling: Pooling | None = None,
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
-        features = store.read(space, collection, image_ids)
-        disagreements = store.disagreements(space, collection.digests(image_ids))
+        images = pooling.images(image_ids) if pooling else image_ids
+        features: np.ndarray | StoredRows
+        if pooling:
+            features = pooling.features(image_ids, partial(store.read, space, collection))
+        elif space.kind == "patch":
+            features = store.open_rows(space, collection, image_ids)
+        else:
+            features = store.read(space, collection, image_ids)
+        disagreements = store.disagreements(space, collection.digests(images))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements),
+            (*notes, *disagreements), pooling,
         )  # fmt: skip
 
-    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"]:
-        return self.features[np.searchsorted(self.image_ids, image_ids)]
+    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"] | StoredRows:
+        rows = np.searchsorted(self.image_ids, image_ids)
+        return self.features.take(rows) if isinstance(self.features, StoredRows) else self.features[rows]
 
     @property
     def target(self) -> str:
         return self.splits[0].task.target
 
+    @property
+    def images(self) -> list[str]:
+        """IDs of all images whose features are used."""
+        ids = self.image_ids.tolist()
+        return self.pooling.images(ids) if self.pooling else ids
+
     def damaged(self) -> dict[str, str]:
         """Of the images, by ID, those that were damaged when they were embedded, and how."""
-        return damaged_images(self.store, self.space, self.collection, self.image_ids.tolist())
+        return damaged_images(self.store, self.space, self.collection, self.images)
 
 
 @dataclass(frozen=True)
@@ -111,6 +140,10 @@ class Spec:
     """What is asked of a run beside its inputs; `preprocessing` may be "auto".
 
     protocol, setting  the published protocol that decides the rest, and which of its settings
+    poisonous  of an open set the classes that FungiCLEF's loss takes for poisonous; None where it isn't asked for
+    given  for each task an estimator that needs no training image, as of zero-shot classification; then `classifier` is
+           a name for people, and shots are 0
+    facts  what the record of such a run says besides
     """
 
     classifier: str
@@ -119,6 +152,9 @@ class Spec:
     seed: int = 0
     protocol: PublishedProtocol | None = None
     setting: str = ""
+    poisonous: tuple[str, ...] | None = None
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
@@ -133,13 +169,21 @@ class Spec:
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
 
-    def estimator(self, target: str) -> Any:
-        """A new one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+    def estimator(self, task: TaskImages) -> Any:
+        """A new one, or the given one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+        if self.given:
+            return self.given[task.name]
         chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
-        return make(self.classifier, target, chosen)  # type: ignore[arg-type]
+        estimator = make(self.classifier, task.target, chosen)
+        if not self.protocol and "seed" in getattr(estimator, "__dataclass_fields__", {}):
+            estimator.seed = self.seed  # what draws random numbers, by the run's seed
+        return estimator
 
     def draw(self, split: Split) -> Split:
         """The split with the training rows of this run."""
+        if self.given:
+            bare = tuple(replace(fold, train=NONE, val=NONE) for fold in split.folds)
+            return replace(split, folds=bare, notes=())  # what they say is of training
         if self.protocol:
             return self.protocol.draw_split(split, self.shots, self.seed)
         folds = (draw_shots(fold, self.shots, self.seed) for fold in split.folds)
@@ -179,21 +223,25 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
             f"--protocol {spec.protocol.name} scores {spec.protocol.target}, and the labels are {inputs.target}: "
             "choose another protocol, or leave it out."
         )
-    estimator = spec.estimator(inputs.target)
-    own = hasattr(estimator, "parameters")
+    estimators = {split.task.name: spec.estimator(split.task) for split in inputs.splits}
+    of_each = {task: each.parameters() if hasattr(each, "parameters") else {} for task, each in estimators.items()}
     parameters = {
         "preprocessing": spec.how,
-        "estimator": estimator.parameters() if own else {},
+        "estimator": of_each if spec.given else next(iter(of_each.values())),
         "split_by": inputs.splits[0].by,
     }
-    if not CLASSIFIERS.plugins[spec.classifier].own:
+    if not spec.given and not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
+    if inputs.pooling:
+        parameters["pool_group"] = inputs.pooling.how
+    if spec.poisonous is not None:
+        parameters["poisonous"] = spec.poisonous
     splits = tuple(map(spec.draw, inputs.splits))
     folds = [split.folds for split in splits]
     used = np.unique(
         np.concatenate([task_ids for each in folds for fold in each for task_ids in (_fitted(fold)[0], fold.test_ids)])
     )
-    rows = np.ascontiguousarray(inputs.rows_of(used))
+    rows = inputs.rows_of(used)
     identity = {
         "protocol": PROTOCOL,
         "tasks": inputs.tasks,
@@ -205,8 +253,10 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
         "train": [[side.tolist() for side in _fitted(fold)[:2]] for each in folds for fold in each],
         "test": _test_set(folds),
-        "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
+        "features": [used.tolist(), str(rows.dtype), list(rows.shape), _digest(rows)],
     }
+    if inputs.pooling:
+        identity["units"] = [inputs.pooling.members[unit] for unit in used.tolist()]
     if spec.protocol:
         plugin = PROTOCOLS.plugins.get(spec.protocol.name)
         code = [] if plugin is None or plugin.own else [plugin.tree_hash()]
@@ -235,7 +285,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
-        answers += [Answers.join(fitted, split)] if split.by in ("random", "group") else fitted
+        joined = split.by in ("random", "group")
+        answers += [Answers.join(fitted, split, fitted=not spec.given)] if joined else fitted
         said = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
         said += [split.no_interval] if split.no_interval else []
         if said:
@@ -243,9 +294,12 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     seconds = time.monotonic() - clock
     # What a protocol tests is known once it is drawn; else leaks are of the whole pool, whatever the shots.
     divided = prepared.splits if spec.protocol and spec.protocol.pool == "all" else inputs.splits
-    leaks = [split_leaks(split, inputs.collection) for split in divided]
+    members = inputs.pooling.members if inputs.pooling else {}
+    leaks = [] if spec.given else [split_leaks(split, inputs.collection, members) for split in divided]
     main = spec.protocol.metric if spec.protocol else None
+    more = None if spec.poisonous is None else partial(loss_of, poisonous=spec.poisonous)
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
+    unleaked = [kept for answer in answers if (kept := answer.without(leaked))]
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
     record: dict[str, Any] = {
@@ -272,20 +326,19 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         },
         "labels_name": inputs.tasks,
         "space": inputs.space.key,
-        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.image_ids.tolist())),
+        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.images)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),
-        "width": inputs.features.shape[1],
+        "width": inputs.features.shape[-1],
         "view": dict(inputs.space.view),
-        "scores": score(answers, main),
+        "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))], main)
-        if leaked
-        else None,
+        "scores_without_leaks": score(unleaked, main, more) if leaked and unleaked else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
+        **spec.facts,
         "damaged": damage_record(inputs.damaged()),
         **missing_record(inputs.missing, None),
         "provenance": {
@@ -304,8 +357,10 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
 def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
     train_ids, y_train, held_out = _fitted(fold)
-    x_train, x_test = preprocess(spec.how, inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids))
-    estimator = spec.estimator(inputs.target)
+    x_train, x_test = inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids)
+    if isinstance(x_train, np.ndarray) and isinstance(x_test, np.ndarray):
+        x_train, x_test = preprocess(spec.how, x_train, x_test)
+    estimator = spec.estimator(fold.task)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
     try:
@@ -317,10 +372,21 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
         predicted = decision.argmax(axis=1)  # the contract of bb's own, at half the price
     else:
         predicted = np.asarray(estimator.predict(x_test))
+    names = fold.task.classes
+    if hasattr(estimator, "rejects") and decision is not None and names[-1] == UNKNOWN:
+        predicted, decision = with_unknown(predicted, decision, estimator.rejects(x_test), len(names) - 1)
     given = hasattr(estimator, "predict_proba") and inputs.target == "classes"
     probabilities = _spread(estimator.predict_proba(x_test), estimator.classes_, fold) if given else None
     parameters = dict(getattr(estimator, "parameters_", {}))
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
+
+
+def _digest(x: Num[np.ndarray, "n d"] | StoredRows) -> str:
+    """SHA-256 of all rows' bytes."""
+    digest = hashlib.sha256()
+    for block in blocks(x):
+        digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _fitted(
@@ -337,7 +403,9 @@ def _fitted(
     return fold.task.ids[rows], fold.task.y[rows], held_out
 
 
-def _decision(estimator: Any, x: Num[np.ndarray, "m d"], fold: Fold, target: str) -> Float64[np.ndarray, "m k"] | None:
+def _decision(
+    estimator: Any, x: Num[np.ndarray, "m d"] | StoredRows, fold: Fold, target: str
+) -> Float64[np.ndarray, "m k"] | None:
     if target == "values":
         return None
     if not hasattr(estimator, "decision_function"):  # a plug-in's, with probabilities
@@ -398,7 +466,8 @@ def _train(fold: Fold) -> pl.DataFrame:
         task, ids, y = names[trait], ids[row], y[row, trait]
     else:
         task = np.full(len(y), fold.task.name)
-    return pl.DataFrame({"task": task, "image_id": ids, "fold": [fold.name] * len(ids), "y": y.astype(np.float64)})
+    side = pl.Series([fold.name] * len(ids), dtype=pl.String)
+    return pl.DataFrame({"task": task, "image_id": ids, "fold": side, "y": y.astype(np.float64)})
 
 
 def _plain(value: Any) -> Any:
