@@ -1,7 +1,7 @@
 """`bb.probe.classify`: the verb `bb probe classify` as a call that prints nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from bb.probe.features.missing import MissingPolicy
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.fold import By, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
-from bb.probe.tasks.splits import FOLDS, split_table
+from bb.probe.tasks.splits import DRAWN, FOLDS, split_table
 from bb.store import Store
 from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
@@ -109,19 +109,24 @@ def classify(
         title=tasks,
     )
     ways = None if split_by is None else _listed(split_by)
-    prepared = [
-        prepare(inputs, Spec(kind, preprocessing, n, number))
-        for number in dict.fromkeys(_listed(seed))
-        for splits in _by_way(images, ways, folds, number, drop_leaks)
-        for inputs in _inputs(opened, images, splits)
-        for kind in kinds
-        for n in dict.fromkeys(draws)
-    ]
-    results = [_result(each, force, reporter) for each in prepared]
-    runs = tuple(run for run, _ in results)
+    splits = {number: _by_way(images, ways, folds, number, drop_leaks) for number in dict.fromkeys(_listed(seed))}
+    if not any(each.by in DRAWN for by_way in splits.values() for way in by_way for each in way):
+        splits = dict.fromkeys(splits, next(iter(splits.values())))
+    results: dict[tuple[int, ...], tuple[Run, bool]] = {}
+    for s, inputs in enumerate(_inputs(opened, images, splits)):
+        prepared = {
+            (i, w, s, k, j): prepare(each, Spec(kind, preprocessing, n, number))
+            for i, (number, by_way) in enumerate(inputs.items())
+            for w, each in enumerate(by_way)
+            for j, n in enumerate(dict.fromkeys(draws))
+            for k, kind in enumerate(dict.fromkeys(kinds))
+        }
+        results |= {place: _result(each, force, reporter) for place, each in prepared.items()}
+    ordered = [results[place] for place in sorted(results)]
+    runs = tuple(run for run, _ in ordered)
     return Classified(
         runs,
-        frozenset(run.run_id for run, fresh in results if fresh),
+        frozenset(run.run_id for run, fresh in ordered if fresh),
         tuple(boards(runs, images.name)),
         tuple(split_differences(runs)),
         images,
@@ -130,20 +135,25 @@ def classify(
 
 def _by_way(
     images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, drop_leaks: bool
-) -> Iterator[list[Split]]:
+) -> list[list[Split]]:
     """The splits of all tasks, for each way of splitting."""
     made = split_table(images.table, ways, folds=folds, seed=seed)
     if drop_leaks:
         made = tuple(drop_split_leaks(each, split_leaks(each, images.collection)) for each in made)
-    for way in dict.fromkeys(each.by for each in made):
-        yield [each for each in made if each.by == way]
+    return [[each for each in made if each.by == way] for way in dict.fromkeys(each.by for each in made)]
 
 
-def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> Iterator[Inputs]:
+def _inputs(
+    store: Store, images: LabelledImages, splits: dict[int, list[list[Split]]]
+) -> Iterator[dict[int, list[Inputs]]]:
+    """Of each space the inputs of each seed and way of splitting: features are read once, and one space's are held."""
+    first = next(iter(splits.values()))[0]
     for space in images.spaces:
-        yield Inputs.read(
-            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes
+        read = Inputs.read(
+            store, space, images.collection, images.name, first, missing=images.missing, notes=images.table.notes
         )
+        shared = {id(way): replace(read, splits=tuple(way)) for by_way in splits.values() for way in by_way}
+        yield {number: [shared[id(way)] for way in by_way] for number, by_way in splits.items()}
 
 
 def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache, cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,23 +14,26 @@ from jaxtyping import Float64, Int64, Num, Shaped
 
 from bb.probe.classification.scores import Answers, score
 from bb.probe.classifiers.estimator import make
-from bb.probe.classifiers.preprocess import PREPROCESSING, preprocess
+from bb.probe.classifiers.preprocess import PREPROCESSING, ROW_BY_ROW, preprocess, row_by_row
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
-from bb.probe.tasks.leaks import split_leaks
+from bb.probe.tasks.leaks import Leaks, split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
-from bb.store.files.canonical_json import digest_of, sha256_hex
+from bb.store.files.canonical_json import canonical_json, digest_of_parts, sha256_hex
 from bb.store.local.runs import Run, by_precedence
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
+PLAIN = {str, int, float, bool, type(None)}
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
 # What a classifier is published with; the others get NeWT's centred unit vectors.
+HASHED = 4096  # rows of features that are hashed at once
+KEPT = 2**29  # bytes of test features that are kept for the runs to come
 USUAL = {"knn": "l2", "simpleshot": "none", "ridge": "standard", "linear-svc": "standard-l2"}
 
 
@@ -97,6 +102,83 @@ class Inputs:
         """Of the images, by ID, those that were damaged when they were embedded, and how."""
         return damaged_images(self.store, self.space, self.collection, self.image_ids.tolist())
 
+    def test_rows(self, fold: Fold, how: str) -> Num[np.ndarray, "m d"]:
+        """Features of a fold's test images; where preprocessing knows of no other row, they are preprocessed."""
+        key = id(fold.test), how if how in ROW_BY_ROW else "none"
+        if key not in self._test_rows:
+            rows = self.rows_of(fold.test_ids).astype(np.float32, copy=False)
+            rows = row_by_row(key[1], rows)
+            if rows.nbytes + sum(kept.nbytes for _, kept in self._test_rows.values()) > KEPT:
+                return rows
+            self._test_rows[key] = fold.test, rows
+        return self._test_rows[key][1]
+
+    @cached_property
+    def _test_rows(self) -> dict[tuple[int, str], tuple[Any, Num[np.ndarray, "m d"]]]:
+        return {}
+
+    @cached_property
+    def test_set(self) -> bytes:
+        """Canonical JSON of what runs are tested on."""
+        return canonical_json(_plain(_test_set([split.folds for split in self.splits])))
+
+    @cached_property
+    def train_pool(self) -> str:
+        return sha256_hex(canonical_json(_plain(_train_pool(self.splits))))
+
+    @cached_property
+    def leaks(self) -> list[Leaks]:
+        return [split_leaks(split, self.collection) for split in self.splits]
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What every run's record says of the images and their features."""
+        return {
+            "space": self.space.key,
+            "adopted": self.store.lenders(self.space, self.collection.digests(self.image_ids.tolist())),
+            "collection": self.collection.digest,
+            "collection_name": self.collection.name,
+            "backbones": self.store.backbones(self.space),
+            "damaged": damage_record(self.damaged()),
+            **missing_record(self.missing, None),
+        }
+
+    def draw(self, shots: Shots, seed: int) -> "Draw":
+        """The training sets of one number of shots and one seed; those of the last call are kept."""
+        seed = 0 if shots == "all" else seed
+        if (shots, seed) not in self._draws:
+            self._draws.clear()
+            folds = tuple(tuple(draw_shots(fold, shots, seed) for fold in split.folds) for split in self.splits)
+            train = [[fold.train_ids.tolist(), fold.train_y.tolist()] for each in folds for fold in each]
+            parts = {"train": canonical_json(_plain(train)), "features": self._used(folds), "test": self.test_set}
+            self._draws[shots, seed] = Draw(folds, parts)
+        return self._draws[shots, seed]
+
+    @cached_property
+    def _draws(self) -> "dict[tuple[Shots, int], Draw]":
+        return {}
+
+    def _used(self, folds: Sequence[Sequence[Fold]]) -> bytes:
+        """Canonical JSON of which images are trained and tested on, and the digest of their features."""
+        wanted = np.zeros(len(self.image_ids), bool)
+        for fold in (fold for each in folds for fold in each):
+            for side in (fold.train_ids, fold.test_ids):
+                wanted[np.searchsorted(self.image_ids, side)] = True
+        rows, features = np.flatnonzero(wanted), sha256()
+        for start in range(0, len(rows), HASHED):
+            some = np.ascontiguousarray(self.features[rows[start : start + HASHED]])
+            features.update(some.view(np.uint8).data)
+        shape = [len(rows), *self.features.shape[1:]]
+        return canonical_json([self.image_ids[rows].tolist(), str(self.features.dtype), shape, features.hexdigest()])
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Training sets, and what the IDs of all runs on them have in common: canonical JSON by key."""
+
+    folds: tuple[tuple[Fold, ...], ...]
+    parts: dict[str, bytes]
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -145,11 +227,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     }
     if not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
-    folds = tuple(tuple(draw_shots(fold, spec.shots, spec.seed) for fold in split.folds) for split in inputs.splits)
-    used = np.unique(
-        np.concatenate([side for each in folds for fold in each for side in (fold.train_ids, fold.test_ids)])
-    )
-    rows = np.ascontiguousarray(inputs.rows_of(used))
+    draw = inputs.draw(spec.shots, spec.seed)
     identity = {
         "protocol": PROTOCOL,
         "tasks": inputs.tasks,
@@ -157,13 +235,13 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "classifier": spec.classifier,
         "parameters": parameters,
         "shots": spec.shots,
-        "backend": ["bb", versions(["backbone-bench"])["backbone-bench"]],
+        "backend": ["bb", _versions()["backbone-bench"]],
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
-        "train": [[fold.train_ids.tolist(), fold.train_y.tolist()] for each in folds for fold in each],
-        "test": _test_set(folds),
-        "features": [used.tolist(), str(rows.dtype), list(rows.shape), sha256_hex(rows.view(np.uint8).data)],
     }
-    return Prepared(inputs, spec, folds, parameters, digest_of(_plain(identity)))
+    own_parts = {key: canonical_json(_plain(value)) for key, value in identity.items()}
+    return Prepared(
+        inputs, spec, draw.folds, parameters, digest_of_parts({**own_parts, **draw.parts})
+    )
 
 
 def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done: None) -> Run:
@@ -192,7 +270,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         if said:
             notes[split.task.name] = list(dict.fromkeys(said))
     seconds = time.monotonic() - clock
-    leaks = [split_leaks(split, inputs.collection) for split in inputs.splits]
+    leaks = inputs.leaks
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
@@ -206,30 +284,24 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "seed": spec.seed,
         "classifier": spec.classifier,
         "backend": "bb",
-        "backend_version": versions(["backbone-bench"])["backbone-bench"],
+        "backend_version": _versions()["backbone-bench"],
         "identical_to_sklearn": False,
-        "test_set": digest_of(_test_set(prepared.folds)),
-        "train_pool": digest_of(_plain(_train_pool(inputs.splits))),
+        "test_set": sha256_hex(inputs.test_set),
+        "train_pool": inputs.train_pool,
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
         "labels_name": inputs.tasks,
-        "space": inputs.space.key,
-        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.image_ids.tolist())),
-        "collection": inputs.collection.digest,
-        "collection_name": inputs.collection.name,
-        "backbones": inputs.store.backbones(inputs.space),
+        **inputs.facts,
         "scores": score(answers),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
         "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))]) if leaked else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
-        "damaged": damage_record(inputs.damaged()),
-        **missing_record(inputs.missing, None),
         "provenance": {
             "made": started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
-            "versions": versions(VERSIONS),
+            "versions": _versions(),
             "commit": commit(),
         },
     }
@@ -240,7 +312,11 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
 
 def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
-    x_train, x_test = preprocess(spec.how, inputs.rows_of(fold.train_ids), inputs.rows_of(fold.test_ids))
+    x_train, x_test = inputs.rows_of(fold.train_ids), inputs.test_rows(fold, spec.how)
+    if spec.how in ROW_BY_ROW:
+        x_train = row_by_row(spec.how, x_train.astype(np.float32, copy=False))
+    else:
+        x_train, x_test = preprocess(spec.how, x_train, x_test)
     estimator = make(spec.classifier, inputs.target)  # type: ignore[arg-type]
     y_train = fold.train_y
     if inputs.target == "traits":
@@ -249,18 +325,24 @@ def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, 
         estimator.fit(x_train, y_train)
     except (BBError, ValueError) as error:
         raise BBError(f"task {fold.task.name!r}, {fold.name}: {error}") from None
-    decision = _decision(estimator, x_test, fold, inputs.target)
+    decision = _decision(estimator, x_test, inputs.target)
     if decision is not None and inputs.target == "classes" and hasattr(estimator, "parameters"):
-        predicted = decision.argmax(axis=1)  # the contract of bb's own, at half the price
+        predicted = estimator.classes_[decision.argmax(axis=1)]  # the contract of bb's own, at half the price
     else:
         predicted = np.asarray(estimator.predict(x_test))
     given = hasattr(estimator, "predict_proba") and inputs.target == "classes"
-    probabilities = _spread(estimator.predict_proba(x_test), estimator.classes_, fold) if given else None
+    probabilities = None
+    if given:
+        again = decision is None or not hasattr(estimator, "proba_of")
+        shares = estimator.predict_proba(x_test) if again else estimator.proba_of(decision)
+        probabilities = _spread(shares, estimator.classes_, fold)
     parameters = dict(getattr(estimator, "parameters_", {}))
+    if decision is not None and inputs.target == "classes":
+        decision = _spread(decision, estimator.classes_, fold, least=-np.inf)
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
 
 
-def _decision(estimator: Any, x: Num[np.ndarray, "m d"], fold: Fold, target: str) -> Float64[np.ndarray, "m k"] | None:
+def _decision(estimator: Any, x: Num[np.ndarray, "m d"], target: str) -> Float64[np.ndarray, "m k"] | None:
     if target == "values":
         return None
     if not hasattr(estimator, "decision_function"):  # a plug-in's, with probabilities
@@ -272,13 +354,15 @@ def _decision(estimator: Any, x: Num[np.ndarray, "m d"], fold: Fold, target: str
         return scores
     if scores.ndim == 1:  # scikit-learn gives one number for two classes
         scores = np.stack([-scores, scores], axis=1)
-    return _spread(scores, estimator.classes_, fold, least=-np.inf)
+    return scores
 
 
 def _spread(
     values: Float64[np.ndarray, "m k"], classes: Int64[np.ndarray, " k"], fold: Fold, least: float = 0.0
 ) -> Float64[np.ndarray, "m classes"]:
     """Columns for all classes of the task; those that were not trained on get the least."""
+    if len(classes) == len(fold.task.classes):
+        return values
     whole = np.full((len(values), len(fold.task.classes)), least)
     whole[:, classes] = values
     return whole
@@ -324,11 +408,18 @@ def _train(fold: Fold) -> pl.DataFrame:
     return pl.DataFrame({"task": task, "image_id": ids, "fold": [fold.name] * len(ids), "y": y.astype(np.float64)})
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return versions(VERSIONS)
+
+
 def _plain(value: Any) -> Any:
     """JSON's own types: no tuples, no numpy."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
+        if isinstance(value, list) and set(map(type, value)) <= PLAIN:
+            return value
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -48,6 +49,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.y_true)
+
+    @cached_property
+    def known(self) -> "dict[Any, Float64[np.ndarray, ' n']]":
+        """Contributions that a metric's value and its interval both need: contributions.once."""
+        return {}
 
     @cached_property
     def hit(self) -> Bool[np.ndarray, " n"]:
