@@ -1,9 +1,11 @@
 """`bb.probe.classify`: the verb `bb probe classify` as a call that prints nothing."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -15,26 +17,37 @@ from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.fold import By, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.splits import DRAWN, FOLDS, split_table
-from bb.store import Store
+from bb.store import FeatureSpace, Store
+from bb.store.errors import BBError
 from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Classified:
     """Runs on one table of labels.
 
-    fresh        IDs of the runs that were computed now
-    boards       the runs side by side, a board for each task and set of test images
-    differences  between ways of splitting, where there are several
-    images       the table, which rows and images are left over, and the images without features
+    fresh   IDs of the runs that were computed now
+    images  the table, which rows and images are left over, and the images without features
+    failed  what could not be run, each with the reason, where one that fails does not stop the others
     """
 
     runs: tuple[Run, ...]
     fresh: frozenset[str]
-    boards: tuple[Board, ...]
-    differences: tuple[SplitDifference, ...]
     images: LabelledImages
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def boards(self) -> tuple[Board, ...]:
+        """The runs side by side, a board for each task and set of test images."""
+        return tuple(boards(self.runs, self.images.name)) if self.runs else ()
+
+    @cached_property
+    def differences(self) -> tuple[SplitDifference, ...]:
+        """Between ways of splitting, where there are several."""
+        return tuple(split_differences(self.runs))
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
@@ -79,6 +92,7 @@ def classify(
     same_images_as: Sequence[str] = (),
     drop_leaks: bool = False,
     force: bool = False,
+    keep_going: bool = False,
     reporter: Reporter | None = None,
 ) -> Classified:
     """Fits and scores classifiers on stored features of any labelled images; runs that exist are not computed again.
@@ -87,13 +101,14 @@ def classify(
     labels    a table as docs/labels.md describes it, or its file; the folders of the collection if None
     data      the collection, NAME or NAME@DIGEST; the store's only one if None
     tasks     what runs and reports call the table; by default as its file, or as the collection
+    keep_going  whether a run that fails leaves the others alone, and is named in `failed`
     reporter  is told of notes and progress
 
     The other arguments are the options of `bb probe classify`. Raises UsageError and BBError, which say what to change.
     """
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
-    kinds = _listed(classifier or ("ridge" if regression else "logistic"))
+    kinds = list(dict.fromkeys(_listed(classifier or ("ridge" if regression else "logistic"))))
     draws = [parse_shots(each) for each in _listed(shots)]
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
@@ -112,25 +127,32 @@ def classify(
     splits = {number: _by_way(images, ways, folds, number, drop_leaks) for number in dict.fromkeys(_listed(seed))}
     if not any(each.by in DRAWN for by_way in splits.values() for way in by_way for each in way):
         splits = dict.fromkeys(splits, next(iter(splits.values())))
+    failed: dict[str, str] = {}
+
+    def attempt(space: FeatureSpace, spec: Spec, step: Callable[[], _T]) -> _T | None:
+        try:
+            return step()
+        except Exception as error:
+            if not keep_going:
+                raise
+            said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
+            failed[_words(opened, space, spec)] = said
+            return None
+
     results: dict[tuple[int, ...], tuple[Run, bool]] = {}
-    for s, inputs in enumerate(_inputs(opened, images, splits)):
-        prepared = {
-            (i, w, s, k, j): prepare(each, Spec(kind, preprocessing, n, number))
-            for i, (number, by_way) in enumerate(inputs.items())
-            for w, each in enumerate(by_way)
-            for j, n in enumerate(dict.fromkeys(draws))
-            for k, kind in enumerate(dict.fromkeys(kinds))
-        }
-        results |= {place: _result(each, force, reporter) for place, each in prepared.items()}
+    for s, (space, inputs) in enumerate(zip(images.spaces, _inputs(opened, images, splits), strict=True)):
+        prepared = {}
+        for i, (number, by_way) in enumerate(inputs.items()):
+            for (w, each), (j, n), (k, kind) in product(*map(enumerate, (by_way, dict.fromkeys(draws), kinds))):
+                spec = Spec(kind, preprocessing, n, number)
+                if made := attempt(space, spec, partial(prepare, each, spec)):
+                    prepared[i, w, s, k, j] = made
+        for place, ready in prepared.items():
+            if found := attempt(space, ready.spec, partial(_result, ready, force, reporter)):
+                results[place] = found
     ordered = [results[place] for place in sorted(results)]
-    runs = tuple(run for run, _ in ordered)
-    return Classified(
-        runs,
-        frozenset(run.run_id for run, fresh in ordered if fresh),
-        tuple(boards(runs, images.name)),
-        tuple(split_differences(runs)),
-        images,
-    )
+    fresh = frozenset(run.run_id for run, is_fresh in ordered if is_fresh)
+    return Classified(tuple(run for run, _ in ordered), fresh, images, failed)
 
 
 def _by_way(
@@ -159,8 +181,7 @@ def _inputs(
 def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
     """The run, and whether it was computed now."""
     spec = prepared.spec
-    name = space_name(prepared.inputs.store, prepared.inputs.space)
-    what = f"{name}, {spec.classifier}, shots {spec.shots}, seed {spec.seed}"
+    what = _words(prepared.inputs.store, prepared.inputs.space, spec)
     existing = prepared.existing()
     if existing and not force:
         if found := disagreement(existing):
@@ -168,6 +189,10 @@ def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, b
         return existing[0], False
     total = sum(map(len, prepared.folds))
     return execute(prepared, progress=lambda done: reporter.progress(what, done, total, "folds")), True
+
+
+def _words(store: Store, space: FeatureSpace, spec: Spec) -> str:
+    return f"{space_name(store, space)}, {spec.classifier}, shots {spec.shots}, seed {spec.seed}"
 
 
 def _listed(value: Any) -> list[Any]:

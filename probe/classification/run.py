@@ -239,9 +239,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
     }
     own_parts = {key: canonical_json(_plain(value)) for key, value in identity.items()}
-    return Prepared(
-        inputs, spec, draw.folds, parameters, digest_of_parts({**own_parts, **draw.parts})
-    )
+    return Prepared(inputs, spec, draw.folds, parameters, digest_of_parts({**own_parts, **draw.parts}))
 
 
 def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done: None) -> Run:

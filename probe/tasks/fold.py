@@ -124,9 +124,7 @@ def draw_shots(fold: Fold, shots: Shots, seed: int) -> Fold:
         fold.orders[seed] = _hash_orders(fold, seed)
     drawn = [row for order in fold.orders[seed] for row in order[:shots]]
     few = [
-        f"{shown(task.classes[task.y[order[0]]])} has {len(order)}"
-        for order in fold.orders[seed]
-        if len(order) < shots
+        f"{shown(task.classes[task.y[order[0]]])} has {len(order)}" for order in fold.orders[seed] if len(order) < shots
     ]
     note = (
         f"{len(few)} of {len(task.classes)} classes have fewer training images than the {shots} asked for, and all are "

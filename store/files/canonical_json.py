@@ -34,7 +34,7 @@ def digest_of(value: Any) -> str:
 
 
 def digest_of_parts(parts: Mapping[str, bytes]) -> str:
-    """`digest_of` a mapping, of whose values the canonical bytes are given: what several have in common is written once."""
+    """`digest_of` a mapping, of whose values the canonical bytes are given: what several share is written once."""
     whole = hashlib.sha256(b"{")
     for number, (key, value) in enumerate(sorted(parts.items())):
         whole.update(b"," * (number > 0) + canonical_json(key) + b":")
