@@ -45,7 +45,7 @@ ORDER = [
     ["bb.probe.retrieval.loggers", "bb.probe.heads"],
     ["bb.probe.retrieval.report"],
     ["bb.probe.classification.figures"],
-    ["bb.probe.classification.page", "bb.probe.labelling.active_learning.sheet"],
+    ["bb.probe.classification.page", "bb.probe.bench", "bb.probe.labelling.active_learning.sheet"],
     ["bb.extract.facade", "bb.probe.facade"],
     ["bb.extract", "bb.probe"],
     ["bb.console", "bb.plugins"],

@@ -93,6 +93,7 @@ def classify(
     drop_leaks: bool = False,
     force: bool = False,
     keep_going: bool = False,
+    compute: bool = True,
     reporter: Reporter | None = None,
 ) -> Classified:
     """Fits and scores classifiers on stored features of any labelled images; runs that exist are not computed again.
@@ -102,6 +103,7 @@ def classify(
     data      the collection, NAME or NAME@DIGEST; the store's only one if None
     tasks     what runs and reports call the table; by default as its file, or as the collection
     keep_going  whether a run that fails leaves the others alone, and is named in `failed`
+    compute   whether runs that do not exist are made; else they are left out
     reporter  is told of notes and progress
 
     The other arguments are the options of `bb probe classify`. Raises UsageError and BBError, which say what to change.
@@ -148,7 +150,9 @@ def classify(
                 if made := attempt(space, spec, partial(prepare, each, spec)):
                     prepared[i, w, s, k, j] = made
         for place, ready in prepared.items():
-            if found := attempt(space, ready.spec, partial(_result, ready, force, reporter)):
+            if (compute or ready.existing()) and (
+                found := attempt(space, ready.spec, partial(_result, ready, force, reporter))
+            ):
                 results[place] = found
     ordered = [results[place] for place in sorted(results)]
     fresh = frozenset(run.run_id for run, is_fresh in ordered if is_fresh)
