@@ -14,9 +14,9 @@ from bb.store.format.space import short
 from bb.store.local.runs import Run, by_precedence
 
 CLAIM = (
-    "A mean rank is over these families, each with the same weight, and over their columns: nothing is claimed of "
-    "other families. Its 95 % interval is of further test images of each family, with the classifiers as they were trained; "
-    "it comes from the backbone's differences to all others in all columns, which hold together."
+    "A mean rank is over these families, each with the same weight, and over their columns: nothing is claimed of other "
+    "families. Its 95 % interval is of further test images of each family, with the classifiers as they are trained; it "
+    "comes from the differences of a backbone to all others in all columns, whose bounds hold together."
 )
 
 
