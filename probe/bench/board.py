@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float64
 
 from bb.probe.bench.columns import Block, Column, block
 from bb.probe.statistics.comparison import mean_ranks
@@ -14,9 +15,9 @@ from bb.store.format.space import short
 from bb.store.local.runs import Run, by_precedence
 
 CLAIM = (
-    "A mean rank is over these families, each with the same weight, and over their columns: nothing is claimed of other "
-    "families. Its 95 % interval is of further test images of each family, with the classifiers as they are trained; it "
-    "comes from the differences of a backbone to all others in all columns, whose bounds hold together."
+    "A mean rank is over these families, each with the same weight, and over their columns: nothing is claimed of "
+    "other families. Its 95 % interval is of further test images of each family, with the classifiers as they are "
+    "trained; it comes from a backbone's differences to all others in all columns, whose bounds hold together."
 )
 
 
@@ -115,7 +116,7 @@ def board(title: str, runs: Mapping[str, Sequence[Run]], failed: Mapping[str, st
     return BenchBoard(title, tuple(columns), reasons, tuple(rows), len(ranked), failed)
 
 
-def _cell(value: float, bounds: Sequence[float], best: float) -> Cell:
+def _cell(value: float, bounds: Float64[np.ndarray, " 2"], best: float) -> Cell:
     low, high = (None if np.isnan(bound) else float(bound) for bound in bounds)
     return Cell(float(value), low, high, bool(value == best))
 
@@ -139,7 +140,7 @@ def _blocks(family: str, runs: Sequence[Run], names: Mapping[str, str], backbone
     for run in reversed(by_precedence(runs)):
         record = run.record
         for side in dict.fromkeys(side for sides in record["scores"]["tasks"].values() for side in sides):
-            by_space = grouped.setdefault(side, {}).setdefault((record["classifier"], str(record["n_train"])), {})
+            by_space = grouped.setdefault(side, {}).setdefault(_method(run), {})
             by_space.setdefault(names[record["space"]], {})[record["seed"]] = run
     order = {key: place for place, key in enumerate(dict.fromkeys(_method(run) for run in runs))}
     return [
@@ -157,7 +158,10 @@ def _blocks(family: str, runs: Sequence[Run], names: Mapping[str, str], backbone
 
 
 def _method(run: Run) -> tuple[str, str]:
-    return run.record["classifier"], str(run.record["n_train"])
+    """A protocol with its setting, or a classifier; and shots."""
+    published = run.record.get("published") or {}
+    named = " ".join(filter(None, (published.get("name"), published.get("setting"))))
+    return named or str(run.record["classifier"]), str(run.record["n_train"])
 
 
 def _varying(blocks: Sequence[Block], ranked: Sequence[int]) -> list[tuple[list[int], Any]]:

@@ -17,6 +17,7 @@ from bb.probe.statistics import multilabel, regression
 from bb.probe.statistics.bootstrap import Resampled
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.together import Item, together
+from bb.probe.tasks.registry import family_metrics
 from bb.store.local.runs import Run
 
 
@@ -65,7 +66,7 @@ def block(
         first = next(iter(by_backbone.values()))[0].record
         sides = [sides[side] for sides in first["scores"]["tasks"].values() if side in sides]
         seeds = max(map(len, by_backbone.values()))
-        main = str(first["scores"]["main"])
+        main = _main(next(iter(by_backbone.values()))[0], side)
         columns.append(Column(family, side, method, shots, main, sum(s["n"] for s in sides), len(sides), seeds))
         scores.append([_mean(by_backbone.get(backbone, ()), side, main) for backbone in backbones])
         bounds.append([_stated(by_backbone.get(backbone, ()), side, main) for backbone in backbones])
@@ -81,6 +82,13 @@ def block(
                 bound[c, ranked, 0] = found.low.reshape(shape)[c]
                 bound[c, ranked, 1] = found.high.reshape(shape)[c]
     return Block(tuple(columns), score, bound, ranked, varies, reason)
+
+
+def _main(run: Run, side: str) -> str:
+    """The metric of a column: a protocol's own, else the one that the family's board has first."""
+    said = () if run.record.get("published") else family_metrics(str(run.record["tasks"]))
+    known = set.intersection(*(set(each) for each in _metrics(run, side)))
+    return next((name for name in said if name in known), str(run.record["scores"]["main"]))
 
 
 def _metrics(run: Run, side: str) -> list[dict[str, Any]]:
@@ -105,7 +113,7 @@ def _reason(runs: Mapping[tuple[str, str], Mapping[str, Sequence[Run]]], side: s
     for by_backbone in runs.values():
         for run in (run for each in by_backbone.values() for run in each):
             for found in _metrics(run, side):
-                if reason := found[str(run.record["scores"]["main"])]["reason"]:
+                if reason := found[_main(run, side)]["reason"]:
                     return str(reason)
     return ""
 
@@ -115,7 +123,7 @@ def _varies(
 ) -> Resampled:
     """All columns by all these backbones, as one table of models."""
     models = [
-        [_items(run, side, str(run.record["scores"]["main"])) for run in by_backbone[backbone]]
+        [_items(run, side, _main(run, side)) for run in by_backbone[backbone]]
         for by_backbone in runs.values()
         for backbone in backbones
     ]

@@ -12,6 +12,7 @@ from bb.probe.classification.facade import classify
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tables.html_table import html_table
+from bb.probe.tasks.family import about
 from bb.probe.tasks.registry import TASKS, family_labels
 from bb.store import FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
@@ -122,17 +123,13 @@ def families_of(plan: Plan, store: Store, roots: Mapping[str, Path]) -> Iterator
         for family in plan.families:
             yield _rooted(family, roots)
         return
-    found = []
-    for name in TASKS.plugins:
-        family = _rooted(Family(name, name), roots)
-        if name in known and family.root is not None and family.root.is_dir():
-            found.append(family)
+    found = [name for name in TASKS.plugins if name in known and about(TASKS.load(name)).probe == "classify"]
     if not found:
         raise UsageError(
-            f"none of the families {some(list(TASKS.plugins))} has both features in {store.name} and a folder with its "
-            'labels: name one under [families.NAME], with root = "FOLDER" or labels = "FILE".'
+            f"{store.name} has features of none of the families {some(list(TASKS.plugins))}: name what it has, which "
+            f'is {some(sorted(known))}, under [families.NAME] with data = "NAME" and labels = "FILE".'
         )
-    yield from found
+    yield from (_rooted(Family(name, name), roots) for name in found)
 
 
 def _rooted(family: Family, roots: Mapping[str, Path]) -> Family:
@@ -149,10 +146,12 @@ class _Found:
     failed: dict[str, str]
 
 
-def _labels(family: Family) -> Any:
-    if family.labels is not None or (family.root is None and family.name not in TASKS.plugins):
+def _labels(family: Family, store: Store) -> Any:
+    """A table, its file, or None for the folders of the collection."""
+    if family.labels is not None or family.name not in TASKS.plugins:
         return family.labels
-    return family_labels(family.name, family.root)
+    ids = {image_id for each in store.collections(family.data) for image_id in each.table["image_id"]}
+    return family_labels(family.name, family.root, sorted(ids))
 
 
 def _groups(plan: Plan, store: Store, family: Family, reporter: Reporter) -> list[Group]:
@@ -162,7 +161,7 @@ def _groups(plan: Plan, store: Store, family: Family, reporter: Reporter) -> lis
     options = family.options
     columns = {key: options.get(key) for key in ("id", "label", "split", "group", "task")}
     images = labelled_images(
-        store, _labels(family), family.data,
+        store, _labels(family, store), family.data,
         {**columns, "regression": options.get("regression", False), "not_missing": options.get("not_missing", ())},
         ckpt=[], space=[],
         policy=MissingPolicy.parse(options.get("missing", "skip"), options.get("max_missing")),
@@ -206,13 +205,26 @@ def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool
 def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
     """The cells of a group; a family that can't be read is one failure."""
     family = group.family
-    try:
-        found = classify(
-            store, _labels(family), family.data, tasks=family.name, **family.options,
-            classifier=plan.classifiers, preprocessing=plan.preprocessing, shots=plan.shots, seed=plan.seeds,
-            space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
-        )  # fmt: skip
-    except Exception as error:
-        said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
-        return _Found((), frozenset(), {group.name: said})
-    return _Found(found.runs, found.fresh, {f"{family.name}, {what}": why for what, why in found.failed.items()})
+    usual = about(TASKS.load(family.name)).classifier if family.name in TASKS.plugins else ""
+    kinds = plan.classifiers or (() if plan.protocols else (usual or None,))
+    asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]
+    if kinds:
+        kinds = [kind for kind in kinds if kind]
+        asked.append(
+            {"classifier": kinds, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
+        )
+    runs, fresh, failed = list[Run](), set[str](), dict[str, str]()
+    for how in asked:
+        try:
+            found = classify(
+                store, _labels(family, store), family.data, tasks=family.name, **family.options, **how,
+                space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
+            )  # fmt: skip
+        except Exception as error:
+            said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
+            failed[", ".join(filter(None, (group.name, how.get("protocol"))))] = said
+            continue
+        runs += found.runs
+        fresh |= found.fresh
+        failed |= {f"{family.name}, {what}": why for what, why in found.failed.items()}
+    return _Found(tuple(runs), frozenset(fresh), failed)

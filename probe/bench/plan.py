@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from bb.probe.classification.published.protocol import parse_protocol
 from bb.probe.classification.run import check_preprocessing
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.tasks.few_shot import check_seed
@@ -35,13 +36,14 @@ OF_FAMILY: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 EXAMPLE = """\
 store = "features.bb"
 out = "board.html"
-classifiers = ["simpleshot", "ridge", "knn"]
+protocols = ["dinov2-knn", "bigvision-fewshot"]  # as `bb probe classify --protocol` takes them
+classifiers = ["simpleshot", "ridge"]            # each with these shots and seeds
 shots = [1, 5, "all"]
 seeds = [0, 1, 2]
 # ckpts = ["ViT-B-16/openai"]  # every backbone that has all images of a family, if left out
 
-[families.newt]                # a task family: `bb data list` has them; all that are on disk, if there is no [families]
-root = "data/newt"
+[families.inat21]              # a task family: `bb data list` has them; all that the store has, without [families]
+root = "data/inat21"
 
 [families.ponds]               # any table of labels, with the options of `bb probe classify`
 labels = "ponds.csv"
@@ -67,11 +69,18 @@ class Family:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. `families` is None for all that are on disk, and `ckpts` empty for all that are complete."""
+    """What is asked for.
+
+    families   None for all of the registry that the store has
+    ckpts      empty for all that are complete
+    protocols  published ones, each with its own shots and seeds
+    classifiers  each with these shots and seeds; the families' usual ones where neither they nor protocols are named
+    """
 
     families: tuple[Family, ...] | None = None
     ckpts: tuple[str, ...] = ()
-    classifiers: tuple[str, ...] = ("logistic",)
+    protocols: tuple[str, ...] = ()
+    classifiers: tuple[str, ...] = ()
     preprocessing: str = "auto"
     shots: tuple[Shots, ...] = ("all",)
     seeds: tuple[int, ...] = (0,)
@@ -84,9 +93,11 @@ class Plan:
         check_preprocessing(self.preprocessing)
         for name in self.classifiers:
             CLASSIFIERS.load(name)
+        for name in self.protocols:
+            parse_protocol(name)
         for seed in self.seeds:
             check_seed(seed)
-        for name, values in (("classifiers", self.classifiers), ("shots", self.shots), ("seeds", self.seeds)):
+        for name, values in (("shots", self.shots), ("seeds", self.seeds)):
             if not values:
                 raise UsageError(f"{name} = [] asks for nothing: leave the line out, or name one.")
 
@@ -107,7 +118,7 @@ class Plan:
         known = [each.name for each in fields(cls)]
         _check_keys(content, known, source)
         found: dict[str, Any] = {"title": content.get("title", title)}
-        for name, kind in (("ckpts", str), ("classifiers", str), ("seeds", int)):
+        for name, kind in (("ckpts", str), ("protocols", str), ("classifiers", str), ("seeds", int)):
             if name in content:
                 found[name] = _values(content[name], kind, f"{source}: {name}")
         if "shots" in content:

@@ -15,6 +15,7 @@ from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class,
 from bb.probe.statistics.multiclass.intervals import Estimate, difference
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.probe.tasks.registry import family_metrics
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
 from bb.store.local.runs import Run, by_precedence
@@ -34,15 +35,22 @@ class Row:
     best: bool = False
     tied: bool | None = None
 
+    @property
+    def classifier(self) -> str:
+        """Its name, with what distinguishes it from others of a protocol: "knn k=20"."""
+        setting = (self.run.record.get("published") or {}).get("setting")
+        return " ".join(filter(None, (str(self.run.record["classifier"]), setting)))
+
 
 @dataclass(frozen=True)
 class Board:
-    """Runs of one task and side that may be compared: tested on the same images, trained on one pool of labelled ones.
-    Rows have the best first.
+    """Runs of one task and side that may be compared: tested on the same images, trained on one pool of labelled ones,
+    of one protocol or none. Rows have the best first.
 
     metric      the main one
     train_pool  a digest of the labelled images that training sets were drawn from; empty where runs do not record it
     title_pool  the beginning of that digest, where boards differ in nothing else that a title says
+    protocol    the published one's name; empty for runs of bb's own
     """
 
     tasks: str
@@ -59,12 +67,18 @@ class Board:
     notes: tuple[str, ...]
     train_pool: str = ""
     title_pool: str = ""
+    protocol: str = ""
 
     @property
     def title(self) -> str:
         where = self.tasks if self.task in (self.tasks, "classify") else f"{self.tasks}, {self.task}"
+        record = self.rows[0].run.record
         how = {"column": f"side {self.side}", "time": self.side}.get(self.split_by, f"{self.side}, {self.split_by}")
-        seed = self.rows[0].run.record["seed"] if self.split_by in ("random", "group") else None
+        seed = record["seed"] if self.split_by in ("random", "group") and not self.protocol else None
+        if self.split_by == "protocol":
+            how, seed = f"shots {record['n_train']}", record["seed"]
+        if self.protocol:
+            how += f", protocol {self.protocol}"
         of = f", training images and labels {self.title_pool}" if self.title_pool else ""
         return f"{where}: {self.n} images tested, {how}{f', seed {seed}' if seed else ''}{of}"
 
@@ -75,7 +89,7 @@ class Board:
                 "name": row.name,
                 "run": row.run.run_id,
                 "space": row.run.record["space"],
-                "classifier": row.run.record["classifier"],
+                "classifier": row.classifier,
                 "shots": row.run.record["n_train"],
                 "seed": row.run.record["seed"],
                 "best": row.best,
@@ -90,6 +104,7 @@ class Board:
             "side": self.side,
             "split_by": self.split_by,
             "train_pool": self.train_pool,
+            "protocol": self.protocol,
             "target": self.target,
             "metric": self.metric,
             "n": self.n,
@@ -109,7 +124,8 @@ class Board:
                 "side": self.side,
                 "split_by": self.split_by,
                 "backbone": row.name,
-                "classifier": str(row.run.record["classifier"]),
+                "protocol": self.protocol,
+                "classifier": row.classifier,
                 "shots": str(row.run.record["n_train"]),
                 "seed": row.run.record["seed"],
                 "metric": name,
@@ -129,7 +145,7 @@ class Board:
 def boards(
     runs: Sequence[Run], tasks: str | None = None, on_damage: Callable[[str], None] = lambda said: None
 ) -> list[Board]:
-    """A board for each table, task, set of test images and pool of training images.
+    """A board for each table, task, set of test images, pool of training images and published protocol.
 
     A run whose record is damaged is left out, with a message to `on_damage`.
     Errors: UsageError where no run is of what is asked for.
@@ -150,9 +166,10 @@ def boards(
             if tasks and known
             else "there are no runs of bb probe classify: make some with `bb probe classify --labels FILE`."
         )
-    groups: dict[tuple[str, str, str], list[Run]] = {}
+    groups: dict[tuple[str, ...], list[Run]] = {}
     for run in wanted:
-        key = (str(run.record["tasks"]), str(run.record["test_set"]), str(run.record.get("train_pool", "")))
+        names = ("tasks", "test_set", "train_pool")
+        key = (*(str(run.record.get(name, "")) for name in names), protocol_of(run))
         groups.setdefault(key, []).append(run)
     found = [board for _, each in sorted(groups.items()) for board in _boards(each)]
     titles = Counter(board.title for board in found)
@@ -165,9 +182,10 @@ def boards(
 def _boards(runs: Sequence[Run]) -> Iterator[Board]:
     distinct = {run.run_id: run for run in reversed(by_precedence(runs))}
     first = next(iter(distinct.values())).record
-    main = str(first["scores"]["main"])
     for task, sides in first["scores"]["tasks"].items():
         for side, facts in sides.items():
+            wanted = [name for name in family_metrics(str(first["tasks"])) if name in facts["metrics"]]
+            main = wanted[0] if wanted else str(first["scores"]["main"])
             rows = []
             for run in distinct.values():
                 try:
@@ -195,7 +213,13 @@ def _boards(runs: Sequence[Run]) -> Iterator[Board]:
                 rows=tuple(_compared(rows, task, side, main)),
                 notes=tuple(_notes(rows, task)),
                 train_pool=str(first.get("train_pool", "")),
+                protocol=protocol_of(rows[0].run),
             )
+
+
+def protocol_of(run: Run) -> str:
+    """The name of the published protocol; empty where the run has none."""
+    return str((run.record.get("published") or {}).get("name", ""))
 
 
 def _name(run: Run) -> str:
@@ -252,7 +276,7 @@ def split_differences(runs: Sequence[Run]) -> list[SplitDifference]:
     by_way: dict[tuple[str, ...], dict[str, Run]] = {}
     for run in runs:
         record = run.record
-        key = tuple(str(record[name]) for name in ("tasks", "space", "classifier", "n_train", "seed"))
+        key = tuple(str(record.get(name)) for name in ("tasks", "space", "classifier", "n_train", "seed", "published"))
         by_way.setdefault(key, {})[str(record.get("split_by"))] = run
     for ways in by_way.values():
         at_random = ways.pop("random", None)
@@ -309,13 +333,29 @@ def details(board: Board, row: Row) -> tuple[list[OfClass], list[Confused], Pred
     return (by_class(found), most_confused(found), found) if found else None
 
 
+def _said_of(published: dict[str, Any]) -> list[str]:
+    """Whether a protocol is a replica, the faults that it keeps, and why published scores may differ."""
+    name = published["name"]
+    kind = f"a replica of {published['source']}" if published["replica"] else f"bb's own, after {published['source']}"
+    return [
+        f"protocol {name} is {kind}",
+        *([f"{name} keeps faults of its source: {'; '.join(published['faults'])}"] if published["faults"] else []),
+        *(
+            [f"published scores of {name} may differ: {'; '.join(published['differs'])}"]
+            if published["differs"]
+            else []
+        ),
+    ]
+
+
 def _notes(rows: Sequence[Row], task: str) -> Iterator[str]:
     """Everything that a reader of the scores should know, each once."""
     seen: dict[str, None] = {}
     for row in rows:
         record = row.run.record
         found = record.get("notes", {})
-        for words in (*record.get("labels_notes", []), *found.get(task, []), *found.get("all tasks", [])):
+        said = _said_of(record["published"]) if record.get("published") else []
+        for words in (*said, *record.get("labels_notes", []), *found.get(task, []), *found.get("all tasks", [])):
             seen[str(words)] = None
         without = record.get("scores_without_leaks")
         if isinstance(without, dict) and isinstance(without.get("mean"), float):

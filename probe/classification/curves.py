@@ -43,7 +43,7 @@ def learning_curves(board: Board) -> list[Curve]:
         record = row.run.record
         parameters = record.get("parameters")  # run.json is untrusted input
         how = str(parameters.get("preprocessing", "")) if isinstance(parameters, dict) else ""
-        key, shots = (row.name, str(record["classifier"]), how), record["n_train"]
+        key, shots = (row.name, row.classifier, how), record["n_train"]
         known = shots == "all" or (type(shots) is int and shots > 0)
         if row.metrics[board.metric]["value"] is not None and known:
             found.setdefault(key, {}).setdefault(shots, []).append(row)
@@ -105,7 +105,7 @@ def points_frame(board: Board) -> pl.DataFrame:
     ]  # fmt: skip
     for row in board.rows:
         record = row.run.record
-        label = f"{row.name}, {record['classifier']}, shots {record['n_train']}, seed {record['seed']}"
+        label = f"{row.name}, {row.classifier}, shots {record['n_train']}, seed {record['seed']}"
         for bin_ in reliability_bins(board, row):
             low, high = bin_.interval or (None, None)
             rows.append(

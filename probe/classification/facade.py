@@ -7,16 +7,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
+from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tables.html_table import html_table
-from bb.probe.tasks.fold import By, Shots, Split, parse_shots
+from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
-from bb.probe.tasks.splits import DRAWN, FOLDS, split_table
+from bb.probe.tasks.splits import DRAWN, FOLDS, images_of_tasks, split_table
+from bb.probe.tasks.task_table import TaskTable
 from bb.store import FeatureSpace, Store
 from bb.store.errors import BBError
 from bb.store.local.runs import Run, disagreement
@@ -68,7 +71,7 @@ class Classified:
 
 def classify(
     store: Store | str | Path,
-    labels: str | Path | pl.DataFrame | None = None,
+    labels: str | Path | pl.DataFrame | TaskTable | None = None,
     data: str | None = None,
     *,
     tasks: str | None = None,
@@ -83,8 +86,9 @@ def classify(
     folds: int = FOLDS,
     classifier: str | Sequence[str] | None = None,
     preprocessing: str = "auto",
-    shots: Shots | str | Sequence[Shots | str] = "all",
-    seed: int | Sequence[int] = 0,
+    protocol: str | Sequence[str] | None = None,
+    shots: Shots | str | Sequence[Shots | str] | None = None,
+    seed: int | Sequence[int] | None = None,
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
     missing: str = "skip",
@@ -102,6 +106,8 @@ def classify(
     labels    a table as docs/labels.md describes it, or its file; the folders of the collection if None
     data      the collection, NAME or NAME@DIGEST; the store's only one if None
     tasks     what runs and reports call the table; by default as its file, or as the collection
+    protocol  published ones, such as "dinov2-knn": each decides classifier, preprocessing, shots and seeds
+    shots, seed  all images and seed 0 if None, or a protocol's grid
     keep_going  whether a run that fails leaves the others alone, and is named in `failed`
     compute   whether runs that do not exist are made; else they are left out
     reporter  is told of notes and progress
@@ -110,8 +116,14 @@ def classify(
     """
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
-    kinds = list(dict.fromkeys(_listed(classifier or ("ridge" if regression else "logistic"))))
-    draws = [parse_shots(each) for each in _listed(shots)]
+    draws = None if shots is None else [parse_shots(each) for each in _listed(shots)]
+    seeds = None if seed is None else list(dict.fromkeys(_listed(seed)))
+    protocols = [parse_protocol(name) for name in dict.fromkeys(_listed(protocol or ()))]
+    for each in protocols:
+        decided = {"--classifier": classifier, "--preprocessing": "" if preprocessing == "auto" else preprocessing}
+        draws_test = {"--split-by": split_by, "--drop-leaks": drop_leaks} if each.pool == "all" else {}
+        check_options(each, {**decided, "--regression": regression, **draws_test})
+        each.grid(draws, seeds)
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
     images = labelled_images(
@@ -125,10 +137,8 @@ def classify(
         reporter=reporter,
         title=tasks,
     )
-    ways = None if split_by is None else _listed(split_by)
-    splits = {number: _by_way(images, ways, folds, number, drop_leaks) for number in dict.fromkeys(_listed(seed))}
-    if not any(each.by in DRAWN for by_way in splits.values() for way in by_way for each in way):
-        splits = dict.fromkeys(splits, next(iter(splits.values())))
+    kinds = list(dict.fromkeys(_listed(classifier or ("ridge" if regression else "logistic"))))
+    cells = list(_cells(images, protocols, kinds, preprocessing, draws, seeds, split_by, folds, drop_leaks))
     failed: dict[str, str] = {}
 
     def attempt(space: FeatureSpace, spec: Spec, step: Callable[[], _T]) -> _T | None:
@@ -142,14 +152,17 @@ def classify(
             return None
 
     results: dict[tuple[int, ...], tuple[Run, bool]] = {}
-    for s, (space, inputs) in enumerate(zip(images.spaces, _inputs(opened, images, splits), strict=True)):
-        prepared = {}
-        for i, (number, by_way) in enumerate(inputs.items()):
-            for (w, each), (j, n), (k, kind) in product(*map(enumerate, (by_way, dict.fromkeys(draws), kinds))):
-                spec = Spec(kind, preprocessing, n, number)
-                if made := attempt(space, spec, partial(prepare, each, spec)):
-                    prepared[i, w, s, k, j] = made
-        for place, ready in prepared.items():
+    for s, space in enumerate(images.spaces):
+        # Features are read once, and one space's are held.
+        read = Inputs.read(
+            opened, space, images.collection, images.name, cells[0].splits, missing=images.missing,
+            notes=images.table.notes,
+        )  # fmt: skip
+        prepared = []
+        for cell, inputs in _with_inputs(cells, read):
+            if made := attempt(space, cell.spec, partial(prepare, inputs, cell.spec)):
+                prepared.append(((*cell.place[:2], s, *cell.place[2:]), made))
+        for place, ready in prepared:
             if (compute or ready.existing()) and (
                 found := attempt(space, ready.spec, partial(_result, ready, force, reporter))
             ):
@@ -157,6 +170,54 @@ def classify(
     ordered = [results[place] for place in sorted(results)]
     fresh = frozenset(run.run_id for run, is_fresh in ordered if is_fresh)
     return Classified(tuple(run for run, _ in ordered), fresh, images, failed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """What is run on each space. `place` is its order among the results, without that of the space, which is third."""
+
+    place: tuple[int, ...]
+    splits: list[Split]
+    spec: Spec
+
+
+def _cells(
+    images: LabelledImages,
+    protocols: Sequence[PublishedProtocol],
+    kinds: Sequence[str],
+    preprocessing: str,
+    draws: Sequence[Shots] | None,
+    seeds: Sequence[int] | None,
+    split_by: By | Sequence[By] | None,
+    folds: int,
+    drop_leaks: bool,
+) -> Iterator[_Cell]:
+    """Cells that share training sets come one after the other."""
+    ways = None if split_by is None else _listed(split_by)
+    if protocols:
+        divided: list[list[Split]] | None = None
+        for i, protocol in enumerate(protocols):
+            if protocol.pool == "all":
+                by_way = [_pool(images)]
+            else:
+                by_way = divided = divided or _by_way(images, ways, folds, 0, drop_leaks)
+            for (w, splits), (j, cell) in product(enumerate(by_way), enumerate(protocol.grid(draws, seeds))):
+                yield _Cell((i, w, j), splits, Spec.of(protocol, *cell))
+        return
+    chosen = list(seeds or [0])
+    split = {number: _by_way(images, ways, folds, number, drop_leaks) for number in chosen[:1]}
+    fixed = not any(each.by in DRAWN for way in split[chosen[0]] for each in way)
+    for i, number in enumerate(chosen):
+        by_way = split[chosen[0]] if fixed or not i else _by_way(images, ways, folds, number, drop_leaks)
+        shots = dict.fromkeys(draws or [parse_shots("all")])
+        for (w, splits), (j, n), (k, kind) in product(*map(enumerate, (by_way, shots, kinds))):
+            yield _Cell((i, w, k, j), splits, Spec(kind, preprocessing, n, number))
+
+
+def _with_inputs(cells: Sequence[_Cell], read: Inputs) -> Iterator[tuple[_Cell, Inputs]]:
+    """Cells of one split share their inputs, and what these keep."""
+    inputs = {id(cell.splits): replace(read, splits=tuple(cell.splits)) for cell in cells}
+    yield from ((cell, inputs[id(cell.splits)]) for cell in cells)
 
 
 def _by_way(
@@ -169,17 +230,13 @@ def _by_way(
     return [[each for each in made if each.by == way] for way in dict.fromkeys(each.by for each in made)]
 
 
-def _inputs(
-    store: Store, images: LabelledImages, splits: dict[int, list[list[Split]]]
-) -> Iterator[dict[int, list[Inputs]]]:
-    """Of each space the inputs of each seed and way of splitting: features are read once, and one space's are held."""
-    first = next(iter(splits.values()))[0]
-    for space in images.spaces:
-        read = Inputs.read(
-            store, space, images.collection, images.name, first, missing=images.missing, notes=images.table.notes
-        )
-        shared = {id(way): replace(read, splits=tuple(way)) for by_way in splits.values() for way in by_way}
-        yield {number: [shared[id(way)] for way in by_way] for number, by_way in splits.items()}
+def _pool(images: LabelledImages) -> list[Split]:
+    """All labelled images of each task, for a protocol that draws what is tested."""
+    tasks = images_of_tasks(images.table)
+    return [
+        Split(task, "protocol", (Fold("drawn", task, np.arange(len(task.ids)), NONE, NONE),), len(task.ids))
+        for task in tasks
+    ]
 
 
 def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
@@ -196,7 +253,8 @@ def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, b
 
 
 def _words(store: Store, space: FeatureSpace, spec: Spec) -> str:
-    return f"{space_name(store, space)}, {spec.classifier}, shots {spec.shots}, seed {spec.seed}"
+    how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier
+    return f"{space_name(store, space)}, {how}, shots {spec.shots}, seed {spec.seed}"
 
 
 def _listed(value: Any) -> list[Any]:

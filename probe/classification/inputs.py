@@ -40,7 +40,7 @@ class LabelledImages:
 
 def labelled_images(
     store: Store,
-    labels: str | Path | pl.DataFrame | None,
+    labels: str | Path | pl.DataFrame | TaskTable | None,
     data: str | None,
     columns: Mapping[str, Any],
     *,
@@ -64,6 +64,8 @@ def labelled_images(
     known = sorted({image_id for version in versions for image_id in version.table["image_id"]})
     if labels is None:
         table = table_from_folders(known, source=plain)
+    elif isinstance(labels, TaskTable):
+        table = labels
     elif isinstance(labels, pl.DataFrame):
         table = parse_task_table(labels, regression=columns.get("regression", False))
     else:

@@ -57,7 +57,7 @@ def _board(board: Board, number: int, thumbnails: Mapping[str, Thumbnail]) -> st
     found = details(board, board.rows[0])
     if found:
         classes, _, answers = found
-        best = f"{board.rows[0].name}, {board.rows[0].run.record['classifier']}"
+        best = f"{board.rows[0].name}, {board.rows[0].classifier}"
         parts += [
             _confusion(board, answers.confusion, best),
             _confused(board, thumbnails, best),
@@ -95,10 +95,10 @@ def _scores(board: Board) -> str:
     for row in board.rows:
         place = "best" if row.best else "not distinguishable from the best" if row.tied else ""
         cells = "".join(f"<td>{_score(row.metrics.get(name), board, name)}</td>" for name in names)
-        label = f"{row.name} {row.run.record['classifier']}"
+        label = f"{row.name} {row.classifier}"
         rows.append(
             f'<tr data-label="{text(label)}"><th scope="row">{text(row.name)}<span class="small">'
-            f"{text(row.run.record['classifier'])}, shots {text(row.run.record['n_train'])}, seed "
+            f"{text(row.classifier)}, shots {text(row.run.record['n_train'])}, seed "
             f'{text(row.run.record["seed"])}</span><span class="small yes">{text(place)}</span></th>{cells}</tr>'
         )
     return (
@@ -154,7 +154,7 @@ def _reliability(board: Board) -> str:
     record = row.run.record
     ece = row.metrics["ece"]["value"]
     words = (
-        f"{row.name}, {record['classifier']}, shots {record['n_train']}: a point for the images of about the same "
+        f"{row.name}, {row.classifier}, shots {record['n_train']}: a point for the images of about the same "
         "confidence. On the dotted line they are right as often as the classifier says; below it, less often. The bars "
         f"below count the images. The mean distance to the line is an ECE of {ece:.3f}."
     )

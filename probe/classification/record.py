@@ -15,6 +15,7 @@ def problem(record: dict[str, Any]) -> str | None:
         "seed": type(record.get("seed")) is int,
         "n_train": record.get("n_train") == "all" or type(record.get("n_train")) is int,
         "backbones": _is_texts(record.get("backbones")),
+        "published": record.get("published") is None or _is_published(record["published"]),
         "class_names": _is_mapping(record.get("class_names"), _is_texts),
         "labels_notes": _is_texts(record.get("labels_notes", [])),
         "notes": _is_mapping(notes, _is_texts),
@@ -23,6 +24,17 @@ def problem(record: dict[str, Any]) -> str | None:
     }
     wrong = [key for key, fits in right.items() if not fits]
     return f"its run.json has the {wrong[0]} {str(record.get(wrong[0]))[:80]!r}" if wrong else None
+
+
+def _is_published(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(key), str) for key in ("name", "source", "metric", "setting"))
+        and isinstance(value.get("replica"), bool)
+        and all(_is_texts(value.get(key)) for key in ("faults", "differs"))
+        and isinstance(value.get("seeds"), list)
+        and all(type(seed) is int for seed in value["seeds"])
+    )
 
 
 def _is_scores(value: Any) -> bool:

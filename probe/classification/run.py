@@ -1,8 +1,12 @@
-"""One run on a task table: one feature space, one way of splitting, one classifier, one number of shots, one seed."""
+"""One run on a task table: one feature space, one way of splitting, one classifier, one number of shots, one seed.
+
+With a published protocol the classifier, its parameters, preprocessing and draws are the protocol's
+(probe/classification/published/), and all of it is part of the run's identity.
+"""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from hashlib import sha256
@@ -12,8 +16,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, Num, Shaped
 
+from bb.probe.classification.published.protocol import NONE, PublishedProtocol
+from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
-from bb.probe.classifiers.estimator import make
+from bb.probe.classifiers.estimator import NEVER, make
 from bb.probe.classifiers.preprocess import PREPROCESSING, ROW_BY_ROW, preprocess, row_by_row
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
@@ -108,23 +114,35 @@ class Inputs:
         if key not in self._test_rows:
             rows = self.rows_of(fold.test_ids).astype(np.float32, copy=False)
             rows = row_by_row(key[1], rows)
-            if rows.nbytes + sum(kept.nbytes for _, kept in self._test_rows.values()) > KEPT:
+            if key[0] not in self._tests or rows.nbytes + sum(each.nbytes for each in self._test_rows.values()) > KEPT:
                 return rows
-            self._test_rows[key] = fold.test, rows
-        return self._test_rows[key][1]
+            self._test_rows[key] = rows
+        return self._test_rows[key]
 
     @cached_property
-    def _test_rows(self) -> dict[tuple[int, str], tuple[Any, Num[np.ndarray, "m d"]]]:
+    def _test_rows(self) -> dict[tuple[int, str], Num[np.ndarray, "m d"]]:
         return {}
+
+    @cached_property
+    def _tests(self) -> set[int]:
+        """The test sets that no protocol draws: several runs have them."""
+        return {id(fold.test) for split in self.splits for fold in split.folds}
 
     @cached_property
     def test_set(self) -> bytes:
         """Canonical JSON of what runs are tested on."""
         return canonical_json(_plain(_test_set([split.folds for split in self.splits])))
 
+    def train_pool(self, *, with_val: bool) -> str:
+        """A digest of what training sets are drawn from."""
+        if with_val not in self._train_pools:
+            pool = _train_pool(self.splits, with_val=with_val)
+            self._train_pools[with_val] = sha256_hex(canonical_json(_plain(pool)))
+        return self._train_pools[with_val]
+
     @cached_property
-    def train_pool(self) -> str:
-        return sha256_hex(canonical_json(_plain(_train_pool(self.splits))))
+    def _train_pools(self) -> dict[bool, str]:
+        return {}
 
     @cached_property
     def leaks(self) -> list[Leaks]:
@@ -143,26 +161,32 @@ class Inputs:
             **missing_record(self.missing, None),
         }
 
-    def draw(self, shots: Shots, seed: int) -> "Draw":
-        """The training sets of one number of shots and one seed; those of the last call are kept."""
-        seed = 0 if shots == "all" else seed
-        if (shots, seed) not in self._draws:
+    def draw(self, spec: "Spec") -> "Draw":
+        """The training sets of a run; those of the last call are kept."""
+        drawn = spec.shots != "all" or spec.protocol is not None
+        key = spec.protocol.name if spec.protocol else "", spec.shots, spec.seed if drawn else 0
+        if key not in self._draws:
             self._draws.clear()
-            folds = tuple(tuple(draw_shots(fold, shots, seed) for fold in split.folds) for split in self.splits)
-            train = [[fold.train_ids.tolist(), fold.train_y.tolist()] for each in folds for fold in each]
-            parts = {"train": canonical_json(_plain(train)), "features": self._used(folds), "test": self.test_set}
-            self._draws[shots, seed] = Draw(folds, parts)
-        return self._draws[shots, seed]
+            splits = tuple(map(spec.draw, self.splits))
+            folds = [split.folds for split in splits]
+            train = [[side.tolist() for side in _fitted(fold)[:2]] for each in folds for fold in each]
+            # What such a protocol tests is known once it is drawn; else leaks are of the whole pool, for all shots.
+            own = spec.protocol is not None and spec.protocol.pool == "all"
+            test = canonical_json(_plain(_test_set(folds))) if own else self.test_set
+            leaks = [split_leaks(split, self.collection) for split in splits] if own else self.leaks
+            parts = {"train": canonical_json(_plain(train)), "features": self._used(folds), "test": test}
+            self._draws[key] = Draw(splits, parts, leaks)
+        return self._draws[key]
 
     @cached_property
-    def _draws(self) -> "dict[tuple[Shots, int], Draw]":
+    def _draws(self) -> "dict[tuple[str, Shots, int], Draw]":
         return {}
 
     def _used(self, folds: Sequence[Sequence[Fold]]) -> bytes:
-        """Canonical JSON of which images are trained and tested on, and the digest of their features."""
+        """Canonical JSON of which images are fitted and tested, and the digest of their features."""
         wanted = np.zeros(len(self.image_ids), bool)
         for fold in (fold for each in folds for fold in each):
-            for side in (fold.train_ids, fold.test_ids):
+            for side in (_fitted(fold)[0], fold.test_ids):
                 wanted[np.searchsorted(self.image_ids, side)] = True
         rows, features = np.flatnonzero(wanted), sha256()
         for start in range(0, len(rows), HASHED):
@@ -174,28 +198,51 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Training sets, and what the IDs of all runs on them have in common: canonical JSON by key."""
+    """Training sets, and what all runs on them share: parts of their IDs as canonical JSON, by key; leaks."""
 
-    folds: tuple[tuple[Fold, ...], ...]
+    splits: tuple[Split, ...]
     parts: dict[str, bytes]
+    leaks: list[Leaks]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is asked of a run beside its inputs; `preprocessing` may be "auto"."""
+    """What is asked of a run beside its inputs; `preprocessing` may be "auto".
+
+    protocol, setting  the published protocol that decides the rest, and which of its settings
+    """
 
     classifier: str
     preprocessing: str = "auto"
     shots: Shots = "all"
     seed: int = 0
+    protocol: PublishedProtocol | None = None
+    setting: str = ""
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
         check_seed(self.seed)
 
+    @classmethod
+    def of(cls, protocol: PublishedProtocol, shots: Shots, seed: int, setting: str) -> "Spec":
+        """One run of a protocol's grid."""
+        return cls(protocol.classifier, protocol.preprocessing, shots, seed, protocol, setting)
+
     @property
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
+
+    def estimator(self, target: str) -> Any:
+        """A new one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+        chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
+        return make(self.classifier, target, chosen)  # type: ignore[arg-type]
+
+    def draw(self, split: Split) -> Split:
+        """The split with the training rows of this run."""
+        if self.protocol:
+            return self.protocol.draw_split(split, self.shots, self.seed)
+        folds = (draw_shots(fold, self.shots, self.seed) for fold in split.folds)
+        return replace(split, folds=tuple(replace(fold, val=NONE) for fold in folds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +251,18 @@ class Prepared:
 
     inputs: Inputs
     spec: Spec
-    folds: tuple[tuple[Fold, ...], ...]
+    draw: Draw
     parameters: dict[str, Any]
     run_id: str
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Of each task, with the training sets drawn."""
+        return self.draw.splits
+
+    @property
+    def folds(self) -> list[tuple[Fold, ...]]:
+        return [split.folds for split in self.splits]
 
     def existing(self) -> list[Run]:
         """Runs of this ID in the store, the one to use first."""
@@ -216,9 +272,15 @@ class Prepared:
 def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     """Draws the training sets and names the run; nothing is fitted.
 
-    Errors: UsageError for a classifier that is unknown or can't fit the target, and for shots of traits or numbers.
+    Errors: UsageError for a classifier that is unknown or can't fit the target, for shots of traits or numbers, and for
+    a protocol that is of another target; BBError where a class has fewer images than a protocol draws.
     """
-    estimator = make(spec.classifier, inputs.target)  # type: ignore[arg-type]
+    if spec.protocol and spec.protocol.target != inputs.target:
+        raise UsageError(
+            f"--protocol {spec.protocol.name} scores {spec.protocol.target}, and the labels are {inputs.target}: "
+            "choose another protocol, or leave it out."
+        )
+    estimator = spec.estimator(inputs.target)
     own = hasattr(estimator, "parameters")
     parameters = {
         "preprocessing": spec.how,
@@ -227,7 +289,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     }
     if not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
-    draw = inputs.draw(spec.shots, spec.seed)
+    draw = inputs.draw(spec)
     identity = {
         "protocol": PROTOCOL,
         "tasks": inputs.tasks,
@@ -238,8 +300,13 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         "backend": ["bb", _versions()["backbone-bench"]],
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
     }
+    if spec.protocol:
+        plugin = PROTOCOLS.plugins.get(spec.protocol.name)
+        code = [] if plugin is None or plugin.own else [plugin.tree_hash()]
+        held_out = [fold.task.ids[fold.val].tolist() for split in draw.splits for fold in split.folds]
+        identity["published"] = [spec.protocol.name, spec.setting, spec.seed, held_out, *code]
     own_parts = {key: canonical_json(_plain(value)) for key, value in identity.items()}
-    return Prepared(inputs, spec, draw.folds, parameters, digest_of_parts({**own_parts, **draw.parts}))
+    return Prepared(inputs, spec, draw, parameters, digest_of_parts({**own_parts, **draw.parts}))
 
 
 def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done: None) -> Run:
@@ -254,21 +321,22 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     notes: dict[str, list[str]] = {}
     chosen: dict[str, list[dict[str, Any]]] = {}
     done = 0
-    for split, folds in zip(inputs.splits, prepared.folds, strict=True):
+    for split in prepared.splits:
         fitted = []
-        for fold in folds:
-            answer, parameters = _answer(inputs, spec, fold)
-            fitted.append(answer)
+        for fold in split.folds:
+            answered, parameters = answer(inputs, spec, fold)
+            fitted.append(answered)
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
         answers += [Answers.join(fitted, split)] if split.by in ("random", "group") else fitted
-        said = [*split.notes, *(note for fold in folds for note in fold.notes)]
+        said = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
         said += [split.no_interval] if split.no_interval else []
         if said:
             notes[split.task.name] = list(dict.fromkeys(said))
     seconds = time.monotonic() - clock
-    leaks = inputs.leaks
+    leaks = prepared.draw.leaks
+    main = spec.protocol.metric if spec.protocol else None
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
@@ -284,15 +352,18 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "backend": "bb",
         "backend_version": _versions()["backbone-bench"],
         "identical_to_sklearn": False,
-        "test_set": sha256_hex(inputs.test_set),
-        "train_pool": inputs.train_pool,
+        "test_set": sha256_hex(prepared.draw.parts["test"]),
+        "train_pool": inputs.train_pool(with_val=spec.protocol is not None),
+        **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
         "labels_name": inputs.tasks,
         **inputs.facts,
-        "scores": score(answers),
+        "scores": score(answers, main),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))]) if leaked else None,
+        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))], main)
+        if leaked
+        else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
@@ -308,19 +379,19 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     return inputs.store.put_run(_plain(record), predictions, train)
 
 
-def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
+def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
-    x_train, x_test = inputs.rows_of(fold.train_ids), inputs.test_rows(fold, spec.how)
+    train_ids, y_train, held_out = _fitted(fold)
+    x_train, x_test = inputs.rows_of(train_ids), inputs.test_rows(fold, spec.how)
     if spec.how in ROW_BY_ROW:
         x_train = row_by_row(spec.how, x_train.astype(np.float32, copy=False))
     else:
         x_train, x_test = preprocess(spec.how, x_train, x_test)
-    estimator = make(spec.classifier, inputs.target)  # type: ignore[arg-type]
-    y_train = fold.train_y
+    estimator = spec.estimator(inputs.target)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
     try:
-        estimator.fit(x_train, y_train)
+        estimator.fit(x_train, y_train, **({} if held_out is None else {"held_out": held_out}))
     except (BBError, ValueError) as error:
         raise BBError(f"task {fold.task.name!r}, {fold.name}: {error}") from None
     decision = _decision(estimator, x_test, inputs.target)
@@ -338,6 +409,20 @@ def _answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, 
     if decision is not None and inputs.target == "classes":
         decision = _spread(decision, estimator.classes_, fold, least=-np.inf)
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
+
+
+def _fitted(
+    fold: Fold,
+) -> tuple[Shaped[np.ndarray, " n"], Shaped[np.ndarray, "n ..."], Int64[np.ndarray, " n"] | None]:
+    """IDs and labels of what is fitted, training rows and then validation, and `held_out` of an estimator's `fit`.
+
+    None in place of the last where nothing is held out.
+    """
+    if not len(fold.val):
+        return fold.train_ids, fold.train_y, None
+    rows = np.concatenate([fold.train, fold.val])
+    held_out = np.repeat([NEVER, 0], [len(fold.train), len(fold.val)])
+    return fold.task.ids[rows], fold.task.y[rows], held_out
 
 
 def _decision(estimator: Any, x: Num[np.ndarray, "m d"], target: str) -> Float64[np.ndarray, "m k"] | None:
@@ -381,28 +466,28 @@ def _test_set(folds: Sequence[Sequence[Fold]]) -> list[list[Any]]:
     ]
 
 
-def _train_pool(splits: Sequence[Split]) -> list[Any]:
+def _train_pool(splits: Sequence[Split], *, with_val: bool) -> list[Any]:
     """What training sets are drawn from: scores after training on other images, or on other labels, don't compare."""
+    folds = [fold if with_val else replace(fold, val=NONE) for split in splits for fold in split.folds]
     return [
         [
-            split.task.name,
-            list(split.task.classes),
-            sorted(zip(fold.train_ids.tolist(), fold.train_y.tolist(), strict=True)),
+            fold.task.name,
+            list(fold.task.classes),
+            sorted(zip(*(side.tolist() for side in _fitted(fold)[:2]), strict=True)),
         ]
-        for split in splits
-        for fold in split.folds
+        for fold in folds
     ]
 
 
 def _train(fold: Fold) -> pl.DataFrame:
     """Rows as fitted; traits one below another, without those that are unknown."""
-    y = fold.train_y
+    ids, y, _ = _fitted(fold)
     if y.ndim == 2:
         names = np.array([f"{fold.task.name}:{trait}" for trait in fold.task.classes])
         row, trait = np.nonzero(y != UNSEEN)
-        task, ids, y = names[trait], fold.train_ids[row], y[row, trait]
+        task, ids, y = names[trait], ids[row], y[row, trait]
     else:
-        task, ids = np.full(len(y), fold.task.name), fold.train_ids
+        task = np.full(len(y), fold.task.name)
     return pl.DataFrame({"task": task, "image_id": ids, "fold": [fold.name] * len(ids), "y": y.astype(np.float64)})
 
 

@@ -119,18 +119,18 @@ class Answers:
         )
 
 
-def score(answers: Sequence[Answers]) -> dict[str, Any]:
+def score(answers: Sequence[Answers], main: str | None = None) -> dict[str, Any]:
     """JSON-ready.
 
-    main     the metric that comes first: accuracy, or balanced accuracy where one class is more than two thirds of a
-             task's test images; macro-F1 of traits; R² of numbers
+    main     the metric that comes first: a protocol's, which is given; else accuracy, or balanced accuracy where one
+             class is more than two thirds of a task's test images; macro-F1 of traits; R² of numbers
     mean     its mean over tasks and sides
     n        test images, chance and majority (of classes): means over tasks and sides
     tasks    task → side → metric → value, low, high, claim, reason; low and high are null where no interval holds, and
              `reason` says why
     """
     target = answers[0].task.target
-    main = MAIN.get(target) or ("balanced_accuracy" if any(map(_is_skewed, answers)) else "accuracy")
+    main = main or MAIN.get(target) or ("balanced_accuracy" if any(map(_is_skewed, answers)) else "accuracy")
     tasks: dict[str, dict[str, Any]] = {}
     for answer in answers:
         tasks.setdefault(answer.task.name, {})[answer.side] = _side(answer)

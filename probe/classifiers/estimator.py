@@ -21,6 +21,7 @@ from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.store.errors import BBError, Malformed, UsageError
 
 Target = Literal["classes", "traits", "values"]
+NEVER = -1  # the fold of a row that is never held out
 WHAT: dict[str, str] = {"classes": "classes", "traits": "multi-label targets", "values": "regression targets"}
 
 
@@ -32,6 +33,7 @@ class Estimator(Protocol):
     classes_     after `fit`: the distinct labels, ascending; of traits arange(t); empty for values
     parameters_  after `fit`: what was chosen and how well it is known, JSON-ready
 
+    One that chooses its parameters on held-out rows takes their fold, or NEVER, as `fit(X, y, held_out=…)`.
     Where it gives probabilities it has `predict_proba(X)`, (m, k) float64, and bb's own have `proba_of(decision)`, the
     same of decisions that are known. Where a store can keep it, fitted to classes, it has `arrays()`, what `fit` made
     as float32, float64 or int64 of one or two axes, and `with_arrays(arrays)`, which makes a new estimator a fitted
@@ -64,8 +66,8 @@ def names(target: Target = "classes") -> list[str]:
     return [name for name, kind in CLASSIFIERS.usable().items() if target in targets_of(kind)]
 
 
-def make(name: str, target: Target = "classes") -> Any:
-    """A new estimator of a name for a kind of target.
+def make(name: str, target: Target = "classes", parameters: Mapping[str, Any] | None = None) -> Any:
+    """A new estimator of a name for a kind of target; `parameters` are set in place of its defaults.
 
     Errors: UsageError for an unknown name and for an estimator that can't fit such targets; PluginError.
     """
@@ -73,7 +75,7 @@ def make(name: str, target: Target = "classes") -> Any:
     if target not in targets_of(kind):
         others = ", ".join(names(target))
         raise UsageError(f"{name!r} can't fit {WHAT[target]}; choose {others}.")
-    return kind()
+    return kind(**(parameters or {}))
 
 
 def targets_of(kind: Any) -> frozenset[str]:

@@ -179,7 +179,10 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (BioBe
 def parse_protocol(name: str) -> Protocol:
     """A protocol by its name, with its published parameters. Errors: UsageError."""
     if name not in PROTOCOLS:
-        raise UsageError(f"--protocol {name!r} is unknown; choose {' or '.join(PROTOCOLS)}.")
+        raise UsageError(
+            f"--protocol {name!r} is unknown; choose {' or '.join(PROTOCOLS)}. Protocols of other tasks are those of "
+            "`bb probe classify --protocol`."
+        )
     return PROTOCOLS[name]
 
 

@@ -1,26 +1,30 @@
 """What candidates say of labelled images that they were not fitted on, and what choosing the best of them is worth.
 
-A candidate is a feature space. Its probabilities of an image come from a classifier fitted on the other folds, at a
-temperature fitted on the other folds' answers. Which candidate is best is decided inside of each fold's training images
+A candidate is a feature space. Its probabilities of an image come from a classifier fitted on the other folds, at the
+temperature that is fitted on all such answers. Which candidate is best is decided inside of each fold's training images
 again (nested), so that the accuracy stated is not that of the luckiest of several.
+
+Where `bb suggest` chose some images, the others alone are tested (how_chosen.py). Chosen images were not chosen by the
+labels of the tested ones, so they are always trained on: then a tested image is to its classifier as a further one is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, Num
+from jaxtyping import Bool, Float64, Int64, Num
 
 from bb.probe.classifiers.estimator import make
 from bb.probe.classifiers.preprocess import preprocess
-from bb.probe.statistics.multiclass.calibration import calibrated, probabilities, temperature
+from bb.probe.statistics.multiclass.calibration import probabilities, temperature
 from bb.store.errors import UsageError
 
 BLOCK = 1024  # rows at a time
 # Of the variance of cross-validated answers: each image is in the training sets of the other folds, too, so that the
 # answers spread more about what these classifiers get of further images. Measured in scripts/bench/predict.py.
 WIDENING = 1.15
+FEWEST_WRONG = 3  # answers of tested images, of which a temperature is fitted on them alone
 LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
 
 
@@ -34,16 +38,38 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Labelled images: their classes, numbers below `classes`, and the fold that tests each."""
+    """Labelled images.
+
+    y, fold  their classes, numbers below `classes`, and the fold that each is in
+    tested   those that figures are measured on
+    grouped  whether folds keep groups together; else images that are not tested are trained on with every fold
+    """
 
     y: Int64[np.ndarray, " n"]
     fold: Int64[np.ndarray, " n"]
     classes: int
+    tested: Bool[np.ndarray, " n"]
+    grouped: bool = False
 
     def outside(self, k: int) -> tuple[Int64[np.ndarray, " rows"], "Folds"]:
         """The rows that fold k does not test, and these alone: the other folds keep groups together, as before."""
         rows = np.flatnonzero(self.fold != k)
-        return rows, Folds(self.y[rows], self.fold[rows], self.classes)
+        return rows, Folds(self.y[rows], self.fold[rows], self.classes, self.tested[rows], self.grouped)
+
+    def parts(self) -> Iterator[tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]]:
+        """Rows to predict, each once, with those to train on."""
+        for k in self.numbers:
+            here = self.fold == k
+            if self.grouped or self.tested.all():
+                yield here, ~here
+                continue
+            yield here & self.tested, ~(here & self.tested)
+            if (others := here & ~self.tested).any():
+                yield others, ~here
+
+    def score(self, answers: Float64[np.ndarray, "n k"]) -> float:
+        """The share of the tested images that are right."""
+        return float((answers.argmax(axis=1) == self.y)[self.tested].mean())
 
     @property
     def numbers(self) -> list[int]:
@@ -92,19 +118,25 @@ def in_blocks(
 
 def fit(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Fitted:
     """A classifier of all labelled images; its temperature is that of the folds' answers."""
-    heat = temperature(fold_decisions(x, folds, setting), folds.y)
+    heat = _heat(fold_decisions(x, folds, setting), folds)
     train, _ = preprocess(setting.how, x, x[:1])
     return Fitted(make(setting.classifier).fit(train, folds.y), setting, x, heat, folds.classes)
 
 
 def fold_decisions(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Float64[np.ndarray, "n k"]:
-    """Decisions of each image by the classifier of the other folds."""
+    """Decisions of each image by a classifier that was not fitted on it."""
     found = np.full((len(x), folds.classes), LEAST)
-    for k in folds.numbers:
-        test = folds.fold == k
-        train, ready = preprocess(setting.how, x[~test], x[test])
-        found[test] = _decisions(make(setting.classifier).fit(train, folds.y[~test]), ready, folds.classes)
+    for test, fitted in folds.parts():
+        if test.any():
+            train, ready = preprocess(setting.how, x[fitted], x[test])
+            found[test] = _decisions(make(setting.classifier).fit(train, folds.y[fitted]), ready, folds.classes)
     return found
+
+
+def _heat(decisions: Float64[np.ndarray, "n k"], folds: Folds) -> float:
+    wrong = (decisions.argmax(axis=1) != folds.y) & folds.tested
+    rows = folds.tested if wrong.sum() >= FEWEST_WRONG else np.ones(len(folds.y), bool)
+    return temperature(decisions[rows], folds.y[rows])
 
 
 def cross_validated(
@@ -113,10 +145,14 @@ def cross_validated(
     setting: Setting,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Float64[np.ndarray, "n k"]]:
-    """Calibrated probabilities of each candidate, of images that neither classifier nor temperature was fitted on."""
+    """Calibrated probabilities of each candidate, of images that the classifier was not fitted on.
+
+    The temperature is that of `fit`: a threshold of these has to hold for what is predicted.
+    """
     made = []
     for done, x in enumerate(features, 1):
-        made.append(calibrated(fold_decisions(x, folds, setting), folds.y, folds.fold))
+        decisions = fold_decisions(x, folds, setting)
+        made.append(probabilities(decisions, _heat(decisions, folds)))
         progress(done)
     return made
 
@@ -142,7 +178,7 @@ def nested(
     found = np.empty_like(outer[0])
     for k in folds.numbers:
         rows, inner = folds.outside(k)
-        scores = [float((fold_decisions(x[rows], inner, setting).argmax(axis=1) == inner.y).mean()) for x in features]
+        scores = [inner.score(fold_decisions(x[rows], inner, setting)) for x in features]
         here = folds.fold == k
         found[here] = outer[int(np.argmax(scores))][here]
     return found

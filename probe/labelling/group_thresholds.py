@@ -6,7 +6,8 @@ predicted with others of their site to train on: those of its own site where the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ import polars as pl
 from jaxtyping import Bool, Float64, Int64
 
 from bb.probe.labelling.abstention import Acceptance, accept
+from bb.probe.tables.table_file import LINE, read_table_file
 from bb.probe.tasks.splits import groups_of
+from bb.probe.tasks.task_columns import assign, candidates
 from bb.probe.tasks.task_table import TaskTable
 
 FEWEST_IMAGES = 20  # labelled in a group: with fewer, one error decides its threshold
@@ -51,23 +54,12 @@ class GroupThresholds:
         pooled = accept(confidence, right, target_error, group=group)
         return cls(pooled, own, dict(zip(names, size.tolist(), strict=True)))
 
-    def applied(self, frame: pl.DataFrame, groups: Mapping[str, str]) -> tuple[pl.DataFrame, int]:
-        """A table of predictions with `accepted` by the thresholds of labelled groups; how many rows these are.
-
-        groups  image ID → group, of unlabelled images whose group is known
-        """
-        found = []
-        rows = frame.select("image_id", "probability", "accepted").iter_rows()
-        n = 0
-        for image_id, probability, accepted in rows:
-            group = groups.get(image_id)
-            if group is None or group not in self.images:
-                found.append(accepted)
-                continue
-            n += 1
-            threshold = self.own.get(group, self.pooled).threshold
-            found.append(threshold is not None and probability >= threshold)
-        return frame.with_columns(accepted=pl.Series(found, dtype=pl.Boolean)), n
+    @property
+    def thresholds(self) -> "Thresholds":
+        """What a model keeps of it."""
+        named = {name: name.removeprefix("group/") for name in self.images if name.startswith("group/")}
+        own = {named[name]: each.threshold for name, each in self.own.items() if name in named}
+        return Thresholds(self.pooled.threshold, own, frozenset(named.values()).difference(own))
 
     def notes(self, rows: int) -> list[str]:
         """Where thresholds are not those of an image's own group, and why."""
@@ -102,11 +94,64 @@ class GroupThresholds:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """Of the probability of what is accepted, of images of groups that have labelled images; None accepts nothing.
+
+    own     of groups by themselves
+    others  the groups that have the pooled one
+    """
+
+    pooled: float | None
+    own: Mapping[str, float | None]
+    others: frozenset[str]
+
+    def applied(self, frame: pl.DataFrame, groups: Mapping[str, str]) -> tuple[pl.DataFrame, int]:
+        """A table of predictions with `accepted` by these; how many rows they decide.
+
+        groups  image ID → group, of images whose group is known
+        """
+        found = []
+        rows = frame.select("image_id", "probability", "accepted").iter_rows()
+        n = 0
+        for image_id, probability, accepted in rows:
+            group = groups.get(image_id)
+            if group is None or (group not in self.own and group not in self.others):
+                found.append(accepted)
+                continue
+            n += 1
+            threshold = self.own.get(group, self.pooled)
+            found.append(threshold is not None and probability >= threshold)
+        return frame.with_columns(accepted=pl.Series(found, dtype=pl.Boolean)), n
+
+    def record(self) -> dict[str, Any]:
+        return {"pooled": self.pooled, "own": dict(self.own), "others": sorted(self.others)}
+
+
+def read_groups(path: str | Path, id: str | None = None, group: str | None = None) -> dict[str, str]:
+    """Image ID → group of a table's rows that have one. id, group: its columns, where usual names do not tell.
+
+    Errors: UsageError and BBError, as those of a table of labels.
+    """
+    named = {"image_id": id, "group": group}
+    found = read_table_file(
+        Path(path),
+        what=f"no groups at {path}: a CSV or Parquet file with a column of image IDs and one of groups.",
+        columns=lambda header: candidates(header, [each for each in named.values() if each]),
+        remedy="Export it again as CSV or Parquet.",
+    )
+    roles = assign(found.columns, named, found.source, tuple(named))
+    held = found.frame.select(LINE, *(roles.columns[role] for role in named))
+    held = held.rename({roles.columns[role]: role for role in named})
+    frame = replace(found, frame=held).select(ids=["image_id"], required=[], optional=["group"]).frame
+    return dict(frame.drop_nulls().select("image_id", pl.col("group").cast(pl.String)).iter_rows())
+
+
 def groups_of_unlabelled(table: TaskTable) -> dict[str, str]:
     """Image ID → group of the table's rows without a label; not of images that are a group by themselves."""
     rows = table.frame.filter(pl.all_horizontal(pl.col(table.label_columns).is_null()))
     named = zip(rows["image_id"].to_list(), groups_of(rows), strict=True)
-    return {image_id: group for image_id, group in named if group.startswith("group/")}
+    return {image_id: group.removeprefix("group/") for image_id, group in named if group.startswith("group/")}
 
 
 def group_names(table: TaskTable) -> list[str]:

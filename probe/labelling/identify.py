@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool, Float64
 
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.labelling.abstention import Acceptance, accept
 from bb.probe.labelling.finder import MAX_TOP, TOP, Finder
+from bb.probe.labelling.how_chosen import MORE, measured_on
 from bb.probe.labelling.open_set import NONE, RIGHT, Calibration, cross_fitted, error_of, replays
 from bb.probe.labelling.predict import check_target_error, one_task
 from bb.probe.labelling.result import SHOWN, plain
@@ -36,6 +38,7 @@ class Identified:
     of_known     of images of known individuals;  of_unknown: of others, which are taken for a known one
     nearest      of images of known individuals the share whose nearest individual is another one
     acceptance   of answers at the target error, "none of these" among them
+    tested       labelled images that all this is measured on; chosen: how many others `bb suggest` chose
     """
 
     frame: pl.DataFrame
@@ -51,6 +54,8 @@ class Identified:
     acceptance: Acceptance
     notes: tuple[str, ...]
     model: str | None = None
+    tested: int = 0
+    chosen: int = 0
 
     def __repr__(self) -> str:
         return f"Identified({len(self.frame)} images, {self.individuals} individuals, error {self.open_set.value:.3f})"
@@ -75,6 +80,8 @@ class Identified:
             "backbones": [{"name": name, "error": error} for name, error in self.backbones],
             "labelled": self.labelled,
             "individuals": self.individuals,
+            "tested": self.tested,
+            "chosen": self.chosen,
             "error": plain(self.open_set),
             "error_of_known": plain(self.of_known),
             "error_of_unknown": plain(self.of_unknown),
@@ -150,10 +157,24 @@ def identify(
     if len(made) > 1 and folds < 3:
         raise UsageError(f"{len(made)} backbones can't be compared within {folds} folds: raise --folds to 3 or more.")
     errors, answers, tested = cross_fitted(made, folds, seed, none_share)
+    measured = measured_on(table, ids)
+    kept = measured.rows[tested.image]
+    if not (tested.outcome[kept] != NONE).any():
+        raise BBError(
+            "none of the labelled images drawn at random has a second image of its individual to be found by: "
+            f"label {MORE} more with `bb suggest --strategy random`."
+        )
+    tested, answers = tested.among(kept), answers.among(kept)
     weight, removed = tested.weights(none_share), tested.outcome == NONE
     images_text = f"images of which {none_share:g} show none of the known individuals, by individuals"
     alike = np.ones(len(weight))
     acceptance = accept(answers.confidence, answers.hit, target_error, group=tested.individual, weight=weight)
+    if measured.unstated:
+        acceptance = replace(acceptance, interval=None)
+
+    def error(wrong: Bool[np.ndarray, " r"], weight: Float64[np.ndarray, " r"], claim: str) -> Estimate:
+        return measured.checked(error_of(wrong, weight, tested.individual, claim))
+
     best = int(np.argmin(errors))
     finder = Finder(
         images.spaces[best], features[best], y, task.classes, Calibration.fit(made[best], none_share),
@@ -163,7 +184,9 @@ def identify(
     notes = [*table.notes]
     if without:
         notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
-    once = len(y) - int((~removed).sum())
+    if measured.note:
+        notes.append(measured.note)
+    once = int(measured.rows.sum()) - int((~removed).sum())
     if once:
         notes.append(f"{once} labelled images are the only ones of their individual, and tested as unknown ones alone")
     if task.group is None:
@@ -177,14 +200,16 @@ def identify(
         [(space_name(opened, images.spaces[i]), errors[i]) for i in order],
         len(ids),
         len(task.classes),
-        error_of(~answers.hit, weight, tested.individual, images_text),
-        error_of(~answers.hit, alike * ~removed, tested.individual, "further images of known individuals"),
-        error_of(~answers.hit, alike * removed, tested.individual, "images of further individuals"),
-        error_of(tested.outcome != RIGHT, alike * ~removed, tested.individual, "further images of known individuals"),
+        error(~answers.hit, weight, images_text),
+        error(~answers.hit, alike * ~removed, "further images of known individuals"),
+        error(~answers.hit, alike * removed, "images of further individuals"),
+        error(tested.outcome != RIGHT, alike * ~removed, "further images of known individuals"),
         none_share,
         target_error,
         acceptance,
         tuple(notes),
+        tested=int(measured.rows.sum()),
+        chosen=measured.chosen,
     )
     if not keep_model:
         return found

@@ -145,6 +145,9 @@ class Answers:
     confidence: Float64[np.ndarray, " r"]
     hit: Bool[np.ndarray, " r"]
 
+    def among(self, rows: Bool[np.ndarray, " r"]) -> "Answers":
+        return Answers(self.confidence[rows], self.hit[rows])
+
 
 def answer(p: Float64[np.ndarray, "m 3"]) -> tuple[Bool[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
     """Whether the answer is "none of these", which is where that is likelier than the nearest individual; how sure."""

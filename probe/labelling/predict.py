@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Num
+from jaxtyping import Bool, Num
 
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.classification.run import check_preprocessing, usual_preprocessing
@@ -14,6 +14,7 @@ from bb.probe.features.missing import MissingPolicy
 from bb.probe.labelling.abstention import accept
 from bb.probe.labelling.cross_validation import WIDENING, Folds, Setting, cross_validated, fit, nested
 from bb.probe.labelling.group_thresholds import GroupThresholds, group_names, groups_of_unlabelled
+from bb.probe.labelling.how_chosen import measured_on
 from bb.probe.labelling.predictor import Predictor
 from bb.probe.labelling.result import Labelled, table
 from bb.probe.labelling.stored_model import keep, labels_digest, model_of
@@ -83,7 +84,8 @@ def predict(
     rest = sorted(set(images.collection.table["image_id"].to_list()) - set(ids))
     if not rest and not everything:
         raise BBError(f"every image of {images.collection.name} is labelled: --all predicts these, too.")
-    labelled = _folds(split)
+    measured = measured_on(labels_table, ids)
+    labelled = _folds(split, measured.rows, grouped)
     features = [opened.read(each, images.collection, ids) for each in images.spaces]
     outer = cross_validated(
         features,
@@ -91,35 +93,43 @@ def predict(
         setting,
         lambda done: reporter.progress("cross-validating", done, len(features), "backbones"),
     )
-    scores = [float((each.argmax(axis=1) == labelled.y).mean()) for each in outer]
+    scores = [labelled.score(each) for each in outer]
     order = sorted(range(len(features)), key=lambda i: -scores[i])
     honest = np.mean(outer, axis=0) if ensemble else nested(features, outer, labelled, setting)
     answers = Predictions(labelled.y, honest.argmax(axis=1), classes, honest, split.task.group, labelled.fold)
-    accuracy, of_groups = estimate(answers, METRICS["accuracy"], widening=WIDENING), None
+    answers = answers.among(measured.rows)
+    accuracy, of_groups = measured.checked(estimate(answers, METRICS["accuracy"], widening=WIDENING)), None
     by_group: GroupThresholds | None = None
     if grouped and split.task.group is not None:  # images of a group that the classifier knows are easier
-        easier = _of_known_groups(labels_table, features, setting, ensemble, folds, seed)
-        of_groups, accuracy = accuracy, estimate(easier, METRICS["accuracy"], widening=WIDENING)
-        by_group = GroupThresholds.of(
-            easier.confidence, easier.hit, split.task.group, group_names(labels_table), target_error
-        )
-    acceptance = accept(answers.confidence, answers.hit, target_error, group=split.task.group)
+        easier = _of_known_groups(labels_table, measured.rows, features, setting, ensemble, folds, seed)
+        easier = easier.among(measured.rows)
+        of_groups, accuracy = accuracy, measured.checked(estimate(easier, METRICS["accuracy"], widening=WIDENING))
+        if not measured.unstated:
+            by_group = GroupThresholds.of(
+                easier.confidence, easier.hit, split.task.group[measured.rows], group_names(labels_table), target_error
+            )
+    acceptance = accept(answers.confidence, answers.hit, target_error, group=answers.group)
+    of_classes = by_class(answers)
+    if measured.unstated:
+        acceptance = replace(acceptance, interval=None)
+        of_classes = [replace(c, recall_interval=None, precision_interval=None, f1_interval=None) for c in of_classes]
     used = order if ensemble else order[:1]
     predictor = Predictor(
         [images.spaces[i] for i in used],
         [fit(features[i], labelled, setting) for i in used],
         split.task.classes,
         acceptance.threshold,
+        by_group.thresholds if by_group else None,
     )
     rest, without = predictor.with_features(opened, images.collection, rest)
     notes = [*labels_table.notes, *split.notes, *([split.no_interval] if split.no_interval else [])]
     if without:
         notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
-    if chosen := _chosen(labels_table):
-        notes.append(chosen)
+    if measured.note:
+        notes.append(measured.note)
     tables = list(predictor.predictions(opened, images.collection, rest))
     if by_group and tables:
-        frame, rows = by_group.applied(pl.concat(tables), groups_of_unlabelled(labels_table))
+        frame, rows = by_group.thresholds.applied(pl.concat(tables), groups_of_unlabelled(labels_table))
         tables, notes = [frame], [*notes, *by_group.notes(rows)]
     if everything:
         tables.append(table(ids, honest, split.task.classes, acceptance.threshold, predictor.novelty_of_labelled()))
@@ -135,10 +145,12 @@ def predict(
         of_groups,
         target_error,
         acceptance,
-        by_class(answers),
+        of_classes,
         tuple(notes),
         ensemble,
         by_group,
+        tested=len(answers),
+        chosen=measured.chosen,
     )
     if not keep_model:
         return found
@@ -180,29 +192,16 @@ def one_task(table: TaskTable) -> TaskTable:
     return table
 
 
-def _chosen(table: TaskTable) -> str:
-    """What to know where `bb suggest` chose images that are labelled; "" where it did not, or drew them at random."""
-    if "suggested_by" not in table.frame.columns:
-        return ""
-    ways = table.frame.drop_nulls("label")["suggested_by"].drop_nulls().to_list()
-    n = sum(way != "random" for way in ways)
-    return (
-        f"{n} of {len(table)} labelled images were chosen by bb suggest, not at random: the stated accuracy is of "
-        "images like these, which are harder than most; label a random sample for an accuracy of the collection"
-        if n
-        else ""
-    )
-
-
-def _folds(split: Split) -> Folds:
+def _folds(split: Split, tested: Bool[np.ndarray, " n"], grouped: bool) -> Folds:
     fold = np.full(len(split.task.ids), -1, np.int64)
     for k, each in enumerate(split.folds):
         fold[each.test] = k
-    return Folds(split.task.y, fold, len(split.task.classes))
+    return Folds(split.task.y, fold, len(split.task.classes), tested, grouped)
 
 
 def _of_known_groups(
     table: TaskTable,
+    tested: Bool[np.ndarray, " n"],
     features: Sequence[Num[np.ndarray, "n _"]],
     setting: Setting,
     ensemble: bool,
@@ -211,7 +210,7 @@ def _of_known_groups(
 ) -> Predictions:
     """What is said of each labelled image where images of its group may be trained on."""
     (split,) = split_table(table.with_frame(table.frame.drop("group")), ["random"], folds=folds, seed=seed)
-    labelled = _folds(split)
+    labelled = _folds(split, tested, False)
     outer = cross_validated(features, labelled, setting)
     given = np.mean(outer, axis=0) if ensemble else nested(features, outer, labelled, setting)
     return Predictions(labelled.y, given.argmax(axis=1), labelled.classes, given, None, labelled.fold)

@@ -8,6 +8,7 @@ import polars as pl
 from jaxtyping import Float64, Int64, Num
 
 from bb.probe.labelling.cross_validation import Fitted, in_blocks
+from bb.probe.labelling.group_thresholds import Thresholds
 from bb.probe.labelling.result import table
 from bb.store import Collection, FeatureSpace, Store
 
@@ -21,12 +22,14 @@ class Predictor:
     spaces     the feature space of each
     classes    names of the classes
     threshold  of the probability of what is accepted; None accepts nothing
+    of_groups  of images of groups that have labelled images, where these are known
     """
 
     spaces: Sequence[FeatureSpace]
     fitted: Sequence[Fitted]
     classes: tuple[str, ...]
     threshold: float | None
+    of_groups: Thresholds | None = None
 
     @property
     def labelled(self) -> Num[np.ndarray, "n d"]:

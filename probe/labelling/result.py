@@ -25,7 +25,9 @@ class Labelled:
 
     frame        a row for each image: COLUMNS
     backbones    the candidates with their cross-validated accuracy, the best first; of an ensemble all are used
-    accuracy     expected of further images like the labelled ones
+    tested       labelled images that figures are measured on: all, or those drawn at random where others were chosen
+    chosen       labelled images that `bb suggest` chose
+    accuracy     expected of further images like those tested
     of_groups    expected of images of a further group; None where the table has no groups
     acceptance   at the target error
     classes      of each class how well it is found
@@ -48,6 +50,8 @@ class Labelled:
     ensemble: bool = False
     by_group: GroupThresholds | None = None
     model: str | None = None
+    tested: int = 0
+    chosen: int = 0
 
     def __repr__(self) -> str:
         return f"Labelled({len(self.frame)} images from {self.labelled} labels, accuracy {self.accuracy.value:.3f})"
@@ -73,6 +77,8 @@ class Labelled:
             "classifier": self.setting.classifier,
             "preprocessing": self.setting.how,
             "labelled": self.labelled,
+            "tested": self.tested,
+            "chosen": self.chosen,
             "accuracy": plain(self.accuracy),
             "accuracy_of_new_groups": plain(self.of_groups) if self.of_groups else None,
             "target_error": self.target_error,

@@ -11,6 +11,7 @@ from bb.probe.classifiers.estimator import make
 from bb.probe.classifiers.preprocess import PREPROCESSING
 from bb.probe.git_commit import commit
 from bb.probe.labelling.cross_validation import Fitted, Setting
+from bb.probe.labelling.group_thresholds import Thresholds
 from bb.probe.labelling.predictor import Predictor
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, Malformed, UsageError
@@ -73,7 +74,11 @@ def model_of(
             "parameters": first.estimator.parameters(),
             **protocol,
         },
-        {"temperatures": [each.heat for each in predictor.fitted], "threshold": predictor.threshold},
+        {
+            "temperatures": [each.heat for each in predictor.fitted],
+            "threshold": predictor.threshold,
+            **({"groups": predictor.of_groups.record()} if predictor.of_groups else {}),
+        },
         stated,
         provenance(),
         arrays,
@@ -104,7 +109,7 @@ def predictor_of(model: Model, source: str) -> Predictor:
             "again with `bb predict`."
         )
     try:
-        temperatures, threshold = _calibration(model)
+        temperatures, threshold, of_groups = _calibration(model)
         parts = [_arrays_of(model, i) for i in range(len(model.spaces))]
         if sum(map(len, parts)) != len(model.arrays):
             raise Malformed("it has other arrays, too")
@@ -120,7 +125,7 @@ def predictor_of(model: Model, source: str) -> Predictor:
             fitted.append(Fitted(estimator, setting, x, heat, len(model.classes)))
     except Malformed as fact:
         raise damaged(model, source, str(fact)) from None
-    return Predictor(model.spaces, fitted, model.classes, threshold)
+    return Predictor(model.spaces, fitted, model.classes, threshold, of_groups)
 
 
 def labelled_rows(arrays: Mapping[str, np.ndarray], space: FeatureSpace, images: int) -> np.ndarray:
@@ -152,8 +157,8 @@ def _arrays_of(model: Model, i: int) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): x for name, x in model.arrays.items() if name.startswith(prefix)}
 
 
-def _calibration(model: Model) -> tuple[list[float], float | None]:
-    if model.calibration.keys() != {"temperatures", "threshold"}:
+def _calibration(model: Model) -> tuple[list[float], float | None, Thresholds | None]:
+    if model.calibration.keys() - {"groups"} != {"temperatures", "threshold"}:
         raise Malformed("its calibration has other fields")
     temperatures, threshold = model.calibration["temperatures"], model.calibration["threshold"]
     if not isinstance(temperatures, list) or len(temperatures) != len(model.spaces):
@@ -162,7 +167,20 @@ def _calibration(model: Model) -> tuple[list[float], float | None]:
         raise Malformed(f"it has {temperatures!r:.80} for temperatures")
     if threshold is not None and not number(threshold):
         raise Malformed(f"it has {threshold!r:.80} for a threshold")
-    return [float(each) for each in temperatures], threshold
+    return [float(each) for each in temperatures], threshold, _of_groups(model.calibration.get("groups"))
+
+
+def _of_groups(found: object) -> Thresholds | None:
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.keys() != {"pooled", "own", "others"}:
+        raise Malformed("its thresholds of groups have other fields")
+    pooled, own, others = found["pooled"], found["own"], found["others"]
+    if not isinstance(own, dict) or not isinstance(others, list) or not all(isinstance(each, str) for each in others):
+        raise Malformed("its thresholds of groups are not by name")
+    if not all(each is None or number(each) for each in (pooled, *own.values())):
+        raise Malformed(f"it has {(pooled, *own.values())!r:.80} for thresholds of groups")
+    return Thresholds(pooled, own, frozenset(others))
 
 
 def number(value: object, least: float = 0.0, most: float = 1.0) -> bool:

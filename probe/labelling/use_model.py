@@ -15,12 +15,13 @@ from bb.probe.labelling.result import SHOWN
 from bb.probe.labelling.stored_model import number, predictor_of
 from bb.probe.tables.html_table import html_table
 from bb.store import Collection, Store
-from bb.store.errors import BBError
+from bb.store.errors import BBError, UsageError
 from bb.store.format.collection import only_collection
 from bb.store.format.model import Model
 from bb.store.format.space import FeatureSpace, short
 from bb.store.local.choose_version import newest
 from bb.store.maintenance.diff import nearest
+from bb.store.text.image_ids import match_ids
 from bb.store.trained_models import find_model
 
 
@@ -67,11 +68,18 @@ class Applied:
         }
 
 
-def use_model(store: Store | str | Path, model: str, data: str | None = None) -> Applied:
+def use_model(
+    store: Store | str | Path,
+    model: str,
+    data: str | None = None,
+    *,
+    groups: Mapping[str, str] | None = None,
+) -> Applied:
     """Predicts every image of a collection that has features in exactly the model's spaces; nothing is extracted.
 
-    model  the digest of a model in the store, or its beginning
-    data   the collection, NAME or NAME@DIGEST; the store's only one by default
+    model   the digest of a model in the store, or its beginning
+    data    the collection, NAME or NAME@DIGEST; the store's only one by default
+    groups  image ID → group: images of groups that the model was fitted on are accepted by thresholds of these
 
     An image's row is the same to the bit as that of the run that fitted the model, on the same processor.
     Raises UsageError and BBError, which name what to change: for a collection without features in these spaces,
@@ -86,7 +94,23 @@ def use_model(store: Store | str | Path, model: str, data: str | None = None) ->
     missing = missing_images(opened, found, collection, image_ids, with_features, without)
     if missing:
         notes.append(missing_note(opened, found, collection, missing, len(image_ids)))
-    tables = list(predictor.predictions(opened, collection, with_features))
+    frame = pl.concat(predictor.predictions(opened, collection, with_features))
+    thresholds = predictor.of_groups if isinstance(predictor, Predictor) else None
+    if groups and thresholds is None:
+        raise UsageError(
+            f"model {short(found.digest)} has no thresholds of groups: leave out --groups, or fit again with --group."
+        )
+    if groups and thresholds:
+        match = match_ids(list(groups), image_ids, collection.name)
+        known = {match.names.get(image_id, image_id): group for image_id, group in groups.items()}
+        frame, rows = thresholds.applied(frame, known)
+        notes.append(
+            f"{rows} of {len(frame)} images are of groups that the model was fitted on, and accepted by theirs"
+        )
+    elif thresholds:
+        notes.append(
+            "the model has thresholds for the groups it was fitted on: --groups FILE says which image is of which"
+        )
     if fitted_on := _fitted_on(opened, predictor, collection, with_features):
         notes.append(
             f"{fitted_on} of the {len(with_features)} images have the features of images that the model was fitted on: "
@@ -97,7 +121,7 @@ def use_model(store: Store | str | Path, model: str, data: str | None = None) ->
             f"the stated figures are of images like those labelled in {found.collection[0]}; on {collection.name} the "
             "accuracy and the error of what is accepted may differ: label some of its images to know"
         )
-    return Applied(pl.concat(tables), found, collection, missing, tuple(notes))
+    return Applied(frame, found, collection, missing, tuple(notes))
 
 
 def collection_to_predict(store: Store, data: str | None) -> tuple[Collection, list[str]]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int64, Shaped
 
 from bb.probe.tables.table_file import TableFile, of_value, read_table_file
 from bb.probe.tasks.few_shot import check_seed
+from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError, UsageError
 from bb.store.text import lookalike
 from bb.store.text.image_ids import IdMatch
@@ -231,6 +232,17 @@ def parse_items(table: pl.DataFrame, *, source: str = "the labels", not_missing:
     Errors: UsageError where a column is absent, BBError naming the line (line 1 is the header), the value, the remedy.
     """
     return _parse(TableFile.from_frame(table, source, (*REQUIRED, *OPTIONAL)), not_missing)
+
+
+def family_items(found: Path | pl.DataFrame | TaskTable, family: str) -> Items:
+    """The labels of a task family, of which each image asks and answers; columns that retrieval has no use for are left
+    out. Errors: as of `read_items` and `parse_items`.
+    """
+    if isinstance(found, Path):
+        return read_items(found)
+    frame = found.frame.drop_nulls("label") if isinstance(found, TaskTable) else found
+    used = [column for column in (*REQUIRED, *OPTIONAL) if column in frame.columns]
+    return parse_items(frame.select(used), source=family)
 
 
 def _parse(table: TableFile, not_missing: Sequence[str]) -> Items:

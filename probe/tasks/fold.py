@@ -81,13 +81,14 @@ class Fold:
 class Split:
     """How one task's images are divided.
 
+    by           "protocol" where a published protocol draws what is tested, too
     folds        each tested once in its fold; of a split column one for each test side (test, id_test)
     n_units      groups that are tested, where there are groups, else images
     no_interval  why no interval may be stated of scores of this split; None where one may be
     """
 
     task: TaskImages
-    by: By
+    by: By | Literal["protocol"]
     folds: tuple[Fold, ...]
     n_units: int
     no_interval: str | None = None

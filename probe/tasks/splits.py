@@ -63,6 +63,12 @@ def split_table(
     return tuple(_split(table, part, way, folds, seed) for part in parts for way in ways)
 
 
+def images_of_tasks(table: TaskTable) -> list[TaskImages]:
+    """The labelled images of each task, which need no split."""
+    labelled = table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null()))
+    return [_images(table, part) for part in labelled.partition_by("task", maintain_order=True)]
+
+
 def images_of(table: TaskTable) -> TaskImages:
     """The labelled images of a table's only task, which need no split."""
     return _images(table, table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null())))

@@ -49,13 +49,18 @@ def candidates(header: Sequence[str], named: Collection[str]) -> set[str]:
     return {name for name in header if name in named or name in CORNERS or _role(name)}
 
 
-def assign(header: Sequence[str], named: Mapping[str, str | Sequence[str] | None], source: str) -> Roles:
+def assign(
+    header: Sequence[str],
+    named: Mapping[str, str | Sequence[str] | None],
+    source: str,
+    required: Sequence[str] = REQUIRED,
+) -> Roles:
     """The column of each role.
 
     named  role → the column that a person names, several for the traits of `label`, "" for none; None: find it. A
            column that is called as the role goes before those with other usual names.
     Errors: UsageError for a named column that the header lacks, for two columns that could be an ID, a label, a split,
-    a group or a task, and where there is no ID or label.
+    a group or a task, and where there is none of a `required` role.
     """
     found: dict[str, str] = {}
     notes: list[str] = []
@@ -93,7 +98,7 @@ def assign(header: Sequence[str], named: Mapping[str, str | Sequence[str] | None
             notes.append(f"{listed} could be the {role}, so none is taken: call one of them {role!r}")
         elif fitting:
             found[role] = fitting[0]
-    for role in REQUIRED:
+    for role in required:
         if role not in found and not (role == "label" and any(name.startswith(TRAIT) for name in found)):
             has = ", ".join(map(shown, header[:20])) or "none"
             file = next((name for name in header if _FILE.search(name)), None)

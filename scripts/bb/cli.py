@@ -103,14 +103,17 @@ def _something_here() -> bool:
 
 
 class _Probe(VerbGroup):
-    """`bb probe FAMILY` is `bb probe classify` on a task family's own labels."""
+    """`bb probe FAMILY` is `bb probe classify`, or retrieval, on a task family's own labels."""
 
     group = "probe"
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in VERBS[self.group] or cmd_name not in _families():
             return super().get_command(ctx, cmd_name)
-        return _load(self.group, "classify", f"Score stored features on {cmd_name}: {_families()[cmd_name]}.", cmd_name)
+        verb, of = _verb_of(cmd_name)
+        if ctx.default_map and verb in ctx.default_map:  # what bb.toml says holds for the family, too
+            ctx.default_map.setdefault(cmd_name, ctx.default_map[verb])
+        return _load(self.group, verb, f"Score stored features on {of}.", cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and args[0] not in _families():
@@ -121,17 +124,31 @@ class _Probe(VerbGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        for name, package in _families().items():
-            if name not in self.commands:
-                self.add_command(TyperCommand(name, help=f"Score stored features on {package}."))
+        foreign = [name for name, (_, own) in _families().items() if not own]
+        for name in foreign:
+            self.add_command(TyperCommand(name, help=f"Score stored features on {_families()[name][0]}."))
         super().format_commands(ctx, formatter)
+        with formatter.section("Task families, which bb data list describes"):
+            formatter.write_text(", ".join(name for name in _families() if name not in self.commands))
 
 
-def _families() -> dict[str, str]:
-    """Task families, each with the package that it comes from; none is imported."""
+def _families() -> dict[str, tuple[str, bool]]:
+    """Task families, each with words for the package that it comes from, and whether that is bb; none is imported."""
     from bb.probe.tasks.registry import TASKS
 
-    return {name: f"a task family of {plugin.distribution}" for name, plugin in TASKS.plugins.items()}
+    return {name: (f"a task family of {each.distribution}", each.own) for name, each in TASKS.plugins.items()}
+
+
+def _verb_of(family: str) -> tuple[str, str]:
+    """The verb that probes a task family, and what help calls the family."""
+    words, own = _families()[family]
+    if not own:
+        return "classify", f"{family}: {words}"
+    from bb.probe.tasks.family import about
+    from bb.probe.tasks.registry import TASKS
+
+    found = TASKS.load(family)
+    return about(found).probe, found.title
 
 
 class _Data(VerbGroup):

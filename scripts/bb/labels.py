@@ -1,6 +1,7 @@
 """Labels of a collection: from a file, from its folder, or from the store."""
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from bb.extract.data.source_spec import Root
+    from bb.probe.tasks.family import Labels
     from bb.probe.tasks.newt import Labels as ProbeLabels
     from bb.store import Store
 
@@ -88,6 +90,35 @@ def share_labels(store: "Store", name: str, file: Path, settings: Settings) -> N
         store.put_labels("newt", labels.table, collection=name, licence=licence)
     except BBError as error:
         warn(f"the labels of {name} are not put into the store: {error}")
+
+
+def family_table(store: "Store", family: str, data: str, root: "Root | None") -> "Labels":
+    """The labels of a task family: of the folder of its images, or of their names in the store.
+
+    Errors: those of `family_labels`.
+    """
+    from bb.probe.tasks.registry import family_labels
+    from bb.store import UsageError
+
+    if isinstance(root, Path):
+        return family_labels(family, root)
+    versions = store.collections(data.partition("@")[0])
+    ids = sorted({image_id for version in versions for image_id in version.table["image_id"]})
+    try:
+        return family_labels(family, None, ids)
+    except UsageError:
+        folder = shards_folder(root)
+        return family_labels(family, folder) if folder else family_labels(family, None)
+
+
+def shards_folder(root: "Root | None") -> Path | None:
+    """The folder of shards on this machine; None of others."""
+    from bb.extract.data.byte_range import Local
+    from bb.extract.data.source_spec import Shards
+
+    blobs = root.blobs() if isinstance(root, Shards) else []
+    paths = [blob.path for blob in blobs if isinstance(blob, Local)]
+    return Path(os.path.commonpath([path.parent for path in paths])) if paths and len(paths) == len(blobs) else None
 
 
 def read_groups(name: str, column: str, labels: Path | None, roots: "dict[str, Root | None]") -> dict[str, str]:

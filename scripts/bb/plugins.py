@@ -9,6 +9,7 @@ REGISTRIES = {
     "bb.decoders": "bb.extract.backbones.decoders:DECODERS",
     "bb.classifiers": "bb.probe.classifiers.registry:CLASSIFIERS",
     "bb.metrics": "bb.probe.statistics.metrics:METRICS",
+    "bb.protocols": "bb.probe.classification.published.registry:PROTOCOLS",
     "bb.tasks": "bb.probe.tasks.registry:TASKS",
     "bb.storage": "bb.store.storage.url:STORAGE",
     "bb.loggers": "bb.probe.retrieval.loggers.base:LOGGERS",

@@ -1,9 +1,9 @@
 """`bb bench` on a board of true sizes: `python scripts/bench/board.py [--quick] [--json FILE] [--keep DIR]`.
 
-10 backbones x 13 families with the classes and images that the published families have, images up to 50,000 (half of
-them tested, or the family's own share), of synthetic features of d = 768: a class mean and noise, more of it for each
-backbone. The grid is simpleshot, ridge and knn at 1 and all images a class; logistic regression on the families of up to
---logistic classes with all images. Two processes of one BLAS thread each.
+10 backbones x 13 families with the classes and images that the published families have, images up to 50,000 in
+all, of synthetic features of d = 768: a class mean and noise, more of it for each backbone. The grid is simpleshot,
+ridge and knn at 1 and all images a class; logistic regression on the families of up to --logistic classes with all
+images. Two processes of one BLAS thread each.
 
 board_seconds          wall time of `bb.probe.bench`, page included; board_hours the same in hours
 board_cpu_hours        CPU time of all its processes

@@ -93,9 +93,9 @@ def measure_photographs(n: int | None) -> dict:
     import torch
     from PIL import Image
 
+    from bb.extract.weights.lite_networks import renamed
     from bb.probe.features.duplicates import COSINE, near_duplicates
     from tests.helpers.copies import copies, midway
-    from tests.helpers.pretrained import renamed
 
     torch.set_num_threads(THREADS)
     network = timm.create_model("tf_efficientnet_lite0")

@@ -2,16 +2,19 @@
 
     python scripts/bench/predict.py [--json FILE] [--replays N] [--quick]
 
-Each replay draws Gaussian classes, labels some images, states an accuracy and a threshold as `bb predict` does, and
-compares them with 4,000 further images. Keys, each for _images and _groups (images of further groups): coverage, the
-share of 95 % intervals that hold the accuracy; accepted, the share of images accepted with a target error of 0.1, and
-accepted_error, the share of these that is wrong. And _individuals, of `bb predict --retrieve`: intervals of the share
-of wrong answers, where half of the further images show individuals that are not labelled.
+Each replay draws Gaussian classes, labels 200 images, states an accuracy and a threshold as `bb predict` does, and
+compares them with 4,000 further images. Keys, each for _images; _chosen, labels that `bb suggest` chose of 3,000 images
+in five batches, a fifth at random; and _groups (images of further groups): coverage, the share of 95 % intervals that
+hold the accuracy; accepted, the share of images accepted with a target error of 0.1; accepted_error, the share of these
+that is wrong, with its standard error. And _individuals, of `bb predict --retrieve`: intervals of the share of wrong
+answers, where half of the further images show individuals that are not labelled. naive is the coverage of intervals
+from all labels of _chosen.
 """
 
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,10 @@ import numpy as np
 FOLDER = Path(__file__).resolve().parent
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != FOLDER]
 
+from bb.probe.classifiers.estimator import make  # noqa: E402
+from bb.probe.classifiers.preprocess import preprocess  # noqa: E402
 from bb.probe.labelling.abstention import accept  # noqa: E402
+from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, choose, fitted_on  # noqa: E402
 from bb.probe.labelling.cross_validation import WIDENING, Folds, Setting, cross_validated, fit  # noqa: E402
 from bb.probe.labelling.open_set import Calibration, answer, cross_fitted, error_of, evidence_of, replays  # noqa: E402
 from bb.probe.statistics.multiclass.intervals import estimate  # noqa: E402
@@ -28,6 +34,8 @@ from bb.probe.statistics.multiclass.metrics import METRICS  # noqa: E402
 from bb.probe.statistics.multiclass.predictions import Predictions  # noqa: E402
 
 CLASSES, DIM, LABELLED, FOLDS, FURTHER, TARGET = 5, 12, 200, 5, 4000, 0.1
+POOL, BATCH = 3000, 40
+SEED = 0
 SETTING = Setting("ridge", "standard")
 
 
@@ -46,28 +54,44 @@ class World:
         return x.astype(np.float32), y.astype(np.int64), group.astype(np.int64)
 
 
-def replay(rng, shift, groups):
-    """(interval, true accuracy, acceptance, error of accepted further images)."""
+def suggested(world, rng):
+    """Images as `bb suggest` has them labelled, with which were drawn at random."""
+    x, y, group = world.images(POOL, 1)
+    rows, drawn = np.empty(0, np.int64), np.empty(0, bool)
+    while len(rows) < LABELLED:
+        free = np.setdiff1d(np.arange(POOL), rows)
+        known = rows[fitted_on(y[rows], drawn)]
+        seed = int(rng.integers(2**31))
+        made = choose(
+            x.__getitem__, free, x[known], y[known], BATCH, Strategy("margin"), seed=seed, random_share=RANDOM_SHARE
+        )
+        rows, drawn = np.concatenate([rows, made.rows]), np.concatenate([drawn, made.drawn])
+    return x[rows], y[rows], group[rows], drawn
+
+
+def replay(rng, shift=0.0, groups=1, chosen=False):
+    """(interval, true accuracy, share accepted, error of accepted further images, interval of all labels)."""
     world = World(rng, shift)
-    x, y, group = world.images(LABELLED, groups)
+    x, y, group, drawn = suggested(world, rng) if chosen else (*world.images(LABELLED, groups), np.ones(LABELLED, bool))
     fold = group % FOLDS if shift else rng.permutation(LABELLED) % FOLDS
-    labelled = Folds(y, fold, CLASSES)
+    labelled = Folds(y, fold, CLASSES, drawn, grouped=shift > 0)
     (given,) = cross_validated([x], labelled, SETTING)
-    answers = Predictions(y, given.argmax(axis=1), CLASSES, given, group if shift else None, fold)
-    interval = estimate(answers, METRICS["accuracy"], widening=WIDENING).interval
-    acceptance = accept(answers.confidence, answers.hit, TARGET, group=group if shift else None)
+    every = Predictions(y, given.argmax(axis=1), CLASSES, given, group if shift else None, fold)
+    answers = every.among(drawn)
+    interval, naive = (estimate(each, METRICS["accuracy"], widening=WIDENING).interval for each in (answers, every))
+    acceptance = accept(answers.confidence, answers.hit, TARGET, group=answers.group)
     further, truth, _ = world.images(FURTHER, 400 if shift else 1)
     # What is stated is of the classifiers of the folds.
     right = []
     for k in range(FOLDS):
-        rows, others = labelled.outside(k)
-        model = fit(x[rows], others, SETTING)
-        right.append((model.probabilities(further).argmax(axis=1) == truth).mean())
-    model = fit(x, labelled, SETTING)
-    p = model.probabilities(further)
+        fitted = ~((fold == k) & drawn)
+        train, ready = preprocess(SETTING.how, x[fitted], further)
+        right.append((make(SETTING.classifier).fit(train, y[fitted]).predict(ready) == truth).mean())
+    p = fit(x, labelled, SETTING).probabilities(further)
     taken = p.max(axis=1) >= (np.inf if acceptance.threshold is None else acceptance.threshold)
     error = (p.argmax(axis=1) != truth)[taken].mean() if taken.any() else None
-    return interval, float(np.average(right, weights=np.bincount(fold, minlength=FOLDS))), taken.mean(), error
+    weights = np.bincount(fold[drawn], minlength=FOLDS)
+    return interval, float(np.average(right, weights=weights)), taken.mean(), error, naive
 
 
 def replay_individuals(rng):
@@ -100,28 +124,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures")
     parser.add_argument("--replays", type=int, default=1000)
+    parser.add_argument("--only", default="", help="settings whose name contains this")
     parser.add_argument("--quick", action="store_true", help="a few replays, to see that it runs")
     arguments = parser.parse_args()
     replays_asked = 10 if arguments.quick else arguments.replays
-    rng = np.random.default_rng(0)
     figures: dict[str, float] = {"replays": replays_asked}
     kinds = {
-        "images": lambda: replay(rng, 0.0, 1),
-        "groups": lambda: replay(rng, 0.6, 20),
-        "individuals": lambda: replay_individuals(rng),
+        "images": replay,
+        "chosen": partial(replay, chosen=True),
+        "groups": partial(replay, shift=0.6, groups=20),
+        "individuals": replay_individuals,
     }
     for name, once in kinds.items():
-        found = [once() for _ in range(replays_asked)]
-        stated = [(interval, truth) for interval, truth, _, _ in found if interval]
-        errors = [error for *_, error in found if error is not None]
-        figures[f"coverage_{name}"] = float(np.mean([low <= truth <= high for (low, high), truth in stated]))
+        if arguments.only not in name:
+            continue
+        rng = np.random.default_rng(SEED)
+        found = [once(rng) for _ in range(replays_asked)]
+        stated = [each for each in found if each[0]]
+        held = [low <= truth <= high for (low, high), truth, *_ in stated]
+        errors = [error for _, _, _, error, *_ in found if error is not None]
+        taken = [share for _, _, share, *_ in found]
+        figures[f"coverage_{name}"], figures[f"accepted_{name}"] = float(np.mean(held)), float(np.mean(taken))
         figures[f"accepted_error_{name}"] = float(np.mean(errors)) if errors else float("nan")
-        figures[f"accepted_{name}"] = float(np.mean([taken for _, _, taken, _ in found]))
+        figures[f"accepted_error_{name}_se"] = float(np.std(errors) / max(len(errors), 1) ** 0.5)
         print(
-            f"{name}: 95 % intervals hold the truth in {100 * figures[f'coverage_{name}']:.1f} % of {len(stated)} "
-            f"replays; {100 * figures[f'accepted_{name}']:.1f} % of images accepted, of which "
-            f"{100 * figures[f'accepted_error_{name}']:.1f} % are wrong (asked: {100 * TARGET:.0f} %)"
+            f"{name}: 95 % intervals hold the truth in {100 * np.mean(held):.1f} % of {len(stated)} replays "
+            f"(± {200 * (0.05 * 0.95 / len(stated)) ** 0.5:.1f}); {100 * np.mean(taken):.1f} % of images accepted, of "
+            f"which {100 * figures[f'accepted_error_{name}']:.2f} % ± {200 * figures[f'accepted_error_{name}_se']:.2f} "
+            f"are wrong (asked: {100 * TARGET:.0f} %)",
+            flush=True,
         )
+        if name == "chosen":
+            figures["naive"] = float(np.mean([low <= truth <= high for _, truth, _, _, (low, high) in stated]))
+            print(f"chosen: intervals from all labels hold the truth in {100 * figures['naive']:.1f} %", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures) + "\n")
 

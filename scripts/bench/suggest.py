@@ -60,8 +60,8 @@ def newt(photographs, folder):
     import torch
 
     from bb.extract import run as extract
+    from bb.extract.weights.lite_networks import renamed
     from bb.store import Store
-    from tests.helpers.pretrained import renamed
 
     torch.save(renamed(0), folder / "lite0.pth")
     store = Store.create(folder / "features.bb")

@@ -154,8 +154,10 @@ def test_demo_goes_the_whole_way_and_a_second_time_does_nothing(call, monkeypatc
     status, out, _ = call("demo")
     assert status == 0
     assert "3 tasks" in out and VIT in out and RESNET in out and "chance 0.500" in out
-    assert "400 features and 4 runs were computed" in out
-    assert "Written: bb-demo/digits" in out and "cd bb-demo" in out
+    assert "400 features and 6 runs were computed" in out
+    assert "Digits of 8 by 8 pixels show how bb works" in out and "the grey values themselves score" in out
+    assert f"everything is in {own_place / 'bb-demo'}" in out and "cd bb-demo" in out
+    assert "Leaderboard" in (own_place / "bb-demo" / "report.html").read_text()
     status, out, _ = call("demo")
     assert status == 0 and "Nothing had to be computed: every feature and every run was there." in out
     os.chdir("bb-demo")

@@ -13,7 +13,8 @@ import pytest
 from tests.helpers.photographs import PHOTOS, needs_photographs
 
 CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
-LABELS = 60
+READY = 'body[aria-busy="false"]'
+LABELS, SHEETS = 60, 24  # of which the last are on two sheets
 pytestmark = [
     needs_photographs,
     pytest.mark.e2e,
@@ -43,23 +44,12 @@ def test_a_session_of_sixty_labels(tmp_path):
             page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
             page.goto(served.stdout.readline().strip())
             given = {}
-            while len(given) < LABELS:
+            while len(given) < LABELS - SHEETS:
                 page.wait_for_selector('body[data-image]:not([data-image=""])')
                 now = page.evaluate("document.body.dataset.image")
                 name = page.text_content("#name")
-                label = next(value for known, value in truth.items() if Path(known).stem == Path(name).stem)
-                listed = [
-                    each.split(" ", 1)[1].rsplit(" (", 1)[0]
-                    for each in page.locator("#classes button").all_text_contents()[:9]
-                ]
-                if page.text_content("#guess") == label:
-                    page.keyboard.press("Enter")
-                elif label in listed:
-                    page.keyboard.press(str(listed.index(label) + 1))
-                else:
-                    page.keyboard.press("n")
-                    page.keyboard.type(label)
-                    page.keyboard.press("Enter")
+                label = label_of(name, truth)
+                give(page, label)
                 page.wait_for_selector(f'body:not([data-image="{now}"])')
                 given[name] = label
                 if len(given) == 30:
@@ -67,6 +57,7 @@ def test_a_session_of_sixty_labels(tmp_path):
                         before = page.evaluate("document.body.dataset.image")
                         page.keyboard.press(key)
                         page.wait_for_selector(f'body:not([data-image="{before}"])')
+            label_sheets(page, truth, given)
             page.wait_for_selector("#curve svg")
             page.wait_for_selector('#forecast:has-text("100 further")')
             page.wait_for_selector('#status:not(:has-text("fitting"))')
@@ -84,3 +75,48 @@ def test_a_session_of_sixty_labels(tmp_path):
         served.wait()
     with (tmp_path / "mine.csv").open(newline="") as file:
         assert {row["image_id"]: row["label"] for row in csv.DictReader(file)} == given
+
+
+def label_of(name, truth):
+    return next(value for known, value in truth.items() if Path(known).stem == Path(name).stem)
+
+
+def give(page, label):
+    """By keys: accepts the suggestion, or chooses a number, or types."""
+    listed = [
+        each.split(" ", 1)[1].rsplit(" (", 1)[0] for each in page.locator("#classes button").all_text_contents()[:9]
+    ]
+    if page.text_content("#guess") == label:
+        page.keyboard.press("Enter")
+    elif label in listed:
+        page.keyboard.press(str(listed.index(label) + 1))
+    else:
+        page.keyboard.press("n")
+        page.keyboard.type(label)
+        page.keyboard.press("Enter")
+
+
+def label_sheets(page, truth, given):
+    """On a sheet the wrong suggestions are corrected one by one, and the others accepted at once."""
+    page.keyboard.press("g")
+    while len(given) < LABELS:
+        page.wait_for_selector('body[aria-busy="false"] #sheet button:nth-child(12)')
+        if folder := os.environ.get("BB_SCREENSHOTS"):
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=f"{folder}/label-sheet.png")
+        shown = [(each.get_attribute("alt"), page.locator("#sheet span").nth(i).text_content())
+                 for i, each in enumerate(page.locator("#sheet img").all())]  # fmt: skip
+        for name, guess in shown:
+            given[name] = label_of(name, truth)
+            if guess == given[name]:
+                page.keyboard.press("ArrowRight")
+                continue
+            left = page.locator("#sheet button").count()
+            assert page.text_content("#name") == name
+            give(page, given[name])
+            page.wait_for_selector(f"#sheet button:nth-child({left})", state="detached")
+            page.wait_for_selector(READY, state="attached")
+        first = page.locator("#sheet img").first.get_attribute("src")
+        page.keyboard.press("a")
+        page.wait_for_selector(f'#sheet:not(:has(img[src="{first}"]))', state="attached")
+        page.wait_for_selector(READY, state="attached")

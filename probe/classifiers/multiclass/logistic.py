@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int64, Shaped
 
 from bb.probe.classifiers.estimator import (
+    NEVER,
     checked_arrays,
     checked_classes,
     checked_features,
@@ -19,8 +20,8 @@ from bb.probe.classifiers.multiclass.softmax_path import SoftmaxPath, Solution
 from bb.store.errors import BBError
 
 PATH = tuple(float(C) for C in 10 ** np.linspace(-6, 5, 45))  # DINOv2's
-NEVER = -1  # the fold of a row that is in every fit
 WITHOUT_CHOICE = 1.0
+COARSE, SPANS = 16, (8, 4, 2, 1)  # places of C between which CLIP's search steps
 
 
 @dataclass(eq=False)
@@ -31,12 +32,17 @@ class Logistic:
            is certified; one C alone is refused where its fit is not
     folds  how many, stratified, rows in their order (StratifiedKFold without shuffling); as many as the largest class
            has rows where that is fewer. With one row for each class nothing can be held out, and C is 1
+    choice "best" compares all C, "peak" those of CLIP's search: it ends at a peak near the best of every 16th C, and
+           of equal ones takes the largest
+    refit  whether rows that were held out are fitted, too
 
     Two classes, and each trait, are one binary problem with one vector w in place of W, as scikit-learn has it.
     """
 
     C: tuple[float, ...] = PATH
     folds: int = 5
+    choice: Literal["best", "peak"] = "best"
+    refit: bool = True
     targets: ClassVar[frozenset[str]] = frozenset({"classes", "traits"})
     classes_: Shaped[np.ndarray, " k"] = field(init=False, repr=False)
     parameters_: dict[str, Any] = field(init=False, repr=False)
@@ -55,8 +61,9 @@ class Logistic:
         x, y = checked_features(X), np.asarray(y)
         self._traits = y.ndim == 2
         if not self._traits:
-            self.classes_, codes = checked_classes(y, len(x))
-            solution, self.parameters_ = self._chosen(x, codes, held_out)
+            classes, codes = checked_classes(y, len(x))
+            solution, self.parameters_, fitted = self._chosen(x, codes, held_out)
+            self.classes_ = classes[fitted]
             self.coef_, self.intercept_ = solution.coef, solution.intercept
             return self
         y = checked_traits(y, len(x))
@@ -67,9 +74,9 @@ class Logistic:
             folds = None if held_out is None else held_out[known]
             fits.append(self._chosen(x[known], column[known].astype(np.int64), folds))
         # Two rows of coefficients that sum to 0: their difference is the trait's log odds.
-        self.coef_ = np.stack([solution.coef[1] - solution.coef[0] for solution, _ in fits])
-        self.intercept_ = np.array([solution.intercept[1] - solution.intercept[0] for solution, _ in fits])
-        records = [record for _, record in fits]
+        self.coef_ = np.stack([solution.coef[1] - solution.coef[0] for solution, _, _ in fits])
+        self.intercept_ = np.array([solution.intercept[1] - solution.intercept[0] for solution, _, _ in fits])
+        records = [record for _, record, _ in fits]
         self.parameters_ = {
             "C": [record["C"] for record in records],
             "certificate": max(record["certificate"] for record in records),
@@ -95,7 +102,9 @@ class Logistic:
         return expit(decision) if self._traits else softmax(decision, axis=1)
 
     def parameters(self) -> dict[str, Any]:
-        return parameters_of(self)
+        """`choice` and `refit` only where they are not the usual ones, as runs from before them have it."""
+        usual = {"choice": "best", "refit": True}
+        return {name: value for name, value in parameters_of(self).items() if usual.get(name) != value}
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"classes": self.classes_, "coef": self.coef_, "intercept": self.intercept_}
@@ -108,23 +117,23 @@ class Logistic:
 
     def _chosen(
         self, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], held_out: Int[np.ndarray, " n"] | None
-    ) -> tuple[Solution, dict[str, Any]]:
-        """The fit of all rows at the chosen C, and a record of the choice."""
+    ) -> tuple[Solution, dict[str, Any], Int64[np.ndarray, " k"]]:
+        """The fit at the chosen C, a record of the choice, and which of y's classes the fit has."""
         folds = _stratified(y, self.folds) if held_out is None else held_out
         tested = int((folds != NEVER).sum())
         Cs, accuracy = self.C, None
         if not tested:
             Cs = Cs if len(Cs) == 1 else (WITHOUT_CHOICE,)
         elif len(Cs) > 1:
-            each = [_right(x, y, folds == fold, Cs) for fold in np.unique(folds[folds != NEVER])]
-            Cs = Cs[: min(map(len, each))]
-            right = np.sum([found[: len(Cs)] for found in each], axis=0)
-            best = int(np.argmax(right))
-            # The path up to the chosen one: each fit starts from those before it.
-            Cs, accuracy = Cs[: best + 1], float(right[best] / tested)
-        *_, solution = _exact(_path(x, y), Cs)
-        record = {"C": solution.C, "certificate": solution.certificate, "held_out_accuracy": accuracy}
-        return solution, record
+            each = [_HeldOut(x, y, folds == fold) for fold in np.unique(folds[folds != NEVER])]
+            choose = _best if self.choice == "best" else _peak
+            Cs, right = choose(each, Cs)
+            accuracy = float(right / tested)
+        kept = folds == NEVER if tested and not self.refit else np.ones(len(y), bool)
+        classes, codes = np.unique(y[kept], return_inverse=True)
+        *_, solution = _exact(_path(x[kept], codes.astype(np.int64)), Cs)
+        record = {"C": solution.C, "certificate": solution.certified(), "held_out_accuracy": accuracy}
+        return solution, record, classes
 
 
 def _path(x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"]) -> SoftmaxPath:
@@ -146,16 +155,52 @@ def _exact(path: SoftmaxPath, Cs: Sequence[float]) -> Iterator[Solution]:
             raise
 
 
-def _right(
-    x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], out: Shaped[np.ndarray, " n"], Cs: Sequence[float]
-) -> Int64[np.ndarray, " c"]:
-    """How many held-out rows each C gets right, up to the last certified one; an untrained class gets none right."""
-    classes, codes = np.unique(y[~out], return_inverse=True)
-    if len(classes) < 2:
-        return np.full(len(Cs), int((y[out] == classes[0]).sum()))
-    tests = x[out].astype(np.float64)
-    solutions = _exact(_path(x[~out], codes.astype(np.int64)), Cs)
-    return np.array([(classes[(tests @ s.coef.T + s.intercept).argmax(axis=1)] == y[out]).sum() for s in solutions])
+class _HeldOut:
+    """Rows that are held out, and the path of the others."""
+
+    def __init__(
+        self, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], out: Shaped[np.ndarray, " n"]
+    ) -> None:
+        self.classes, codes = np.unique(y[~out], return_inverse=True)
+        self.path = _path(x[~out], codes.astype(np.int64)) if len(self.classes) > 1 else None
+        self.x, self.y = x[out] if self.path is None else self.path.project(x[out]), y[out]
+
+    def right(self, Cs: Sequence[float]) -> Int64[np.ndarray, " c"]:
+        """How many rows each C gets right, up to the last certified one; an untrained class gets none right."""
+        if self.path is None:
+            return np.full(len(Cs), int((self.y == self.classes[0]).sum()))
+        decisions = (self.x @ found.w.T for found in _exact(self.path, Cs))
+        return np.array([(self.classes[decision.argmax(axis=1)] == self.y).sum() for decision in decisions], np.int64)
+
+
+def _best(folds: Sequence[_HeldOut], Cs: Sequence[float]) -> tuple[Sequence[float], int]:
+    """The path up to the first C with the most rows right, and how many: each fit starts from those before it."""
+    each = [fold.right(Cs) for fold in folds]
+    right = np.sum([found[: min(map(len, each))] for found in each], axis=0)
+    best = int(np.argmax(right))
+    return Cs[: best + 1], int(right[best])
+
+
+def _peak(folds: Sequence[_HeldOut], Cs: Sequence[float]) -> tuple[Sequence[float], int]:
+    """CLIP's search: the best of every 16th C, then of it and its neighbours 8, 4, 2 and 1 places away.
+
+    Of equal ones the largest C. Returns a path up to it and how many rows it gets right; C that are not certified get
+    none right.
+    """
+    known: dict[int, int] = {}
+
+    def best_of(places: Sequence[int]) -> int:
+        asked = sorted(set(places) - known.keys())
+        each = [fold.right([Cs[place] for place in asked]) for fold in folds] if asked else []
+        for at, place in enumerate(asked):
+            known[place] = int(sum(found[at] for found in each)) if all(at < len(found) for found in each) else -1
+        return max(sorted(places, reverse=True), key=known.__getitem__)
+
+    peak = best_of(range(0, len(Cs), COARSE))
+    for span in SPANS:
+        peak = best_of([max(peak - span, 0), peak, min(peak + span, len(Cs) - 1)])
+    below = [place for place in range(0, peak, COARSE) if known.get(place, -1) >= 0]
+    return [Cs[place] for place in (*below, peak)], known[peak]
 
 
 def _stratified(y: Int64[np.ndarray, " n"], folds: int) -> Int64[np.ndarray, " n"]:

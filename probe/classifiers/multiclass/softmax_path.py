@@ -8,7 +8,8 @@ For rows x_i of class y_i (centred by the train mean, which only moves b), with 
 
 Span. A gradient is a combination of rows, so W stays in their span: with the eigenvectors U of XᵀX (of XXᵀ where
 n < d) and Z = XU the problem has r = rank X ≤ min(n - 1, d) columns, and |W| is unchanged. The columns of Z are
-orthogonal over the rows, so where the weights of the Hessian are spread evenly its diagonal is nearly all of it.
+orthogonal over the rows, so where the weights of the Hessian are spread evenly its diagonal is nearly all of it. Where
+n < d, U is made orthonormal to the last bits, and Z in float64 stands for the rows in all passes but the last.
 
 Model. A row weighs much in the Hessian only for the few classes between which it is undecided. Pairs (i, c) with
 a weight p_ic (1 - p_ic) well above the mean are kept as they are, a sparse matrix; the weights of all others are spread
@@ -28,10 +29,11 @@ Certificate. The largest entry of ∇f over n, in float64, on the rows as they w
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from threadpoolctl import ThreadpoolController
 
 from bb.probe.classifiers.multiclass.softmax_kernels import add_diagonal, add_product
@@ -55,15 +57,40 @@ STALLED = 3  # steps without a smaller gradient before float64 takes over
 class Solution:
     """One fit. decision = X @ coef.T + intercept; both sum to 0 over classes.
 
-    certificate  the largest entry of the gradient, over n
+    w            (k, r + 1): coefficients of rotated rows, and of the one beside them
+    certificate  at least the largest entry of the gradient, over n, in float64
     passes       over the rows that it took
     """
 
     C: float
-    coef: Float64[np.ndarray, "k d"]
-    intercept: Float64[np.ndarray, " k"]
+    path: "SoftmaxPath"
+    w: Float64[np.ndarray, "k width"]
     certificate: float
     passes: int
+
+    @cached_property
+    def coef(self) -> Float64[np.ndarray, "k d"]:
+        return self.w[:, :-1] @ self.path.basis.T
+
+    @cached_property
+    def intercept(self) -> Float64[np.ndarray, " k"]:
+        b = self.w[:, -1] - self.coef @ self.path.mean
+        return b - b.mean()
+
+    def certified(self) -> float:
+        """The largest entry of the gradient over n, on the rows as given. Errors: BBError above LARGEST_GRADIENT."""
+        fit = _Fit(self.path, None, self.path.penalty / self.C)
+        return refuse_above(fit.largest(fit.pass_given(self.w)), self.C, len(self.path.x))
+
+
+def refuse_above(certificate: float, C: float, n: int) -> float:
+    """The certificate. Errors: BBError where the fit doesn't count as exact."""
+    if not certificate <= LARGEST_GRADIENT:
+        raise BBError(
+            f"logistic at C = {C:g}: the largest gradient entry is {certificate:.1e} of n = {n}, and a "
+            f"fit counts as exact up to {LARGEST_GRADIENT:g}. Use smaller C, or preprocess by l2 or standard."
+        )
+    return certificate
 
 
 class _Model(NamedTuple):
@@ -77,11 +104,10 @@ class _Model(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """f at some W: its value, gradient in the rotated coordinates, and largest entry over n in those of the rows."""
+    """f at some W: its value, and its gradient in the rotated coordinates."""
 
     value: float
     gradient: np.ndarray
-    largest: float
 
 
 class SoftmaxPath:
@@ -94,9 +120,15 @@ class SoftmaxPath:
     def __init__(self, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], k: int, penalty: float = 1.0) -> None:
         self.x, self.y, self.k, self.penalty = x, y, k, penalty
         self.mean = x.mean(axis=0, dtype=np.float64)
-        self.basis, self.squares, self.z = _rotated(x, self.mean)
+        self.basis, self.squares, z = _rotated(x, self.mean)
+        self.z = z.astype(np.float32, copy=False)
+        self.exact = z if z.dtype == np.float64 else None  # in place of the rows, where that is less
         self.blas = ThreadpoolController().select(user_api="blas")
         self.threads = max((pool["num_threads"] for pool in self.blas.info()), default=1)
+
+    def project(self, x: Float32[np.ndarray, "m d"]) -> Float64[np.ndarray, "m width"]:
+        """Other rows, rotated as these are: the scores of a solution are project(x) @ w.T."""
+        return np.column_stack([(x - self.mean) @ self.basis, np.ones(len(x))])
 
     def solve(self, Cs: Sequence[float]) -> Iterator[Solution]:
         """The solutions for ascending C. Errors: BBError where the certificate is above LARGEST_GRADIENT."""
@@ -109,13 +141,13 @@ class SoftmaxPath:
 class _Fit:
     """The state that goes along the path: W is (k, r + 1), its last column b."""
 
-    def __init__(self, path: SoftmaxPath, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, path: SoftmaxPath, pool: ThreadPoolExecutor | None, lam: float = 0.0) -> None:
         self.path, self.pool, self.z = path, pool, path.z
         n, width = path.z.shape
         self.p = np.empty((n, path.k), np.float32)
         self.penalised = np.ones(width, np.float32)
         self.penalised[-1] = 0
-        self.lam = 0.0
+        self.lam, self.passes = lam, 0
         self.solved: list[tuple[float, np.ndarray]] = []
         self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
         self.rows = np.linspace(0, n, path.threads + 1).astype(int)  # where each thread's begin
@@ -130,7 +162,7 @@ class _Fit:
         point = self._pass(w, exact)
         while self.passes < PASSES:
             relative = self._relative(w, point, exact)
-            done = relative <= STOP_RELATIVE and point.largest <= STOP
+            done = relative <= STOP_RELATIVE and (self._bound(point) <= STOP or self.largest(point) <= STOP)
             stalled = 0 if relative < 0.9 * best else stalled + 1
             best = min(best, relative)
             if (done and exact) or stalled > 2 * STALLED:
@@ -145,13 +177,11 @@ class _Fit:
                     step = self._step(point.gradient, model)
                 w, point = self._search(w, step, point, exact)
         self.solved = [*self.solved, (np.log(C), w)][-ORDER:]
-        if not (exact and point.largest <= LARGEST_GRADIENT):
-            raise BBError(
-                f"logistic at C = {C:g}: the largest gradient entry is {point.largest:.1e} of n = {len(self.z)}, and a "
-                f"fit counts as exact up to {LARGEST_GRADIENT:g}. Use smaller C, or preprocess by l2 or standard."
-            )
-        coef, intercept = self._original(w)
-        return Solution(C, coef, intercept - intercept.mean(), point.largest, self.passes)
+        certificate = self._bound(point) if exact else np.inf
+        if exact and certificate > LARGEST_GRADIENT:
+            certificate = self.largest(point)
+        refuse_above(certificate, C, len(self.z))
+        return Solution(C, self.path, w, certificate, self.passes)
 
     def _start(self, log_C: float) -> np.ndarray:
         """Lagrange's polynomial through the last solutions; zero at first."""
@@ -161,22 +191,48 @@ class _Fit:
             w += np.prod([(log_C - other) / (at - other) for other in others]) * solution
         return w
 
-    def _original(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients and intercept in the features' own coordinates."""
-        coef = w[:, :-1] @ self.path.basis.T
-        return coef, w[:, -1] - coef @ self.path.mean
+    def largest(self, point: _Point) -> float:
+        """The largest entry of the gradient over n, in the features' own coordinates."""
+        of_b = point.gradient[:, -1]
+        of_coef = point.gradient[:, :-1] @ self.path.basis.T + np.outer(of_b, self.path.mean)
+        return float(max(np.abs(of_coef).max(), np.abs(of_b).max())) / len(self.z)
+
+    def _bound(self, point: _Point) -> float:
+        """At least `_largest`, at less cost: an entry is at most its row's norm."""
+        of_b = np.abs(point.gradient[:, -1])
+        of_coef = np.linalg.norm(point.gradient[:, :-1], axis=1) + of_b * np.abs(self.path.mean).max()
+        return float(max(of_coef.max(), of_b.max())) / len(self.z)
 
     def _pass(self, w: np.ndarray, exact: bool) -> _Point:
-        """f and its gradient at w, of the rotated float32 rows or of the rows as given; leaves p in self.p."""
-        rows, (coef, b) = (self.path.x, self._original(w)) if exact else (self.z, (w, np.zeros(len(w))))
-        dtype: type[np.floating[Any]] = np.float64 if exact else np.float32
+        """f and its gradient at w, in float32 or, exact, in float64; leaves p in self.p."""
+        rows = self.path.exact if exact else self.z
+        if rows is None:
+            return self.pass_given(w)
+        value, of_w, _ = self._over_blocks(rows, w, np.zeros(len(w)))
+        return self._point(value, of_w + self.lam * self.penalised * w, w)
+
+    def pass_given(self, w: np.ndarray) -> _Point:
+        """The same in float64 on the rows as given."""
+        coef = w[:, :-1] @ self.path.basis.T
+        b = w[:, -1] - coef @ self.path.mean
+        value, of_coef, of_b = self._over_blocks(self.path.x, coef, b)
+        of_coef += self.lam * coef
+        gradient = np.column_stack([(of_coef - np.outer(of_b, self.path.mean)) @ self.path.basis, of_b])
+        return self._point(value, gradient, w)
+
+    def _point(self, value: float, gradient: np.ndarray, w: np.ndarray) -> _Point:
+        return _Point(value + 0.5 * self.lam * float((w[:, :-1] ** 2).sum()), gradient)
+
+    def _over_blocks(self, rows: np.ndarray, coef: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The loss and its gradients for coefficients and intercepts; in float32 where rows other than x are."""
+        dtype = np.float64 if rows is self.path.x else rows.dtype
         self.passes += 1
         coef_DK, value = np.ascontiguousarray(coef.T, dtype), 0.0
-        of_coef, of_b = np.zeros(coef.shape), np.zeros(len(w))
+        of_coef, of_b = np.zeros(coef.shape), np.zeros(len(b))
         for start in range(0, len(rows), BLOCK):
             x, y = rows[start : start + BLOCK].astype(dtype, copy=False), self.path.y[start : start + BLOCK]
             scores: np.ndarray = x @ coef_DK
-            if exact:
+            if rows is self.path.x:
                 scores += b
             residual, loss = _softmax(scores, y)
             self.p[start : start + BLOCK] = residual
@@ -184,14 +240,7 @@ class _Fit:
             of_coef += residual.T @ x
             of_b += residual.sum(axis=0)
             value += loss
-        value += 0.5 * self.lam * float((w[:, :-1] ** 2).sum())
-        if exact:
-            of_coef += self.lam * coef
-            gradient = np.column_stack([(of_coef - np.outer(of_b, self.path.mean)) @ self.path.basis, of_b])
-        else:
-            gradient = of_coef + self.lam * self.penalised * w
-            of_coef = gradient[:, :-1] @ self.path.basis.T + np.outer(of_b, self.path.mean)
-        return _Point(value, gradient, float(max(np.abs(of_coef).max(), np.abs(of_b).max())) / len(rows))
+        return value, of_coef, of_b
 
     def _relative(self, w: np.ndarray, point: _Point, exact: bool) -> float:
         """The gradient's norm over that of λW; at last also what is missing to b, over the size of W x.
@@ -243,6 +292,7 @@ class _Fit:
 
         if self.path.threads == 1 or start[-1] * width < WORTH_A_THREAD:
             return part(0, len(self.z))
+        assert self.pool is not None
         total, *others = self.pool.map(part, self.rows[:-1], self.rows[1:])
         for more in others:
             total += more
@@ -316,8 +366,11 @@ def _softmax(f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _rotated(
     x: Float32[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]
-) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"], Float32[np.ndarray, "n r+1"]]:
-    """An orthonormal basis of the centred rows' span, the sum of squares along each, and coordinates beside a one."""
+) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"], Float[np.ndarray, "n r+1"]]:
+    """An orthonormal basis of the centred rows' span, the sum of squares along each, and coordinates beside a one.
+
+    The coordinates are float64 where n < d, else float32.
+    """
     n, d = x.shape
     blocks = range(0, n, BLOCK)
     if n < d:
@@ -331,11 +384,13 @@ def _rotated(
     values, vectors = np.linalg.eigh(gram)
     real = values > values[-1] * np.finfo(np.float64).eps * max(n, d)
     values, vectors = values[real], vectors[:, real]
-    basis = (centred.T @ vectors) / np.sqrt(values) if n < d else vectors
+    basis = centred.T @ (vectors / np.sqrt(values)) if n < d else vectors
+    for _ in range(2 if n < d else 0):  # Newton-Schulz: an error of at most 1/d becomes its square, and again
+        basis = 1.5 * basis - 0.5 * basis @ (basis.T @ basis)
     # Columns of zeros, so that with b's each row of z begins where a vector register does.
     spare = -(len(values) + 1) % 16
     basis, values = np.pad(basis, ((0, 0), (0, spare))), np.pad(values, (0, spare))
-    z = np.ones((n, len(values) + 1), np.float32)
+    z = np.ones((n, len(values) + 1), np.float64 if n < d else np.float32)
     for start in blocks:
         z[start : start + BLOCK, :-1] = (x[start : start + BLOCK] - mean) @ basis
     return basis, values, z

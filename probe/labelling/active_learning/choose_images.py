@@ -7,10 +7,12 @@ cluster  k-means of the rows looked at, with as many parts as there are labels a
          with the fewest labels give the row nearest their centre (after TypiClust, Hacohen et al. 2022, arXiv
          2202.02794).
 rare     The rows that a one-against-all classifier puts deepest into a class.
-random   A sample. Only with this one are scores on the labelled images those of the collection.
+random   A sample.
 
-Features are compared by cosine, less their mean. None but `random` asks for a row that is nearer than NEAR to one that
-is labelled or asked for already, as long as others are left.
+With each of them a share of the rows is drawn at random: accuracy is measured on these alone, since rows that are asked
+for because they are hard say nothing of the others (probe/labelling/how_chosen.py). Features are compared by cosine,
+less their mean. Rows that are not drawn are no nearer than NEAR to one that is labelled or asked for already, as long
+as others are left. Those that were drawn don't count for this, nor for what is hard (`fitted_on`).
 """
 
 import os
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8, UInt64
 from threadpoolctl import threadpool_limits
 
 from bb.probe.classifiers.multiclass.ridge import Ridge
@@ -28,6 +30,7 @@ from bb.probe.labelling.active_learning.half_kernels import to_single
 from bb.store.errors import UsageError
 
 STRATEGIES = ("margin", "cluster", "random", "rare")
+RANDOM, RANDOM_SHARE = "random", 0.2
 LOOKED_AT = 2**17  # rows that margin and cluster look at; of more a sample
 CLUSTERED = 2**13  # rows that k-means looks at
 CENTRES = 512  # most parts of k-means
@@ -68,13 +71,19 @@ class Chosen:
     rows      numbers as `choose` takes them
     guess     the likeliest class of each, -1 where nothing is fitted
     margin    decision of the likeliest class less that of the next, NaN where nothing is fitted
-    strategy  what was done: `cluster` where a classifier can't be fitted yet
+    drawn     whether each was drawn at random
+    strategy  what the others were chosen by: `cluster` where a classifier can't be fitted yet
     """
 
     rows: Int64[np.ndarray, " n"]
     guess: Int64[np.ndarray, " n"]
     margin: Float64[np.ndarray, " n"]
+    drawn: Bool[np.ndarray, " n"]
     strategy: Strategy
+
+    @property
+    def suggested_by(self) -> list[str]:
+        return [RANDOM if drawn else str(self.strategy) for drawn in self.drawn.tolist()]
 
 
 def choose(
@@ -87,6 +96,9 @@ def choose(
     *,
     rare: int = -1,
     seed: int = 0,
+    random_share: float = 0.0,
+    order: UInt64[np.ndarray, " f"] | None = None,
+    before: int | None = None,
 ) -> Chosen:
     """The `n` rows of `free` to label next, fewer where there are fewer; the same for the same seed.
 
@@ -94,14 +106,20 @@ def choose(
     free   rows that may be asked for, ascending
     known  features of labelled rows, of which y are the classes, below 0 where unknown: only not asked for again
     rare   the class of y that the strategy `rare` looks for
+    random_share  of these rows, which are drawn at random; they are strewn in evenly, after those `before`
+    order  of free rows, the least is drawn first (`random_order`); by default any that the seed gives
     """
     rng = np.random.default_rng(seed)
     classes = y[y >= 0]
     fitted = len(np.unique(classes)) > 1
     if strategy.name == "margin" and not fitted:
         strategy = Strategy("cluster")
-    pool = free if strategy.name == "rare" else _sample(free, LOOKED_AT, rng)
     n = min(n, len(free))
+    turn = random_turns(len(classes) if before is None else before, n, 1.0 if strategy.name == RANDOM else random_share)
+    order = order if order is not None else rng.permutation(len(free)).astype(np.uint64)
+    first = np.argsort(order, kind="stable")[: turn.sum()]
+    drawn, free, n = free[first], np.delete(free, first), n - int(turn.sum())
+    pool = free if strategy.name == "rare" else _sample(free, LOOKED_AT, rng)
     space = _Space.of(to_single(read(_sample(pool, _MEAN, rng))) if len(pool) else np.zeros((1, known.shape[1]), "f4"))
     labelled = space(known)
     model = Ridge().fit(labelled[y >= 0], classes) if fitted else None
@@ -110,20 +128,55 @@ def choose(
         weights = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
         scores.fill(read, pool, space, *weights, column=rare_column(model, rare) if rare >= 0 else None)
     match strategy.name:
-        case "random":
-            rows = _sample(pool, n, rng, ordered=False)
+        case _ if not n:
+            rows = free[:0]
         case "cluster":
             rows = _cover(read, pool, labelled, n, space, rng)
         case "rare":
             rows = _most(read, pool, -scores.decision, labelled, n, space)
         case _:
             rows = _uncertain(read, pool, scores.decision, labelled, n, space, rng)
-    guess, margin = np.full(len(rows), -1), np.full(len(rows), np.nan)
-    if model and len(rows):
-        decision = model.decision_function(space(read(rows)))
+    asked = np.empty(len(turn), np.int64)
+    asked[turn], asked[~turn] = drawn, rows
+    guess, margin = np.full(len(asked), -1), np.full(len(asked), np.nan)
+    if model and len(asked):
+        decision = model.decision_function(space(read(asked)))
         ranked = np.sort(decision, axis=1)
         guess, margin = model.classes_[decision.argmax(axis=1)], ranked[:, -1] - ranked[:, -2]
-    return Chosen(rows, guess.astype(np.int64), margin, strategy)
+    return Chosen(asked, guess.astype(np.int64), margin, turn, strategy)
+
+
+def fitted_on(y: Int64[np.ndarray, " k"], drawn: Bool[np.ndarray, " k"], rare: int = -1) -> Bool[np.ndarray, " k"]:
+    """Which of the labelled rows may have a say in what is asked for: those not drawn at random, if they suffice.
+
+    Else rows would be asked for that are hard but for the drawn ones' labels, so these would be harder to predict
+    without theirs than further rows are, and accuracy on them too low. y: below 0 where unlabelled.
+    """
+    classes = np.unique(y[(y >= 0) & ~drawn])
+    return ~drawn if len(classes) > 1 and (rare < 0 or rare in classes) else np.ones(len(y), bool)
+
+
+def random_turns(labelled: int, n: int, share: float) -> Bool[np.ndarray, " n"]:
+    """Which of the next n labels are of images drawn at random, so that of many small batches a share is, too."""
+    whole = np.floor(share * np.arange(labelled, labelled + n + 1))
+    return np.diff(whole) > 0
+
+
+def check_random_share(share: float) -> None:
+    """Errors: UsageError for what is not a share."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"--random-share {share:g} is not a share: choose one from 0 to 1, such as {RANDOM_SHARE}.")
+
+
+def random_order(digests: UInt8[np.ndarray, "n 32"], seed: int) -> UInt64[np.ndarray, " n"]:
+    """A number for each image, by its SHA-256 and the seed alone: those with the least are a sample of any collection.
+
+    The first 64 bits through splitmix64 (Steele, Lea and Flood 2014), which is one to one.
+    """
+    state = np.ascontiguousarray(digests[:, :8]).view(np.uint64)[:, 0] + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
+    return state ^ (state >> np.uint64(31))
 
 
 def rare_column(model: Ridge, rare: int) -> int:
@@ -361,11 +414,6 @@ def _least(cost: Float32[np.ndarray, " p"], n: int) -> Int64[np.ndarray, " n"]:
     return np.concatenate([below, np.flatnonzero(cost == edge)[: n - len(below)]])
 
 
-def _sample(
-    rows: Int64[np.ndarray, " p"], n: int, rng: np.random.Generator, *, ordered: bool = True
-) -> Int64[np.ndarray, " n"]:
-    """n of the rows, all where there are no more."""
-    if n >= len(rows) and ordered:
-        return rows
-    taken = rng.choice(len(rows), min(n, len(rows)), replace=False)
-    return rows[np.sort(taken) if ordered else taken]
+def _sample(rows: Int64[np.ndarray, " p"], n: int, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    """n of the rows in their order, all where there are no more."""
+    return rows if n >= len(rows) else rows[np.sort(rng.choice(len(rows), n, replace=False))]

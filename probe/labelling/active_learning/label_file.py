@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bb.probe.tables.table_file import MISSING, SEPARATORS
@@ -37,7 +37,10 @@ class LabelFile:
 
     @classmethod
     def open(cls, path: Path, *, id: str | None = None, label: str | None = None) -> "LabelFile":
-        """Makes the file where there is none. Raises UsageError or BBError where it can't be appended to."""
+        """Makes the file where there is none, and a column for how images are chosen in a file without one.
+
+        Raises UsageError or BBError where it can't be appended to.
+        """
         if path.suffix.lower() != ".csv":
             raise UsageError(f"--labels {path} must end in .csv: answers are appended to it.")
         if not path.absolute().parent.is_dir():
@@ -47,9 +50,11 @@ class LabelFile:
                 columns = (id or HEADER[0], label or HEADER[1], HEADER[2])
                 _replace(path, _Table(",", "\n", list(columns), [], b"").content())
             table = _Table.read(path)
-        roles = assign(table.header, {"image_id": id, "label": label}, str(path))
-        if "label" not in roles.columns:
-            raise UsageError(f"{path} has traits; bb label takes one column of classes. Name it with --label.")
+            roles = assign(table.header, {"image_id": id, "label": label}, str(path))
+            if "label" not in roles.columns:
+                raise UsageError(f"{path} has traits; bb label takes one column of classes. Name it with --label.")
+            if HEADER[2] not in table.header:
+                _replace(path, table.with_column(HEADER[2]).content())
         return cls(path, roles.columns["image_id"], roles.columns["label"])
 
     def answer(self, image_id: str, label: str | None, suggested_by: str = "") -> str | None:
@@ -131,6 +136,10 @@ class _Table:
         if not rows or any(len(row) != len(rows[0]) for row in rows):
             raise BBError(f"{path} has rows with other numbers of cells than its header. Fix them, or export it again.")
         return cls(separator, "\r\n" if first.endswith("\r") else "\n", rows[0], rows[1:], mark)
+
+    def with_column(self, name: str) -> "_Table":
+        """An empty one at the end."""
+        return replace(self, header=[*self.header, name], rows=[[*row, ""] for row in self.rows])
 
     def line(self, row: list[str]) -> bytes:
         made = io.StringIO(newline="")

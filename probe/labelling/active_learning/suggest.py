@@ -14,7 +14,15 @@ from bb.probe.classifiers.multiclass.ridge import L2, RidgePath
 from bb.probe.classifiers.preprocess import preprocess
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import choose_spaces
-from bb.probe.labelling.active_learning.choose_images import Strategy, choose
+from bb.probe.labelling.active_learning.choose_images import (
+    RANDOM,
+    RANDOM_SHARE,
+    Strategy,
+    check_random_share,
+    choose,
+    fitted_on,
+    random_order,
+)
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table, sorted_classes
@@ -34,9 +42,9 @@ ENOUGH = 2000  # labels on which backbones are compared
 class Suggestions:
     """What `suggest` gives.
 
-    frame       a row for each image in the order to label them: image_id; label, null, to be filled in; suggested_by;
-                guess, the likeliest class (null where no classifier can be fitted yet); margin, float64: the score of
-                the likeliest class less that of the next
+    frame       a row for each image in the order to label them: image_id; label, null, to be filled in; suggested_by,
+                the strategy, or `random` for those that were drawn at random; guess, the likeliest class (null where no
+                classifier can be fitted yet); margin, float64: the score of the likeliest class less that of the next
     strategy    what was done; `cluster` where `margin` was asked for and there are not two classes yet
     backbone    whose features were compared
     labelled    labels that were used
@@ -77,6 +85,7 @@ def suggest(
     *,
     n: int = 50,
     strategy: str = "margin",
+    random_share: float = RANDOM_SHARE,
     id: str | None = None,
     label: str | None = None,
     not_missing: Sequence[str] = (),
@@ -91,6 +100,7 @@ def suggest(
     labels      a table as docs/labels.md describes it, or its file, which may have no labels yet; None: nothing is
                 labelled
     strategy    "margin", "cluster", "random" or "rare:CLASS" (probe/labelling/active_learning/choose_images.py)
+    random_share  of the images, which are drawn at random whatever the strategy: `predict` measures accuracy on them
     ckpt, space the candidates, of which the one is used whose classes are best told apart on the labels
 
     Raises UsageError and BBError, which name what to change.
@@ -98,13 +108,14 @@ def suggest(
     reporter = reporter or Silent()
     how = Strategy.parse(strategy)
     check_seed(seed)
+    check_random_share(random_share)
     if n < 1:
         raise UsageError(f"-n {n} asks for nothing: choose 1 or more.")
     opened = store if isinstance(store, Store) else Store.open(store)
     name = data or only_collection(opened.collection_names())
     table = _table(labels, id, label, not_missing)
     notes: list[str] = []
-    places, given = _labelled(opened, name, table, notes) if table is not None else ([], [])
+    places, given, ways = _labelled(opened, name, table, notes) if table is not None else ([], [], [])
     collection = opened.collection(name, places)
     spaces = choose_spaces(
         opened,
@@ -123,6 +134,7 @@ def suggest(
             f"--strategy rare:{how.rare} needs labelled images of {shown(how.rare)} and of another class; "
             f"labelled are: {listed}."
         )
+    drawn = np.array([way == RANDOM for way in ways], bool)
     digests = collection.all_digests()
     rows = collection.find(places)
     chosen = _best(opened, collection, spaces, places, y, digests, notes)
@@ -138,10 +150,16 @@ def suggest(
     def read(wanted: Int64[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
         return opened.read(chosen, collection, ids.gather(wanted).to_list())
 
-    used = np.flatnonzero(has[rows]) if len(rows) else np.empty(0, np.int64)
-    known = read(rows[used]) if len(used) else np.zeros((0, *chosen.row_shape), chosen.dtype)
     rare = codes[how.rare] if how.rare is not None else -1
-    made = choose(read, free, known, y[used], n, how, rare=rare, seed=seed)
+    used = np.flatnonzero(has[rows]) if len(rows) else np.empty(0, np.int64)
+    labelled = int((y[used] >= 0).sum())
+    used = used[fitted_on(y[used], drawn[used], rare)]
+    known = read(rows[used]) if len(used) else np.zeros((0, *chosen.row_shape), chosen.dtype)
+    order = random_order(digests[free], seed)
+    made = choose(
+        read, free, known, y[used], n, how, rare=rare, seed=seed, random_share=random_share, order=order,
+        before=labelled,
+    )  # fmt: skip
     if made.strategy != how:
         notes.append("there are not yet labels of two classes, so a cover of the collection is suggested")
     for note in notes:
@@ -150,13 +168,12 @@ def suggest(
         {
             "image_id": ids.gather(made.rows),
             "label": pl.Series([None] * len(made.rows), dtype=pl.String),
-            "suggested_by": pl.Series([str(made.strategy)] * len(made.rows), dtype=pl.String),
+            "suggested_by": pl.Series(made.suggested_by, dtype=pl.String),
             "guess": pl.Series([classes[g] if g >= 0 else None for g in made.guess.tolist()], dtype=pl.String),
             "margin": pl.Series(made.margin).fill_nan(None),
         }
     )
     columns = {role: (table.columns.get(role, role) if table is not None else role) for role in ("image_id", "label")}
-    labelled = int((y[used] >= 0).sum())
     return Suggestions(frame, made.strategy, space_name(opened, chosen), labelled, collection, columns, tuple(notes))
 
 
@@ -178,11 +195,18 @@ def _table(
     return table
 
 
-def _labelled(store: Store, name: str, table: TaskTable, notes: list[str]) -> tuple[list[str], list[str | None]]:
-    """The collection's IDs of the labelled rows, with the labels. Errors: BBError where none is in the collection."""
+def _labelled(
+    store: Store, name: str, table: TaskTable, notes: list[str]
+) -> tuple[list[str], list[str | None], list[str | None]]:
+    """The collection's IDs of the labelled rows, with the labels and how they were chosen.
+
+    Errors: BBError where none is in the collection.
+    """
     frame = table.frame.drop_nulls("label")
     if frame.is_empty():
-        return [], []
+        return [], [], []
+    if "suggested_by" not in frame.columns:
+        frame = frame.with_columns(suggested_by=pl.lit(None, pl.String))
     versions = store.collections(name.partition("@")[0])
     known = sorted({image_id for version in versions for image_id in version.table["image_id"]})
     match = match_ids(frame["image_id"].to_list(), known, name)
@@ -196,7 +220,7 @@ def _labelled(store: Store, name: str, table: TaskTable, notes: list[str]) -> tu
         notes.append(f"{len(match.unmatched)} labelled rows with no image, such as {shown(match.unmatched[0])}")
     if match.names:
         frame = frame.with_columns(pl.col("image_id").replace(match.names))
-    return frame["image_id"].to_list(), frame["label"].to_list()
+    return frame["image_id"].to_list(), frame["label"].to_list(), frame["suggested_by"].to_list()
 
 
 def _best(

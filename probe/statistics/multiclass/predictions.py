@@ -50,6 +50,13 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.y_true)
 
+    def among(self, rows: Bool[np.ndarray, " n"]) -> "Predictions":
+        """Those of some images."""
+        probabilities, group, fold = (
+            None if each is None else each[rows] for each in (self.probabilities, self.group, self.fold)
+        )
+        return Predictions(self.y_true[rows], self.y_pred[rows], self.classes, probabilities, group, fold)
+
     @cached_property
     def known(self) -> "dict[Any, Float64[np.ndarray, ' n']]":
         """Contributions that a metric's value and its interval both need: contributions.once."""

@@ -11,7 +11,7 @@ from bb.labeller.session import Session, Settings
 from bb.probe.classification.inputs import space_name
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import choose_spaces
-from bb.probe.labelling.active_learning.choose_images import Strategy
+from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, random_order
 from bb.probe.labelling.active_learning.label_file import LabelFile
 from bb.store import BBError, Store
 from bb.store.reporter import Reporter, Silent
@@ -28,6 +28,7 @@ def open_session(
     root: "Root",
     *,
     strategy: Strategy,
+    random_share: float = RANDOM_SHARE,
     every: int = 10,
     id: str | None = None,
     label: str | None = None,
@@ -63,4 +64,5 @@ def open_session(
     def read(wanted: Any) -> Any:
         return store.read(chosen, collection, [ids[row] for row in wanted])
 
-    return Session(file, ids, rows, read, Settings(strategy, every, seed=seed), written), pictures
+    order = random_order(collection.all_digests(), seed)
+    return Session(file, ids, rows, read, Settings(strategy, every, random_share, seed), written, order), pictures

@@ -2,7 +2,8 @@
 const $ = (id) => document.getElementById(id);
 const own = sessionStorage.getItem("bb-window") || crypto.randomUUID();
 sessionStorage.setItem("bb-window", own);
-let asked = null, state = null, busy = false, polling = false;
+const SHEET = 12;  // images on a sheet
+let tiles = [], asked = null, sheet = false, state = null, busy = false, polling = false;
 
 async function call(verb, given = {}) {
   const answer = await fetch("call/" + verb, { method: "POST", headers: { "content-type": "application/json" },
@@ -64,9 +65,21 @@ function show() {
   document.body.dataset.image = asked ? asked.image : "";
   $("guess").textContent = asked ? asked.guesses[0] || "none yet" : "";
   $("name").textContent = asked ? asked.id : (state.fitting ? "Choosing images…" : "No image is left.");
-  $("image").hidden = !asked;
+  $("image").hidden = !asked || sheet;
+  $("sheet").replaceChildren();
+  $("sheet").hidden = $("all").hidden = !sheet;
+  $("mode").firstChild.textContent = sheet ? "One image " : "Sheet ";
   if (!asked) return;
-  $("image").src = `image/${asked.image}/large`;
+  if (sheet) {
+    for (const each of tiles) {
+      const tile = make("button", "", $("sheet")), picture = make("img", "", tile);
+      picture.src = `image/${each.image}/small`;
+      picture.alt = each.id;
+      make("span", each.guesses[0] || "?", tile);
+      if (each === asked) tile.setAttribute("aria-current", "true");
+      tile.addEventListener("click", () => { asked = each; show(); });
+    }
+  } else $("image").src = `image/${asked.image}/large`;
   for (const each of asked.neighbours) {
     const figure = make("figure", "", $("near")), picture = make("img", "", figure);
     picture.src = `image/${each.image}/small`;
@@ -85,37 +98,69 @@ async function poll() {
       if (!found.ok) throw new Error(await found.text());
       state = await found.json();
     }
-    if (!asked) await next();
-    show();
+    if (!asked && !busy) await next();
+    if (!busy) show();
   } catch (error) { $("error").textContent = error.message; } finally { polling = false; }
 }
 
 async function next() {
-  const got = await call("next", { n: 1 });
-  asked = got.done[0] || null;
+  const got = await call("next", { n: sheet ? SHEET : 1 });
+  tiles = got.done;
+  asked = tiles[0] || null;
   state = { ...state, ...got.state };
+}
+
+async function settle(verb, given = {}) {
+  const got = await call(verb, { image: asked.image, ...given }), at = tiles.indexOf(asked);
+  state = { ...state, ...got.state };
+  tiles.splice(at, 1);
+  asked = tiles[Math.min(at, tiles.length - 1)] || null;
 }
 
 async function act(work) {
   if (busy) return;
   busy = true;
+  document.body.ariaBusy = "true";
   $("error").textContent = "";
-  try { await work(); show(); } catch (error) { $("error").textContent = error.message; } finally { busy = false; }
+  try { await work(); show(); } catch (error) { $("error").textContent = error.message; } finally {
+    busy = false;
+    document.body.ariaBusy = "false";
+  }
   if (state && state.fitting) poll();
 }
 
 const answer = (label) => act(async () => {
   if (!asked || !label) return;
-  await call("answer", { image: asked.image, label });
+  await settle("answer", { label });
   $("typed").value = "";
   $("typed").blur();
-  await next();
+  if (!asked) await next();
 });
-const skip = () => act(async () => { if (asked) { await call("skip", { image: asked.image }); await next(); } });
-const undo = () => act(async () => { const got = await call("undo"); asked = got.done; state = { ...state, ...got.state }; });
+const acceptAll = () => act(async () => {
+  for (const each of tiles.filter((tile) => tile.guesses.length)) {
+    asked = each;
+    await settle("answer", { label: each.guesses[0] });
+  }
+  if (!asked) await next();
+});
+const skip = () => act(async () => { if (asked) { await settle("skip"); if (!asked) await next(); } });
+const undo = () => act(async () => {
+  const got = await call("undo");
+  asked = got.done;
+  tiles = sheet ? [asked, ...tiles.filter((each) => each.image !== asked.image)] : [asked];
+  state = { ...state, ...got.state };
+});
+const mode = () => act(async () => { sheet = !sheet; await next(); });
+function move(by) {
+  if (!sheet || !asked) return;
+  asked = tiles[Math.max(0, Math.min(tiles.length - 1, tiles.indexOf(asked) + by))];
+  show();
+}
 const accept = () => asked && asked.guesses.length && answer(asked.guesses[0]);
 
 $("accept").addEventListener("click", accept);
+$("all").addEventListener("click", acceptAll);
+$("mode").addEventListener("click", mode);
 $("skip").addEventListener("click", skip);
 $("undo").addEventListener("click", undo);
 $("other").addEventListener("submit", (event) => { event.preventDefault(); answer($("typed").value.trim()); });
@@ -125,6 +170,10 @@ document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase(), number = "123456789".indexOf(key);
   if (key === "enter" && event.target.tagName !== "BUTTON") accept();
   else if (number >= 0 && state && state.classes[number]) answer(state.classes[number][0]);
+  else if (key === "arrowright" || key === "arrowdown") move(1);
+  else if (key === "arrowleft" || key === "arrowup") move(-1);
+  else if (key === "a" && sheet) acceptAll();
+  else if (key === "g") mode();
   else if (key === "s") skip();
   else if (key === "u") undo();
   else if (key === "n") $("typed").focus();

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+from jaxtyping import UInt64
 
 from bb.probe.classifiers.multiclass.ridge import Ridge
 from bb.probe.classifiers.preprocess import preprocess
-from bb.probe.labelling.active_learning.choose_images import Strategy, choose
+from bb.probe.labelling.active_learning.choose_images import RANDOM, Strategy, choose, fitted_on
 from bb.probe.labelling.active_learning.learning_curve import LEAST, LearningCurve, learning_curve
 from bb.probe.tasks.task_table import sorted_classes
 
@@ -46,14 +47,15 @@ def fit(
     labels: Labels,
     n: int,
     strategy: Strategy,
-    check: float,
+    random_share: float,
+    order: UInt64[np.ndarray, " all"],
     seed: int,
     skipped: Sequence[int] = (),
 ) -> Fit:
     """Fits ridge regression on the labels.
 
     read   features of rows; rows: all rows that have features, ascending
-    check  the share of questions that is drawn at random, on which the curve is measured
+    random_share, order  of the questions that are drawn at random, on which the curve is measured; all rows have one
     """
     known = np.array(sorted(set(labels) & set(rows.tolist())), np.int64)
     classes = tuple(sorted_classes(sorted({labels[row][0] for row in known.tolist()})))
@@ -62,11 +64,15 @@ def fit(
     free = np.setdiff1d(rows, np.concatenate([known, np.array(list(skipped), np.int64)]))
     if not len(free):
         return Fit(len(known), classes=classes)
-    chosen = choose(read, free, x, y, n, _possible(strategy, classes), rare=_code(strategy, classes), seed=seed)
-    by = {row: str(chosen.strategy) for row in chosen.rows.tolist()}
-    order = _mixed(chosen.rows.tolist(), free, check, seed)
-    questions = _explained(read, [(row, by.get(row, "random")) for row in order], x, y, known, classes)
-    random = np.array([labels[row][1] == "random" for row in known.tolist()], bool)
+    random = np.array([labels[row][1] == RANDOM for row in known.tolist()], bool)
+    rare = _code(strategy, classes)
+    use = fitted_on(y, random, rare)
+    chosen = choose(
+        read, free, x[use], y[use], n, _possible(strategy, classes), rare=rare, seed=seed,
+        random_share=random_share, order=order[free], before=len(known),
+    )  # fmt: skip
+    asked = list(zip(chosen.rows.tolist(), chosen.suggested_by, strict=True))
+    questions = _explained(read, asked, x, y, known, classes)
     used = slice(0, MOST_FITTED)
     enough = len(random[used]) and random[used].sum() >= LEAST
     curve = learning_curve(x[used], y[used], (FURTHER,), tested=random[used] if enough else None, seed=seed)
@@ -81,22 +87,6 @@ def _possible(strategy: Strategy, classes: Sequence[str]) -> Strategy:
 
 def _code(strategy: Strategy, classes: Sequence[str]) -> int:
     return classes.index(strategy.rare) if strategy.rare in classes else -1
-
-
-def _mixed(chosen: Sequence[int], free: Any, check: float, seed: int) -> list[int]:
-    """The chosen rows with random ones strewn in, as regularly as their share allows."""
-    rng = np.random.default_rng([seed, len(free)])
-    others = np.setdiff1d(free, chosen)
-    drawn = iter(rng.permutation(others).tolist()[: len(chosen)])
-    made: list[int] = []
-    debt = 0.0
-    for row in chosen:
-        made.append(row)
-        debt += check / (1 - check)
-        while debt >= 1 and (other := next(drawn, None)) is not None:
-            made.append(other)
-            debt -= 1
-    return made
 
 
 def _explained(

@@ -6,19 +6,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt64
+
 from bb.labeller.questions import Fit, Question, Read, fit
-from bb.probe.labelling.active_learning.choose_images import Strategy
+from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy
 from bb.probe.labelling.active_learning.label_file import LabelFile
 from bb.store.errors import BBError
 
 
 @dataclass(frozen=True)
 class Settings:
-    """every: answers between two fits; check: the share of images drawn at random."""
+    """every: answers between two fits; random_share: of images that are drawn at random."""
 
     strategy: Strategy
     every: int = 10
-    check: float = 0.2
+    random_share: float = RANDOM_SHARE
     seed: int = 0
 
 
@@ -27,18 +30,28 @@ class Session:
 
     file   where the answers go; written: what it calls images that it names otherwise than the collection, by row
     ids    image ID of each row of the collection; rows: of these that can be asked for, ascending
+    order  a random order of all rows, the least are drawn first
     """
 
     def __init__(
-        self, file: LabelFile, ids: list[str], rows: Any, read: Read, settings: Settings, written: Mapping[int, str]
+        self,
+        file: LabelFile,
+        ids: list[str],
+        rows: Any,
+        read: Read,
+        settings: Settings,
+        written: Mapping[int, str],
+        order: UInt64[np.ndarray, " all"],
     ) -> None:
         self.file, self.ids, self.rows, self.read, self.settings = file, ids, rows, read, settings
+        self._order = order
         self._written, self._row = written, {image_id: row for row, image_id in enumerate(ids)}
         self._row |= {name: row for row, name in written.items()}
         self._lock, self._fitter = threading.Lock(), ThreadPoolExecutor(1, "fit")
         self._labels = self._read_labels()
         self._skipped: set[int] = set()
         self._shown: dict[int, str] = {}  # row → the window that has it
+        self._by: dict[int, str] = {}  # row → how it was chosen when it was last shown
         self._undo: dict[str, list[tuple[int, str | None, str | None]]] = {}
         self._since = 0
         self._future: Future[None] | None = None
@@ -92,7 +105,7 @@ class Session:
     def answer(self, window: str, row: int, label: str) -> None:
         """The label is on disk when this returns. Errors: BBError."""
         self._check(row)
-        by = next((q.by for q in self.fit.questions if q.row == row), "")
+        by = self._by.get(row, "")
         before = self.file.answer(self._name(row), label, by)
         with self._lock:
             self._labels[row] = (label, by)
@@ -126,9 +139,9 @@ class Session:
             with self._lock:
                 self._labels.pop(row, None)
                 if before is not None:
-                    self._labels[row] = (before, "")
+                    self._labels[row] = (before, self._by.get(row, ""))
         with self._lock:
-            question = next((q for q in self.fit.questions if q.row == row), Question(row, ""))
+            question = next((q for q in self.fit.questions if q.row == row), Question(row, self._by.get(row, "")))
             self._shown[row] = window
             return self._item(question)
 
@@ -143,7 +156,9 @@ class Session:
             settings = self.settings
             n = max(4 * settings.every, 24)
             seed = settings.seed + len(labels)
-            made = fit(self.read, self.rows, labels, n, settings.strategy, settings.check, seed, skipped)
+            made = fit(
+                self.read, self.rows, labels, n, settings.strategy, settings.random_share, self._order, seed, skipped
+            )
             with self._lock:
                 self.fit, self.failure = made, ""
         except Exception as error:  # the page shows it, and answers are still written
@@ -154,6 +169,7 @@ class Session:
         return {self._row[name]: label for name, label in found.items() if name in self._row}
 
     def _item(self, question: Question) -> dict[str, Any]:
+        self._by[question.row] = question.by
         near = [{"image": row, "label": self._labels[row][0]} for row in question.neighbours if row in self._labels]
         return {
             "image": question.row,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bb.console import say, show_table, warn
+from bb.probe.tasks.registry import family_metrics
 
 if TYPE_CHECKING:
     from bb.probe.classification.board import Board, SplitDifference
@@ -28,12 +29,12 @@ def score_text(found: "dict[str, Any] | None", digits: int = 3) -> str:
 def show_board(board: "Board", *, verbose: bool = False) -> None:
     """A table in the terminal with the best run first, and what a reader should know."""
     say(board.title)
-    shown = [name for name in COLUMNS[board.target] if any(name in row.metrics for row in board.rows)]
-    shown.sort(key=lambda name: name != board.metric)
+    names = dict.fromkeys((board.metric, *family_metrics(board.tasks), *COLUMNS[board.target]))
+    shown = [name for name in names if any(name in row.metrics for row in board.rows)]
     columns = ["backbone", "classifier", "shots", *shown, "", *(["run"] if verbose else [])]
     rows = [
         [
-            row.name, row.run.record["classifier"], row.run.record["n_train"],
+            row.name, row.classifier, row.run.record["n_train"],
             *(score_text(row.metrics.get(name)) for name in shown),
             "best" if row.best else {True: "not distinguishable from the best", False: "", None: ""}[row.tied],
             *([row.run.run_id[:12]] if verbose else []),
@@ -69,7 +70,7 @@ def show_details(board: "Board") -> None:
     if found is None:
         return
     classes, confused, _ = found
-    say("", f"classes, {board.rows[0].name} with {board.rows[0].run.record['classifier']}:")
+    say("", f"classes, {board.rows[0].name} with {board.rows[0].classifier}:")
 
     def bounded(value: float, bounds: "tuple[float, float] | None") -> str:
         return (

@@ -17,7 +17,13 @@ def show_labelled(found: "Labelled", again: str) -> None:
     names = [name for name, _ in found.backbones]
     best = " and ".join(names) if found.ensemble else names[0]
     say(f"{len(found.frame)} images predicted from {found.labelled} labels with {best}, {found.setting.classifier}")
-    say(f"accuracy of further images like the labelled ones: {score_text(figures['accuracy'])}")
+    random = found.tested < found.labelled
+    like = (
+        f"images of the collection, from {found.tested} drawn at random"
+        if random
+        else "further images like the labelled ones"
+    )
+    say(f"accuracy of {like}: {score_text(figures['accuracy'])}")
     if figures["accuracy_of_new_groups"]:
         say(f"accuracy of images of a further group: {score_text(figures['accuracy_of_new_groups'])}")
     if acceptance.threshold is None:

@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from bb.console import Reporter, say, warn
-from bb.options import DEFAULT_STORE, CacheOption, CkptOption, MaxMissingOption, StoreOption
+from bb.options import (
+    DEFAULT_STORE,
+    CacheOption,
+    CkptOption,
+    MaxMissingOption,
+    StoreOption,
+)
+from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, check_random_share
 from bb.store import UsageError
 from bb.stores import backbone_names, one_collection, open_store, require
 
@@ -22,6 +29,9 @@ def verb(
     strategy: Annotated[
         str, typer.Option("--strategy", help="margin, cluster, random, or rare:CLASS to look for one class.")
     ] = "margin",
+    random_share: Annotated[
+        float, typer.Option("--random-share", help="The share of images drawn at random, to measure accuracy on.")
+    ] = RANDOM_SHARE,
     id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
     ckpt: CkptOption = None,
@@ -34,16 +44,16 @@ def verb(
     require("bb label", ("starlette", "uvicorn", "PIL", "simplejpeg"), "label")
     from bb.labeller.app import listen, make_app, new_token, serve
     from bb.labeller.open_session import open_session
-    from bb.probe.labelling.active_learning.choose_images import Strategy
 
     how = Strategy.parse(strategy)
+    check_random_share(random_share)
     opened = open_store(store, cache_size=cache_size)
     name, root = one_collection(opened, data, ctx.obj)
     if root is None:
         raise UsageError(f"bb label shows images: say where they are with --data {name}=DIR.")
     with Reporter("note: ") as reporter:
         session, pictures = open_session(
-            opened, labels, name, root, strategy=how, every=every, id=id_, label=label,
+            opened, labels, name, root, strategy=how, random_share=random_share, every=every, id=id_, label=label,
             ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, seed=seed,
             reporter=reporter,
         )  # fmt: skip

@@ -20,6 +20,7 @@ from bb.options import (
     StoreOption,
 )
 from bb.probe.labelling.finder import TOP
+from bb.probe.labelling.group_thresholds import read_groups
 from bb.probe.labelling.identify import Identified, identify
 from bb.probe.labelling.predict import predict
 from bb.probe.labelling.result import Labelled
@@ -31,7 +32,17 @@ from bb.stores import backbone_names, one_collection, open_store
 from bb.texts.predict import show_applied, show_identified, show_labelled
 from bb.texts.report import check_files, write_file
 
-KEPT = ("model", "data", "out", "store", "cache_size", "json_")  # options that go with --model
+KEPT = (
+    "model",
+    "data",
+    "out",
+    "groups",
+    "id_",
+    "group",
+    "store",
+    "cache_size",
+    "json_",
+)  # options that go with --model
 
 
 def verb(
@@ -48,6 +59,10 @@ def verb(
     model: Annotated[
         str | None,
         typer.Option("--model", help="In place of labels: a classifier kept in the store, by digest or its beginning."),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option("--groups", help="With --model: a table of images and their --group, for thresholds by group."),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
@@ -95,7 +110,7 @@ def verb(
     found: Labelled | Identified | Applied
     _refuse(ctx, model=model is not None, retrieve=retrieve)
     if labels is None:
-        found = use_model(opened, model or "", name)
+        found = use_model(opened, model or "", name, groups=read_groups(groups, id_, group) if groups else None)
     else:
         with Reporter("note: ") as reporter:
             asked: dict[str, Any] = {
@@ -132,9 +147,15 @@ def _refuse(ctx: typer.Context, *, model: bool, retrieve: bool) -> None:
     """Errors: UsageError for options that have no meaning with --model, with --retrieve or without it."""
     sources = {p: ctx.get_parameter_source(str(p.name)) for p in ctx.command.params}
     given = {p.name: p.opts[0] for p, source in sources.items() if source and source.name == "COMMANDLINE"}
-    fits = [option for name, option in given.items() if name not in KEPT]
+    fits = [
+        option
+        for name, option in given.items()
+        if name not in KEPT or (name in ("id_", "group") and "groups" not in given)
+    ]
     if model and fits:
         raise UsageError(f"--model uses a classifier as it was fitted: leave out {', '.join(fits)}.")
+    if not model and "groups" in given:
+        raise UsageError("--groups goes with --model; with --labels, --group names the table's column.")
     classifies = [given[name] for name in ("classifier", "preprocessing", "ensemble", "everything") if name in given]
     if retrieve and classifies:
         raise UsageError(f"--retrieve compares features by cosine and fits nothing: leave out {', '.join(classifies)}.")

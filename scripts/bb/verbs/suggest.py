@@ -17,6 +17,7 @@ from bb.options import (
     NotMissingOption,
     StoreOption,
 )
+from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE
 from bb.probe.labelling.active_learning.sheet import page
 from bb.probe.labelling.active_learning.suggest import suggest
 from bb.probe.retrieval.report.thumbnail import Thumbnail
@@ -41,6 +42,9 @@ def verb(
     strategy: Annotated[
         str, typer.Option("--strategy", help="margin, cluster, random, or rare:CLASS to look for one class.")
     ] = "margin",
+    random_share: Annotated[
+        float, typer.Option("--random-share", help="The share of images drawn at random, to measure accuracy on.")
+    ] = RANDOM_SHARE,
     id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
     not_missing: NotMissingOption = None,
@@ -59,9 +63,9 @@ def verb(
     name, root = one_collection(opened, data, ctx.obj)
     with Reporter("note: ") as reporter:
         found = suggest(
-            opened, labels, name, n=n, strategy=strategy, id=id_, label=label, not_missing=not_missing or (),
-            ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, seed=seed,
-            reporter=reporter,
+            opened, labels, name, n=n, strategy=strategy, random_share=random_share, id=id_, label=label,
+            not_missing=not_missing or (), ckpt=backbone_names(ckpt, opened), space=space or (),
+            max_missing=max_missing, seed=seed, reporter=reporter,
         )  # fmt: skip
     if out:
         write_file(out, with_paths(found.frame, root).rename(found.columns).write_csv().encode())
@@ -78,7 +82,11 @@ def verb(
     if json_:
         show_json(found.record())
         return
-    say(f"{len(found.frame)} images by {found.strategy} with {found.backbone}, from {found.labelled} labels")
+    drawn = int((found.frame["suggested_by"] == "random").sum())
+    say(
+        f"{len(found.frame)} images by {found.strategy} with {found.backbone}, from {found.labelled} labels"
+        + (f"; {drawn} of them drawn at random" if drawn and str(found.strategy) != "random" else "")
+    )
     if not out and not html:
         rows = [[row["image_id"], row["guess"] or ""] for row in found.frame.iter_rows(named=True)]
         show_table(["image", "perhaps"], rows)

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from bb.extract.backbones.registry import load
+from bb.extract.weights.lite_networks import LITES
 from bb.store import Store
 from tests.helpers.command_line import run_here
 from tests.helpers.photographs import PHOTOS, ROOT, needs_photographs
-from tests.helpers.pretrained import LITES, reference
+from tests.helpers.pretrained import reference
 
 UNTRAINED = "timm:tf_efficientnet_lite0/untrained"
 HEADS = ROOT / "docs" / "heads.md"

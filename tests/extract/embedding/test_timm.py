@@ -22,8 +22,8 @@ from bb.extract.backbones.name import BackboneName, pool_of
 from bb.extract.backbones.registry import load
 from bb.extract.embedding.timm import TimmBackbone
 from bb.extract.embedding.weights import digest
+from bb.extract.weights.lite_networks import raw_file
 from bb.store.errors import BBError, UsageError
-from tests.helpers.pretrained import raw_file
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.store.errors import UsageError
 from tests.contracts.classifier import check, data
 
-OWN = ("logistic", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "ridge")
+OWN = (
+    *("logistic", "logistic-lbfgs", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "ridge"),
+    "ridge-fixed",
+)
 PAIRS = [(name, target) for name in OWN for target in sorted(CLASSIFIERS.load(name).targets)]
 
 
@@ -53,7 +56,7 @@ def test_what_a_classifier_cannot_fit_is_refused_by_name():
         make("knn", "values")
     with pytest.raises(UsageError, match="^'simpleshot' can't fit multi-label targets; choose logistic, ridge.*\\.$"):
         make("simpleshot", "traits")
-    with pytest.raises(UsageError, match="^'linear' can't fit classes; choose logistic, svm, svm-balanced, .*\\.$"):
+    with pytest.raises(UsageError, match="^'linear' can't fit classes; choose logistic, logistic-lbfgs, svm, .*\\.$"):
         make("linear")
     with pytest.raises(UsageError, match="^Unknown classifier 'forest': choose linear, search, logistic, "):
         make("forest")

@@ -82,7 +82,7 @@ def test_an_image_is_predicted_alike_in_any_company(monkeypatch):
         CLASSIFIERS, "load", lambda name, load=CLASSIFIERS.load: Quick if name == "quick" else load(name)
     )
     for classifier in ("quick", "ridge", "knn", "simpleshot"):
-        made = fit(x, Folds(y, np.arange(90) // 3 % 2, 3), Setting(classifier, "center-l2"))
+        made = fit(x, Folds(y, np.arange(90) // 3 % 2, 3, np.ones(90, bool)), Setting(classifier, "center-l2"))
         many = rng.normal(size=(BLOCK + 7, 40)).astype(np.float16)
         whole = made.probabilities(many)
         for rows in (slice(0, 1), slice(3, 20), slice(BLOCK - 1, BLOCK + 2)):
@@ -323,3 +323,72 @@ def test_from_python(place):
     assert repr(used) == f"Applied(300 images of pics by model {found.model[:12]})" and "<table" in used._repr_html_()
     assert bb.probe.predict(store, some, classifier="ridge", keep_model=False).model is None
     assert space().key not in store.models().values()
+
+
+# Thresholds by group
+
+
+@pytest.fixture
+def sites(place):
+    """Labels of a large site and four small ones; the groups of all 300 images in groups.csv."""
+    _, ids, y = place
+    site = ["big" if i % 2 else f"small{i % 8}" for i in range(300)]
+    pl.DataFrame({"file": ids[:LABELLED], "species": SPECIES[y[:LABELLED]], "site": site[:LABELLED]}).write_csv(
+        "some.csv"
+    )
+    pl.DataFrame({"name": ids, "site": [None if i % 10 == 9 else each for i, each in enumerate(site)]}).write_csv(
+        "groups.csv"
+    )
+    return dict(zip(ids, site, strict=True))
+
+
+GROUPS = ("--groups", "groups.csv", "--id", "name", "--group", "site")
+
+
+def test_a_model_keeps_the_thresholds_of_groups(place, call, sites):  # noqa: F811
+    store, ids, _ = place
+    digest, _ = fitted(call, "--classifier", "ridge", "--group", "site")
+    kept = store.model(digest).calibration["groups"]
+    assert kept["own"].keys() == {"big"} and kept["others"] == ["small0", "small2", "small4", "small6"]
+    status, _, err = call("predict", "--model", digest, "--out", "q.csv", *GROUPS)
+    assert status == 0 and "270 of 300 images are of groups that the model was fitted on" in err
+    threshold = store.model(digest).calibration["threshold"]
+    for i, (image_id, p, accepted) in enumerate(
+        pl.read_csv("q.csv").select("image_id", "probability", "accepted").iter_rows()
+    ):
+        wanted = threshold if i % 10 == 9 else kept["own"].get(sites[image_id], kept["pooled"])
+        assert accepted == (wanted is not None and p >= wanted)
+    status, _, err = call("predict", "--model", digest, "--out", "q.csv")
+    assert status == 0 and "--groups FILE says which image is of which" in err
+    used = bb.probe.use_model(store, digest, "pics", groups={ids[1]: "big"})
+    assert "1 of 300 images are of groups" in " ".join(used.notes)
+
+
+def test_groups_need_a_model_that_has_thresholds_for_them(place, call, sites):  # noqa: F811
+    digest, _ = fitted(call, "--classifier", "ridge")
+    for words, message in (
+        (["--model", digest, *GROUPS], "has no thresholds of groups: leave out --groups"),
+        (["--labels", "some.csv", "--groups", "groups.csv"], "--groups goes with --model"),
+        (["--model", digest, "--groups", "none.csv"], "no groups at none.csv: a CSV or Parquet file"),
+        (["--model", digest, "--groups", "some.csv"], "some.csv has no column for the group"),
+        (["--model", digest, "--group", "site"], "leave out --group"),
+    ):
+        status, out, err = call("predict", *words, "--out", "q.csv")
+        assert (status, out) == (2, "") and message in err and not Path("q.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([], "its thresholds of groups have other fields"),
+        ({"pooled": 0.5, "own": {}}, "its thresholds of groups have other fields"),
+        ({"pooled": 0.5, "own": [], "others": []}, "its thresholds of groups are not by name"),
+        ({"pooled": 0.5, "own": {}, "others": [1]}, "its thresholds of groups are not by name"),
+        ({"pooled": 2, "own": {}, "others": []}, "it has (2,) for thresholds of groups"),
+        ({"pooled": None, "own": {"a": "x"}, "others": []}, "it has (None, 'x') for thresholds of groups"),
+    ],
+)
+def test_thresholds_of_a_file_are_checked(model, groups, message):
+    with pytest.raises(BBError) as caught:
+        predictor_of(changed(model, calibration={"groups": groups}), "here")
+    assert message in str(caught.value)

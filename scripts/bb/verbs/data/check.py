@@ -34,7 +34,8 @@ def verb(
         float | None, typer.Option("--cosine", help="With --duplicates: the least cosine of a pair; 0.62.")
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="With --duplicates: write every pair; - is standard output.")
+        Path | None,
+        typer.Option("--csv", help="Write a task family's labels; with --duplicates every pair; - is standard output."),
     ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="With --duplicates: list every pair.")] = False,
     store: StoreOption = DEFAULT_STORE,
@@ -42,16 +43,21 @@ def verb(
     if duplicates:
         _check_duplicates(ctx, data, ckpt, space, labels, cosine, csv, verbose, store)
         return
-    _refuse_alone({"--ckpt": ckpt, "--space": space, "--labels": labels, "--cosine": cosine, "--csv": csv})
+    _refuse_alone({"--ckpt": ckpt, "--space": space, "--labels": labels, "--cosine": cosine})
+    if csv:
+        _write_labels(data, csv, ctx)
+        return
     require_images("bb data check")
     from bb.extract.scan_collection import find_files, hash_images
     from bb.probe.features.missing import describe_missing, failed_of, incomplete_spaces
     from bb.probe.tasks.newt import read_labels
+    from bb.probe.tasks.registry import TASKS
     from bb.store import Collection, UsageError
     from bb.store.format.space import short
     from bb.store.storage.url import is_url
     from bb.store.text.command import command
     from bb.store.text.image_ids import explain, match_ids
+    from bb.texts.families import check_family
 
     opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
     collections = parse_data(data, ctx.obj)
@@ -61,6 +67,12 @@ def verb(
     for name, root in collections.items():
         if root is None:
             raise UsageError(f"where are the images of {name}? {command('data check', f'{name}=DIR')}")
+        table = None
+        if name in TASKS and name != "newt":
+            table = check_family(name, root)
+            if table is None:
+                wrong += 1
+                continue
         left_out: list[str] = []
         files = find_files(root, follow_links=follow_links, announce=left_out.append)
         with Reporter() as reporter:
@@ -78,7 +90,10 @@ def verb(
                 left_out.append(f"{store}: {describe_missing(opened, incomplete, missing)}")
                 for image_id, why in failed_of(missing).items():
                     problems.setdefault(image_id, f"no features in space {short(incomplete.key)}: {why}")
-        if (file := labels_beside(root)) and file.exists():
+        if table is not None:
+            match = match_ids(table.image_ids, found.sources)
+            problems |= dict.fromkeys(match.unmatched, "named by the labels, but not there")
+        elif (file := labels_beside(root)) and file.exists():
             newt = read_labels(file)
             match = match_ids(newt.image_ids, found.sources)
             problems |= dict.fromkeys(match.unmatched, "named by the labels, but not there")
@@ -93,6 +108,19 @@ def verb(
         wrong += len(problems)
     if wrong:
         raise typer.Exit(1)
+
+
+def _write_labels(data: list[str] | None, csv: Path, ctx: typer.Context) -> None:
+    """The table of a task family as CSV, for verbs that take --labels; no image is read."""
+    from bb.probe.tasks.registry import TASKS
+    from bb.store import UsageError
+    from bb.texts.families import write_labels
+
+    found = parse_data(data, ctx.obj) if data else {}
+    if len(found) != 1 or (name := next(iter(found))) not in TASKS:
+        raise UsageError("--csv writes the labels of one task family, FAMILY=DIR, or pairs with --duplicates: "
+                         f"{', '.join(found) or 'nothing'} is named; the families are {', '.join(TASKS)}.")  # fmt: skip
+    write_labels(name, found[name], csv)
 
 
 def _check_duplicates(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bb.console import Progress, say, warn
+from bb.probe.tasks.family import about
 from bb.probe.tasks.registry import TASKS
 from bb.store import UsageError
 from bb.store.storage.download import download, is_unpacked, unpack
@@ -17,10 +18,15 @@ def verb(
     to: Annotated[Path, typer.Option("--to", help="The folder to put it in; 9 GB are needed for newt.")],
 ) -> None:
     if name not in TASKS:
-        known = ", ".join(TASKS.names())
+        known = ", ".join(other for other, each in TASKS.plugins.items() if not each.own or TASKS.load(other).archives)
         raise UsageError(f"bb can't download {name!r}, only {known}. For images of yours: --data {name}=DIR")
-    archives = TASKS.load(name).archives
+    family = TASKS.load(name)
+    archives = family.archives
     if not archives:
+        where = about(family)
+        if where.home:
+            raise UsageError(f"bb can't download {name}: get it from {where.home}. It needs {where.needs}; then "
+                             f"{command('data check', f'{name}=DIR')}")  # fmt: skip
         raise UsageError(f"bb can't download {name}: its plug-in names no archive. Its documentation says where it is.")
     for archive in archives:
         if is_unpacked(to / archive.name, to):

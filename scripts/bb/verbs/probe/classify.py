@@ -6,10 +6,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 import typer
 
 from bb.console import Reporter, say, show_json, warn
+from bb.labels import family_table
 from bb.options import (
     DEFAULT_STORE,
     CacheOption,
@@ -24,8 +24,9 @@ from bb.options import (
     numbers,
 )
 from bb.probe.classification.facade import classify
+from bb.probe.tasks.family import Labels, about
 from bb.probe.tasks.few_shot import MAX_SEED
-from bb.probe.tasks.registry import family_labels
+from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe
@@ -69,6 +70,10 @@ def verb(
             "--preprocessing", help="none, l2, center-l2, standard or standard-l2; auto is the classifier's usual one."
         ),
     ] = "auto",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", help="Published ones (dinov2-knn …), which decide the rest; several make a grid."),
+    ] = None,
     shots: Annotated[
         list[str] | None, typer.Option("--shots", help="Training images of each class, or all; several go as 1,5,all.")
     ] = None,
@@ -95,23 +100,25 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     kinds = listed("--classifier", classifier) if classifier else None
-    draws = listed("--shots", shots or ["all"])
-    seeds = numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
+    protocols = listed("--protocol", protocol) if protocol else None
+    draws = listed("--shots", shots) if shots else None
+    seeds = numbers("--seed", seed, int, least=0, below=MAX_SEED) if seed else None
     ways = parse_split_by(split_by) if split_by else None
     opened, runs_store = open_to_probe(store, runs_to, cache_size)
     family = ctx.info_name if ctx.info_name != "classify" else None
     name, root = one_collection(opened, data or family, ctx.obj)
-    table: Path | pl.DataFrame | None = labels
-    if family and labels is None:
-        table = family_labels(family, root if isinstance(root, Path) else None)
+    table: Labels | None = labels
+    if family:
+        of = about(TASKS.load(family))
+        kinds = kinds or ([of.classifier] if of.classifier else None)
+        table = labels or family_table(opened, family, name, root)
     with Reporter("note: ") as reporter:
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
             regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds, classifier=kinds,
-            preprocessing=preprocessing, shots=draws, seed=seeds, ckpt=backbone_names(ckpt, opened), space=space or (),
-            missing=missing, max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks,
-            force=force,
-            reporter=reporter,
+            preprocessing=preprocessing, protocol=protocols, shots=draws, seed=seeds,
+            ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing, max_missing=max_missing,
+            same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force, reporter=reporter,
         )  # fmt: skip
     if verbose:
         warn(*(f"  no image: {each}" for each in found.images.match.rows_without_image))

@@ -96,6 +96,7 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     cluster_run = ClusterRun.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
+    chosen = parse_protocol(protocol)
     shots = [parse_n_train(part) for part in listed("--n-train", n_train or ["all"])]
     seeds = numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
@@ -116,7 +117,6 @@ def verb(
     warn(*(f"note: {note}" for note in (*found_labels.notes, *([] if drop_leaks else leaks.notes))))
     keys = collection.digests(sorted({image_id for task in found_labels.tasks for image_id in task.test_ids.tolist()}))
     warn(*(f"note: {head_name(each.weights)} {SEEN}" for each in spaces if has_seen(opened, each, keys)))
-    chosen = parse_protocol(protocol)
     choose(backend)  # one that is unknown or not there is said before anything is read
     labels_name = labels.stem if labels and not str(labels).startswith("@") and labels.name != NEWT_LABELS else None
     inputs = [Inputs.read(opened, each, collection, found_labels, "newt", labels_name) for each in spaces]

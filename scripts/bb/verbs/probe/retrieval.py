@@ -1,4 +1,7 @@
-"""`bb probe retrieval`: score stored features on finding images of the same label: re-identification, retrieval."""
+"""`bb probe retrieval`: score stored features on finding images of the same label: re-identification, retrieval.
+
+`bb probe FAMILY` of a re-identification set is this verb, too, with the family's own labels.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +10,7 @@ import typer
 
 from bb.cluster.engine import Job
 from bb.cluster.options import ClusterRun, command_line, run_on_cluster, worker_options
+from bb.labels import family_table
 from bb.options import (
     DEFAULT_STORE,
     AccountOption,
@@ -30,9 +34,10 @@ from bb.options import (
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.faiss_search import parse_index
-from bb.probe.retrieval.labels import assign, read_items
+from bb.probe.retrieval.labels import assign, family_items, read_items
 from bb.probe.retrieval.run import prepare
 from bb.runs import retrieve_all, space_text, spaces_to_probe
+from bb.store import UsageError
 from bb.stores import backbone_names, find_version, one_collection, open_to_probe
 from bb.texts.results import show_retrieval
 
@@ -40,8 +45,9 @@ from bb.texts.results import show_retrieval
 def verb(
     ctx: typer.Context,
     labels: Annotated[
-        Path, typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be.")
-    ],
+        Path | None,
+        typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be."),
+    ] = None,
     not_missing: NotMissingOption = None,
     ckpt: CkptOption = None,
     space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
@@ -98,10 +104,16 @@ def verb(
         pairs=pairs, fmrs=numbers("--fmr", [fmr], float, least=0),
     )  # fmt: skip
     faiss = parse_index(index)
-    table = read_items(labels, not_missing=not_missing or ())
+    family = ctx.info_name if ctx.info_name != "retrieval" else None
+    if labels is None and (family is None or cluster_run is not None):
+        raise UsageError("which labels? Give --labels FILE with the columns image_id and label; of a task family, "
+                         "bb data check FAMILY --csv FILE writes it.")  # fmt: skip
+    table = read_items(labels, not_missing=not_missing or ()) if labels else None
     opened, _ = open_to_probe(store, runs_to, cache_size)
     backbone_names(ckpt, opened)  # one that can't be is said before features are read
-    name, root = one_collection(opened, data, ctx.obj)
+    name, root = one_collection(opened, data or family, ctx.obj)
+    if table is None:
+        table = family_items(family_table(opened, str(family), name, root), str(family))
     items, roles, warnings = assign(table, split=split, against=against, folds=folds, seed=seed)
     collection, match = find_version(opened, name, root, items.image_ids.tolist(), policy)
     if match.note:  # folds are drawn by the collection's IDs, however the table writes them
@@ -111,7 +123,15 @@ def verb(
     items = items.without(left_out, max_missing)
     prepared = [
         prepare(
-            opened, each, collection, items, tasks=labels.stem, how=how, roles=roles, faiss=faiss, warnings=warnings
+            opened,
+            each,
+            collection,
+            items,
+            tasks=labels.stem if labels else str(family),
+            how=how,
+            roles=roles,
+            faiss=faiss,
+            warnings=warnings,
         )
         for each in spaces
     ]

@@ -66,8 +66,8 @@ def test_the_certificate_is_the_gradient_on_the_rows_as_given():
         p = np.exp(scores - scores.max(axis=1, keepdims=True))
         residual = p / p.sum(axis=1, keepdims=True) - np.eye(6)[y]
         entries = np.concatenate([(residual.T @ x + solution.coef / solution.C).ravel(), residual.sum(axis=0)])
-        np.testing.assert_allclose(solution.certificate, np.abs(entries).max() / 120, atol=1e-12)
-        assert solution.certificate <= 1e-6
+        np.testing.assert_allclose(solution.certified(), np.abs(entries).max() / 120, atol=1e-12)
+        assert solution.certified() <= 1e-6
 
 
 def test_features_in_other_units_give_the_same_fit():

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from bb.probe.labelling.active_learning import choose_images
-from bb.probe.labelling.active_learning.choose_images import Strategy, choose
+from bb.probe.labelling.active_learning.choose_images import (
+    Strategy,
+    check_random_share,
+    choose,
+    random_order,
+    random_turns,
+)
 from bb.probe.labelling.active_learning.half_kernels import to_single
 from bb.store.errors import UsageError
 
@@ -132,3 +138,36 @@ def test_strategies_are_parsed():
     for text in ("rare", "rare:", "margins", "margin:x", ""):
         with pytest.raises(UsageError, match="choose margin, cluster, random or rare:CLASS"):
             Strategy.parse(text)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_share_of_the_rows_is_drawn_by_their_order_alone(way):
+    x, y = world()
+    free, order = np.arange(40, 600), np.random.default_rng(3).permutation(560).astype(np.uint64)
+    made = choose(
+        x.__getitem__, free, x[:40], y[:40], 20, Strategy.parse(way), rare=0, random_share=0.2, order=order
+    )  # fmt: skip
+    first = free[np.argsort(order)]
+    assert made.rows[made.drawn].tolist() == first[: made.drawn.sum()].tolist()
+    assert len(set(made.rows.tolist())) == 20
+    assert made.suggested_by.count("random") == made.drawn.sum() == (20 if way == "random" else 4)
+
+
+def test_of_many_small_batches_the_share_is_random_too():
+    one_by_one = np.concatenate([random_turns(k, 1, 0.2) for k in range(100)])
+    assert np.array_equal(one_by_one, random_turns(0, 100, 0.2)) and one_by_one.sum() == 20
+    assert random_turns(7, 5, 1.0).all() and not random_turns(7, 5, 0.0).any()
+
+
+def test_the_random_order_is_that_of_the_images_and_the_seed():
+    digests = np.random.default_rng(0).integers(0, 256, (500, 32), np.uint8)
+    order = random_order(digests, 1)
+    assert np.array_equal(random_order(digests[::-1], 1), order[::-1]) and len(set(order.tolist())) == 500
+    assert abs(np.corrcoef(order.astype(float), random_order(digests, 2).astype(float))[0, 1]) < 0.15
+    assert abs(np.corrcoef(order.astype(float), digests[:, 7])[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_what_is_no_share_is_refused(share):
+    with pytest.raises(UsageError, match="is not a share: choose one from 0 to 1"):
+        check_random_share(share)

@@ -45,13 +45,15 @@ def test_answers_are_appended_corrected_and_taken_back(tmp_path):
 
 
 def test_another_table_keeps_its_form(tmp_path):
-    """Its columns, separator, line ends, byte order mark and further cells; also where the last line has no end."""
+    """It gets a column for how images are chosen and keeps its own, separator, line ends, byte order mark and cells."""
     path = tmp_path / "l.csv"
     path.write_bytes('\ufeffdatei;art;note\r\n1.jpg;;"a;b"\r\n2.jpg;Bär;x'.encode())
     file = LabelFile.open(path)
-    file.answer("3.jpg", "Dachs")
-    file.answer("1.jpg", "Luchs")
-    assert path.read_bytes().decode() == '\ufeffdatei;art;note\r\n1.jpg;Luchs;"a;b"\r\n2.jpg;Bär;x\r\n3.jpg;Dachs;\r\n'
+    file.answer("3.jpg", "Dachs", "random")
+    file.answer("1.jpg", "Luchs", "margin")
+    assert path.read_bytes().decode() == (
+        '\ufeffdatei;art;note;suggested_by\r\n1.jpg;Luchs;"a;b";margin\r\n2.jpg;Bär;x;\r\n3.jpg;Dachs;;random\r\n'
+    )
 
 
 @pytest.mark.parametrize("label", ["", "NA", "a\nb", " a", "x" * 201, "=1+1", "@x", "-"])

@@ -1,0 +1,23 @@
+"""Published protocols by name: bb's own and those of plug-ins. Each is a record of protocol.py."""
+
+from typing import Any
+
+from bb.store.plugins import Registry
+
+_HERE = "bb.probe.classification.published"
+
+PROTOCOLS: Registry[Any] = Registry(
+    "bb.protocols",
+    "protocol",
+    {
+        "biobench-simpleshot": f"{_HERE}.biobench_simpleshot:PROTOCOL",
+        "bioclip2-fewshot": f"{_HERE}.bioclip2_fewshot:PROTOCOL",
+        "dinov2-knn": f"{_HERE}.dinov2_knn:PROTOCOL",
+        "dinov2-logreg": f"{_HERE}.dinov2_logreg:PROTOCOL",
+        "dinov3-logreg": f"{_HERE}.dinov3_logreg:PROTOCOL",
+        "clip-linear": f"{_HERE}.clip_linear:PROTOCOL",
+        "mieb-linear": f"{_HERE}.mieb_linear:PROTOCOL",
+        "bigvision-fewshot": f"{_HERE}.bigvision_fewshot:PROTOCOL",
+    },
+    needs=("grid", "draw_split", "record"),
+)

@@ -1,0 +1,1 @@
+"""Families whose labels are frames of clips."""

@@ -1,0 +1,1 @@
+"""Families whose labels are JSON in COCO's form."""

@@ -1,0 +1,1 @@
+"""Families whose labels are a folder for each class."""

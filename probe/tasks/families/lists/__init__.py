@@ -1,0 +1,1 @@
+"""Families whose labels are lists of words, a line for each image."""

@@ -1,0 +1,1 @@
+"""Families whose labels are a table with a row for each image."""
