@@ -11,7 +11,7 @@ from bb.probe.bench.plan import Family, Plan
 from bb.probe.classification.facade import classify
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.features.missing import MissingPolicy
-from bb.probe.tables.html_table import html_table
+from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.family import about
 from bb.probe.tasks.registry import TASKS, family_labels
 from bb.store import FeatureSpace, Store
@@ -43,7 +43,7 @@ class Bench:
         return f"Bench({self.board.title}: {len(self)} runs, {len(self.fresh)} computed now, {len(self.failed)} failed)"
 
     def _repr_html_(self) -> str:
-        return html_table(self.board.frame(), repr(self))
+        return inline(self.page(), repr(self))
 
     def page(self) -> str:
         """The board as one HTML file."""

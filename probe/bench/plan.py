@@ -28,6 +28,8 @@ OF_FAMILY: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "regression": (bool, "true or false"),
     "not_missing": (list, "a list of texts"),
     "split_by": ((str, list), "column, random, group or time"),
+    "pool_group": (str, "mean, max, test-mean or test-max"),
+    "poisonous": (str, "a file"),
     "folds": (int, "a whole number"),
     "missing": (str, "skip or error"),
     "max_missing": (float, "a share such as 0.01"),
@@ -150,6 +152,8 @@ def _family(name: str, said: Mapping[str, Any], base: Path, source: str) -> Fami
     if "root" in said and "labels" in said:
         raise UsageError(f"{where} sets root and labels: keep labels for a table of your own, root for a task family.")
     options = {key: value for key, value in said.items() if key not in ("data", "root", "labels")}
+    if "poisonous" in said:
+        options["poisonous"] = str(base / said["poisonous"])
     root, labels = (base / said[key] if key in said else None for key in ("root", "labels"))
     return Family(name, said.get("data", name), root, labels, options)
 

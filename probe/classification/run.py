@@ -4,18 +4,20 @@ With a published protocol the classifier, its parameters, preprocessing and draw
 (probe/classification/published/), and all of it is part of the run's identity.
 """
 
+import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from hashlib import sha256
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, Num, Shaped
 
+from bb.probe.classification.open_set import UNKNOWN, loss_of, with_unknown
+from bb.probe.classification.pool_groups import Pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol
 from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
@@ -23,24 +25,33 @@ from bb.probe.classifiers.estimator import NEVER, make
 from bb.probe.classifiers.preprocess import PREPROCESSING, ROW_BY_ROW, preprocess, row_by_row
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
+from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
-from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
+from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, TaskImages, draw_shots
 from bb.probe.tasks.leaks import Leaks, split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import canonical_json, digest_of_parts, sha256_hex
 from bb.store.local.runs import Run, by_precedence
+from bb.store.local.stored_rows import StoredRows, blocks
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
 PLAIN = {str, int, float, bool, type(None)}
+MAX_GROUP_NAMES = 10_000  # of a task, that a run keeps
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
-# What a classifier is published with; the others get NeWT's centred unit vectors.
 HASHED = 4096  # rows of features that are hashed at once
 KEPT = 2**29  # bytes of test features that are kept for the runs to come
-USUAL = {"knn": "l2", "simpleshot": "none", "ridge": "standard", "linear-svc": "standard-l2"}
+# What a classifier is published with; the others get NeWT's centred unit vectors.
+USUAL = {
+    "knn": "l2",
+    "simpleshot": "none",
+    "ridge": "standard",
+    "linear-svc": "standard-l2",
+    **dict.fromkeys(("linear-adamw", "attentive", "mlp-multilabel", "mahalanobis"), "none"),
+}
 
 
 def usual_preprocessing(classifier: str) -> str:
@@ -61,9 +72,11 @@ class Inputs:
 
     tasks     what the table of labels is called
     splits    one for each task, all made in one way
-    features  (n, d) in the stored dtype, of `image_ids`, which are sorted
+    features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
+              when they are asked for
     missing   images that were left out since they have no features, with reasons
     notes     what a reader of the scores should know
+    pooling   of which images each of `image_ids` is made; None where each is one image
     """
 
     store: Store
@@ -72,9 +85,10 @@ class Inputs:
     tasks: str
     splits: tuple[Split, ...]
     image_ids: Shaped[np.ndarray, " n"]
-    features: Num[np.ndarray, "n d"]
+    features: Num[np.ndarray, "n d"] | StoredRows
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pooling: Pooling | None = None
 
     @classmethod
     def read(
@@ -87,37 +101,59 @@ class Inputs:
         *,
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
+        pooling: Pooling | None = None,
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
-        features = store.read(space, collection, image_ids)
-        disagreements = store.disagreements(space, collection.digests(image_ids))
+        images = pooling.images(image_ids) if pooling else image_ids
+        features: np.ndarray | StoredRows
+        if pooling:
+            features = pooling.features(image_ids, partial(store.read, space, collection))
+        elif space.kind == "patch":
+            features = store.open_rows(space, collection, image_ids)
+        else:
+            features = store.read(space, collection, image_ids)
+        disagreements = store.disagreements(space, collection.digests(images))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements),
+            (*notes, *disagreements), pooling,
         )  # fmt: skip
 
-    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"]:
-        return self.features[np.searchsorted(self.image_ids, image_ids)]
+    def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"] | StoredRows:
+        rows = np.searchsorted(self.image_ids, image_ids)
+        return self.features.take(rows) if isinstance(self.features, StoredRows) else self.features[rows]
 
     @property
     def target(self) -> str:
         return self.splits[0].task.target
 
+    @property
+    def images(self) -> list[str]:
+        """IDs of all images whose features are used."""
+        ids = self.image_ids.tolist()
+        return self.pooling.images(ids) if self.pooling else ids
+
     def damaged(self) -> dict[str, str]:
         """Of the images, by ID, those that were damaged when they were embedded, and how."""
-        return damaged_images(self.store, self.space, self.collection, self.image_ids.tolist())
+        return damaged_images(self.store, self.space, self.collection, self.images)
 
-    def test_rows(self, fold: Fold, how: str) -> Num[np.ndarray, "m d"]:
-        """Features of a fold's test images; where preprocessing knows of no other row, they are preprocessed."""
+    def sides(
+        self, fold: Fold, how: str
+    ) -> tuple[Num[np.ndarray, "n d"] | StoredRows, Num[np.ndarray, "m d"] | StoredRows]:
+        """Preprocessed features of what is fitted and tested. Test rows are kept, ready where no other row counts."""
+        x_train = self.rows_of(_fitted(fold)[0])
+        if not isinstance(x_train, np.ndarray):
+            return x_train, self.rows_of(fold.test_ids)
         key = id(fold.test), how if how in ROW_BY_ROW else "none"
-        if key not in self._test_rows:
-            rows = self.rows_of(fold.test_ids).astype(np.float32, copy=False)
-            rows = row_by_row(key[1], rows)
-            if key[0] not in self._tests or rows.nbytes + sum(each.nbytes for each in self._test_rows.values()) > KEPT:
-                return rows
-            self._test_rows[key] = rows
-        return self._test_rows[key]
+        x_test = self._test_rows.get(key)
+        if x_test is None:
+            x_test = row_by_row(key[1], np.asarray(self.rows_of(fold.test_ids)).astype(np.float32, copy=False))
+            kept = x_test.nbytes + sum(each.nbytes for each in self._test_rows.values())
+            if key[0] in self._tests and kept <= KEPT:
+                self._test_rows[key] = x_test
+        if how in ROW_BY_ROW:
+            return row_by_row(how, x_train.astype(np.float32, copy=False)), x_test
+        return preprocess(how, x_train, x_test)
 
     @cached_property
     def _test_rows(self) -> dict[tuple[int, str], Num[np.ndarray, "m d"]]:
@@ -146,54 +182,61 @@ class Inputs:
 
     @cached_property
     def leaks(self) -> list[Leaks]:
-        return [split_leaks(split, self.collection) for split in self.splits]
+        return self.leaks_of(self.splits)
+
+    def leaks_of(self, splits: Sequence[Split]) -> list[Leaks]:
+        members = self.pooling.members if self.pooling else {}
+        return [split_leaks(split, self.collection, members) for split in splits]
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What every run's record says of the images and their features."""
         return {
             "space": self.space.key,
-            "adopted": self.store.lenders(self.space, self.collection.digests(self.image_ids.tolist())),
+            "adopted": self.store.lenders(self.space, self.collection.digests(self.images)),
             "collection": self.collection.digest,
             "collection_name": self.collection.name,
             "backbones": self.store.backbones(self.space),
+            "width": self.features.shape[-1],
+            "view": dict(self.space.view),
             "damaged": damage_record(self.damaged()),
             **missing_record(self.missing, None),
         }
+
+    @cached_property
+    def extraction(self) -> list[dict[str, Any]]:
+        return extraction(self.store, self.space)
 
     def draw(self, spec: "Spec") -> "Draw":
         """The training sets of a run; those of the last call are kept."""
         drawn = spec.shots != "all" or spec.protocol is not None
         key = spec.protocol.name if spec.protocol else "", spec.shots, spec.seed if drawn else 0
-        if key not in self._draws:
+        if spec.given or key not in self._draws:
             self._draws.clear()
             splits = tuple(map(spec.draw, self.splits))
             folds = [split.folds for split in splits]
             train = [[side.tolist() for side in _fitted(fold)[:2]] for each in folds for fold in each]
             # What such a protocol tests is known once it is drawn; else leaks are of the whole pool, for all shots.
             own = spec.protocol is not None and spec.protocol.pool == "all"
-            test = canonical_json(_plain(_test_set(folds))) if own else self.test_set
-            leaks = [split_leaks(split, self.collection) for split in splits] if own else self.leaks
-            parts = {"train": canonical_json(_plain(train)), "features": self._used(folds), "test": test}
+            leaks = [] if spec.given else self.leaks_of(splits) if own else self.leaks
+            every = [ids for each in folds for fold in each for ids in (_fitted(fold)[0], fold.test_ids)]
+            used = np.unique(np.concatenate(every))
+            rows = np.searchsorted(self.image_ids, used)
+            shape = [len(rows), *self.features.shape[1:]]
+            features = [used.tolist(), str(self.features.dtype), shape, _digest(self.features, rows)]
+            parts = {
+                "train": canonical_json(_plain(train)),
+                "features": canonical_json(features),
+                "test": canonical_json(_plain(_test_set(folds))) if own else self.test_set,
+            }
+            if self.pooling:
+                parts["units"] = canonical_json(_plain([self.pooling.members[unit] for unit in used.tolist()]))
             self._draws[key] = Draw(splits, parts, leaks)
-        return self._draws[key]
+        return self._draws.pop(key) if spec.given else self._draws[key]
 
     @cached_property
     def _draws(self) -> "dict[tuple[str, Shots, int], Draw]":
         return {}
-
-    def _used(self, folds: Sequence[Sequence[Fold]]) -> bytes:
-        """Canonical JSON of which images are fitted and tested, and the digest of their features."""
-        wanted = np.zeros(len(self.image_ids), bool)
-        for fold in (fold for each in folds for fold in each):
-            for side in (_fitted(fold)[0], fold.test_ids):
-                wanted[np.searchsorted(self.image_ids, side)] = True
-        rows, features = np.flatnonzero(wanted), sha256()
-        for start in range(0, len(rows), HASHED):
-            some = np.ascontiguousarray(self.features[rows[start : start + HASHED]])
-            features.update(some.view(np.uint8).data)
-        shape = [len(rows), *self.features.shape[1:]]
-        return canonical_json([self.image_ids[rows].tolist(), str(self.features.dtype), shape, features.hexdigest()])
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +253,10 @@ class Spec:
     """What is asked of a run beside its inputs; `preprocessing` may be "auto".
 
     protocol, setting  the published protocol that decides the rest, and which of its settings
+    poisonous  of an open set the classes that FungiCLEF's loss takes for poisonous; None where it isn't asked for
+    given  for each task an estimator that needs no training image, as of zero-shot classification; then `classifier` is
+           a name for people, and shots are 0
+    facts  what the record of such a run says besides
     """
 
     classifier: str
@@ -218,6 +265,9 @@ class Spec:
     seed: int = 0
     protocol: PublishedProtocol | None = None
     setting: str = ""
+    poisonous: tuple[str, ...] | None = None
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Errors: UsageError for a seed that no report could read."""
@@ -232,13 +282,21 @@ class Spec:
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
 
-    def estimator(self, target: str) -> Any:
-        """A new one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+    def estimator(self, task: TaskImages) -> Any:
+        """A new one, or the given one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+        if self.given:
+            return self.given[task.name]
         chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
-        return make(self.classifier, target, chosen)  # type: ignore[arg-type]
+        estimator = make(self.classifier, task.target, chosen)
+        if not self.protocol and "seed" in getattr(estimator, "__dataclass_fields__", {}):
+            estimator.seed = self.seed  # what draws random numbers, by the run's seed
+        return estimator
 
     def draw(self, split: Split) -> Split:
         """The split with the training rows of this run."""
+        if self.given:
+            bare = tuple(replace(fold, train=NONE, val=NONE) for fold in split.folds)
+            return replace(split, folds=bare, notes=())  # what they say is of training
         if self.protocol:
             return self.protocol.draw_split(split, self.shots, self.seed)
         folds = (draw_shots(fold, self.shots, self.seed) for fold in split.folds)
@@ -280,15 +338,19 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
             f"--protocol {spec.protocol.name} scores {spec.protocol.target}, and the labels are {inputs.target}: "
             "choose another protocol, or leave it out."
         )
-    estimator = spec.estimator(inputs.target)
-    own = hasattr(estimator, "parameters")
+    estimators = {split.task.name: spec.estimator(split.task) for split in inputs.splits}
+    of_each = {task: each.parameters() if hasattr(each, "parameters") else {} for task, each in estimators.items()}
     parameters = {
         "preprocessing": spec.how,
-        "estimator": estimator.parameters() if own else {},
+        "estimator": of_each if spec.given else next(iter(of_each.values())),
         "split_by": inputs.splits[0].by,
     }
-    if not CLASSIFIERS.plugins[spec.classifier].own:
+    if not spec.given and not CLASSIFIERS.plugins[spec.classifier].own:
         parameters["code"] = CLASSIFIERS.plugins[spec.classifier].tree_hash()
+    if inputs.pooling:
+        parameters["pool_group"] = inputs.pooling.how
+    if spec.poisonous is not None:
+        parameters["poisonous"] = spec.poisonous
     draw = inputs.draw(spec)
     identity = {
         "protocol": PROTOCOL,
@@ -305,8 +367,8 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         code = [] if plugin is None or plugin.own else [plugin.tree_hash()]
         held_out = [fold.task.ids[fold.val].tolist() for split in draw.splits for fold in split.folds]
         identity["published"] = [spec.protocol.name, spec.setting, spec.seed, held_out, *code]
-    own_parts = {key: canonical_json(_plain(value)) for key, value in identity.items()}
-    return Prepared(inputs, spec, draw, parameters, digest_of_parts({**own_parts, **draw.parts}))
+    own = {key: canonical_json(_plain(value)) for key, value in identity.items()}
+    return Prepared(inputs, spec, draw, parameters, digest_of_parts({**own, **draw.parts}))
 
 
 def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done: None) -> Run:
@@ -329,7 +391,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
-        answers += [Answers.join(fitted, split)] if split.by in ("random", "group") else fitted
+        joined = split.by in ("random", "group")
+        answers += [Answers.join(fitted, split, fitted=not spec.given)] if joined else fitted
         said = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
         said += [split.no_interval] if split.no_interval else []
         if said:
@@ -337,7 +400,9 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
     seconds = time.monotonic() - clock
     leaks = prepared.draw.leaks
     main = spec.protocol.metric if spec.protocol else None
+    more = None if spec.poisonous is None else partial(loss_of, poisonous=spec.poisonous)
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
+    unleaked = [kept for answer in answers if (kept := answer.without(leaked))]
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
     record: dict[str, Any] = {
@@ -357,21 +422,26 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
+        "group_names": {
+            split.task.name: list(split.task.group_names)
+            for split in inputs.splits
+            if len(split.task.group_names) <= MAX_GROUP_NAMES
+        },
         "labels_name": inputs.tasks,
         **inputs.facts,
-        "scores": score(answers, main),
+        "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score([a for answer in answers if (a := answer.without(leaked))], main)
-        if leaked
-        else None,
+        "scores_without_leaks": score(unleaked, main, more) if leaked and unleaked else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,
+        **spec.facts,
         "provenance": {
             "made": started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "versions": _versions(),
             "commit": commit(),
+            "extraction": inputs.extraction,
         },
     }
     predictions = pl.concat([answer.frame() for answer in answers])
@@ -381,13 +451,9 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
 
 def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
-    train_ids, y_train, held_out = _fitted(fold)
-    x_train, x_test = inputs.rows_of(train_ids), inputs.test_rows(fold, spec.how)
-    if spec.how in ROW_BY_ROW:
-        x_train = row_by_row(spec.how, x_train.astype(np.float32, copy=False))
-    else:
-        x_train, x_test = preprocess(spec.how, x_train, x_test)
-    estimator = spec.estimator(inputs.target)
+    _, y_train, held_out = _fitted(fold)
+    x_train, x_test = inputs.sides(fold, spec.how)
+    estimator = spec.estimator(fold.task)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
     try:
@@ -399,16 +465,30 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
         predicted = estimator.classes_[decision.argmax(axis=1)]  # the contract of bb's own, at half the price
     else:
         predicted = np.asarray(estimator.predict(x_test))
-    given = hasattr(estimator, "predict_proba") and inputs.target == "classes"
     probabilities = None
-    if given:
+    if hasattr(estimator, "predict_proba") and inputs.target == "classes":
         again = decision is None or not hasattr(estimator, "proba_of")
         shares = estimator.predict_proba(x_test) if again else estimator.proba_of(decision)
         probabilities = _spread(shares, estimator.classes_, fold)
-    parameters = dict(getattr(estimator, "parameters_", {}))
     if decision is not None and inputs.target == "classes":
         decision = _spread(decision, estimator.classes_, fold, least=-np.inf)
+    names = fold.task.classes
+    if hasattr(estimator, "rejects") and decision is not None and names[-1] == UNKNOWN:
+        predicted, decision = with_unknown(predicted, decision, estimator.rejects(x_test), len(names) - 1)
+    parameters = dict(getattr(estimator, "parameters_", {}))
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
+
+
+def _digest(x: Num[np.ndarray, "n d"] | StoredRows, rows: Int64[np.ndarray, " m"]) -> str:
+    """SHA-256 of some rows' bytes."""
+    digest = hashlib.sha256()
+    if isinstance(x, StoredRows):
+        found = blocks(x.take(rows))
+    else:
+        found = (x[rows[start : start + HASHED]] for start in range(0, len(rows), HASHED))
+    for block in found:
+        digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _fitted(
@@ -425,7 +505,7 @@ def _fitted(
     return fold.task.ids[rows], fold.task.y[rows], held_out
 
 
-def _decision(estimator: Any, x: Num[np.ndarray, "m d"], target: str) -> Float64[np.ndarray, "m k"] | None:
+def _decision(estimator: Any, x: Num[np.ndarray, "m d"] | StoredRows, target: str) -> Float64[np.ndarray, "m k"] | None:
     if target == "values":
         return None
     if not hasattr(estimator, "decision_function"):  # a plug-in's, with probabilities
@@ -488,7 +568,8 @@ def _train(fold: Fold) -> pl.DataFrame:
         task, ids, y = names[trait], ids[row], y[row, trait]
     else:
         task = np.full(len(y), fold.task.name)
-    return pl.DataFrame({"task": task, "image_id": ids, "fold": [fold.name] * len(ids), "y": y.astype(np.float64)})
+    side = pl.Series([fold.name] * len(ids), dtype=pl.String)
+    return pl.DataFrame({"task": task, "image_id": ids, "fold": side, "y": y.astype(np.float64)})
 
 
 @cache

@@ -83,6 +83,11 @@ def targets_of(kind: Any) -> frozenset[str]:
     return frozenset(getattr(kind, "targets", ("classes",))) if hasattr(kind, "fit") else frozenset()
 
 
+def reads_of(name: str) -> str:
+    """The kind of features that a classifier reads: "img", or "patch" with features of three axes."""
+    return str(getattr(CLASSIFIERS.load(name), "reads", "img")) if name in CLASSIFIERS else "img"
+
+
 def parameters_of(estimator: Any) -> dict[str, Any]:
     """The fields of an estimator that its maker may set, JSON-ready."""
     values = {field.name: getattr(estimator, field.name) for field in fields(estimator) if field.init}

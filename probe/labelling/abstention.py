@@ -39,7 +39,8 @@ def accept(
             SPARE) is at most the target. With a whole error to spare it is conformal risk control (Angelopoulos et al.
             2024, arXiv 2208.02814), whose bound is for all images and not for a share of those accepted: there the mean
             error stays below the target, and of few images none are accepted. The lowest of several thresholds that
-            pass is a lucky one, which half an error makes up for: scripts/bench/predict.py measures what is left.
+            pass is a lucky one, which half an error makes up for: scripts/bench/predict.py measures what is left. It is
+            half-way to the next lower confidence, which of few images is far.
     group   the units of the interval: images of one are not independent
     weight  how many images each stands for
     """
@@ -59,4 +60,5 @@ def accept(
         units = group[rows] if group is not None else None
         found = spread(w[rows] * (~right[rows] - error) / accepted[m - 1], units)
         interval = None if m < FEWEST or too_few("the error", units, found, 1.0) else bounds(error, found, 1.0, 0.95)
-    return Acceptance(float(ranked[m - 1]), float(accepted[m - 1] / w.sum()), error, interval)
+    threshold = (ranked[m - 1] + ranked[min(m, len(ranked) - 1)]) / 2
+    return Acceptance(float(threshold), float(accepted[m - 1] / w.sum()), error, interval)

@@ -21,9 +21,9 @@ from bb.probe.statistics.multiclass.calibration import probabilities, temperatur
 from bb.store.errors import UsageError
 
 BLOCK = 1024  # rows at a time
-# Of the variance of cross-validated answers: each image is in the training sets of the other folds, too, so that the
-# answers spread more about what these classifiers get of further images. Measured in scripts/bench/predict.py.
-WIDENING = 1.15
+# More variance than independent answers have, if all are tested: each image is in the training sets of the other folds,
+# too, so that answers spread more about what these classifiers get of further images. From scripts/bench/predict.py.
+WIDENING = 0.15
 FEWEST_WRONG = 3  # answers of tested images, of which a temperature is fitted on them alone
 LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
 
@@ -66,6 +66,11 @@ class Folds:
             yield here & self.tested, ~(here & self.tested)
             if (others := here & ~self.tested).any():
                 yield others, ~here
+
+    @property
+    def widening(self) -> float:
+        """Of the variance of what tested images say, as many of which are trained on as there are."""
+        return 1 + WIDENING * float(self.tested.mean())
 
     def score(self, answers: Float64[np.ndarray, "n k"]) -> float:
         """The share of the tested images that are right."""

@@ -195,7 +195,7 @@ def error_of(
     value = float(weight @ wrong) / total
     contributions = weight * (wrong - value) / total
     found = spread(contributions, individual)
-    found = replace(found, variance=found.variance * WIDENING, units=found.units / WIDENING)
+    found = replace(found, variance=found.variance * (1 + WIDENING), units=found.units / (1 + WIDENING))
     reason = too_few("the error", individual, found, 1.0).replace("groups", "individuals")
     return Estimate("error", value, None if reason else bounds(value, found, 1.0, 0.95), claim, reason)
 

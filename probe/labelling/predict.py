@@ -12,7 +12,7 @@ from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.classification.run import check_preprocessing, usual_preprocessing
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.labelling.abstention import accept
-from bb.probe.labelling.cross_validation import WIDENING, Folds, Setting, cross_validated, fit, nested
+from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fit, nested
 from bb.probe.labelling.group_thresholds import GroupThresholds, group_names, groups_of_unlabelled
 from bb.probe.labelling.how_chosen import measured_on
 from bb.probe.labelling.predictor import Predictor
@@ -98,12 +98,15 @@ def predict(
     honest = np.mean(outer, axis=0) if ensemble else nested(features, outer, labelled, setting)
     answers = Predictions(labelled.y, honest.argmax(axis=1), classes, honest, split.task.group, labelled.fold)
     answers = answers.among(measured.rows)
-    accuracy, of_groups = measured.checked(estimate(answers, METRICS["accuracy"], widening=WIDENING)), None
+    accuracy, of_groups = measured.checked(estimate(answers, METRICS["accuracy"], widening=labelled.widening)), None
     by_group: GroupThresholds | None = None
     if grouped and split.task.group is not None:  # images of a group that the classifier knows are easier
         easier = _of_known_groups(labels_table, measured.rows, features, setting, ensemble, folds, seed)
         easier = easier.among(measured.rows)
-        of_groups, accuracy = accuracy, measured.checked(estimate(easier, METRICS["accuracy"], widening=WIDENING))
+        of_groups, accuracy = (
+            accuracy,
+            measured.checked(estimate(easier, METRICS["accuracy"], widening=labelled.widening)),
+        )
         if not measured.unstated:
             by_group = GroupThresholds.of(
                 easier.confidence, easier.hit, split.task.group[measured.rows], group_names(labels_table), target_error

@@ -19,6 +19,7 @@ permutation test for ever more flips, and stands beside it.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -166,6 +167,13 @@ def groups(different: Bool[np.ndarray, "models models"], order: Sequence[int]) -
         sets = kept
     members = [tuple(bit for bit in range(len(order)) if s >> bit & 1) for s in sets]
     return [tuple(order[bit] for bit in bits) for bits in sorted(members)]
+
+
+def letters(different: Bool[np.ndarray, "n n"]) -> list[str]:
+    """Of n models, best first, the sets of `groups` that each is in, as letters: the best one is in a."""
+    sets = groups(different, range(len(different)))
+    names = [ascii_lowercase[k] if k < 26 else f"({k + 1})" for k in range(len(sets))]
+    return ["".join(name for name, of in zip(names, sets, strict=True) if k in of) for k in range(len(different))]
 
 
 def ranks(resampled: Resampled, level: float = 0.95) -> Ranks:

@@ -97,4 +97,5 @@ def as_task_table(found: Labels, source: str) -> TaskTable:
 
 def about(family: TaskFamily) -> About:
     """What a family says of itself; of one with the short contract that its labels are needed."""
-    return family.about if isinstance(family, DescribedFamily) else About("its images and labels", licence="")
+    found = getattr(family, "about", None)
+    return found if isinstance(found, About) else About("its images and labels", licence="")

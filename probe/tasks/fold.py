@@ -26,6 +26,7 @@ class TaskImages:
     classes   names of the classes, or of the traits; () for values
     group     (n,) int64 codes, where the table has groups; an image without one is a group by itself
     weight    (n,) float64, where the table has weights
+    group_names  of each code the group's name; None of an image that is a group by itself
     """
 
     name: str
@@ -35,6 +36,7 @@ class TaskImages:
     classes: tuple[str, ...]
     group: Int64[np.ndarray, " n"] | None = None
     weight: Float64[np.ndarray, " n"] | None = None
+    group_names: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -117,11 +117,14 @@ def _images(table: TaskTable, frame: pl.DataFrame) -> TaskImages:
     else:
         y = frame["label"].to_numpy()
     group = weight = None
+    names: list[str | None] = []
     if "group" in frame.columns:
-        group = np.unique(np.array(groups_of(frame), np.str_), return_inverse=True)[1].astype(np.int64)
+        found, codes = np.unique(np.array(groups_of(frame), np.str_), return_inverse=True)
+        group = codes.astype(np.int64)
+        names = [name.removeprefix("group/") if name.startswith("group/") else None for name in found.tolist()]
     if "weight" in frame.columns:
         weight = frame["weight"].fill_null(1.0).to_numpy()
-    return TaskImages(name, table.target, ids, y, classes, group, weight)
+    return TaskImages(name, table.target, ids, y, classes, group, weight, tuple(names))
 
 
 def groups_of(frame: pl.DataFrame) -> list[str]:

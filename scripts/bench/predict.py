@@ -5,10 +5,10 @@
 Each replay draws Gaussian classes, labels 200 images, states an accuracy and a threshold as `bb predict` does, and
 compares them with 4,000 further images. Keys, each for _images; _chosen, labels that `bb suggest` chose of 3,000 images
 in five batches, a fifth at random; and _groups (images of further groups): coverage, the share of 95 % intervals that
-hold the accuracy; accepted, the share of images accepted with a target error of 0.1; accepted_error, the share of these
-that is wrong, with its standard error. And _individuals, of `bb predict --retrieve`: intervals of the share of wrong
-answers, where half of the further images show individuals that are not labelled. naive is the coverage of intervals
-from all labels of _chosen.
+hold the accuracy; naive, the same of intervals from all labels of _chosen. And accepted_…_5, the share of images
+accepted with a target error of 5 %, and accepted_error_…_5, the share of these that is wrong; the same for 10 %. And
+_individuals, of `bb predict --retrieve`: intervals of the share of wrong answers, where half of the further images show
+individuals that are not labelled.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from bb.probe.classifiers.estimator import make  # noqa: E402
 from bb.probe.classifiers.preprocess import preprocess  # noqa: E402
 from bb.probe.labelling.abstention import accept  # noqa: E402
 from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, choose, fitted_on  # noqa: E402
-from bb.probe.labelling.cross_validation import WIDENING, Folds, Setting, cross_validated, fit  # noqa: E402
+from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fit  # noqa: E402
 from bb.probe.labelling.open_set import Calibration, answer, cross_fitted, error_of, evidence_of, replays  # noqa: E402
 from bb.probe.statistics.multiclass.intervals import estimate  # noqa: E402
 from bb.probe.statistics.multiclass.metrics import METRICS  # noqa: E402
 from bb.probe.statistics.multiclass.predictions import Predictions  # noqa: E402
 
-CLASSES, DIM, LABELLED, FOLDS, FURTHER, TARGET = 5, 12, 200, 5, 4000, 0.1
+CLASSES, DIM, LABELLED, FOLDS, FURTHER, TARGETS = 5, 12, 200, 5, 4000, (0.05, 0.1)
 POOL, BATCH = 3000, 40
 SEED = 0
 SETTING = Setting("ridge", "standard")
@@ -63,14 +63,28 @@ def suggested(world, rng):
         known = rows[fitted_on(y[rows], drawn)]
         seed = int(rng.integers(2**31))
         made = choose(
-            x.__getitem__, free, x[known], y[known], BATCH, Strategy("margin"), seed=seed, random_share=RANDOM_SHARE
+            x.__getitem__,
+            free,
+            x[known],
+            y[known],
+            BATCH,
+            Strategy("margin"),
+            seed=seed,
+            random_share=RANDOM_SHARE,
+            before=(len(rows), int(drawn.sum())),
         )
         rows, drawn = np.concatenate([rows, made.rows]), np.concatenate([drawn, made.drawn])
     return x[rows], y[rows], group[rows], drawn
 
 
+def taken(sure, wrong, threshold):
+    """(share of further images accepted, which of them are wrong: None where none is accepted)"""
+    rows = sure >= (np.inf if threshold is None else threshold)
+    return rows.mean(), wrong[rows].mean() if rows.any() else None
+
+
 def replay(rng, shift=0.0, groups=1, chosen=False):
-    """(interval, true accuracy, share accepted, error of accepted further images, interval of all labels)."""
+    """(interval, true accuracy, of each target what is accepted, interval of all labels)."""
     world = World(rng, shift)
     x, y, group, drawn = suggested(world, rng) if chosen else (*world.images(LABELLED, groups), np.ones(LABELLED, bool))
     fold = group % FOLDS if shift else rng.permutation(LABELLED) % FOLDS
@@ -78,8 +92,10 @@ def replay(rng, shift=0.0, groups=1, chosen=False):
     (given,) = cross_validated([x], labelled, SETTING)
     every = Predictions(y, given.argmax(axis=1), CLASSES, given, group if shift else None, fold)
     answers = every.among(drawn)
-    interval, naive = (estimate(each, METRICS["accuracy"], widening=WIDENING).interval for each in (answers, every))
-    acceptance = accept(answers.confidence, answers.hit, TARGET, group=answers.group)
+    interval, naive = (
+        estimate(each, METRICS["accuracy"], widening=labelled.widening).interval for each in (answers, every)
+    )
+    thresholds = [accept(answers.confidence, answers.hit, each, group=answers.group).threshold for each in TARGETS]
     further, truth, _ = world.images(FURTHER, 400 if shift else 1)
     # What is stated is of the classifiers of the folds.
     right = []
@@ -88,14 +104,13 @@ def replay(rng, shift=0.0, groups=1, chosen=False):
         train, ready = preprocess(SETTING.how, x[fitted], further)
         right.append((make(SETTING.classifier).fit(train, y[fitted]).predict(ready) == truth).mean())
     p = fit(x, labelled, SETTING).probabilities(further)
-    taken = p.max(axis=1) >= (np.inf if acceptance.threshold is None else acceptance.threshold)
-    error = (p.argmax(axis=1) != truth)[taken].mean() if taken.any() else None
+    accepted = [taken(p.max(axis=1), p.argmax(axis=1) != truth, each) for each in thresholds]
     weights = np.bincount(fold[drawn], minlength=FOLDS)
-    return interval, float(np.average(right, weights=weights)), taken.mean(), error, naive
+    return interval, float(np.average(right, weights=weights)), accepted, naive
 
 
 def replay_individuals(rng):
-    """(interval, true share of wrong answers, share accepted, error of accepted further images)."""
+    """(interval, true share of wrong answers, of each target what is accepted, None)."""
     individuals, strangers = 40, 400
     centres = rng.normal(size=(individuals + strangers, DIM))
 
@@ -108,7 +123,10 @@ def replay_individuals(rng):
     _, answers, tested = cross_fitted([made], FOLDS, 0, 0.5)
     weight = tested.weights(0.5)
     interval = error_of(~answers.hit, weight, tested.individual, "").interval
-    acceptance = accept(answers.confidence, answers.hit, TARGET, group=tested.individual, weight=weight)
+    thresholds = [
+        accept(answers.confidence, answers.hit, each, group=tested.individual, weight=weight).threshold
+        for each in TARGETS
+    ]
     truth = np.concatenate([np.resize(np.arange(individuals), FURTHER // 2),
                             individuals + np.resize(np.arange(strangers), FURTHER // 2)])  # fmt: skip
     similar = evidence_of(images(truth), x, y)
@@ -116,8 +134,7 @@ def replay_individuals(rng):
     p = Calibration.fit(made, 0.5).probabilities(np.stack([near[:, 0], near[:, 0] - near[:, 1]], axis=1))
     none, sure = answer(p)
     wrong = np.where(none, truth < individuals, similar.argmax(axis=1) != truth)
-    taken = sure >= (np.inf if acceptance.threshold is None else acceptance.threshold)
-    return interval, float(wrong.mean()), taken.mean(), wrong[taken].mean() if taken.any() else None
+    return interval, float(wrong.mean()), [taken(sure, wrong, each) for each in thresholds], None
 
 
 def main() -> None:
@@ -142,20 +159,24 @@ def main() -> None:
         found = [once(rng) for _ in range(replays_asked)]
         stated = [each for each in found if each[0]]
         held = [low <= truth <= high for (low, high), truth, *_ in stated]
-        errors = [error for _, _, _, error, *_ in found if error is not None]
-        taken = [share for _, _, share, *_ in found]
-        figures[f"coverage_{name}"], figures[f"accepted_{name}"] = float(np.mean(held)), float(np.mean(taken))
-        figures[f"accepted_error_{name}"] = float(np.mean(errors)) if errors else float("nan")
-        figures[f"accepted_error_{name}_se"] = float(np.std(errors) / max(len(errors), 1) ** 0.5)
+        figures[f"coverage_{name}"] = float(np.mean(held))
         print(
             f"{name}: 95 % intervals hold the truth in {100 * np.mean(held):.1f} % of {len(stated)} replays "
-            f"(± {200 * (0.05 * 0.95 / len(stated)) ** 0.5:.1f}); {100 * np.mean(taken):.1f} % of images accepted, of "
-            f"which {100 * figures[f'accepted_error_{name}']:.2f} % ± {200 * figures[f'accepted_error_{name}_se']:.2f} "
-            f"are wrong (asked: {100 * TARGET:.0f} %)",
+            f"(± {200 * (0.05 * 0.95 / len(stated)) ** 0.5:.1f})",
             flush=True,
         )
+        for i, target in enumerate(TARGETS):
+            key, shares = f"{name}_{100 * target:.0f}", [accepted[i][0] for _, _, accepted, _ in found]
+            errors = np.array([error for _, _, accepted, _ in found if (error := accepted[i][1]) is not None])
+            mean, two = (errors.mean(), 2 * errors.std() / len(errors) ** 0.5) if len(errors) else (np.nan, np.nan)
+            figures[f"accepted_{key}"], figures[f"accepted_error_{key}"] = float(np.mean(shares)), float(mean)
+            print(
+                f"{name}: asked for {100 * target:.0f} %, {100 * np.mean(shares):.1f} % of images accepted, of which "
+                f"{100 * mean:.2f} % are wrong (± {100 * two:.2f}); none in {len(found) - len(errors)} replays",
+                flush=True,
+            )
         if name == "chosen":
-            figures["naive"] = float(np.mean([low <= truth <= high for _, truth, _, _, (low, high) in stated]))
+            figures["naive"] = float(np.mean([low <= truth <= high for _, truth, _, (low, high) in stated]))
             print(f"chosen: intervals from all labels hold the truth in {100 * figures['naive']:.1f} %", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures) + "\n")

@@ -17,9 +17,21 @@ from bb.labeller.app import listen, make_app, make_server, new_token
 from bb.labeller.open_session import open_session
 from bb.probe.labelling.active_learning.choose_images import Strategy
 from bb.store import Collection, Entry, Store
+from bb.store.errors import BBError
+from bb.store.reporter import Silent
 from tests.helpers.stores import fill, space
 
 N = 60
+
+
+class Heard(Silent):
+    """Keeps notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def info(self, text):
+        self.notes.append(text)
 
 
 @pytest.fixture
@@ -40,7 +52,15 @@ def served(tmp_path):
     fill(store, space(output={"kind": "img", "pooling": "cls", "dim": 8}), pics, x.astype(np.float16),
          {"backbone": "timm:toy/untrained"})  # fmt: skip
     table = tmp_path / "labels.csv"
-    session, pictures = open_session(store, table, "pics", root, strategy=Strategy("margin"), every=10)
+    noise = rng.normal(size=(N, 8)).astype(np.float16)
+    fill(store, space(output={"kind": "img", "pooling": "cls", "dim": 8}, weights="2" * 64), pics, noise,
+         {"backbone": "lab:noise"})  # fmt: skip
+    heard = Heard()
+
+    def opened(path, **options):
+        return open_session(store, path, "pics", root, strategy=Strategy("margin"), every=10, reporter=heard, **options)
+
+    session, pictures = opened(table, ckpt=["timm:toy/untrained"])
     session.refit(wait=True)
     listening, token = listen(0), new_token()
     port = listening.getsockname()[1]
@@ -68,7 +88,7 @@ def served(tmp_path):
         assert status == 200, content
         return json.loads(content)
 
-    yield SimpleNamespace(ask=ask, call=call, table=table, session=session, port=port)
+    yield SimpleNamespace(ask=ask, call=call, table=table, session=session, port=port, opened=opened, notes=heard.notes)
     server.should_exit = True
     thread.join()
     session.close()
@@ -165,3 +185,53 @@ def test_two_windows_at_once_lose_no_answer(served):
     assert state["labelled"] == 50 and state["curve"] and state["forecast"][0]["labels"] == 150
     question = served.call("next")["done"][0]
     assert question["guesses"] and len(question["neighbours"]) == 5
+
+
+def test_a_fifth_is_drawn_at_random_and_marked_whatever_happens_in_between(served):
+    """The mark is that of when the image was shown: other questions after a fit, undo and a correction keep it."""
+    by = {}
+    for i in range(30):
+        question = served.call("next")["done"][0]
+        by[question["id"]] = question["by"]
+        if i % 7 == 3:
+            served.session.refit(wait=True)
+        served.call("answer", image=question["image"], label="red" if i % 2 else "green")
+        if i % 5 == 4:
+            assert served.call("undo")["done"]["by"] == question["by"]
+            served.call("answer", image=question["image"], label="green")
+    marks = {row["image_id"]: row["suggested_by"] for row in rows(served.table)}
+    assert marks == by and list(by.values()).count("random") == 6
+
+
+def test_a_table_without_marks_gets_a_column_for_them(served, tmp_path):
+    table = tmp_path / "old.csv"
+    table.write_text("file,species\n00.png,red\n01.png,green\n")
+    session, _ = served.opened(table)
+    session.close()
+    assert [row["suggested_by"] for row in rows(table)] == ["", ""]
+
+
+def test_the_backbone_that_tells_the_labels_apart_is_used(served, tmp_path):
+    table = tmp_path / "some.csv"
+    table.write_text("image_id,label\n" + "".join(f"{i:02}.png,{'red' if i % 2 else 'green'}\n" for i in range(40)))
+    session, _ = served.opened(table)
+    session.close()
+    assert any("of 2 backbones timm:toy/untrained is used, which gets" in note for note in served.notes)
+
+
+def test_a_label_such_as_na_is_taken_where_it_is_said_to_be_one(served, tmp_path):
+    status, content, _ = served.ask("POST", "call/answer", {"window": "a", "image": 0, "label": "NA"})
+    assert status == 409 and b"'NA' stands for a missing label: type a name, or start with --not-missing NA" in content
+    session, _ = served.opened(tmp_path / "na.csv", ckpt=["lab:noise"], not_missing=["NA"])
+    session.answer("a", 0, "NA")
+    session.refit(wait=True)
+    assert session.state()["classes"] == [["NA", 1]]
+    session.close()
+
+
+def test_no_table_is_made_where_nothing_can_be_shown(served, tmp_path):
+    for child in (tmp_path / "photos").iterdir():
+        child.unlink()
+    with pytest.raises(BBError):
+        served.opened(tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()

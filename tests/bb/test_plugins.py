@@ -120,7 +120,7 @@ def test_its_task_family_is_probed_by_its_name(letters, site):
         (("probe", "letters", "--data", "pics"), "where are the labels of letters? Give --data letters=DIR"),
         (("probe", "letters", "--data", "pics=features.bb"), "features.bb has no labels of letters: "),
         (("probe", "broken", "--data", "pics=data"), "(bb.tasks: broken = bb_example:BROKEN) can't read the labels in"),
-        (("probe", "lettres"), "there is no probe 'lettres': choose newt, classify, retrieval, rerank, head, broken, "),
+        (("probe", "lettres"), "there is no probe 'lettres': choose newt, classify, retrieval, rerank, head, inat21, "),
         (("data", "download", "letters", "--to", "x"), "bb can't download letters: its plug-in names no archive."),
         (("data", "download", "coins", "--to", "x"), "bb can't download 'coins', only newt, broken, letters."),
     ],

@@ -121,7 +121,8 @@ class Logistic:
         """The fit at the chosen C, a record of the choice, and which of y's classes the fit has."""
         folds = _stratified(y, self.folds) if held_out is None else held_out
         tested = int((folds != NEVER).sum())
-        Cs, accuracy = self.C, None
+        Cs: Sequence[float] = self.C
+        accuracy = None
         if not tested:
             Cs = Cs if len(Cs) == 1 else (WITHOUT_CHOICE,)
         elif len(Cs) > 1:

@@ -98,7 +98,7 @@ def choose(
     seed: int = 0,
     random_share: float = 0.0,
     order: UInt64[np.ndarray, " f"] | None = None,
-    before: int | None = None,
+    before: tuple[int, int] = (0, 0),
 ) -> Chosen:
     """The `n` rows of `free` to label next, fewer where there are fewer; the same for the same seed.
 
@@ -106,7 +106,7 @@ def choose(
     free   rows that may be asked for, ascending
     known  features of labelled rows, of which y are the classes, below 0 where unknown: only not asked for again
     rare   the class of y that the strategy `rare` looks for
-    random_share  of these rows, which are drawn at random; they are strewn in evenly, after those `before`
+    random_share  of these rows, which are drawn at random; they are strewn in evenly (`random_turns`)
     order  of free rows, the least is drawn first (`random_order`); by default any that the seed gives
     """
     rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def choose(
     if strategy.name == "margin" and not fitted:
         strategy = Strategy("cluster")
     n = min(n, len(free))
-    turn = random_turns(len(classes) if before is None else before, n, 1.0 if strategy.name == RANDOM else random_share)
+    turn = random_turns(before, n, 1.0 if strategy.name == RANDOM else random_share)
     order = order if order is not None else rng.permutation(len(free)).astype(np.uint64)
     first = np.argsort(order, kind="stable")[: turn.sum()]
     drawn, free, n = free[first], np.delete(free, first), n - int(turn.sum())
@@ -156,10 +156,17 @@ def fitted_on(y: Int64[np.ndarray, " k"], drawn: Bool[np.ndarray, " k"], rare: i
     return ~drawn if len(classes) > 1 and (rare < 0 or rare in classes) else np.ones(len(y), bool)
 
 
-def random_turns(labelled: int, n: int, share: float) -> Bool[np.ndarray, " n"]:
-    """Which of the next n labels are of images drawn at random, so that of many small batches a share is, too."""
-    whole = np.floor(share * np.arange(labelled, labelled + n + 1))
-    return np.diff(whole) > 0
+def random_turns(before: tuple[int, int], n: int, share: float) -> Bool[np.ndarray, " n"]:
+    """Which of the next n images are drawn at random, so that of all together, small batches too, a share is.
+
+    before  how many were asked for so far, and how many of these were drawn
+    """
+    asked, drawn = before
+    turn = np.zeros(n, bool)
+    for i in range(n):
+        turn[i] = share * (asked + i + 1) >= drawn + 1
+        drawn += int(turn[i])
+    return turn
 
 
 def check_random_share(share: float) -> None:

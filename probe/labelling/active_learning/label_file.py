@@ -11,7 +11,7 @@ import fcntl
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +29,18 @@ class LabelFile:
     """A table of labels that is being filled.
 
     id_column, label_column  what the table calls image_id and label
+    not_missing              labels such as "NA", which would stand for a missing one
     """
 
     path: Path
     id_column: str = HEADER[0]
     label_column: str = HEADER[1]
+    not_missing: Collection[str] = ()
 
     @classmethod
-    def open(cls, path: Path, *, id: str | None = None, label: str | None = None) -> "LabelFile":
+    def open(
+        cls, path: Path, *, id: str | None = None, label: str | None = None, not_missing: Collection[str] = ()
+    ) -> "LabelFile":
         """Makes the file where there is none, and a column for how images are chosen in a file without one.
 
         Raises UsageError or BBError where it can't be appended to.
@@ -55,7 +59,7 @@ class LabelFile:
                 raise UsageError(f"{path} has traits; bb label takes one column of classes. Name it with --label.")
             if HEADER[2] not in table.header:
                 _replace(path, table.with_column(HEADER[2]).content())
-        return cls(path, roles.columns["image_id"], roles.columns["label"])
+        return cls(path, roles.columns["image_id"], roles.columns["label"], not_missing)
 
     def answer(self, image_id: str, label: str | None, suggested_by: str = "") -> str | None:
         """Writes a label, or takes it back with None; returns the label before. It is on disk when this returns.
@@ -63,7 +67,7 @@ class LabelFile:
         Raises BBError for a label that the table can't hold, or a table that was changed into something else.
         """
         if label is not None:
-            check_label(label)
+            check_label(label, self.not_missing)
         with _locked(self.path):
             table = _Table.read(self.path)
             try:
@@ -95,18 +99,26 @@ class LabelFile:
         return {
             row[self.id_column]: (label, row.get(HEADER[2], ""))
             for row in rows
-            if (label := row.get(self.label_column, "").strip()) and label.lower() not in MISSING
+            if (label := row.get(self.label_column, "").strip()) and not _missing(label, self.not_missing)
         }
 
 
-def check_label(label: str) -> None:
+def check_label(label: str, not_missing: Collection[str] = ()) -> None:
     """Raises BBError for what a table of labels can't hold as a class."""
-    if not label.strip() or label.strip().lower() in MISSING:
-        raise BBError(f"{label!r} stands for a missing label: type a name.")
+    if not label.strip():
+        raise BBError("an empty label stands for a missing label: type a name.")
+    if _missing(label.strip(), not_missing):
+        raise BBError(
+            f"{label!r} stands for a missing label: type a name, or start with --not-missing {label.strip()}."
+        )
     if label != label.strip() or len(label) > LONGEST or not label.isprintable():
         raise BBError(f"a label is up to {LONGEST} printable characters without blanks around them.")
     if re.match(r"[=+@-]", label):
         raise BBError(f"{label!r} begins as a spreadsheet's formula does: begin it with a letter or a digit.")
+
+
+def _missing(label: str, not_missing: Collection[str]) -> bool:
+    return label.lower() in MISSING and label not in not_missing
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def suggest(
     drawn = np.array([way == RANDOM for way in ways], bool)
     digests = collection.all_digests()
     rows = collection.find(places)
-    chosen = _best(opened, collection, spaces, places, y, digests, notes)
+    chosen = best_space(opened, collection, spaces, places, y, digests, notes)
     has = opened.has(chosen, digests)
     files = collection.table["image_sha256"]
     free = np.flatnonzero(has & ~files.is_in(files.gather(rows).to_list()).to_numpy())
@@ -158,7 +158,7 @@ def suggest(
     order = random_order(digests[free], seed)
     made = choose(
         read, free, known, y[used], n, how, rare=rare, seed=seed, random_share=random_share, order=order,
-        before=labelled,
+        before=(sum(map(bool, ways)), int(drawn.sum())),
     )  # fmt: skip
     if made.strategy != how:
         notes.append("there are not yet labels of two classes, so a cover of the collection is suggested")
@@ -223,7 +223,7 @@ def _labelled(
     return frame["image_id"].to_list(), frame["label"].to_list(), frame["suggested_by"].to_list()
 
 
-def _best(
+def best_space(
     store: Store,
     collection: Collection,
     spaces: Sequence[FeatureSpace],

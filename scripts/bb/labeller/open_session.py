@@ -8,11 +8,11 @@ import numpy as np
 
 from bb.labeller.images import Pictures
 from bb.labeller.session import Session, Settings
-from bb.probe.classification.inputs import space_name
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, random_order
 from bb.probe.labelling.active_learning.label_file import LabelFile
+from bb.probe.labelling.active_learning.suggest import best_space
 from bb.store import BBError, Store
 from bb.store.reporter import Reporter, Silent
 from bb.store.text.image_ids import match_ids
@@ -32,6 +32,7 @@ def open_session(
     every: int = 10,
     id: str | None = None,
     label: str | None = None,
+    not_missing: Sequence[str] = (),
     ckpt: Sequence[str] = (),
     space: Sequence[str] = (),
     max_missing: float | None = None,
@@ -46,23 +47,28 @@ def open_session(
         store, collection, ids, backbones=list(ckpt), keys=list(space),
         missing=MissingPolicy.parse("skip", max_missing, None),
     )  # fmt: skip
-    chosen = spaces[0]
-    if len(spaces) > 1:
-        reporter.info(f"of {len(spaces)} backbones {space_name(store, chosen)} is used: --ckpt chooses another")
-    pictures = Pictures.open(collection, root)
+    pictures, digests = Pictures.open(collection, root), collection.all_digests()
     shown = np.array([pictures.has(row) for row in range(len(ids))], bool)
-    rows = np.flatnonzero(store.has(chosen, collection.all_digests()) & shown)
-    if not len(rows):
+    spaces = [each for each in spaces if (store.has(each, digests) & shown).any()]
+    if not spaces:
         raise BBError(f"no image of {name} has both features and a file: run bb extract, or choose with --ckpt.")
-    file = LabelFile.open(labels, id=id, label=label)
-    match = match_ids(list(file.labels()), ids, name)
+    file = LabelFile.open(labels, id=id, label=label, not_missing=not_missing)
+    given = file.labels()
+    match = match_ids(list(given), ids, name)
     if match.unmatched:
         reporter.info(f"{len(match.unmatched)} labelled rows have no image in {name}")
+    known = {match.names.get(each, each): label for each, (label, _) in given.items() if each not in match.unmatched}
+    notes: list[str] = []
+    y = np.unique(list(known.values()), return_inverse=True)[1].astype(np.int64)
+    chosen = best_space(store, collection, spaces, list(known), y, digests, notes)
+    for note in notes:
+        reporter.info(note)
+    rows = np.flatnonzero(store.has(chosen, digests) & shown)
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     written = {row_of[known]: given for given, known in match.names.items()}
 
     def read(wanted: Any) -> Any:
         return store.read(chosen, collection, [ids[row] for row in wanted])
 
-    order = random_order(collection.all_digests(), seed)
+    order = random_order(digests, seed)
     return Session(file, ids, rows, read, Settings(strategy, every, random_share, seed), written, order), pictures

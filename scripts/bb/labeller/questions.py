@@ -66,10 +66,11 @@ def fit(
         return Fit(len(known), classes=classes)
     random = np.array([labels[row][1] == RANDOM for row in known.tolist()], bool)
     rare = _code(strategy, classes)
+    before = (sum(bool(labels[row][1]) for row in known.tolist()), int(random.sum()))
     use = fitted_on(y, random, rare)
     chosen = choose(
         read, free, x[use], y[use], n, _possible(strategy, classes), rare=rare, seed=seed,
-        random_share=random_share, order=order[free], before=len(known),
+        random_share=random_share, order=order[free], before=before,
     )  # fmt: skip
     asked = list(zip(chosen.rows.tolist(), chosen.suggested_by, strict=True))
     questions = _explained(read, asked, x, y, known, classes)

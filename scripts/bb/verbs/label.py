@@ -11,6 +11,7 @@ from bb.options import (
     CacheOption,
     CkptOption,
     MaxMissingOption,
+    NotMissingOption,
     StoreOption,
 )
 from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, check_random_share
@@ -34,6 +35,7 @@ def verb(
     ] = RANDOM_SHARE,
     id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
+    not_missing: NotMissingOption = None,
     ckpt: CkptOption = None,
     space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
     max_missing: MaxMissingOption = None,
@@ -54,6 +56,7 @@ def verb(
     with Reporter("note: ") as reporter:
         session, pictures = open_session(
             opened, labels, name, root, strategy=how, random_share=random_share, every=every, id=id_, label=label,
+            not_missing=not_missing or (),
             ckpt=backbone_names(ckpt, opened), space=space or (), max_missing=max_missing, seed=seed,
             reporter=reporter,
         )  # fmt: skip

@@ -231,7 +231,8 @@ def test_python_does_the_same_and_prints_nothing(place, call, capsys):  # noqa: 
     found = probe.classify("features.bb", "birds.csv", classifier="ridge")
     assert [run.run_id for run in found] == [record["run_id"]] and not found.fresh
     assert capsys.readouterr() == ("", "") and "1 runs, 0 computed now" in repr(found)
-    assert "<table>" in found._repr_html_() and set(found.frame()["metric"]) >= {"accuracy", "balanced_accuracy"}
+    assert found._repr_html_().startswith("<iframe ") and found.page().startswith("<!doctype html>")
+    assert set(found.frame()["metric"]) >= {"accuracy", "balanced_accuracy"}
 
 
 def test_the_report_of_newt_says_what_else_there_is_and_diff_names_classes(place, call):  # noqa: F811

@@ -154,9 +154,12 @@ def test_a_share_of_the_rows_is_drawn_by_their_order_alone(way):
 
 
 def test_of_many_small_batches_the_share_is_random_too():
-    one_by_one = np.concatenate([random_turns(k, 1, 0.2) for k in range(100)])
-    assert np.array_equal(one_by_one, random_turns(0, 100, 0.2)) and one_by_one.sum() == 20
-    assert random_turns(7, 5, 1.0).all() and not random_turns(7, 5, 0.0).any()
+    turns: list[bool] = []
+    for k in range(100):
+        turns += random_turns((k, sum(turns)), 1, 0.2).tolist()
+    assert turns == random_turns((0, 0), 100, 0.2).tolist() == [False, False, False, False, True] * 20
+    assert random_turns((7, 7), 5, 1.0).all() and not random_turns((7, 0), 5, 0.0).any()
+    assert random_turns((10, 0), 5, 0.2).tolist() == [True, True, False, False, True]  # two were skipped before
 
 
 def test_the_random_order_is_that_of_the_images_and_the_seed():
