@@ -8,7 +8,7 @@ from typing import Any
 from bb.probe.bench.board import BenchBoard, board
 from bb.probe.bench.page import page
 from bb.probe.bench.plan import Family, Plan
-from bb.probe.classification.facade import classify
+from bb.probe.classification.facade import classify, family_options
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.report.formats.inline import inline
@@ -198,6 +198,16 @@ def _all(
         yield groups[i], found
 
 
+def _options(family: Family, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one way of classifying a family, as `bb probe FAMILY` has them."""
+    given = {**family.options, **how}
+    if family.labels is not None or family.name not in TASKS.plugins:
+        return given
+    own = {name: given.pop(name, None) for name in ("classifier", "pool_group", "poisonous")}
+    protocols = [given["protocol"]] if "protocol" in given else None
+    return {**given, **family_options(family.name, family.root, protocol=protocols, **own)}
+
+
 def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool) -> tuple[int, _Found]:
     return number, _one(group, plan, store, compute)
 
@@ -205,19 +215,17 @@ def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool
 def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
     """The cells of a group; a family that can't be read is one failure."""
     family = group.family
-    usual = about(TASKS.load(family.name)).classifier if family.name in TASKS.plugins else ""
-    kinds = plan.classifiers or (() if plan.protocols else (usual or None,))
     asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]
-    if kinds:
-        named = [kind for kind in kinds if kind]
+    if plan.classifiers or not plan.protocols:
+        kinds = list(plan.classifiers) or None
         asked.append(
-            {"classifier": named, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
+            {"classifier": kinds, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
         )
     runs, fresh, failed = list[Run](), set[str](), dict[str, str]()
     for how in asked:
         try:
             found = classify(
-                store, _labels(family, store), family.data, tasks=family.name, **family.options, **how,
+                store, _labels(family, store), family.data, tasks=family.name, **_options(family, how),
                 space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
             )  # fmt: skip
         except Exception as error:
