@@ -83,7 +83,6 @@ SIDES = {"search": by_bb, "numpy": by_numpy, "zeroshot": classify}
 
 def side(name: str, folder: Path) -> dict:
     """Run in a process of its own: what it found, its seconds and the most memory that it had."""
-    import resource
     import time
 
     from threadpoolctl import threadpool_limits
@@ -92,8 +91,9 @@ def side(name: str, folder: Path) -> dict:
         start, used = time.perf_counter(), time.process_time()
         found = SIDES[name](folder)
         seconds, used = time.perf_counter() - start, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"found": found, "seconds": seconds, "cpu_seconds": used, "mb": peak}
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    # Not getrusage, whose maximum a process inherits from the one that started it.
+    return {"found": found, "seconds": seconds, "cpu_seconds": used, "mb": int(status["VmHWM"].split()[0]) / 1024}
 
 
 def main() -> None:

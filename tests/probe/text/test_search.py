@@ -97,6 +97,12 @@ def test_which_space_is_searched(tmp_path):
         search(store, "Star", space=image_space().key, text_space=image_space().key)
 
 
+def test_a_store_is_searched_in_place_by_its_url(tmp_path):
+    text_store(tmp_path / "s.bb")
+    found = search(Store.open((tmp_path / "s.bb").as_uri()), "Star", n=4)
+    assert found.frame.equals(search(tmp_path / "s.bb", "Star", n=4).frame)
+
+
 @pytest.mark.parametrize(("query", "n", "message"), [(" ", 3, "the text is empty"), ("x", 0, "-n 0 asks for nothing")])
 def test_what_is_refused(tmp_path, query, n, message):
     store, *_ = text_store(tmp_path / "s.bb")
