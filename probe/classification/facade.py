@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
-from bb.probe.classification.headline import Headline, headlines
+from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
@@ -20,8 +20,10 @@ from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocess
 from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.report.formats.inline import inline
+from bb.probe.tasks.family import about
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
+from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import DRAWN, FOLDS, images_of_tasks, split_table
 from bb.probe.tasks.task_table import TaskTable
 from bb.store import FeatureSpace, Store
@@ -252,6 +254,32 @@ def _with_inputs(
     )  # fmt: skip
     inputs = {id(cell.splits): replace(read, splits=tuple(cell.splits)) for cell in cells}
     yield from ((cell, inputs[id(cell.splits)]) for cell in cells)
+
+
+def family_options(
+    name: str,
+    root: Path | None,
+    *,
+    protocol: Sequence[str] | None = None,
+    classifier: Sequence[str] | None = None,
+    pool_group: str | None = None,
+    poisonous: Path | None = None,
+) -> dict[str, Any]:
+    """Arguments of `classify` for a task family: those given, and the family's own for those that are None.
+
+    A published protocol decides the classifier, and the pooling where it has one. pool_group "" is for none.
+    Errors: UsageError for an unknown family or protocol.
+    """
+    of = about(TASKS.load(name))
+    published = [parse_protocol(each) for each in protocol or ()]
+    if classifier is None and of.classifier and not published:
+        classifier = [of.classifier]
+    if pool_group is None and not any(each.pool_group for each in published):
+        pool_group = of.pool
+    if poisonous is None and root and any(each.metric == "user_loss_score" for each in published):
+        listed = root / of.poisonous
+        poisonous = listed if of.poisonous and listed.is_file() else None
+    return {"classifier": classifier, "pool_group": pool_group or None, "poisonous": poisonous}
 
 
 def _pooling_of(protocols: Sequence[PublishedProtocol], asked: str | None) -> str | None:

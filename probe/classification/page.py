@@ -12,12 +12,12 @@ from jaxtyping import Int
 
 from bb.probe.classification import confusion
 from bb.probe.classification.board import Board, Row, SplitDifference, details, split_differences
+from bb.probe.classification.comparisons.headline import Headline, headlines
+from bb.probe.classification.comparisons.reference import Comparison
 from bb.probe.classification.curves import learning_curves, most_reliable_first
 from bb.probe.classification.figures import curves_picture, key_of, reliability_picture
 from bb.probe.classification.findings import findings
 from bb.probe.classification.hard_images import Hard, best_of_each, groups_of, hardest
-from bb.probe.classification.headline import Headline, headlines
-from bb.probe.classification.reference import Comparison
 from bb.probe.report.formats.bars import bar, bar_key
 from bb.probe.report.formats.html_frame import answers, breakable, frame, head, text, wide
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words

@@ -190,6 +190,11 @@ class _Report(VerbGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and args[0] in _families():
+            if _verb_of(args[0])[0] == "retrieval":
+                from bb.store.errors import UsageError
+
+                raise UsageError(f"a report on {args[0]} needs its table of labels: bb data check {args[0]}=DIR --csv "
+                                 f"{args[0]}.csv, then bb report retrieval --labels {args[0]}.csv")  # fmt: skip
             return super().resolve_command(ctx, ["classify", *args])
         if args and args[0] not in self.commands:
             from bb.store.errors import UsageError
