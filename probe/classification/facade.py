@@ -190,14 +190,14 @@ def classify(
             return None
 
     results: dict[tuple[int, ...], tuple[Run, bool]] = {}
-    for s, each in enumerate(images.spaces):
+    for s, each_space in enumerate(images.spaces):
         prepared = []
-        for cell, inputs in _with_inputs(opened, images, each, cells):
-            if made := attempt(each, cell.spec, partial(prepare, inputs, cell.spec)):
+        for cell, inputs in _with_inputs(opened, images, each_space, cells):
+            if made := attempt(each_space, cell.spec, partial(prepare, inputs, cell.spec)):
                 prepared.append(((*cell.place[:2], s, *cell.place[2:]), made))
         for place, ready in prepared:
             if (compute or ready.existing()) and (
-                found := attempt(each, ready.spec, partial(find_or_make, ready, force, reporter))
+                found := attempt(each_space, ready.spec, partial(find_or_make, ready, force, reporter))
             ):
                 results[place] = found
     ordered = [results[place] for place in sorted(results)]
