@@ -209,9 +209,9 @@ def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
     kinds = plan.classifiers or (() if plan.protocols else (usual or None,))
     asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]
     if kinds:
-        kinds = [kind for kind in kinds if kind]
+        named = [kind for kind in kinds if kind]
         asked.append(
-            {"classifier": kinds, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
+            {"classifier": named, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
         )
     runs, fresh, failed = list[Run](), set[str](), dict[str, str]()
     for how in asked:

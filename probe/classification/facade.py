@@ -190,14 +190,14 @@ def classify(
             return None
 
     results: dict[tuple[int, ...], tuple[Run, bool]] = {}
-    for s, space in enumerate(images.spaces):
+    for s, each_space in enumerate(images.spaces):
         prepared = []
-        for cell, inputs in _with_inputs(opened, images, space, cells):
-            if made := attempt(space, cell.spec, partial(prepare, inputs, cell.spec)):
+        for cell, inputs in _with_inputs(opened, images, each_space, cells):
+            if made := attempt(each_space, cell.spec, partial(prepare, inputs, cell.spec)):
                 prepared.append(((*cell.place[:2], s, *cell.place[2:]), made))
         for place, ready in prepared:
             if (compute or ready.existing()) and (
-                found := attempt(space, ready.spec, partial(find_or_make, ready, force, reporter))
+                found := attempt(each_space, ready.spec, partial(find_or_make, ready, force, reporter))
             ):
                 results[place] = found
     ordered = [results[place] for place in sorted(results)]
@@ -240,7 +240,8 @@ def _of_classifiers(
     fixed = not any(each.by in DRAWN for way in first for each in way)
     for i, seed in enumerate(seeds):
         by_way = first if fixed or not i else divide(seed)
-        for (w, splits), (j, n), (k, spec) in product(*map(enumerate, (by_way, dict.fromkeys(draws), specs))):
+        grid = product(enumerate(by_way), enumerate(dict.fromkeys(draws)), enumerate(specs))
+        for (w, splits), (j, n), (k, spec) in grid:
             yield _Cell((i, w, k, j), splits, replace(spec, shots=n, seed=seed))
 
 

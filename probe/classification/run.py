@@ -352,7 +352,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     if spec.poisonous is not None:
         parameters["poisonous"] = spec.poisonous
     draw = inputs.draw(spec)
-    identity = {
+    identity: dict[str, Any] = {
         "protocol": PROTOCOL,
         "tasks": inputs.tasks,
         "target": inputs.target,

@@ -162,9 +162,11 @@ def _candidates(path: RidgePath, parts: Parts, l2: Sequence[float]) -> Sequence[
     highest = np.argsort((path.left**2).sum(axis=1), kind="stable")[-64:]
     while len(l2) > 1 and 2 * sample < n:
         rows = np.union1d(np.linspace(0, n - 1, sample).astype(np.int64), highest)
-        each = sum(np.stack([(e**2).sum(axis=1) for e in path.errors(part(), l2, rows)]) for part in parts)
+        of_parts = [np.stack([(e**2).sum(axis=1) for e in path.errors(part(), l2, rows)]) for part in parts]
+        each = np.sum(of_parts, axis=0)
         more = each - each[np.argmin(each.mean(axis=1))]
-        l2 = [l2[i] for i in np.flatnonzero(more.mean(axis=1) <= SURE * more.std(axis=1) / np.sqrt(len(rows)))]
+        kept = more.mean(axis=1) <= SURE * more.std(axis=1) / np.sqrt(len(rows))
+        l2 = [strength for strength, keep in zip(l2, kept, strict=True) if keep]
         sample *= 4
     return l2
 
