@@ -47,7 +47,7 @@ ORDER = [
     ["bb.probe.classification.figures", "bb.probe.classification.confusion", "bb.probe.classification.findings"],
     ["bb.probe.classification.page", "bb.probe.labelling.active_learning.sheet"],
     ["bb.extract.facade", "bb.probe.facade", "bb.probe.classification.facade"],
-    ["bb.probe.text"],
+    ["bb.probe.bench", "bb.probe.text"],
     ["bb.extract", "bb.probe"],
     ["bb.console", "bb.plugins"],
     ["bb.settings"],

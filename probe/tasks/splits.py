@@ -19,6 +19,7 @@ from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError, UsageError
 from bb.store.text.lookalike import shown
 
+DRAWN = ("random", "group")  # the ways that depend on the seed
 FOLDS = 5
 MIN_GROUPS = 5  # below, no interval is stated: the spread of so few means says little
 _TESTS, _VALS = ("test", "id_test"), ("val", "id_val")

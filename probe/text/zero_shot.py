@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bb.probe.classification.board import boards
 from bb.probe.classification.facade import Classified, find_or_make
 from bb.probe.classification.inputs import LabelledImages, labelled_images
 from bb.probe.classification.run import Inputs, Prepared, Spec, prepare
@@ -95,7 +94,7 @@ def zeroshot(
     results = [find_or_make(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
     fresh = frozenset(run.run_id for run, new in results if new)
-    return Classified(runs, fresh, tuple(boards(runs, images.name)), (), images)
+    return Classified(runs, fresh, images)
 
 
 def _splits(

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 VERBS: Mapping[str, Mapping[str, str]] = {
     "": {
         "extract": "Embed the images that the store lacks.",
+        "bench": "Score every complete backbone on every family on disk by the classifiers of a file, in one page.",
         "predict": "Label the other images: a table of predictions with probabilities, and how far to trust it.",
         "search": "Find the images of a collection that fit a text best.",
         "suggest": "Say which images to label next: the least certain, different from each other, or a cover of all.",
