@@ -12,7 +12,7 @@ from bb.probe.classification.board import Board, SplitDifference, boards, split_
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.published.protocol import NONE, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
-from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.missing import AT_MOST, MissingPolicy
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
@@ -170,10 +170,13 @@ def _pool(images: LabelledImages) -> list[Split]:
 
 
 def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> Iterator[Inputs]:
+    policy = images.policy
     for space in images.spaces:
         yield Inputs.read(
-            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes
-        )
+            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes,
+            max_missing=None if policy.at_most == AT_MOST else policy.at_most,
+            same_images_as=policy.keys(store, images.spaces),
+        )  # fmt: skip
 
 
 def _result(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:

@@ -98,7 +98,7 @@ def _scores(board: Board) -> str:
         label = f"{row.name} {row.classifier}"
         rows.append(
             f'<tr data-label="{text(label)}"><th scope="row">{text(row.name)}<span class="small">'
-            f"{text(row.classifier)}, shots {text(row.run.record['n_train'])}, seed "
+            f"{text(row.classifier)}, shots {text(row.shots)}, seed "
             f'{text(row.run.record["seed"])}</span><span class="small yes">{text(place)}</span></th>{cells}</tr>'
         )
     return (
@@ -151,10 +151,9 @@ def _reliability(board: Board) -> str:
     if found is None:
         return ""
     row, bins = found
-    record = row.run.record
     ece = row.metrics["ece"]["value"]
     words = (
-        f"{row.name}, {row.classifier}, shots {record['n_train']}: a point for the images of about the same "
+        f"{row.name}, {row.classifier}, shots {row.shots}: a point for the images of about the same "
         "confidence. On the dotted line they are right as often as the classifier says; below it, less often. The bars "
         f"below count the images. The mean distance to the line is an ECE of {ece:.3f}."
     )

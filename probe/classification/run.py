@@ -58,6 +58,7 @@ class Inputs:
     splits    one for each task, all made in one way
     features  (n, d) in the stored dtype, of `image_ids`, which are sorted
     missing   images that were left out since they have no features, with reasons
+    max_missing, same_images_as  the share of them that was allowed if given, and keys of the spaces that lack them
     notes     what a reader of the scores should know
     """
 
@@ -70,6 +71,8 @@ class Inputs:
     features: Num[np.ndarray, "n d"]
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    max_missing: float | None = None
+    same_images_as: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -82,6 +85,8 @@ class Inputs:
         *,
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
+        max_missing: float | None = None,
+        same_images_as: tuple[str, ...] = (),
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
@@ -89,7 +94,7 @@ class Inputs:
         disagreements = store.disagreements(space, collection.digests(image_ids))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements),
+            (*notes, *disagreements), max_missing, same_images_as,
         )  # fmt: skip
 
     def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"]:
@@ -260,6 +265,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "identical_to_sklearn": False,
         "test_set": digest_of(_test_set(prepared.folds)),
         "train_pool": digest_of(_plain(_train_pool(inputs.splits, with_val=spec.protocol is not None))),
+        "train_used": digest_of(_plain(_train_pool(prepared.splits, with_val=spec.protocol is not None))),
         **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
@@ -278,7 +284,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "hyperparameters": chosen,
         "notes": notes,
         "damaged": damage_record(inputs.damaged()),
-        **missing_record(inputs.missing, None),
+        **missing_record(inputs.missing, inputs.max_missing, inputs.same_images_as, inputs.space),
         "provenance": {
             "made": started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
