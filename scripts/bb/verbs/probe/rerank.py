@@ -118,6 +118,8 @@ def verb(
                 prepare, opened, each, collection, test, tasks=labels.stem, how=how, roles=roles, warnings=warnings
             )
             before = make()
+            if not before.existing():
+                opened.check_writable("runs", "local")  # before it learns
             if train is None:
                 found = loaded(load or Path(), before.features.shape[1])
             else:
