@@ -131,7 +131,8 @@ def replay(name, load, tail, seeds):
     ratio = {"ratio": means[0] / means[1], "ratio_low": low, "ratio_high": high, "full": np.mean(fulls)}
     figures |= {f"{key}_{name}": float(value) for name, value in ratio.items()}
     print(
-        f"{key}: {means[0]:.0f} labels at random, {means[1]:.0f} by margin, {means[2]:.0f} by cluster, {means[3]:.0f} by margin alone, of "
+        f"{key}: {means[0]:.0f} labels at random, {means[1]:.0f} by margin, {means[2]:.0f} by cluster, "
+        f"{means[3]:.0f} by margin alone, of "
         f"{len(data[0])}: {means[0] / means[1]:.2f} [{low:.2f}, {high:.2f}] times fewer; F1 with all labels "
         f"{np.mean(fulls):.3f}",
         flush=True,
