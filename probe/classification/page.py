@@ -159,13 +159,12 @@ def _scores(board: Board) -> str:
     heads.append(head("cost of an image"))
     rows = []
     for row in board.rows:
-        record = row.run.record
         cells = "".join(_score(row.metrics.get(metric), board, metric) for metric in names)
         size = "".join(f'<span class="small">{text(line)}</span>' for line in row.cost.words())
         rows.append(
             f'<tr data-label="{text(row.name)} {text(row.classifier)}"><th scope="row" '
             f'data-value="{text(row.name)}">{breakable(row.name)}<span class="small">{text(row.classifier)}, '
-            f"shots {text(record['n_train'])}, seed {text(record['seed'])}</span>{_standing(row)}</th>"
+            f"shots {text(row.shots)}, seed {text(row.run.record['seed'])}</span>{_standing(row)}</th>"
             f'{cells}<td class="cost" data-value="{row.cost.parameters or ""}">{size}</td></tr>'
         )
     words = "Each run is compared with the best alone. " if len(board.rows) > 1 else ""
@@ -234,10 +233,9 @@ def _reliability(board: Board) -> str:
     if found is None:
         return ""
     row, bins = found
-    record = row.run.record
     ece = row.metrics["ece"]["value"]
     words = (
-        f"{row.name}, {row.classifier}, shots {record['n_train']}: a point for the images of about the same "
+        f"{row.name}, {row.classifier}, shots {row.shots}: a point for the images of about the same "
         "confidence. On the dotted line they are right as often as the classifier says; below it, less often. The bars "
         f"below count the images. The mean distance to the line is an ECE of {ece:.3f}."
     )
