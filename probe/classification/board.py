@@ -106,7 +106,7 @@ class Board:
         how = {"column": f"side {self.side}", "time": self.side}.get(self.split_by, f"{self.side}, {self.split_by}")
         seed = record["seed"] if self.split_by in ("random", "group") and not self.protocol else None
         if self.split_by == "protocol":
-            how, seed = f"shots {record['n_train']}", record["seed"]
+            how, seed = f"shots {record['n_train']}, seed {record['seed']}", None
         if self.protocol:
             how += f", protocol {self.protocol}"
         of = f", training images and labels {self.title_pool}" if self.title_pool else ""
