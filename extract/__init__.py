@@ -11,6 +11,8 @@ from bb.extract.backbones.code_hash import AT_START as AT_START
 
 if TYPE_CHECKING:
     from bb.extract.backbones.module_backbone import ModuleBackbone as ModuleBackbone
+    from bb.extract.embed_texts import TextEncoder as TextEncoder
+    from bb.extract.embed_texts import embed_texts as embed_texts
     from bb.extract.embedding.view import View as View
     from bb.extract.extraction import ExtractOptions as ExtractOptions
     from bb.extract.extraction import Summary as Summary
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     **{"ExtractOptions": "extraction", "Summary": "extraction", "run": "extraction", "load_backbone": "facade"},
+    **{"TextEncoder": "embed_texts", "embed_texts": "embed_texts"},
     **{"ModuleBackbone": "backbones.module_backbone", "View": "embedding.view"},
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.hub import download_bytes
 from bb.extract.backbones.name import BackboneName, shared_name
+from bb.extract.backbones.pool_grid import Patches
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.decoder import Decoder
 from bb.extract.pipeline.embed import Plan
@@ -50,7 +51,7 @@ def forecast(
     numerics: Numerics,
     scans: Mapping[str, Scan],
     *,
-    patch: bool,
+    patch: Patches,
     adopt: bool,
 ) -> Iterator[Forecast]:
     """Of one backbone, for each collection. `store` is None where there is none yet.

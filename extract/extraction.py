@@ -14,6 +14,7 @@ from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.hub import cache_folder, download_bytes
 from bb.extract.backbones.name import BackboneName, parse_pool, shared_name
+from bb.extract.backbones.pool_grid import Patches, parse_patches
 from bb.extract.backbones.registry import check_known
 from bb.extract.data.scan import Scan
 from bb.extract.data.shards import Files
@@ -53,6 +54,7 @@ class ExtractOptions:
     profile  measure where the time goes
     devices  several GPUs, each of which embeds its share
     part     the images of one part alone
+    pool_grid  with patch, "4x4": tokens averaged to so many rows and columns
     """
 
     device: str = "auto"
@@ -70,6 +72,11 @@ class ExtractOptions:
     profile: bool = False
     devices: tuple[str, ...] = ()
     part: Part | None = None
+    pool_grid: str | None = None
+
+    def patches(self) -> Patches:
+        """Errors: UsageError as `parse_patches`."""
+        return parse_patches(self.patch, self.pool_grid)
 
     def decoding(self) -> DecodeOptions:
         return DecodeOptions.parse(self.decode, self.depth, self.damaged)
@@ -183,7 +190,7 @@ def extract(
     """
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     decoder = find_decoder(options.decoding(), numerics.device)
-    batch_size = parse_batch_size(options.batch_size)
+    batch_size, patches = parse_batch_size(options.batch_size), options.patches()
     scans = {name: scan_collection(store, name, images, options, reporter) for name, images in found.items()}
     images = Images.of(scans)
     left_out = LeftOut(reporter, alone=len(names) == 1 or options.strict)
@@ -195,7 +202,7 @@ def extract(
     def load_and_adopt(name: BackboneName) -> Extractor:
         reporter.info(f"loading {name}")
         extractor = Extractor.load(
-            name, decoder, numerics, patch=options.patch, batch_size=batch_size, compile=options.compile
+            name, decoder, numerics, patch=patches, batch_size=batch_size, compile=options.compile
         )
         for note in extractor.notes():
             reporter.info(note)

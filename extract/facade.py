@@ -7,6 +7,7 @@ from dataclasses import replace
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import OWN_POOL, BackboneName, parse_pool
+from bb.extract.backbones.pool_grid import parse_patches
 from bb.extract.embedding.decoder import DecodeOptions
 from bb.extract.pipeline.extractor import Extractor
 from bb.store.reporter import Reporter, Silent
@@ -17,6 +18,7 @@ def load_backbone(
     *,
     pool: str = OWN_POOL,
     patch: bool = False,
+    pool_grid: str | None = None,
     decode: str = "auto",
     depth: int = DecodeOptions.depth,
     damaged: str = "embed",
@@ -38,7 +40,8 @@ def load_backbone(
     numerics = Numerics.resolve(device, precision, store_dtype)
     decoder = find_decoder(DecodeOptions.parse(decode, depth, damaged), numerics.device)
     with _no_bars():
-        loaded = Extractor.load(name, decoder, numerics, patch=patch, batch_size=batch_size, compile=compile)
+        patches = parse_patches(patch, pool_grid)
+        loaded = Extractor.load(name, decoder, numerics, patch=patches, batch_size=batch_size, compile=compile)
     for note in loaded.notes():
         (reporter or Silent()).info(note)
     return loaded

@@ -1,7 +1,8 @@
 """Labels, classifiers, statistics and reports over stored features.
 
-`bb.probe.run(…)`, `report(…)`, `classify(…)`, `predict(…)` and `suggest(…)` do what the verbs do. Modules are called
-run, too: import their contents with `from bb.probe.run import …`, which Python finds by name and not by attribute.
+`bb.probe.run(…)`, `report(…)`, `classify(…)`, `bench(…)`, `zeroshot(…)`, `predict(…)`, `suggest(…)` … do what the verbs
+do. Modules are called run, too: import their contents with `from bb.probe.run import …`, which Python finds by name and
+not by attribute.
 """
 
 import sys
@@ -10,16 +11,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 HOMES = {
+    "bench": "bb.probe.bench.facade",
     "classify": "bb.probe.classification.facade",
     "identify": "bb.probe.labelling.identify",
     "predict": "bb.probe.labelling.predict",
     "report": "bb.probe.facade",
+    "read_names": "bb.probe.text.read_names",
     "run": "bb.probe.facade",
+    "score_search": "bb.probe.text.score_search",
+    "search": "bb.probe.text.search",
     "suggest": "bb.probe.labelling.active_learning.suggest",
     "use_model": "bb.probe.labelling.use_model",
+    "zeroshot": "bb.probe.text.zero_shot",
 }
 
 if TYPE_CHECKING:
+    from bb.probe.bench.facade import bench as bench
     from bb.probe.classification.facade import classify as classify
     from bb.probe.facade import report as report
     from bb.probe.facade import run as run
@@ -27,6 +34,10 @@ if TYPE_CHECKING:
     from bb.probe.labelling.identify import identify as identify
     from bb.probe.labelling.predict import predict as predict
     from bb.probe.labelling.use_model import use_model as use_model
+    from bb.probe.text.read_names import read_names as read_names
+    from bb.probe.text.score_search import score_search as score_search
+    from bb.probe.text.search import search as search
+    from bb.probe.text.zero_shot import zeroshot as zeroshot
 
 
 class _Package(ModuleType):

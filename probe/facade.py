@@ -11,6 +11,7 @@ from bb.probe.classifiers.protocol import parse_protocol
 from bb.probe.features.missing import MissingPolicy, note_on, settle_missing
 from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.report.build import boards
+from bb.probe.report.formats.inline import inline
 from bb.probe.report.leaderboard import Board
 from bb.probe.report.options import Question
 from bb.probe.run import Inputs, Spec, execute, prepare
@@ -88,11 +89,17 @@ class Report:
     def __getitem__(self, place: int) -> Board:
         return self.boards[place]
 
+    def page(self) -> str:
+        """The page of `bb report --html`, without thumbnails: its text, for a file that ends in .html."""
+        from bb.probe.report.formats.html import page  # pictures are not needed for figures
+
+        return page(self.boards)
+
     def __repr__(self) -> str:
         return f"Report({', '.join(f'{board.title}: {len(board.rows)} backbones' for board in self.boards)})"
 
     def _repr_html_(self) -> str:
-        return html_table(self.frame(), repr(self))
+        return inline(self.page(), repr(self))
 
     def frame(self) -> pl.DataFrame:
         """A row for each score with its interval, and whether it is the best or tied with that."""

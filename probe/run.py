@@ -14,6 +14,7 @@ from bb.probe.classifiers.choose_engine import Split, choose, is_small
 from bb.probe.classifiers.engine import Engine, Outcome, Problem, Size, check_classes
 from bb.probe.classifiers.protocol import Classifier, PluginClassifier, Protocol, candidates_of, kind_of
 from bb.probe.features.damaged_images import damage_record, damaged_images
+from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.scores import score
@@ -193,6 +194,8 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         "labels_name": inputs.labels_name,
         "class_names": {task: list(names) for task, names in inputs.labels.class_names.items()},
         "pooling": inputs.space.output.get("pooling"),
+        "width": inputs.features.shape[1],
+        "view": dict(inputs.space.view),
         "candidates": candidates_of(spec.classifier),
         **({"classifier_code": spec.classifier.code} if isinstance(spec.classifier, PluginClassifier) else {}),
         "space": inputs.space.key,
@@ -294,14 +297,3 @@ def _train_pool(labels: Labels) -> list[list[Any]]:
 def _seed(spec: Spec) -> int | None:
     """There is one way to take all images, so no seed."""
     return None if spec.n_train == "all" else spec.seed
-
-
-def extraction(store: Store, space: FeatureSpace) -> list[dict[str, Any]]:
-    """Library versions and devices of the segments, each distinct set once."""
-    distinct: list[dict[str, Any]] = []
-    origins = [origin for segment in store.readable(space) for origin in segment.origins]
-    for origin in origins:
-        facts = {key: value for key, value in sorted(origin.items()) if key != "made"}
-        if facts not in distinct:
-            distinct.append(facts)
-    return distinct

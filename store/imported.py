@@ -20,7 +20,7 @@ from bb.store.store import Store
 
 ORG = "imported"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*:[A-Za-z0-9][\w./+-]*")
-RESERVED = ("open_clip", "timm", "timm-vit", "head", "hf-hub")
+RESERVED = ("open_clip", "timm", "timm-vit", "head", "hf-hub", "text")
 BLOCK = 8192  # rows
 
 

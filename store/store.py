@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Num, UInt8
+from jaxtyping import Bool, Int, Num, UInt8
 
 from bb.store.errors import BBError, Malformed, UsageError
 from bb.store.files.atomic_write import publish_file, publish_sealed
@@ -29,6 +29,7 @@ from bb.store.format.labels import LabelTable
 from bb.store.format.layout import FORMAT, clip, format_of, is_digest, read_plain, read_space
 from bb.store.format.model import Model, model_part, read_model
 from bb.store.format.space import FeatureSpace, short
+from bb.store.format.text import COLLECTIONS, backbone_of, is_text
 from bb.store.local.authors import read_authors
 from bb.store.local.choose_version import choose_version
 from bb.store.local.failures import Failures, read_failures, write_failures
@@ -37,6 +38,7 @@ from bb.store.local.row_index import RowIndex, StaleIndex
 from bb.store.local.row_index_cache import index_of, is_remembered
 from bb.store.local.runs import Run, local_json, read_runs, write_run
 from bb.store.local.segment import Segment, encode_rows, group_json, seal_segment
+from bb.store.local.stored_rows import StoredRows
 from bb.store.local.tier import Tier
 from bb.store.signing.revocation import Revoked, Statements, read_folder
 from bb.store.signing.statement import Item, Revocation, Statement
@@ -320,6 +322,13 @@ class Store:
                 raise
             return self._gather(self.rows(space, afresh=True), space, collection, image_ids, wanted)
 
+    def open_rows(self, space: FeatureSpace, collection: Collection, image_ids: Sequence[str]) -> StoredRows:
+        """As `read`, but each row is read when it is asked for. Errors: as `read`."""
+        wanted = collection.digests(image_ids)
+        rows = self.rows(space, afresh=True)
+        position = self._found(rows, space, collection, image_ids, wanted)
+        return StoredRows(rows, position, space.array, space.row_shape, space.dtype)
+
     def _gather(
         self,
         rows: RowIndex,
@@ -328,6 +337,17 @@ class Store:
         image_ids: Sequence[str],
         wanted: UInt8[np.ndarray, "n 32"],
     ) -> Num[np.ndarray, "n ..."]:
+        return rows.gather(self._found(rows, space, collection, image_ids, wanted), space.array)
+
+    def _found(
+        self,
+        rows: RowIndex,
+        space: FeatureSpace,
+        collection: Collection,
+        image_ids: Sequence[str],
+        wanted: UInt8[np.ndarray, "n 32"],
+    ) -> Int[np.ndarray, " n"]:
+        """Where the rows are, once they are at hand. Errors: MissingRows."""
         position = rows.find(wanted)
         if (position < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
@@ -338,7 +358,7 @@ class Store:
             )
         if self.source:
             self.source.arrays(rows.origins(position), space.array)
-        return rows.gather(position, space.array)
+        return position
 
     def features(
         self,
@@ -409,6 +429,11 @@ class Store:
                 f"extract them into space {short(parent_key(space))}, of which it was made, then "
                 f"{command('probe head', load=load, data=collection, store=self.name)}"
             )
+        if is_text(space):
+            backbone = backbone_of(names[0]) if names else "CKPT"
+            return command(
+                "extract", text=f"{collection.removeprefix(COLLECTIONS)}=FILE", ckpt=backbone, store=self.name
+            )
         return command(
             "extract",
             ckpt=names[0] if names else "CKPT",
@@ -417,6 +442,7 @@ class Store:
             precision=space.numerics["compute"],
             store_dtype=space.numerics["stored"],
             patch=space.kind == "patch",
+            pool_grid="x".join(map(str, space.pool_grid)) if space.pool_grid else None,
         )
 
     # Older spaces of other code, whose rows serve too

@@ -34,19 +34,20 @@ ORDER = [
     ["bb.store.maintenance.diff", "bb.store.sync"],
     ["bb.store.maintenance"],
     ["bb.extract.embedding", "bb.probe.numba_cache", "bb.probe.tables", "bb.probe.git_commit", "bb.probe.scores"],
-    ["bb.extract.weights", "bb.probe.tasks", "bb.probe.features", "bb.probe.search_kernels"],
+    ["bb.extract.weights", "bb.extract.text", "bb.probe.tasks", "bb.probe.features", "bb.probe.search_kernels"],
     ["bb.extract.backbones", "bb.extract.data", "bb.probe.statistics"],
     ["bb.extract.encoder", "bb.probe.classifiers"],
     ["bb.extract.pipeline", "bb.probe.run", "bb.probe.classification"],
     ["bb.extract.reproduce", "bb.extract.check_images", "bb.probe.report", "bb.probe.labelling"],
     ["bb.extract.scan_collection"],
-    ["bb.extract.dry_run", "bb.extract.extraction", "bb.probe.report.formats"],
+    ["bb.extract.dry_run", "bb.extract.embed_texts", "bb.extract.extraction", "bb.probe.report.formats"],
     ["bb.probe.retrieval"],
     ["bb.probe.retrieval.loggers", "bb.probe.heads"],
     ["bb.probe.retrieval.report"],
-    ["bb.probe.classification.figures"],
+    ["bb.probe.classification.figures", "bb.probe.classification.confusion", "bb.probe.classification.findings"],
     ["bb.probe.classification.page", "bb.probe.labelling.active_learning.sheet"],
-    ["bb.extract.facade", "bb.probe.facade"],
+    ["bb.extract.facade", "bb.probe.facade", "bb.probe.classification.facade"],
+    ["bb.probe.bench", "bb.probe.text"],
     ["bb.extract", "bb.probe"],
     ["bb.console", "bb.plugins"],
     ["bb.settings"],
@@ -61,9 +62,10 @@ ORDER = [
 ]
 STORE, EXTRACT, PROBE = "bb.store", "bb.extract", "bb.probe"
 COMMAND_LINE = ("bb.cli", "bb.console", "bb.options", "bb.settings", "bb.texts", "bb.transfer", "bb.verbs")
+TRAINING = ("bb.probe.classifiers.trained.torch_loops", "bb.probe.classifiers.trained.torch_attention")
 # Heavy libraries, and those of the command line, and the only packages that may import them.
 HOMES = {
-    "torch": (EXTRACT, "bb.probe.heads", "bb.cluster"),
+    "torch": (EXTRACT, "bb.probe.heads", *TRAINING, "bb.cluster"),
     "torchvision": (EXTRACT,),
     "timm": (EXTRACT,),
     "open_clip": (EXTRACT,),
@@ -216,7 +218,8 @@ def test_a_library_away_from_home_is_noticed():
 TORCHLESS = [
     name
     for name in TREE.modules()
-    if name.startswith((STORE, PROBE, "bb.cluster")) and not name.startswith(("bb.probe.heads", "bb.cluster.extract_"))
+    if name.startswith((STORE, PROBE, "bb.cluster"))
+    and not name.startswith(("bb.probe.heads", *TRAINING, "bb.cluster.extract_"))
 ]
 
 

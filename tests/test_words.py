@@ -66,7 +66,7 @@ def test_messages_and_help_texts_are_plain(module):
 
 
 @pytest.mark.parametrize(
-    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda path: path.name
+    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]), ids=lambda path: path.name
 )
 def test_pages_are_plain(page):
     text = re.sub(r"```text.*?```", "", page.read_text(), flags=re.DOTALL)  # the tree is made of docstrings

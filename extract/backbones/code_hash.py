@@ -36,4 +36,5 @@ def _object_hash(kind: bytes, content: bytes) -> bytes:
 
 # Of the files as they were when the first module of this package was imported: what runs is what they said then.
 AT_START = tree_hash()
+TEXT_AT_START = tree_hash(EXTRACT / "text")
 EXTRACT_AT_START = tree_hash(EXTRACT)

@@ -8,6 +8,7 @@ from bb.extract.backbones.code_hash import AT_START, tree_hash
 from bb.extract.backbones.decoders import DECODERS
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.libraries import LIBRARIES
+from bb.extract.backbones.pool_grid import Patches, pooled_output
 from bb.extract.embedding import weights
 from bb.extract.embedding.backbone import Backbone
 from bb.extract.embedding.decoder import Decoder
@@ -25,9 +26,10 @@ class Spaces:
         return iter((self.img,) if self.patch is None else (self.img, self.patch))
 
 
-def feature_spaces(name: str, backbone: Backbone, decoder: Decoder, numerics: Numerics, *, patch: bool) -> Spaces:
+def feature_spaces(name: str, backbone: Backbone, decoder: Decoder, numerics: Numerics, *, patch: Patches) -> Spaces:
     """The spaces of a backbone that gets its pixels from a decoder.
 
+    patch  whether there is one of patch features, and of which grid
     Raises UsageError where patch features are asked of a network that has none, BBError where the files of this
     package are no longer those that run.
     """
@@ -46,7 +48,10 @@ def feature_spaces(name: str, backbone: Backbone, decoder: Decoder, numerics: Nu
     img = FeatureSpace(output=backbone.img_output, **shared)
     if not patch:
         return Spaces(img, None)
-    return Spaces(img, FeatureSpace(output=backbone.patch_output or {}, **shared))
+    output = backbone.patch_output or {}
+    if not isinstance(patch, bool):
+        output = pooled_output(name, output, patch)
+    return Spaces(img, FeatureSpace(output=output, **shared))
 
 
 def _plugin_hashes(backbone: Backbone, decoder: Decoder) -> list[str]:

@@ -25,6 +25,8 @@ from bb.extract.embedding.open_clip import (
     make_recipe,
     view_of,
 )
+from bb.extract.text.tower import TextTower
+from bb.extract.text.tower import build as build_text_tower
 from bb.extract.weights.candidates import Convert, Target
 from bb.extract.weights.fitting import Loaded, is_openais, load_file
 from bb.store.errors import BBError, UsageError
@@ -112,28 +114,80 @@ def _common_preprocess(architecture: str, tags: list[str]) -> dict[str, Any]:
 
 def _load(visual: Visual, recipe: Recipe, name: BackboneName) -> Loaded | None:
     """How a user's file was loaded; None for the library's own, of which no more than the text tower is dropped."""
-    target = Target(str(name), visual, convert=_converter(visual))
+    quick = recipe.quick_gelu or not is_transformer(recipe.vision)
+    loaded = fill(Target(str(name), visual, convert=_converter(visual, "visual.")), name, quick)
+    return None if name.path is None else loaded
+
+
+def fill(target: Target, name: BackboneName, quick_gelu: bool) -> Loaded:
+    """Loads a tower's weights from the file that a name stands for.
+
+    Errors: BBError where they can't be had or don't fit, or are OpenAI's own and `quick_gelu` is not.
+    """
     if name.path is not None:
         loaded = load_file(name.path, target)
     else:
         file = _download(name)
         with reading(name, file):
             loaded = load_file(str(file), target)
-    if is_openais(loaded) and is_transformer(recipe.vision) and not recipe.quick_gelu:
+    if is_openais(loaded) and not quick_gelu:
         raise BBError(
             f"{name} is OpenAI's own file, trained with QuickGELU, but the name stands for GELU: "
             f"write open_clip:{name.architecture}/openai@{name.path}"
         )
-    return None if name.path is None else loaded
+    return loaded
 
 
-def _converter(visual: Visual) -> Convert:
+def _converter(visual: Visual, prefix: str) -> Convert:
     def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tower's tensors out of a whole model of the original authors."""
+        """The tensors of the tower called `prefix` out of a whole model of the original authors."""
         state = open_clip.factory.convert_state_dict(types.SimpleNamespace(visual=visual), state)
-        return {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
+        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
     return convert
+
+
+def load_text_tower(name: BackboneName, visual: Visual, *, seed: int = 0) -> TextTower:
+    """The text tower of the checkpoint whose vision tower is `visual`; `seed` decides the weights of an untrained one.
+
+    Errors: UsageError for a network whose text goes through another library's tokenizer or tower, or whose name leaves
+    the activation open; BBError where weights can't be fetched or don't fit.
+    """
+    with reading(name, None), seeded(seed):
+        config = _model_config(name)
+        text = config.get("text_cfg") or {}
+        quick_gelu = _text_activation(name, config)
+        other = text.get("hf_model_name") or text.get("hf_tokenizer_name")
+        if other or "siglip" in name.architecture.lower():
+            raise UsageError(
+                f"{name} reads text with the Hugging Face tokenizer {other or 'of SigLIP'}, and bb has open_clip's "
+                "tokenizer alone: choose a network such as ViT-B-16/openai or hf-hub:imageomics/bioclip-2"
+            )
+        module, architecture = build_text_tower(config["embed_dim"], text, quick_gelu)
+    if not name.untrained:
+        fill(Target(f"the text tower of {name}", module, convert=_converter(visual, "text.")), name, quick_gelu)
+    return TextTower(module, architecture, clean=(text.get("tokenizer_kwargs") or {}).get("clean", "lower"))
+
+
+def _model_config(name: BackboneName) -> dict[str, Any]:
+    config = _hub_config(name)["model_cfg"] if name.on_hub else open_clip.get_model_config(name.architecture)
+    assert isinstance(config, dict)
+    return config
+
+
+def _text_activation(name: BackboneName, config: dict[str, Any]) -> bool:
+    """Whether QuickGELU is the text tower's: the vision tower's may have none, as ResNets."""
+    own = bool(config.get("quick_gelu", False))
+    if name.on_hub or name.tag in (None, OWN):
+        tags = [] if name.on_hub else open_clip.list_pretrained_tags_by_model(name.architecture)
+        of_tags = {tag: bool(open_clip.get_pretrained_cfg(name.architecture, tag).get("quick_gelu")) for tag in tags}
+        if name.path is not None and name.tag is None and len({own, *of_tags.values()}) > 1:
+            raise UsageError(
+                f"{name}: tags of {name.architecture} differ in the activation of the text tower; name the tag that "
+                f"the file is like, for example {name.architecture}/{tags[0]}@{name.path}"
+            )
+        return own
+    return bool(open_clip.get_pretrained_cfg(name.architecture, name.tag).get("quick_gelu", False))
 
 
 def _download(name: BackboneName) -> Path:

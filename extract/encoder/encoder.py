@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from bb.extract.backbones.device import Numerics
+from bb.extract.backbones.pool_grid import GridPooling
 from bb.extract.embedding.backbone import Backbone, EncodedImgBatch
 from bb.extract.embedding.forward import forward, is_convolutional, memory_format, out_of_memory, stack
 from bb.extract.encoder import batch_size as sizes
@@ -40,11 +41,13 @@ class Coming:
     parts    img and patch features, each of a forward pass
     arrived  the events after which they are there
     spans    events before and after each forward pass
+    pooling  of patch features, once they are on the CPU
     """
 
     parts: list[tuple[Tensor, Tensor | None]]
     arrived: list[Any]
     spans: list[tuple[Any, Any]]
+    pooling: GridPooling | None = None
 
     def wait(self) -> Features:
         """Image and patch features, float32, on the CPU."""
@@ -52,6 +55,7 @@ class Coming:
             event.synchronize()
         img = [img.float().numpy() for img, _ in self.parts]
         patch = [patch.float().numpy() for _, patch in self.parts if patch is not None]
+        patch = [self.pooling(tokens) for tokens in patch] if self.pooling else patch
         if len(img) == 1:
             return img[0], patch[0] if patch else None
         return np.concatenate(img), np.concatenate(patch) if patch else None
@@ -73,6 +77,7 @@ class Encoder:
     convolutional  whether a pixel's channels should lie side by side
     streams        of a GPU
     weights, work  bytes that the network takes on a GPU, and that it takes beside them to work
+    pooling        of patch features
     """
 
     run: Callable[[Tensor], EncodedImgBatch]
@@ -85,12 +90,15 @@ class Encoder:
     network: nn.Module | None = None
     weights: int = 0
     work: int = 0
+    pooling: GridPooling | None = None
     compiled: bool = False
     _first: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _ran: bool = False
 
     @classmethod
-    def prepare(cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None) -> "Encoder":
+    def prepare(
+        cls, backbone: Backbone, numerics: Numerics, *, batch_size: int | None, pooling: GridPooling | None = None
+    ) -> "Encoder":
         """Moves the backbone to the device and settles the batch size (None: found on a GPU, of the view elsewhere)."""
         network = cast(nn.Module, backbone)
         convolutional = is_convolutional(network)
@@ -99,8 +107,9 @@ class Encoder:
         streams = Streams.of(numerics.device) if numerics.device.type == "cuda" else None
         size, auto = batch_size or sizes.on_cpu(*backbone.view.crop), batch_size is None
         encoder = cls(
-            backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams, network
-        )
+            backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams, network,
+            pooling=pooling,
+        )  # fmt: skip
         encoder.enter()
         if streams:
             shape = (3, *backbone.view.crop)
@@ -178,7 +187,7 @@ class Encoder:
         return self.start(pixels).wait()
 
     def _start(self, pixels: Tensor) -> Coming:
-        coming, done = Coming([], [], []), 0
+        coming, done = Coming([], [], [], self.pooling), 0
         while done < len(pixels):
             size = self.size
             try:

@@ -119,6 +119,7 @@ def embed(
                     waiting[result.places] -= 1
                     images += int((waiting[result.places] == 0).sum())
                     pipeline.profile.add(str(work[result.job].extractor.name), len(result.places), result.seconds)
+                    desks[result.job].writer.timed(len(result.places), result.seconds / pipeline.threads.forwards)
                 progress(outcomes, images)
                 if (stop and stop.is_set()) or (strict and any(outcome.failed for outcome in outcomes)):
                     pipeline.stop()

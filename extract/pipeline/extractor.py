@@ -1,16 +1,20 @@
 """A loaded backbone and its decoder, with all that describes what they make: numerics, feature spaces, provenance."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from torch import nn
 
 from bb.extract.backbones.code_hash import EXTRACT_AT_START
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.feature_spaces import Spaces, feature_spaces
 from bb.extract.backbones.name import BackboneName, shared_name
+from bb.extract.backbones.pool_grid import GridPooling, Patches
 from bb.extract.backbones.registry import load
 from bb.extract.embedding.backbone import Backbone
 from bb.extract.embedding.decoder import Decoder
 from bb.extract.encoder import compile as compiled
+from bb.extract.encoder.cost import cost_of
 from bb.extract.encoder.encoder import Encoder
 from bb.extract.weights.fitting import Loaded
 from bb.store.format.space import short
@@ -47,6 +51,7 @@ class Extractor:
     batch_size: int | None
     compile: bool
     _encoder: Encoder | None = None
+    _cost: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -55,7 +60,7 @@ class Extractor:
         decoder: Decoder,
         numerics: Numerics,
         *,
-        patch: bool,
+        patch: Patches,
         batch_size: int | None,
         compile: bool,
     ) -> "Extractor":
@@ -82,7 +87,9 @@ class Extractor:
     def encoder(self) -> Encoder:
         """The network on its device. Its batch size hangs on the device alone, never on what is missing."""
         if self._encoder is None:
-            self._encoder = Encoder.prepare(self.backbone, self.numerics, batch_size=self.batch_size)
+            self._cost = cost_of(cast(nn.Module, self.backbone), self.backbone.view.crop)
+            pooling = GridPooling.of(self.spaces.patch.output) if self.spaces.patch else None
+            self._encoder = Encoder.prepare(self.backbone, self.numerics, batch_size=self.batch_size, pooling=pooling)
         return self._encoder
 
     def rest(self) -> None:
@@ -105,6 +112,7 @@ class Extractor:
             "device": self.numerics.device_name(),
             "compile": encoder.compiled,
             "batch_size": encoder.size,
+            **self._cost,
             "extract": EXTRACT_AT_START,
             "versions": versions(VERSIONS),
         }

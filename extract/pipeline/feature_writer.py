@@ -21,6 +21,8 @@ class FeatureWriter:
     extractor: Extractor
     writers: list[SegmentWriter]
     provenance: dict[str, Any]
+    _images: int = 0
+    _seconds: float = 0.0
 
     @classmethod
     def open(cls, store: Store, extractor: Extractor) -> "FeatureWriter":
@@ -60,6 +62,15 @@ class FeatureWriter:
                 {i: damaged[row] for i, row in enumerate(kept) if row in damaged},
             )
         return failed
+
+    def timed(self, images: int, seconds: float) -> None:
+        """Segments that close from now on say how many images a second the device can put through the network.
+
+        seconds  of the device, for so many images
+        """
+        self._images, self._seconds = self._images + images, self._seconds + seconds
+        if self._seconds > 0:
+            self.provenance["images_per_second"] = float(f"{self._images / self._seconds:.2g}")
 
     def close(self) -> None:
         """Publishes the open segments, each whatever becomes of the others; raises the first error at the end."""

@@ -19,6 +19,7 @@ from joblib import cpu_count
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import BackboneName
+from bb.extract.backbones.pool_grid import Patches, patches_of
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.decoder import DecodeOptions
 from bb.extract.pipeline.embed import Outcome, Progress, Work, embed
@@ -57,7 +58,7 @@ class Share:
     spaces: list[list[str]]
     decode: DecodeOptions
     numerics: tuple[str, str, str]
-    patch: bool
+    patch: Patches
     batch_size: int | None
     compile: bool
     collection: str
@@ -96,7 +97,7 @@ def shares(
                 [[space.key for space in each.extractor.spaces] for each in work],
                 first.decoder.options,
                 (device, first.numerics.compute, first.numerics.stored),
-                first.spaces.patch is not None,
+                patches_of(first.spaces.patch),
                 first.batch_size,
                 first.compile,
                 collection,

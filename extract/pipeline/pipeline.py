@@ -75,6 +75,11 @@ class Threads:
     lanes: int
     within: int
 
+    @property
+    def forwards(self) -> int:
+        """How many forward passes run at once."""
+        return self.lanes or self.decoders
+
     @classmethod
     def of(cls, device: str, decoder: Decoder, cores: int | None = None) -> "Threads":
         """device: "cpu", "cuda" or "mps"; one thread keeps a GPU busy, since it waits for nothing."""

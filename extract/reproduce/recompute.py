@@ -9,6 +9,7 @@ import numpy as np
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import BackboneName, pool_of, shared_name
+from bb.extract.backbones.pool_grid import Patches, patches_of
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.decoder import DecodeOptions
 from bb.extract.pipeline.extractor import Extractor
@@ -100,7 +101,7 @@ def recompute(
     """
     given = {shared_name(name): name for name in names}
     sampler: Sampler | None = None
-    made_by: tuple[BackboneName, DecodeOptions, dict[str, str], bool] | None = None
+    made_by: tuple[BackboneName, DecodeOptions, dict[str, str], Patches] | None = None
     for space in sorted(spaces, key=lambda space: (store.backbones(space), space.key)):
         held, backbones = images.held(store, space), store.backbones(space)
         if not held or (given and not given.keys() & set(backbones)):
@@ -109,12 +110,12 @@ def recompute(
         try:
             name = replace(_loadable(backbones, given), pool=pool_of(space.output.get("pooling", "")))
             decode = DecodeOptions.of_view(space.view)
-            wanted = (name, decode, space.numerics, space.kind == "patch")
+            wanted = (name, decode, space.numerics, patches_of(space))
             if made_by != wanted or sampler is None:
                 announce(f"loading {name} for space {short(space.key)}")
                 numerics = Numerics.resolve(device, space.numerics["compute"], space.numerics["stored"])
                 decoder = find_decoder(decode, numerics.device)
-                patch = space.kind == "patch"
+                patch = patches_of(space)
                 extractor = Extractor.load(name, decoder, numerics, patch=patch, batch_size=batch_size, compile=False)
                 sampler, made_by = Sampler(extractor, images), wanted
             _compare(store, sampler, result, shuffled(held, seed), n)

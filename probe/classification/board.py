@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from jaxtyping import Int64
 
 from bb.probe.classification.record import problem
 from bb.probe.classification.run import PROTOCOL
+from bb.probe.features.extraction import Cost
+from bb.probe.statistics.comparison import letters
 from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class, most_confused
 from bb.probe.statistics.multiclass.intervals import Estimate, difference
-from bb.probe.statistics.multiclass.metrics import METRICS
+from bb.probe.statistics.multiclass.metrics import METRICS, Metric
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.tasks.fold import Shots
 from bb.probe.tasks.registry import family_metrics
@@ -22,13 +26,18 @@ from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
 from bb.store.local.runs import Run, by_precedence
 
+LEVEL = 0.95
+MAX_PAIRS = 1_000  # of runs on a board: where there are more, each is compared with the best alone
+
 
 @dataclass(frozen=True)
 class Row:
     """One run on a board.
 
-    tied  whether the difference to the best run's main metric has an interval that holds 0; None where that is not
-          known, and for the best itself
+    tied   whether the difference to the best run's main metric has an interval that holds 0; None where that is not
+           known, and for the best itself. These intervals hold for all compared pairs together (Bonferroni)
+    group  letters: two runs share one if their difference's interval holds 0; empty where that is not known of all
+    ranks  the best and the worst rank among the runs that those intervals leave; None likewise
     """
 
     run: Run
@@ -36,6 +45,12 @@ class Row:
     metrics: dict[str, dict[str, Any]]
     best: bool = False
     tied: bool | None = None
+    group: str = ""
+    ranks: tuple[int, int] | None = None
+
+    @property
+    def cost(self) -> Cost:
+        return Cost.of(self.run.record)
 
     @property
     def classifier(self) -> str:
@@ -77,6 +92,14 @@ class Board:
     protocol: str = ""
 
     @property
+    def guesses(self) -> tuple[tuple[str, float], ...]:
+        """What the main metric is to be held against, in words, and what that scores."""
+        if self.chance is None or not self.metric.endswith("accuracy"):
+            return ()
+        common = self.metric == "accuracy" and self.majority is not None and self.majority > self.chance
+        return ("chance", self.chance), *([("always the commonest class", float(self.majority or 0))] if common else [])
+
+    @property
     def title(self) -> str:
         where = self.tasks if self.task in (self.tasks, "classify") else f"{self.tasks}, {self.task}"
         record = self.rows[0].run.record
@@ -88,6 +111,16 @@ class Board:
             how += f", protocol {self.protocol}"
         of = f", training images and labels {self.title_pool}" if self.title_pool else ""
         return f"{where}: {self.n} images tested, {how}{f', seed {seed}' if seed else ''}{of}"
+
+    def label(self, row: Row) -> str:
+        """A run in words: its backbone, and what else tells it from the others of this board."""
+        words = [row.name]
+        if len({each.classifier for each in self.rows}) > 1:
+            words.append(row.classifier)
+        for key, name in (("n_train", "shots"), ("seed", "seed")):
+            if len({str(each.run.record[key]) for each in self.rows}) > 1:
+                words.append(f"{name} {row.run.record[key]}")
+        return ", ".join(words)
 
     def record(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -101,6 +134,9 @@ class Board:
                 "seed": row.run.record["seed"],
                 "best": row.best,
                 "tied": row.tied,
+                "group": row.group,
+                "ranks": row.ranks,
+                "cost": vars(row.cost),
                 "metrics": row.metrics,
             }
             for row in self.rows
@@ -189,9 +225,10 @@ def boards(
 def _boards(runs: Sequence[Run]) -> Iterator[Board]:
     distinct = _without_repeats({run.run_id: run for run in reversed(by_precedence(runs))})
     first = next(iter(distinct.values())).record
+    named = () if protocol_of(runs[0]) else family_metrics(str(first["tasks"]))  # a protocol has its own
     for task, sides in first["scores"]["tasks"].items():
         for side, facts in sides.items():
-            wanted = [name for name in family_metrics(str(first["tasks"])) if name in facts["metrics"]]
+            wanted = [name for name in named if name in facts["metrics"]]
             main = wanted[0] if wanted else str(first["scores"]["main"])
             rows = []
             for run in distinct.values():
@@ -256,21 +293,40 @@ def _name(run: Run) -> str:
 
 
 def _compared(rows: list[Row], task: str, side: str, main: str) -> Iterator[Row]:
-    """The best first; of each other whether it can be told from the best."""
-    best = rows[0]
-    yield Row(best.run, best.name, best.metrics, best=True)
-    metric = METRICS.get(main)
-    ours = answers(best.run, task, side) if metric and len(rows) > 1 else None
-    for row in rows[1:]:
-        tied = None
-        theirs = answers(row.run, task, side) if ours else None
-        if metric and ours and theirs and not metric.needs_probabilities:
-            try:
-                interval = difference(ours, theirs, metric).interval
-            except BBError:  # other images
-                interval = None
-            tied = None if interval is None else interval[0] <= 0 <= interval[1]
-        yield Row(row.run, row.name, row.metrics, tied=tied)
+    """The best first; of each whether it can be told from the best, and from the others where they are not too many."""
+    n, metric = len(rows), METRICS.get(main)
+    usable = metric and not metric.needs_probabilities and n > 1
+    found = [answers(row.run, task, side) if usable else None for row in rows]
+    pairs = list(combinations(range(n), 2))
+    lettered = len(pairs) <= MAX_PAIRS
+    pairs = pairs if lettered else [(0, k) for k in range(1, n)]
+    different: dict[tuple[int, int], bool | None] = {}
+    if metric and usable:
+        each = replace(metric, value=cache(metric.value), contributions=cache(metric.contributions))
+        different = {(i, j): _differ(found[i], found[j], each, 1 - (1 - LEVEL) / len(pairs)) for i, j in pairs}
+    lettered = lettered and n > 1 and None not in different.values() and bool(different)
+    apart = np.zeros((n, n), bool)
+    for (i, j), differ in different.items():
+        apart[i, j] = apart[j, i] = bool(differ)
+    names = letters(apart) if lettered else [""] * n
+    for k, row in enumerate(rows):
+        differ = different.get((0, k))
+        above, below = int(apart[k, :k].sum()), int(apart[k, k + 1 :].sum())
+        yield Row(
+            row.run, row.name, row.metrics, best=k == 0, tied=None if k == 0 or differ is None else not differ,
+            group=names[k], ranks=(1 + above, n - below) if lettered else None,
+        )  # fmt: skip
+
+
+def _differ(one: Predictions | None, other: Predictions | None, metric: Metric, level: float) -> bool | None:
+    """Whether two runs' difference has an interval without 0; None where it has no interval."""
+    if one is None or other is None:
+        return None
+    try:
+        interval = difference(one, other, metric, level).interval
+    except BBError:  # other images
+        return None
+    return None if interval is None else not interval[0] <= 0 <= interval[1]
 
 
 def answers(run: Run, task: str, side: str) -> Predictions | None:

@@ -4,43 +4,46 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from bb.probe.classification.curves import Curve, Point
+from bb.probe.features.extraction import count_text
 from bb.probe.report.formats.svg_parts import (
     BANDS,
     LETTER,
     LINE,
     NAMED,
+    RADIUS,
     WIDTH,
     Number,
     Picture,
     apart,
     colour,
+    distinct,
+    guess_lines,
+    marker,
     positions,
     scale,
     series,
-    shortened,
     text_at,
     tip,
 )
 from bb.probe.statistics.multiclass.calibration import Bin
 from bb.probe.tasks.fold import Shots
 
-_RADIUS = 4.2
 _FEW = 80  # points that the keyboard may visit
 
 
-def curves_picture(curves: Sequence[Curve], metric: str, chance: float | None = None) -> Picture:
+def curves_picture(curves: Sequence[Curve], metric: str, guesses: Sequence[tuple[str, float]] = ()) -> Picture:
     """Scores over shots on a logarithmic axis, with bands of their intervals; a name at the end of each curve.
 
     Markers differ, so that curves can be told apart in grey. Of more than 24 curves the further ones are grey.
     """
-    names = [shortened(curve.label, 40) for curve in curves[:NAMED]]
+    names = distinct([curve.label for curve in curves[:NAMED]], 40)
     left, top, bottom, right = 48, 12, 44, 30 + LETTER * max(map(len, names))
     height, end = top + bottom + max(280, LINE * len(names)), WIDTH - right
     points = [point for curve in curves for point in curve.points]
     sizes = sorted({point.shots for point in points}, key=lambda shots: math.inf if shots == "all" else shots)
     x_of = positions(sizes, left + 14, end - 14)
     bounds = [bound for point in points for bound in (point.value, point.low, point.high) if bound is not None]
-    y_of, ticks = scale([*bounds, *([chance] if chance is not None else [])], height - bottom, top)
+    y_of, ticks = scale([*bounds, *(score for _, score in guesses)], height - bottom, top)
     parts = []
     for tick in ticks:
         parts.append(f'<line class="axis" x1="{left}" x2="{end:g}" y1="{y_of(tick):.1f}" y2="{y_of(tick):.1f}"/>')
@@ -48,9 +51,7 @@ def curves_picture(curves: Sequence[Curve], metric: str, chance: float | None = 
     for shots, x in x_of.items():
         parts.append(text_at(x, height - bottom + 18, str(shots), "muted", "middle"))
     parts.append(text_at((left + end) / 2, height - 6, "training images of each class (shots)", "muted", "middle"))
-    if chance is not None:
-        parts.append(f'<line class="chance" x1="{left}" x2="{end:g}" y1="{y_of(chance):.1f}" y2="{y_of(chance):.1f}"/>')
-        parts.append(text_at(left + 4, y_of(chance) - 4, "chance", "muted"))
+    parts += guess_lines(guesses, left, end, y_of)
     named = apart([y_of(curve.points[-1].value) for curve in curves[:NAMED]], top + 4, height - bottom)
     for place in reversed(range(len(curves))):  # the best is drawn last, over the others
         curve = curves[place]
@@ -59,14 +60,14 @@ def curves_picture(curves: Sequence[Curve], metric: str, chance: float | None = 
         inside.append(f'<polyline class="line" points="{line}"/>')
         for point in curve.points:
             said = tip(f"{curve.label}, shots {point.shots}: {_words(point)}", len(points) <= _FEW)
-            inside.append(_marker(place, x_of[point.shots], y_of(point.value), said))
+            inside.append(marker(place, x_of[point.shots], y_of(point.value), said))
         if place < NAMED:
             last = curve.points[-1]
             x, y = x_of[last.shots], y_of(last.value)
             inside.append(
                 f'<line class="axis" x1="{x + 7:.1f}" y1="{y:.1f}" x2="{end + 2:.1f}" y2="{named[place]:.1f}"/>'
             )
-            inside.append(_marker(place, end + 9, named[place], ""))
+            inside.append(marker(place, end + 9, named[place], ""))
             inside.append(text_at(end + 18, named[place] + 4, names[place], colour(place), full=curve.label))
         thin = "" if place < BANDS and len(curves) <= BANDS else " thin"
         parts.append(series(curve.label, f"{colour(place)}{thin}", inside))
@@ -76,14 +77,14 @@ def curves_picture(curves: Sequence[Curve], metric: str, chance: float | None = 
 def key_of(curves: Sequence[Curve]) -> list[tuple[str, str]]:
     """Of the curves with a name their marker, 12 pixels in square, and label."""
     return [
-        (f'<g class="{colour(place)}">{_marker(place, 6, 6, "")}</g>', curve.label)
+        (f'<g class="{colour(place)}">{marker(place, 6, 6, "")}</g>', curve.label)
         for place, curve in enumerate(curves[:NAMED])
     ]
 
 
 def reliability_picture(bins: Sequence[Bin]) -> Picture:
     """The share of right answers over confidence, with intervals, and below it how many images each bin has."""
-    width, margin, end, top, side = 440, 46, 424, 16, 378
+    width, margin, end, top, side = 452, 58, 436, 16, 378
     foot, tall = top + side, 56  # where the diagram ends, and the height of the bars below it
     height = foot + 30 + tall + 22
     most = max(bin_.n for bin_ in bins)
@@ -117,9 +118,9 @@ def reliability_picture(bins: Sequence[Bin]) -> Picture:
             low, high = bin_.interval
             said += f", interval {low:.3f} to {high:.3f}"
             inside.append(f'<line class="line" x1="{x:.1f}" x2="{x:.1f}" y1="{up(low):.1f}" y2="{up(high):.1f}"/>')
-        inside.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"{tip(said, True)}/>')
+        inside.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}"{tip(said, True)}/>')
     parts.append(f'<line class="axis" x1="{margin}" x2="{end}" y1="{base}" y2="{base}"/>')
-    parts.append(text_at(margin - 6, base - tall + 10, str(most), "muted", "end"))
+    parts.append(text_at(margin - 6, base - tall + 10, count_text(most), "muted", "end"))
     parts.append(text_at(margin - 6, base, "0", "muted", "end"))
     parts.append(f'<g class="s0">{"".join(inside)}</g>')
     parts.append(
@@ -139,22 +140,6 @@ def _band(points: Sequence[Point], x_of: Mapping[Shots, float], y_of: Callable[[
     upper = [f"{x:.1f},{y_of(point.high or 0):.1f}" for x, point in ends]
     lower = [f"{x:.1f},{y_of(point.low or 0):.1f}" for x, point in ends]
     return f'<polygon class="band" points="{" ".join([*upper, *reversed(lower)])}"/>'
-
-
-def _marker(place: int, x: Number, y: Number, attributes: str) -> str:
-    """A disc, a square, a triangle or a diamond, in turn."""
-    r = _RADIUS
-    match place % 4:
-        case 0:
-            return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}"{attributes}/>'
-        case 1:
-            half, size = r - 0.5, 2 * r - 1
-            return f'<rect x="{x - half:.1f}" y="{y - half:.1f}" width="{size:g}" height="{size:g}"{attributes}/>'
-        case 2:
-            corners = [(0.0, -r - 0.8), (r + 0.6, r), (-r - 0.6, r)]
-        case _:
-            corners = [(0.0, -r - 1), (r + 1, 0.0), (0.0, r + 1), (-r - 1, 0.0)]
-    return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}"{attributes}/>'
 
 
 def _words(point: Point) -> str:

@@ -1,12 +1,13 @@
 """From a table of labels and a store to what is fitted on: rows with images, their collection, feature spaces."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from bb.probe.classification.pool_groups import Pooling, pool_table
 from bb.probe.features.damaged_images import damage_note, damage_record, damaged_images
 from bb.probe.features.missing import MissingPolicy, note_on, settle_missing
 from bb.probe.features.select_spaces import choose_spaces
@@ -29,6 +30,7 @@ class LabelledImages:
     match    which rows and images are left over
     missing  images that were left out since they have no features, with reasons
     policy   what to do about these
+    pooling  of which images each row of the table is made; None where each is one image
     """
 
     name: str
@@ -38,6 +40,12 @@ class LabelledImages:
     spaces: list[FeatureSpace]
     missing: dict[str, str]
     policy: MissingPolicy
+    pooling: Pooling | None = None
+
+    def pooled(self, how: str) -> "LabelledImages":
+        """The same with a row for each group. Errors: as `pool_table`."""
+        table, pooling = pool_table(self.table, how)
+        return replace(self, table=table, pooling=pooling)
 
 
 def labelled_images(
@@ -51,11 +59,13 @@ def labelled_images(
     policy: MissingPolicy,
     reporter: Reporter,
     title: str | None = None,
+    kind: str = "img",
 ) -> LabelledImages:
     """Reads a table, or the folders of the collection where there is none, and finds its images and their features.
 
     columns  further arguments of `read_task_table`
     title    what the table is called; by default as its file, or as the collection
+    kind     of the features: "img" or "patch"
     Everything that a reader of the scores should know is told to the reporter. Errors: UsageError, BBError.
     """
     name = data or only_collection(store.collection_names())
@@ -79,7 +89,7 @@ def labelled_images(
     image_ids = match.table.image_ids
     collection = store.collection(name, image_ids)
     names = [_known_name(store, each) for each in ckpt]
-    spaces = choose_spaces(store, collection, image_ids, backbones=names, keys=space, missing=policy)
+    spaces = choose_spaces(store, collection, image_ids, backbones=names, keys=space, missing=policy, kind=kind)
     missing = settle_missing(store, spaces, collection, image_ids, policy)
     if missing:
         reporter.info(note_on(missing))

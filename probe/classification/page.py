@@ -10,11 +10,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from bb.probe.classification.board import Board, Row, details
+from bb.probe.classification import confusion
+from bb.probe.classification.board import Board, Row, SplitDifference, details, split_differences
+from bb.probe.classification.comparisons.headline import Headline, headlines
+from bb.probe.classification.comparisons.reference import Comparison
 from bb.probe.classification.curves import learning_curves, most_reliable_first
 from bb.probe.classification.figures import curves_picture, key_of, reliability_picture
-from bb.probe.report.formats.html_frame import frame, text
-from bb.probe.report.formats.svg_parts import Picture
+from bb.probe.classification.findings import findings
+from bb.probe.classification.hard_images import Hard, best_of_each, groups_of, hardest
+from bb.probe.report.formats.bars import bar, bar_key
+from bb.probe.report.formats.html_frame import answers, breakable, frame, head, text, wide
+from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
+from bb.probe.report.formats.svg_parts import Picture, distinct
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.statistics.multiclass.by_class import OfClass
 
@@ -23,26 +30,71 @@ SHOWN = {
     "traits": ("macro_f1", "mean_ap", "exact_match"),
     "values": ("r2", "mae", "rmse", "spearman"),
 }
-LARGEST = 60  # classes of a confusion matrix; of more only those most confused are drawn
-SIDE = 14  # pixels of a cell of it
+GROUPS = 100  # of a table, the worst first
+MARKER = '<svg viewBox="0 0 12 12" aria-hidden="true">'
 
 
-def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail]) -> str:
-    """The whole file. thumbnails: small pictures of wrongly classified images, by image ID."""
+def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail], reference: Sequence[Comparison] = ()) -> str:
+    """The whole file. thumbnails: small pictures of wrongly classified images, by image ID. reference: published scores
+    next to ours.
+    """
+    means = _means([each for each in headlines(boards) if len(each.asked) > 1])
     nav = "".join(f'<a href="#board-{i}">{text(board.title)}</a>' for i, board in enumerate(boards))
-    body = "".join(_board(board, i, thumbnails) for i, board in enumerate(boards))
+    nav = ('<a href="#means">Means over seeds</a>' if means else "") + nav
+    nav = ('<a href="#reference">Published scores</a>' if reference else "") + nav
+    body = _published(reference) + means + "".join(_board(board, i, thumbnails) for i, board in enumerate(boards))
+    runs = {row.run.run_id: row.run for board in boards for row in board.rows}
+    splits = _splits(split_differences(list(runs.values())))
     title = f"bb: {', '.join(dict.fromkeys(board.tasks for board in boards))}"
     style = files("bb.probe.classification").joinpath("page.css").read_text(encoding="utf-8")
-    return frame(title, nav=nav, body=body, filtered="backbones", style=style)
+    return frame(title, nav=nav, body=body + splits, filtered="backbones", style=style)
+
+
+def _means(found: Sequence[Headline]) -> str:
+    """Of protocols with several seeds their headline."""
+    rows = [
+        [h.board.tasks, h.board.protocol, h.backbone, h.classifier, str(h.shots), h.metric, f"{h.value:.4f}",
+         f"{h.sd:.4f}", h.seeds_text]
+        for h in found
+    ]  # fmt: skip
+    columns = ("table", "protocol", "backbone", "classifier", "shots", "metric", "mean", "sd", "seeds")
+    words = "The mean over each protocol's seeds. sd is over its draws of training images, not over further images."
+    return _section("means", "Means over seeds", words, columns, rows) if rows else ""
+
+
+def _published(found: Sequence[Comparison]) -> str:
+    """Published scores, each with why it does not compare."""
+    rows = [
+        [c.ours.board.tasks, c.ours.board.protocol, c.ours.backbone, c.ours.classifier, str(c.ours.shots),
+         c.ours.metric, f"{c.ours.value:.4f}", f"{c.theirs.score:.4f}",
+         f"{'~' if c.obstacles else ''}{c.difference:+.4f}", "; ".join(c.obstacles)]
+        for c in found
+    ]  # fmt: skip
+    columns = ("table", "protocol", "backbone", "classifier", "shots", "metric", "ours", "published", "difference",
+            "why it does not compare")  # fmt: skip
+    words = "Ours are means over seeds. A difference with ~ does not compare, for the reasons in its row."
+    return _section("reference", "Published scores", words, columns, rows) if rows else ""
+
+
+def _section(name: str, title: str, words: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(
+        f'<tr data-label="{text(row[2])}">{"".join(f"<td>{text(cell)}</td>" for cell in row)}</tr>' for row in rows
+    )
+    return (
+        f'<section><h2 id="{name}" tabindex="-1">{title}</h2><div class="card"><p>{words}</p><div class="wide"><table>'
+        f"<thead><tr>{''.join(f'<th>{column}</th>' for column in columns)}</tr></thead><tbody>{cells}</tbody></table>"
+        "</div></div></section>"
+    )
 
 
 def shown_images(boards: Sequence[Board]) -> dict[str, list[str]]:
-    """Of each collection the images that the page shows, if they are at hand: two of each pair of confused classes."""
+    """Of each collection the images that the page shows, if they are at hand: of confused classes, and the hardest."""
     found: dict[str, list[str]] = {}
     for board in boards:
         record = board.rows[0].run.record
-        name = f"{record['collection_name']}@{record['collection']}"
-        found.setdefault(name, []).extend(image_id for _, ids in _pairs(board) for image_id in ids)
+        ids = found.setdefault(f"{record['collection_name']}@{record['collection']}", [])
+        ids += [image_id for _, pair in _pairs(board) for image_id in pair]
+        ids += [hard.image_id for hard in hardest(board)]
     return found
 
 
@@ -50,7 +102,9 @@ def _board(board: Board, number: int, thumbnails: Mapping[str, Thumbnail]) -> st
     parts = [
         f'<section><h2 id="board-{number}" tabindex="-1">{text(board.title)}</h2>',
         f'<p class="facts">{text(_facts(board))}</p>',
+        _card("In short", text(" ".join(findings(board)))),
         _scores(board),
+        _cost(board),
         _learning(board),
         _reliability(board),
     ]
@@ -59,14 +113,30 @@ def _board(board: Board, number: int, thumbnails: Mapping[str, Thumbnail]) -> st
         classes, _, answers = found
         best = f"{board.rows[0].name}, {board.rows[0].classifier}"
         parts += [
-            _confusion(board, answers.confusion, best),
+            _confusion(board, number, answers.confusion, best),
             _confused(board, thumbnails, best),
+            _hardest(board, thumbnails),
             _classes(board, classes, best),
+            _groups(board, best),
         ]
     if board.notes:
         notes = "".join(f"<li>{text(note)}</li>" for note in board.notes)
         parts.append(f'<div class="card note"><h3>Notes</h3><ul>{notes}</ul></div>')
     return "".join(parts) + "</section>"
+
+
+def _card(title: str, words: str, inside: str = "") -> str:
+    """words: HTML, as is what is inside."""
+    return f'<div class="card"><h3>{title}</h3><p>{words}</p>{inside}</div>'
+
+
+def _table(caption: str, heads: Sequence[str], rows: str, classes: str = "") -> str:
+    """A table that scrolls by itself; heads are HTML."""
+    return wide(
+        f'<table class="{classes}"><caption class="unseen">{text(caption)}</caption><thead><tr>{"".join(heads)}</tr>'
+        f"</thead><tbody>{rows}</tbody></table>",
+        caption,
+    )
 
 
 def _facts(board: Board) -> str:
@@ -77,54 +147,72 @@ def _facts(board: Board) -> str:
             f"Guessing scores {board.chance:.3f}; naming the commonest class always, an accuracy of "
             f"{board.majority:.3f}."
         )
-    tied = sum(bool(row.tied) for row in board.rows)
-    if len(board.rows) > 1:
-        words.append(
-            f"{tied} of the others are not distinguishable from the best." if tied
-            else "The best is better than all others." if all(row.tied is False for row in board.rows[1:]) else ""
-        )  # fmt: skip
-    return " ".join(filter(None, words))
+    return " ".join(words)
 
 
 def _scores(board: Board) -> str:
-    """The leaderboard: a dot for the score, a band for its interval, a dashed line for chance."""
-    names = [name for name in SHOWN[board.target] if any(name in row.metrics for row in board.rows)]
-    names.sort(key=lambda name: name != board.metric)
-    head = "".join(f"<th>{text(name)}</th>" for name in names)
+    """The leaderboard: a dot for the score, a band for its interval, dashed lines for what guessing scores."""
+    names = [metric for metric in SHOWN[board.target] if any(metric in row.metrics for row in board.rows)]
+    names.sort(key=lambda metric: metric != board.metric)
+    heads = [head("run", kind="text")]
+    heads += [head(metric, "descending" if metric == board.metric else "none") for metric in names]
+    heads.append(head("cost of an image"))
     rows = []
     for row in board.rows:
-        place = "best" if row.best else "not distinguishable from the best" if row.tied else ""
-        cells = "".join(f"<td>{_score(row.metrics.get(name), board, name)}</td>" for name in names)
-        label = f"{row.name} {row.classifier}"
+        record = row.run.record
+        cells = "".join(_score(row.metrics.get(metric), board, metric) for metric in names)
+        size = "".join(f'<span class="small">{text(line)}</span>' for line in row.cost.words())
         rows.append(
-            f'<tr data-label="{text(label)}"><th scope="row">{text(row.name)}<span class="small">'
-            f"{text(row.classifier)}, shots {text(row.shots)}, seed "
-            f'{text(row.run.record["seed"])}</span><span class="small yes">{text(place)}</span></th>{cells}</tr>'
+            f'<tr data-label="{text(row.name)} {text(row.classifier)}"><th scope="row" '
+            f'data-value="{text(row.name)}">{breakable(row.name)}<span class="small">{text(row.classifier)}, '
+            f"shots {text(row.shots)}, seed {text(record['seed'])}</span>{_standing(row)}</th>"
+            f'{cells}<td class="cost" data-value="{row.cost.parameters or ""}">{size}</td></tr>'
         )
-    return (
-        '<div class="card"><h3>Scores</h3><p>The mark is the score, the band its interval; a dashed line is guessing.'
-        f'</p><div class="wide"><table class="board"><thead><tr><th>backbone</th>{head}</tr></thead><tbody>'
-        f"{''.join(rows)}</tbody></table></div></div>"
-    )
+    words = "Each run is compared with the best alone. " if len(board.rows) > 1 else ""
+    if any(row.group for row in board.rows):
+        words = (
+            "Runs that share a letter can't be told apart: the interval of their difference holds 0. Ranks are those "
+            "that these intervals leave; all hold together (Bonferroni)."
+        )
+    table = _table(f"Scores on {board.title}", heads, "".join(rows), "board sortable")
+    return _card("Scores", words, bar_key(board.guesses) + table)
 
 
-def _score(found: Mapping[str, Any] | None, board: Board, name: str) -> str:
+def _standing(row: Row) -> str:
+    lines = ["best" if row.best else "not distinguishable from the best" if row.tied else ""]
+    if row.ranks:
+        low, high = row.ranks
+        lines.append(f"rank {low}{f' to {high}' if high > low else ''}, group {row.group}")
+    return "".join(f'<span class="small{" yes" * row.best}">{text(line)}</span>' for line in lines if line)
+
+
+def _score(found: Mapping[str, Any] | None, board: Board, metric: str) -> str:
     if not found or found["value"] is None:
+        return '<td data-value="">\N{EN DASH}</td>'
+    value, low, high = (found[key] for key in ("value", "low", "high"))
+    drawn = bounds = ""
+    if low is None:
+        bounds = f'<span class="small" title="{text(found["reason"])}">no interval</span>'
+    else:
+        bounds = f'<span class="small">{low:.3f} to {high:.3f}</span>'
+        if 0 <= low <= high <= 1:
+            drawn = bar(value, (low, high), (0.0, 1.0), board.guesses if metric == board.metric else ())
+    return f'<td data-value="{value!r}">{drawn}<b>{value:.3f}</b>{bounds}</td>'
+
+
+def _cost(board: Board) -> str:
+    """Scores over cost, of each backbone's best run; nothing where fewer than two have a size on record."""
+    spots = [
+        Spot(row.name, found["value"], None if found["low"] is None else (found["low"], found["high"]), row.cost)
+        for row in best_of_each(board)
+        if (found := row.metrics[board.metric])["value"] is not None
+    ]
+    axis = axis_of(spots)
+    if axis is None:
         return ""
-    words = f"<b>{found['value']:.3f}</b>"
-    if found["low"] is None:
-        return f'{words}<span class="small" title="{text(found["reason"])}">no interval</span>'
-    words += f'<span class="small">{found["low"]:.3f} to {found["high"]:.3f}</span>'
-    if not 0 <= found["low"] <= found["high"] <= 1:
-        return words
-    low, high, value = (100 * found[key] for key in ("low", "high", "value"))
-    chance = f'<line class="chance" x1="{100 * board.chance:.2f}" x2="{100 * board.chance:.2f}" y1="0" y2="7"/>' if (
-        board.chance is not None and name == "accuracy") else ""  # fmt: skip
-    return (
-        f'<svg class="bar" viewBox="0 0 100 7" preserveAspectRatio="none" aria-hidden="true"><rect class="whole" '
-        f'width="100" height="7"/><rect class="range" x="{low:.2f}" width="{high - low:.2f}" height="7"/>{chance}'
-        f'<rect class="mark" x="{max(value - 0.6, 0):.2f}" width="1.2" height="7"/></svg>{words}'
-    )
+    drawn = _figure(cost_picture(spots, axis, board.metric, board.guesses), f"{board.metric} over cost", "figure")
+    words = cost_words(spots, axis, "the score of each backbone's best run")
+    return _card("Score and cost", text(words), wide(drawn, "Scores over cost"))
 
 
 def _learning(board: Board) -> str:
@@ -135,14 +223,9 @@ def _learning(board: Board) -> str:
     words = f"{board.metric} over the training images of each class; bands are 95 % intervals."
     if any(point.seeds > 1 for curve in curves for point in curve.points):
         words += " A point of several seeds is their mean, and its band the mean of their intervals."
-    picture = curves_picture(curves, board.metric, board.chance if board.metric.endswith("accuracy") else None)
-    drawn = _figure(picture, f"learning curves of {board.metric}", "figure")
-    marker = '<svg viewBox="0 0 12 12" aria-hidden="true">'
-    key = "".join(f"<li>{marker}{shape}</svg> {text(label)}</li>" for shape, label in key_of(curves))
-    return (
-        f'<div class="card"><h3>Learning curves</h3><p>{text(words)}</p><ul class="key narrow">{key}</ul>'
-        f'<div class="wide">{drawn}</div></div>'
-    )
+    drawn = _figure(curves_picture(curves, board.metric, board.guesses), f"learning curves of {board.metric}", "figure")
+    key = "".join(f"<li>{MARKER}{shape}</svg> {text(label)}</li>" for shape, label in key_of(curves))
+    return _card("Learning curves", text(words), f'<ul class="key narrow">{key}</ul>{wide(drawn, "Learning curves")}')
 
 
 def _reliability(board: Board) -> str:
@@ -159,61 +242,49 @@ def _reliability(board: Board) -> str:
     )
     if any(bin_.interval is None for bin_ in bins):
         words += " Points without a whisker have no interval: their images are in groups, or fewer than 8."
-    drawn = _figure(reliability_picture(bins), "reliability diagram", "figure square")
-    return f'<div class="card"><h3>Reliability</h3><p>{text(words)}</p>{drawn}</div>'
+    return _card("Reliability", text(words), _figure(reliability_picture(bins), "reliability diagram", "figure square"))
 
 
-def _figure(picture: Picture, label: str, classes: str) -> str:
+def _figure(picture: Picture, label: str, classes: str, *, fixed: bool = False) -> str:
+    """fixed: as large as it is drawn, whatever the page's width."""
     inside, width, height = picture
-    box = f'viewBox="0 0 {width:g} {height:g}"'
-    return f'<svg class="{classes}" {box} role="img" aria-label="{text(label)}">{inside}</svg>'
+    box = f'viewBox="0 0 {width:g} {height:g}"' + (f' width="{width:g}" height="{height:g}"' if fixed else "")
+    return f'<svg class="{classes}" {box} role="group" aria-label="{text(label)}">{inside}</svg>'
 
 
-def _confusion(board: Board, counts: Int[np.ndarray, "k k"], best: str) -> str:
-    """A cell for each class (row) and what its images were taken for (column), similar classes side by side."""
-    drawn = np.arange(len(counts))
-    note = ""
-    if len(drawn) > LARGEST:
-        wrong = counts - np.diag(np.diagonal(counts))
-        drawn = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:LARGEST])
-        note = f" Of {len(counts)} classes the {LARGEST} that are confused most are drawn."
-    order = drawn[_similar(counts[np.ix_(drawn, drawn)])]
-    matrix = counts[np.ix_(order, order)]
-    totals = np.maximum(counts[order].sum(axis=1, keepdims=True), 1)
-    share, left, size = matrix / totals, 150, SIDE * len(order)
-    cells = []
-    for i, j in zip(*np.nonzero(matrix), strict=True):
-        words = f"{board.classes[order[i]]} taken for {board.classes[order[j]]}: {matrix[i, j]} ({share[i, j]:.0%})"
-        kind = "right" if i == j else "wrong"
-        cells.append(
-            f'<rect class="{kind}" x="{left + SIDE * j}" y="{SIDE * i}" width="{SIDE - 1}" height="{SIDE - 1}" '
-            f'fill-opacity="{0.12 + 0.88 * share[i, j]:.2f}"><title>{text(words)}</title></rect>'
-        )
-    names = "".join(
-        f'<text x="{left - 5}" y="{SIDE * i + 10}" text-anchor="end">{text(_cut(board.classes[k]))}</text>'
-        for i, k in enumerate(order)
+def _confusion(board: Board, number: int, counts: Int[np.ndarray, "k k"], best: str) -> str:
+    """The whole matrix; of many classes those most confused, and the others in parts."""
+    words = (
+        f"{text(best)}. A row for each true class, a column for each predicted one, in the same order: similar classes "
+        "stand together. The stronger a cell, the larger its share of the row."
     )
-    width, height = left + size + 2, size + 2
-    return (
-        f'<div class="card"><h3>Confusion</h3><p>{text(best)}. A row for each true class, a column for each predicted '
-        "one, in the same order: similar classes stand together. The stronger a cell, the larger its share of the row."
-        f'{text(note)}</p><div class="wide"><svg class="confusion" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="confusion matrix"><rect class="grid" x="{left}" y="0" '
-        f'width="{size}" height="{size}"/>{"".join(cells)}{names}</svg></div></div>'
+    key = "".join(
+        f'<li>{MARKER}<circle class="{kind}" cx="6" cy="6" r="6"/></svg> {kind}</li>' for kind in ("right", "wrong")
     )
+    many = len(counts) > confusion.LARGEST
+    order = confusion.most_confused(counts) if many else confusion.similar(counts)
+    picture = confusion.named_picture(counts, order, board.classes)
+    drawn = wide(_figure(picture, "confusion matrix", "confusion", fixed=True), "Confusion matrix")
+    if many:
+        words += f" Of {len(counts)} classes the {confusion.LARGEST} that are confused most are drawn with their names."
+        drawn += _parts(board, number, counts)
+    return _card("Confusion", words, f'<ul class="key confusion">{key}</ul>{drawn}')
 
 
-def _similar(counts: Int[np.ndarray, "k k"]) -> Int[np.ndarray, " k"]:
-    """An order in which classes that are confused stand together (average linkage, optimal leaves)."""
-    if len(counts) < 3:
-        return np.arange(len(counts))
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
-
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    apart = 1 - np.clip((share + share.T) / 2, 0, 1)
-    np.fill_diagonal(apart, 0)
-    return leaves_list(linkage(squareform(apart, checks=False), "average", optimal_ordering=True))
+def _parts(board: Board, number: int, counts: Int[np.ndarray, "k k"]) -> str:
+    """All classes as shades, and their parts, each with its names."""
+    key = f"board-{number}-part"
+    parts = confusion.parts_of(counts, confusion.similar(counts))
+    whole = _figure(confusion.whole_picture(counts, parts, key), "confusion matrix of all classes", "confusion whole")
+    drawn = []
+    for place, part in enumerate(parts):
+        picture = confusion.named_picture(counts, part.classes, board.classes)
+        first, last = distinct([board.classes[part.classes[k]] for k in (0, -1)], 32)
+        words = f"Part {place + 1}: {len(part.classes)} classes, {text(first)} to {text(last)}"
+        words += f"; {part.leaving} images taken for classes of other parts" if part.leaving else ""
+        figure = wide(_figure(picture, f"confusion matrix, part {place + 1}", "confusion", fixed=True), "Part")
+        drawn.append(f'<details><summary id="{key}-{place}">{words}</summary>{figure}</details>')
+    return f"<p>All classes: a square leads to a part with its names.</p>{whole}{''.join(drawn)}"
 
 
 def _pairs(board: Board) -> Iterator[tuple[Any, list[str]]]:
@@ -242,11 +313,12 @@ def _confused(board: Board, thumbnails: Mapping[str, Thumbnail], best: str) -> s
         )
     if not rows:
         return ""
-    return (
-        f'<div class="card"><h3>Most confused</h3><p>{text(best)}.</p><div class="wide"><table><thead><tr><th>images of'
-        "</th><th>taken for</th><th>images</th><th>share of the class</th><th>such as</th></tr></thead><tbody>"
-        f"{''.join(rows)}</tbody></table></div></div>"
-    )
+    heads = [_head(each) for each in ("images of", "taken for", "images", "share of the class", "such as")]
+    return _card("Most confused", f"{text(best)}.", _table("Most confused classes", heads, "".join(rows)))
+
+
+def _head(words: str) -> str:
+    return f'<th scope="col">{words}</th>'
 
 
 def _picture(thumbnail: Thumbnail | None) -> str:
@@ -256,12 +328,36 @@ def _picture(thumbnail: Thumbnail | None) -> str:
     return f'<svg class="picture" viewBox="{size}" aria-hidden="true">{thumbnail.svg()}</svg>'
 
 
+def _hardest(board: Board, thumbnails: Mapping[str, Thumbnail]) -> str:
+    found = hardest(board)
+    if not found:
+        return ""
+    shown = "".join(
+        f"<li>{_picture(thumbnails.get(hard.image_id))}<b>{100 * hard.wrong:.0f}% wrong</b>, "
+        f"{text(board.classes[hard.true])}<br><code>{text(hard.image_id)}</code>{_said(board, hard)}</li>"
+        for hard in found
+    )
+    words = "Images that the best runs of most backbones get wrong, and what each backbone said."
+    return _card("Hardest images", words, f'<ol class="hard">{shown}</ol>')
+
+
+def _said(board: Board, hard: Hard) -> str:
+    """Which backbones named which class, the class that most named first."""
+    by_class: dict[int, list[str]] = {}
+    for backbone, predicted in hard.said.items():
+        by_class.setdefault(predicted, []).append(backbone)
+    order = sorted(by_class.items(), key=lambda item: -len(item[1]))
+    right = {hard.true: " (right)"}
+    return answers([(f"{board.classes[k]}{right.get(k, '')}", names) for k, names in order])
+
+
 def _classes(board: Board, classes: Sequence[OfClass], best: str) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{text(board.classes[c.label])}</th><td class="number">{c.n}</td>'
-        f'<td class="number">{c.predicted}</td>'
+        f'<tr><th scope="row" data-value="{text(board.classes[c.label])}">{text(board.classes[c.label])}</th>'
+        f'<td class="number" data-value="{c.n}">{c.n}</td><td class="number" data-value="{c.predicted}">{c.predicted}'
+        "</td>"
         + "".join(
-            f"<td>{_bounded(value, bounds)}</td>"
+            _bounded(value, bounds)
             for value, bounds in (
                 (c.recall, c.recall_interval), (c.precision, c.precision_interval), (c.f1, c.f1_interval),
             )
@@ -269,19 +365,61 @@ def _classes(board: Board, classes: Sequence[OfClass], best: str) -> str:
         + "</tr>"
         for c in classes
     )  # fmt: skip
-    return (
-        f'<div class="card"><h3>Classes</h3><p>{text(best)}. Intervals are of each class alone.</p><div class="wide">'
-        "<table><thead><tr><th>class</th><th>images</th><th>predicted</th><th>recall</th><th>precision</th><th>F1</th>"
-        f"</tr></thead><tbody>{rows}</tbody></table></div></div>"
-    )
+    heads = [head("class", kind="text"), *map(head, ("images", "predicted", "recall", "precision", "F1"))]
+    words = f"{text(best)}. Intervals are of each class alone."
+    return _card("Classes", words, _table("Scores of each class", heads, rows, "sortable"))
 
 
 def _bounded(value: float, bounds: tuple[float, float] | None) -> str:
     if np.isnan(value):
-        return ""
+        return '<td data-value="">\N{EN DASH}</td>'
     words = f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "no interval"
-    return f'{value:.3f}<span class="small">{words}</span>'
+    return (
+        f'<td data-value="{value!r}">{bar(value, bounds, (0.0, 1.0))}{value:.3f}<span class="small">{words}</span></td>'
+    )
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:21]}…"
+def _groups(board: Board, best: str) -> str:
+    found = groups_of(board, board.rows[0])
+    if not found:
+        return ""
+    shares = np.array([each.right / each.n for each in found])
+    low, middle, high = np.quantile(shares, [0.25, 0.5, 0.75])
+    words = (
+        f"{text(best)}. Half of the {len(found)} groups have an accuracy of {low:.3f} to {high:.3f}, with a median of "
+        f"{middle:.3f}. Images of a group are not independent, so a group has no interval."
+    )
+    words += f" The {GROUPS} worst are shown." if len(found) > GROUPS else ""
+    rows = "".join(
+        f'<tr><th scope="row" data-value="{text(each.name)}">{text(each.name)}</th><td class="number" '
+        f'data-value="{each.n}">{each.n}</td><td data-value="{each.right / each.n!r}">'
+        f"{bar(each.right / each.n, None, (0.0, 1.0))}{each.right / each.n:.3f}</td></tr>"
+        for each in found[:GROUPS]
+    )
+    heads = [head("group", kind="text"), head("images"), head("accuracy", "ascending")]
+    return _card("Groups", words, _table("Accuracy in each group", heads, rows, "sortable"))
+
+
+def _splits(found: Sequence[SplitDifference]) -> str:
+    """How much higher scores are where the split is drawn at random; nothing where there is one way of splitting."""
+    if not found:
+        return ""
+    bounds = [bound for each in found for bound in (each.difference.value, *(each.difference.interval or ()))]
+    ends = min(0.0, *bounds), max(0.0, *bounds)
+    rows = []
+    for each in found:
+        low_high = each.difference.interval
+        words = f"{low_high[0]:+.3f} to {low_high[1]:+.3f}" if low_high else "no interval"
+        rows.append(
+            f'<tr data-label="{text(each.name)}"><th scope="row">{breakable(each.name)}<span class="small">'
+            f"{text(each.classifier)}, shots {text(each.shots)}</span></th><td>{text(each.task)}</td><td>random less "
+            f"{text(each.split_by)}</td><td>{bar(each.difference.value, low_high, ends, [('no difference', 0.0)])}"
+            f'{each.difference.value:+.3f}<span class="small">{words}</span></td></tr>'
+        )
+    heads = [_head(each) for each in ("run", "task", "splits", "difference")]
+    words = (
+        "How much higher a score is where images are split at random than where groups, or times, are kept apart: what "
+        "a classifier owes to the same site, animal or day on both sides."
+    )
+    table = _table("Differences between ways of splitting", heads, "".join(rows), "board")
+    return f"<section>{_card('Ways of splitting', words, bar_key([('no difference', 0.0)]) + table)}</section>"

@@ -1,7 +1,7 @@
 """From a classifier's answers to the numbers of a run, each with its interval or with the reason why it has none."""
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,8 +42,11 @@ class Answers:
     no_interval: str | None = None
 
     @classmethod
-    def join(cls, folds: Sequence["Answers"], split: Split) -> "Answers":
-        """The answers of all folds as one, with probabilities that the other folds' answers calibrate."""
+    def join(cls, folds: Sequence["Answers"], split: Split, *, fitted: bool = True) -> "Answers":
+        """The answers of all folds as one, with probabilities that the other folds' answers calibrate.
+
+        fitted  whether the folds' classifiers differ; else one answered all, and its probabilities stay
+        """
         rows, predicted, decision, given = (
             None if getattr(folds[0], name) is None else np.concatenate([getattr(each, name) for each in folds])
             for name in ("rows", "predicted", "decision", "probabilities")
@@ -51,9 +54,10 @@ class Answers:
         fold = np.repeat(np.arange(len(folds)), [len(each.rows) for each in folds])
         assert rows is not None and predicted is not None
         task = split.task
-        if given is not None and decision is not None and np.isfinite(decision).all() and len(folds) > 1:
+        if fitted and given is not None and decision is not None and np.isfinite(decision).all() and len(folds) > 1:
             given = calibration.calibrated(decision, task.y[rows], fold)
-        return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, fold, split.no_interval)
+        which = fold if fitted else None
+        return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, which, split.no_interval)
 
     @property
     def y(self) -> Shaped[np.ndarray, "n ..."]:
@@ -119,8 +123,12 @@ class Answers:
         )
 
 
-def score(answers: Sequence[Answers], main: str | None = None) -> dict[str, Any]:
-    """JSON-ready.
+def score(
+    answers: Sequence[Answers],
+    main: str | None = None,
+    more: Callable[[Answers], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """JSON-ready. `more` gives further metrics, and what they are made of, of each side.
 
     main     the metric that comes first: a protocol's, which is given; else accuracy, or balanced accuracy where one
              class is more than two thirds of a task's test images; macro-F1 of traits; R² of numbers
@@ -133,7 +141,7 @@ def score(answers: Sequence[Answers], main: str | None = None) -> dict[str, Any]
     main = main or MAIN.get(target) or ("balanced_accuracy" if any(map(_is_skewed, answers)) else "accuracy")
     tasks: dict[str, dict[str, Any]] = {}
     for answer in answers:
-        tasks.setdefault(answer.task.name, {})[answer.side] = _side(answer)
+        tasks.setdefault(answer.task.name, {})[answer.side] = _side(answer, more(answer) if more else {})
     sides = [side for each in tasks.values() for side in each.values()]
 
     def mean(name: str) -> float | None:
@@ -157,7 +165,7 @@ def _is_skewed(answer: Answers) -> bool:
     return bool(np.bincount(answer.y).max() > SKEWED * len(answer.y))
 
 
-def _side(answer: Answers) -> dict[str, Any]:
+def _side(answer: Answers, more: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of one task's test images."""
     record: dict[str, Any] = {"n": len(answer.rows), "target": answer.task.target}
     if answer.group is not None:
@@ -181,7 +189,7 @@ def _side(answer: Answers) -> dict[str, Any]:
         traits = _traits(answer)
         found = [multilabel.estimate(traits, metric) for metric in multilabel.METRICS.values()]
     record["metrics"] = {each.metric: _plain(each, answer.no_interval) for each in found}
-    return record
+    return {**record, **more, "metrics": {**record["metrics"], **more.get("metrics", {})}}
 
 
 def _traits(answer: Answers) -> multilabel.Traits:

@@ -22,8 +22,12 @@ CLASSIFIERS: Registry[Callable[[], Any]] = Registry(
         "linear-svc": "bb.probe.classifiers.multiclass.linear_svc:LinearSVCSearch",
         "knn": "bb.probe.classifiers.multiclass.knn:NearestNeighbours",
         "simpleshot": "bb.probe.classifiers.multiclass.simpleshot:SimpleShot",
+        "mahalanobis": "bb.probe.classifiers.multiclass.mahalanobis:Mahalanobis",
         "ridge": "bb.probe.classifiers.multiclass.ridge:Ridge",
         "ridge-fixed": "bb.probe.classifiers.multiclass.ridge_fixed:FixedRidge",
+        "linear-adamw": "bb.probe.classifiers.trained.linear_adamw:LinearAdamW",
+        "attentive": "bb.probe.classifiers.trained.attentive:Attentive",
+        "mlp-multilabel": "bb.probe.classifiers.trained.mlp_multilabel:MLPMultilabel",
     },
     needs=("__call__",),
 )

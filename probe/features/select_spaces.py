@@ -1,13 +1,17 @@
 """Which feature spaces a probe reads: by backbone, by key, or every one that is complete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bb.probe.features.missing import STOP, MissingPolicy, describe_missing, missing_from, remedy
 from bb.store import Collection, FeatureSpace, Store, UsageError
 from bb.store.format.derived import is_head_name
 from bb.store.format.space import short
+from bb.store.format.text import is_text
 from bb.store.text.command import command
 
+NAMES = {"img": "image features", "patch": "patch features"}
+TAKERS = {"img": "bb probe takes", "patch": "classifier attentive takes"}
 LISTED = 3  # spaces in a message
 
 
@@ -19,19 +23,25 @@ def choose_spaces(
     backbones: Sequence[str],
     keys: Sequence[str],
     missing: MissingPolicy = STOP,
+    kind: str = "img",
 ) -> list[FeatureSpace]:
     """The spaces for `--ckpt` (canonical names) and `--space`; without either, every one that has all the images.
 
     missing  lets a space that lacks a few images count as having all
+    kind     of the features: "img" or "patch"
 
     Errors: UsageError where a backbone has no features at all, where several of its spaces hold all the images, or
     where nothing is complete. A single incomplete space is returned: `settle_missing` says what is missing.
     """
     chosen = [store.space(key) for key in keys]
     for space in chosen:
-        if space.kind != "img":
-            raise UsageError(f"--space {short(space.key)} holds {space.kind} features; bb probe takes image features.")
-    spaces = [space for space in store.spaces() if space.kind == "img"]
+        if space.kind != kind:
+            raise UsageError(f"--space {short(space.key)} holds {NAMES[space.kind]}; {TAKERS[kind]} {NAMES[kind]}.")
+        if is_text(space):
+            raise UsageError(f"--space {short(space.key)} holds vectors of texts; name one of image features.")
+    spaces = [space for space in store.spaces() if space.kind == kind and not is_text(space)]
+    make = {"patch": True, "pool_grid": "4x4"} if kind == "patch" else {}
+    what = "features" if kind == "img" else NAMES[kind]
     names = {space.key: store.backbones(space) for space in spaces}
     rows = collection.find(image_ids)
     wanted = collection.all_digests()[rows[rows >= 0]]
@@ -44,11 +54,11 @@ def choose_spaces(
         whole = _newest_code(store, [space for space in found if space.key in complete])
         if not found:
             raise UsageError(
-                f"{store.name} has no features of {backbone}. "
+                f"{store.name} has no {what} of {backbone}. "
                 + (
                     "To make them: bb probe head; `bb store ls` lists those that are there."
                     if is_head_name(backbone)
-                    else f"To make them: {command('extract', ckpt=backbone, data=f'{collection.name}=DIR')}"
+                    else f"To make them: {command('extract', ckpt=backbone, data=f'{collection.name}=DIR', **make)}"
                 )
             )
         if len(whole) > 1 or (not whole and len(found) > 1):
@@ -62,7 +72,7 @@ def choose_spaces(
         chosen = _newest_code(store, [space for space in spaces if space.key in complete and names[space.key]])
         if not chosen:
             nearest = sorted((space for space in spaces if names[space.key]), key=lambda space: n_missing[space.key])
-            raise _incomplete(store, collection, image_ids, nearest, missing)
+            raise _incomplete(store, collection, image_ids, nearest, missing, make)
     return list({space.key: space for space in chosen}.values())
 
 
@@ -72,11 +82,14 @@ def _incomplete(
     image_ids: Sequence[str],
     nearest: list[FeatureSpace],
     policy: MissingPolicy,
+    make: Mapping[str, Any],
 ) -> UsageError:
     """Says what the spaces lack, the one that lacks least first."""
     what = f"no feature space of {store.name} has all {len(image_ids)} images of {collection.name}"
     if not nearest:
-        return UsageError(f"{what}. To make one: {command('extract', ckpt='CKPT', data=f'{collection.name}=DIR')}")
+        return UsageError(
+            f"{what}. To make one: {command('extract', ckpt='CKPT', data=f'{collection.name}=DIR', **make)}"
+        )
     missing = [missing_from(store, space, collection, image_ids) for space in nearest[:LISTED]]
     lines = [describe_missing(store, space, found) for space, found in zip(nearest[:LISTED], missing, strict=True)]
     more = len(nearest) - len(lines)
@@ -101,6 +114,11 @@ def describe(space: FeatureSpace) -> str:
     """What tells the spaces of one backbone apart, in a line."""
     view, numerics = space.view, space.numerics
     return (
-        f"{numerics['compute']} stored as {numerics['stored']}, crop {view.get('crop')}, "
+        f"{numerics['compute']} stored as {numerics['stored']}, crop {view.get('crop')}, {_tokens(space)}"
         f"code {short(space.code)}, weights {short(space.weights)}"
     )
+
+
+def _tokens(space: FeatureSpace) -> str:
+    pooled = f" pooled to {space.pool_grid[0]}x{space.pool_grid[1]}" if space.pool_grid else ""
+    return f"{space.row_shape[0]} tokens{pooled}, " if space.kind == "patch" else ""

@@ -106,7 +106,7 @@ def _board(tasks: str, runs: list[Run], question: Question) -> Board | None:
     notes += _further_notes(rows, columns, question, (tasks, *table.tasks))
     if question.details:
         hard_at = [place for place, model in enumerate(models) if model.n_train == columns[-1]]
-        task_list = _hardest(task_list, table.some(hard_at))
+        task_list = _hardest(task_list, table.some(hard_at), [models[place].rows[0] for place in hard_at])
     return Board(
         tasks=tasks,
         collection=first["collection_name"],
@@ -266,14 +266,24 @@ def _tasks(run: Run) -> list[Task]:
     ]
 
 
-def _hardest(tasks: list[Task], table: Table) -> list[Task]:
-    """The images that most backbones get wrong, of one n_train; ties in order of ID."""
-    wrong = 1 - table.averaged().fields["score"].mean(axis=0)
+def _hardest(tasks: list[Task], table: Table, labels: Sequence[str]) -> list[Task]:
+    """The images that most backbones get wrong, of one n_train; ties in order of ID. labels: of the table's models."""
+    of_each = 1 - table.averaged().fields["score"]
+    wrong = of_each.mean(axis=0)
     found = []
     for place, task in enumerate(tasks):
         items = table.of_task(place)
-        rows = sorted(zip(-wrong[items], table.image_ids[items], table.y_true[items], strict=True))[:HARDEST]
-        hardest = tuple(Hard(str(image_id), int(y), float(-share)) for share, image_id, y in rows if share < 0)
+        order = sorted(range(items.start, items.stop), key=lambda item: (-wrong[item], table.image_ids[item]))[:HARDEST]
+        hardest = tuple(
+            Hard(
+                str(table.image_ids[item]),
+                int(table.y_true[item]),
+                float(wrong[item]),
+                dict(zip(labels, map(float, of_each[:, item]), strict=True)),
+            )
+            for item in order
+            if wrong[item] > 0
+        )
         found.append(replace(task, hardest=hardest))
     return found
 

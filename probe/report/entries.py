@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from string import ascii_lowercase
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -14,7 +13,7 @@ from bb.probe.report.options import Question
 from bb.probe.report.provenance import Origin
 from bb.probe.report.reference import FAMILY_TASKS
 from bb.probe.statistics.bootstrap import Interval, Level, Resampled, resample
-from bb.probe.statistics.comparison import Ranks, adjust, differences, groups, ranks
+from bb.probe.statistics.comparison import Ranks, adjust, differences, letters, ranks
 from bb.probe.statistics.predictions import Table
 from bb.probe.statistics.variance import split
 from bb.probe.tasks.few_shot import NTrain
@@ -111,7 +110,7 @@ def cells(
         variance = _variance(part.table) if question.details and question.metric == "accuracy" else None
         deltas = _deltas(with_base, number) if with_base else {}
         for n_train, places in part.columns().items():
-            letters = _letters(different, places) if lettered else [""] * len(places)
+            names = letters(different[np.ix_(places, places)]) if lettered else [""] * len(places)
             ranked = ranks(part.resampled.some(places))
             top = part.resampled.estimate[places[0]]
             for place, model in enumerate(places):
@@ -120,7 +119,7 @@ def cells(
                     estimate=_estimate(interval, model),
                     best=best,
                     tied=not best and not different[places[0], model],
-                    group=letters[place],
+                    group=names[place],
                     rank=_rank(ranked, place),
                     origin=part.models[model].origin,
                     delta=deltas.get(model),
@@ -209,17 +208,6 @@ def _beside(part: Part, model: int, question: Question, family: str) -> Beside |
     obstacles = [why for each in found for why in each.obstacles(origin, question.metric)]
     score = float(np.mean([each.score for each in found]))
     return Beside(score, float(np.mean(ours)), n, tuple(dict.fromkeys((*obstacles, *partial))))
-
-
-def _letters(different: Bool[np.ndarray, "n n"], places: list[int]) -> list[str]:
-    """The groups of each of these models as letters; the best one is in a."""
-    sets = groups(different[np.ix_(places, places)], range(len(places)))
-    names = [_letter(number) for number in range(len(sets))]
-    return ["".join(name for name, of in zip(names, sets, strict=True) if place in of) for place in range(len(places))]
-
-
-def _letter(number: int) -> str:
-    return ascii_lowercase[number] if number < 26 else f"({number + 1})"
 
 
 def _estimate(interval: Interval, model: int) -> Estimate:

@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from bb.probe.report.leaderboard import SAME_SHARES, Board, Cell, Row
+from bb.probe.statistics.learning_law import forecast
 from bb.probe.tasks.few_shot import NTrain
 
 NAMED = 3  # backbones that a sentence names
+MORE = 40  # labels that a forecast is of, but never more than there are
+LEAST_SIZES = 3  # numbers of labels that a law is put through
+DRAWS = 1000
 
 
 def findings(board: Board) -> list[str]:
     """Which backbone is ahead, by how much, how sure that is, and what that does not say; the answer first."""
     last = board.columns[-1]
-    return [*_column(board, last), *_other_columns(board, last), *_caveats(board, last)]
+    return [*_column(board, last), *_other_columns(board, last), *_more_labels(board, last), *_caveats(board, last)]
 
 
 def _column(board: Board, n: NTrain) -> Iterator[str]:
@@ -75,6 +81,45 @@ def _other_columns(board: Board, last: NTrain) -> Iterator[str]:
         unsure = cell.tied or bool(leader.cells[n].estimate.no_interval)
         told = ", but the two can't be told apart" if unsure else ""
         yield f"{with_images(n).capitalize()}, {leader.label} is ahead of {first.label}{told}."
+
+
+def _more_labels(board: Board, last: NTrain) -> Iterator[str]:
+    """What more labels would bring the leader, where it has scores with intervals at three numbers of them or more."""
+    leader = _by_score(board, last)[0]
+    classifier = leader.cells[last].origin.classifier
+    points = [
+        (n, *cell.estimate[:3])
+        for n, cell in leader.cells.items()
+        if n != "all" and cell.origin.classifier == classifier and not cell.estimate.no_interval
+    ]
+    if last != "all":
+        yield from further(leader.label, points, "training images a task")
+
+
+def further(label: str, points: Sequence[tuple[int, float, float, float]], labels: str) -> Iterator[str]:
+    """A sentence on more labels, by the laws of `bb.probe.statistics.learning_law`; none of too few points.
+
+    points  number of labels, score and 95% interval, ascending; of shares of right answers and their like
+    labels  what is counted, in words
+    """
+    if len(points) < LEAST_SIZES:
+        return
+    sizes, scores, lows, highs = zip(*points, strict=True)
+    spread = np.maximum((np.array(highs) - np.array(lows)) / (2 * 1.96), 1e-6)
+    rng = np.random.default_rng(0)
+    drawn = np.clip(np.array(scores) + spread * rng.standard_normal((DRAWS, len(sizes))), 0, 1)
+    more = min(MORE, sizes[-1])
+    low, middle, high = np.quantile(forecast(list(sizes), drawn, spread, sizes[-1] + more, rng), [0.025, 0.5, 0.975])
+    if low > scores[-1]:
+        yield (
+            f"{more} more {labels} would bring {label} from {scores[-1]:.3f} to about {middle:.2f} (95% interval "
+            f"{low:.2f} to {high:.2f}), as its learning curve goes on."
+        )
+    else:
+        yield (
+            f"{more} more {labels} may bring {label} little: its learning curve goes on to about {middle:.2f} (95% "
+            f"interval {low:.2f} to {high:.2f})."
+        )
 
 
 def _caveats(board: Board, last: NTrain) -> Iterator[str]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from bb.probe.classifiers.protocol import kind_of, parse_protocol
+from bb.probe.features.extraction import Cost
 from bb.probe.report.provenance import Origin
 from bb.probe.tasks.few_shot import NTrain
 
@@ -105,13 +106,22 @@ class Row:
     space: str
     cells: Mapping[NTrain, Cell]
 
+    @property
+    def cost(self) -> Cost:
+        """Of an image, which is the same at every n_train."""
+        return next(iter(self.cells.values())).origin.cost
+
 
 class Hard(NamedTuple):
-    """A test image and the share of wrong answers it got: from all backbones, each averaged over its seeds."""
+    """A test image and the share of wrong answers it got: from all backbones, each averaged over its seeds.
+
+    said  each backbone's own share, by the label of its row
+    """
 
     image_id: str
     y_true: int
     wrong: float
+    said: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -193,14 +203,17 @@ class Board:
         return usual if usual in found else " or ".join(found)
 
     @property
-    def guessing(self) -> str:
+    def guesses(self) -> tuple[tuple[str, float], ...]:
         """What scores are to be held against: chance, and the commonest class where it is common enough to matter."""
         if self.chance is None:
-            return ""
-        words = f"chance {self.chance:.3f}"
-        if self.majority is None or self.majority < self.chance + SAME_SHARES:
-            return words
-        return f"{words}, always the commonest class {self.majority:.3f}"
+            return ()
+        common = self.majority is not None and self.majority >= self.chance + SAME_SHARES
+        return ("chance", self.chance), *([("always the commonest class", float(self.majority or 0))] if common else [])
+
+    @property
+    def guessing(self) -> str:
+        """The same in words."""
+        return ", ".join(f"{words} {score:.3f}" for words, score in self.guesses)
 
     @property
     def claim(self) -> str:

@@ -1,9 +1,11 @@
 """The paragraph "Methods" of a paper, from what a board's runs record, and the entries for its list of references."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from bb.probe.classifiers.protocol import PROTOCOLS, GridLinearSVC, LinearSVM, RandomSearchSVM
-from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell
+from bb.probe.features.extraction import count_text
+from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell, Row
+from bb.probe.report.provenance import Origin
 from bb.store.format.space import short
 from bb.store.plugins import OWN
 from bb.store.versions import installed
@@ -48,7 +50,7 @@ def _cells(board: Board) -> Iterator[Cell]:
 
 
 def _features(board: Board) -> Iterator[str]:
-    labels = ", ".join(row.label for row in board.rows)
+    labels = ", ".join(f"{row.label}{_size(row)}" for row in board.rows)
     n = len(board.rows)
     yield (
         f"We compared {n} frozen vision {'backbone' if n == 1 else 'backbones'} ({labels}) on {board.n_tasks} tasks of "
@@ -57,17 +59,24 @@ def _features(board: Board) -> Iterator[str]:
     )
 
 
+def _size(row: Row) -> str:
+    cost = row.cost
+    sizes = [f"{count_text(cost.parameters)} parameters"] if cost.parameters else []
+    sizes += [f"{cost.gflops:.3g} GFLOPs an image"] if cost.gflops else []
+    sizes += [f"{cost.pixels[0]}x{cost.pixels[1]} pixels"] if cost.pixels else []
+    return f" ({', '.join(sizes)})" if sizes else ""
+
+
 def _classifiers(board: Board) -> Iterator[str]:
     yield (
         f"Features were {PREPROCESSING[board.protocol]}, and classified by the protocol {board.protocol} "
         f"({SOURCES[board.protocol]}):"
     )
-    protocol = PROTOCOLS[board.protocol]
     parts = []
     for n in board.columns:
-        kinds = sorted({row.cells[n].origin.classifier for row in board.rows if n in row.cells})
+        kinds = sorted({_words(row.cells[n].origin) for row in board.rows if n in row.cells})
         images = "all training images" if n == "all" else f"{n} training images a task"
-        parts.append(f"with {images}, {' or '.join(_words(kind, protocol) for kind in kinds)}")
+        parts.append(f"with {images}, {' or '.join(kinds)}")
     yield "; ".join(parts) + "."
     seeds = sorted({seed for cell in _cells(board) for seed in cell.origin.seeds if seed is not None})
     if seeds:
@@ -79,26 +88,27 @@ def _classifiers(board: Board) -> Iterator[str]:
         )
 
 
-def _words(kind: str, protocol: object) -> str:
-    match next((found for found in vars(protocol).values() if _kind(found) == kind), None):
-        case LinearSVM(C=C):
-            return f"a linear SVM (C = {C:g})"
-        case RandomSearchSVM() as search:
+def _words(origin: Origin) -> str:
+    """A classifier with the parameters that its runs record."""
+    found: Any = origin.parameters.get(origin.classifier)
+    try:
+        if origin.classifier == "linear":
+            return f"a linear SVM (C = {found['C']:g})"
+        if origin.classifier == "search" and "n_iter" in found:
+            (least_C, most_C), (least, most) = found["C"], found["gamma"]
             return (
-                f"an SVM chosen from {search.n_iter} random candidates (C in [{search.C[0]:g}, {search.C[1]:g}], gamma "
-                f"in [{search.gamma[0]:g}, {search.gamma[1]:g}], kernels {', '.join(search.kernel)}) by accuracy in "
-                f"{search.folds}-fold cross-validation on standardised features"
+                f"an SVM chosen from {found['n_iter']:d} random candidates (C in [{least_C:g}, {most_C:g}], gamma in "
+                f"[{least:g}, {most:g}], kernels {', '.join(found['kernel'])}) by accuracy in {found['folds']:d}-fold "
+                "cross-validation on standardised features"
             )
-        case GridLinearSVC() as grid:
+        if origin.classifier == "search":
             return (
-                f"a linear SVM with C chosen from {', '.join(f'{C:g}' for C in grid.C)} by accuracy in "
-                f"{grid.folds}-fold cross-validation"
+                f"a linear SVM with C chosen from {', '.join(f'{C:g}' for C in found['C'])} by accuracy in "
+                f"{found['folds']:d}-fold cross-validation"
             )
-    return f"the classifier {kind}"
-
-
-def _kind(found: object) -> str:
-    return {LinearSVM: "linear", RandomSearchSVM: "search", GridLinearSVC: "search"}.get(type(found), "")
+    except (KeyError, TypeError, ValueError):  # another bb's record, or a stranger's
+        return f"the classifier {origin.classifier} (its parameters are not recorded)"
+    return f"the classifier {origin.classifier}"
 
 
 def _statistics(board: Board) -> Iterator[str]:

@@ -5,11 +5,12 @@ command is put together from fields that match what the command line takes; a st
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bb.probe.classifiers.protocol import PROTOCOLS, kind_of
+from bb.probe.features.extraction import Cost
 from bb.probe.features.missing import max_missing_of, same_images_of
 from bb.probe.tasks.few_shot import MAX_SEED, NTrain
 from bb.store.local.runs import Run
@@ -38,6 +39,8 @@ class Origin:
 
     pooling    how the network makes a vector of its map or tokens; None in runs that do not record it
     extracted  the versions and devices that the features were embedded with, each distinct set once
+    cost       of the network and its features, as far as recorded
+    parameters of the protocol and its classifiers, as the runs record them
     command    makes the runs again from a store with the features; None where a field is no word of the command line
     extract    makes the features again; None likewise
     """
@@ -56,6 +59,8 @@ class Origin:
     extracted: tuple[str, ...]
     command: str | None
     extract: str | None
+    cost: Cost
+    parameters: Mapping[str, Any]
 
     @property
     def seeds(self) -> tuple[int | None, ...]:
@@ -129,6 +134,8 @@ def origin(runs: Sequence[Run]) -> Origin:
         extracted=_distinct(_facts(e) for e in extraction),
         command=_probe(runs),
         extract=_extract(first),
+        cost=Cost.of(first),
+        parameters=first["parameters"] if isinstance(first.get("parameters"), dict) else {},
     )
 
 

@@ -87,7 +87,7 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
     for line, task, ckpt, score, protocol, n_train in table.frame.select(LINE, *COLUMNS, *optional).iter_rows():
         if not task or not ckpt:
             raise BBError(f"{path}, line {line}: every row needs a task and a ckpt.")
-        name, value = canonical(ckpt), _number((score or "").replace(",", "." if table.decimal_comma else ","))
+        name, value = canonical(ckpt), table.share(score)
         if value is None:
             raise BBError(f"{path}, line {line}: the score {score!r} is not a number from 0 to 1.")
         if task in scores[name]:
@@ -99,11 +99,3 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
                 f"{path}, line {line}: the n_train {n_train!r} is neither all nor a number from 2 up."
             ) from None
     return Reference(path.name, dict(scores))
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value <= 1 else None

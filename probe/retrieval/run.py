@@ -11,6 +11,7 @@ import polars as pl
 from jaxtyping import Num
 
 from bb.probe.features.damaged_images import damage_note, damage_record, damaged_images
+from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
@@ -19,7 +20,6 @@ from bb.probe.retrieval.labels import OVERALL, Items
 from bb.probe.retrieval.paired_tests import effect_of_queries, sampled
 from bb.probe.retrieval.ranking import NOBODY, hits
 from bb.probe.retrieval.rerank import Step, then
-from bb.probe.run import extraction
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.files.canonical_json import digest_of, sha256_hex
 from bb.store.format.derived import SEEN, head_name

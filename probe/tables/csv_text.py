@@ -17,6 +17,7 @@ _KINDS = (
     (b"SQLite format 3", "it is an SQLite database; export the table as CSV"),
     (b"version https://git-lfs", "it is a pointer of git-lfs; fetch the file with git lfs pull"),
     (b"%PDF", "it is a PDF"),
+    *((bytes([0x80, n]), "it is a pickle, which is never loaded, since that can run any code") for n in range(2, 6)),
 )
 
 

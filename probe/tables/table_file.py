@@ -60,6 +60,14 @@ class TableFile:
         lines = pl.Series(LINE, range(2, table.height + 2), dtype=pl.Int64)
         return cls(source, tuple(table.columns), pl.DataFrame([lines, *kept]))
 
+    def share(self, text: str | None) -> float | None:
+        """A cell as a number from 0 to 1, with the table's decimal sign; None where it is none."""
+        try:
+            value = float((text or "").replace(",", "." if self.decimal_comma else ","))
+        except ValueError:
+            return None
+        return value if 0 <= value <= 1 else None
+
     def require(self, columns: Sequence[str], remedy: str) -> None:
         """Errors: UsageError where a column is absent."""
         if absent := [column for column in columns if column not in self.columns]:

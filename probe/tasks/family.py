@@ -51,6 +51,7 @@ class About:
     classifier  what `bb probe FAMILY` fits unless --classifier names another; "" leaves it to the verb
     metrics     what its board shows first, and is sorted by; () leaves it to the verb
     pool        how the images of a group become one unit unless --pool-group says it; "" for none
+    poisonous   the file of poisonous classes below the root, for FungiCLEF's loss; "" for none
     published   what the published board does, for a person
     """
 
@@ -63,6 +64,7 @@ class About:
     classifier: str = ""
     metrics: tuple[str, ...] = ()
     pool: str = ""
+    poisonous: str = ""
     published: str = ""
 
 
@@ -97,4 +99,5 @@ def as_task_table(found: Labels, source: str) -> TaskTable:
 
 def about(family: TaskFamily) -> About:
     """What a family says of itself; of one with the short contract that its labels are needed."""
-    return family.about if isinstance(family, DescribedFamily) else About("its images and labels", licence="")
+    found = getattr(family, "about", None)
+    return found if isinstance(found, About) else About("its images and labels", licence="")

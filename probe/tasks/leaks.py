@@ -110,13 +110,18 @@ def find_leaks(labels: Labels, collection: Collection) -> Leaks:
     return Leaks(twins, n_test, both)
 
 
-def split_leaks(split: Split, collection: Collection) -> Leaks:
-    """The test images of a split that equal a training image of their fold. Errors: BBError for absent images."""
-    ids = split.task.ids.tolist()
-    picture = _pictures(collection, ids)
+def split_leaks(split: Split, collection: Collection, members: Mapping[str, Sequence[str]] | None = None) -> Leaks:
+    """The test images of a split that equal a training image of their fold.
+
+    members  of pooled images, ID → the images that are pooled: one equal image is enough
+    Errors: BBError for absent images.
+    """
+    parts = [(members or {}).get(image_id, (image_id,)) for image_id in split.task.ids.tolist()]
+    rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    picture = _pictures(collection, [image_id for part in parts for image_id in part])
     order = np.argsort(picture, kind="stable")
     same = picture[order][1:] == picture[order][:-1]
-    groups = np.split(order, np.flatnonzero(~same) + 1)
+    groups = [np.unique(rows[group]) for group in np.split(order, np.flatnonzero(~same) + 1) if len(group) > 1]
     return _across(split, [group for group in groups if len(group) > 1], "the same file")
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from jaxtyping import Shaped, UInt8
 
 from bb.probe.tables.table_file import TableFile, of_value, read_table_file
+from bb.probe.tasks.family import About
 from bb.store.errors import BBError
 from bb.store.storage.download import Archive
 from bb.store.text import lookalike
@@ -36,6 +37,19 @@ class NewtFamily:
 
     title: str = "NeWT: 164 two-class tasks of natural-world photographs"
     archives: tuple[Archive, ...] = ARCHIVES
+    about: About = About(
+        needs=f"{LABELS_FILE} and newt2021_images/*.jpg",
+        size="about 36,000 images, 164 tasks, 4 GB",
+        home="https://github.com/visipedia/newt",
+        citation="""@inproceedings{vanhorn2021benchmarking,
+  title = {Benchmarking Representation Learning for Natural World Image Collections},
+  author = {Van Horn, Grant and Cole, Elijah and Beery, Sara and Wilber, Kimberly and Belongie, Serge and Mac Aodha,
+    Oisin},
+  booktitle = {CVPR},
+  year = {2021}
+}""",
+        published="NeWT and biobench: linear SVMs, mean accuracy over tasks",
+    )
 
     def labels(self, root: Path) -> Path:
         """The file in a folder of NeWT's images."""

@@ -49,7 +49,9 @@ def family_metrics(name: str) -> tuple[str, ...]:
     """The metrics that come first on a family's board; none where there is no such family, or it does not say them."""
     if name not in TASKS or not TASKS.plugins[name].own:
         return ()
-    return tuple(getattr(getattr(TASKS.load(name), "about", None), "metrics", ()))
+    from bb.probe.tasks.family import about
+
+    return about(TASKS.load(name)).metrics
 
 
 def family_labels(name: str, root: Path | None, image_ids: Sequence[str] = ()) -> "Labels":
@@ -59,6 +61,8 @@ def family_labels(name: str, root: Path | None, image_ids: Sequence[str] = ()) -
     Errors: UsageError for an unknown family, where no folder is known, and where it has another layout or no labels;
     BBError where labels can't be read, naming the plug-in that can't; PluginError.
     """
+    from bb.probe.tasks.family import about
+
     family = TASKS.load(name)
     try:
         if root is None:
@@ -69,7 +73,7 @@ def family_labels(name: str, root: Path | None, image_ids: Sequence[str] = ()) -
             return table
         if problems := layout_problems(name, root):
             raise UsageError(f"{root} does not have the layout of {name}: {'; '.join(problems)}. It needs "
-                             f"{family.about.needs}.")  # type: ignore[attr-defined] # fmt: skip
+                             f"{about(family).needs}.")  # fmt: skip
         found = family.labels(root)
         if isinstance(found, Path) and not found.is_file():
             raise FileNotFoundError(found)
@@ -78,6 +82,8 @@ def family_labels(name: str, root: Path | None, image_ids: Sequence[str] = ()) -
                          "give --labels FILE.") from None  # fmt: skip
     except (BBError, UsageError):
         raise
+    except PermissionError as error:
+        raise BBError(f"{error.filename or root} can't be read: {error.strerror}. Change its permissions.") from None
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BBError(f"{TASKS.plugins[name].describe()} can't read the labels in {root}: {said}. Update it, or give "

@@ -19,6 +19,7 @@ from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError, UsageError
 from bb.store.text.lookalike import shown
 
+DRAWN = ("random", "group")  # the ways that depend on the seed
 FOLDS = 5
 MIN_GROUPS = 5  # below, no interval is stated: the spread of so few means says little
 _TESTS, _VALS = ("test", "id_test"), ("val", "id_val")
@@ -116,11 +117,14 @@ def _images(table: TaskTable, frame: pl.DataFrame) -> TaskImages:
     else:
         y = frame["label"].to_numpy()
     group = weight = None
+    names: list[str | None] = []
     if "group" in frame.columns:
-        group = np.unique(np.array(groups_of(frame), np.str_), return_inverse=True)[1].astype(np.int64)
+        found, codes = np.unique(np.array(groups_of(frame), np.str_), return_inverse=True)
+        group = codes.astype(np.int64)
+        names = [name.removeprefix("group/") if name.startswith("group/") else None for name in found.tolist()]
     if "weight" in frame.columns:
         weight = frame["weight"].fill_null(1.0).to_numpy()
-    return TaskImages(name, table.target, ids, y, classes, group, weight)
+    return TaskImages(name, table.target, ids, y, classes, group, weight, tuple(names))
 
 
 def groups_of(frame: pl.DataFrame) -> list[str]:

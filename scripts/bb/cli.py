@@ -14,7 +14,9 @@ from typer.core import TyperCommand, TyperGroup
 VERBS: Mapping[str, Mapping[str, str]] = {
     "": {
         "extract": "Embed the images that the store lacks.",
+        "bench": "Score every complete backbone on every family on disk by the classifiers of a file, in one page.",
         "predict": "Label the other images: a table of predictions with probabilities, and how far to trust it.",
+        "search": "Find the images of a collection that fit a text best.",
         "suggest": "Say which images to label next: the least certain, different from each other, or a cover of all.",
         "label": "Label images in the browser, with a suggestion for each; every answer is saved at once.",
         "status": "Show what is in this folder and its store, and the next command; bb alone is the same.",
@@ -25,6 +27,8 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     "probe": {
         "newt": "Score stored features on NeWT's two-class tasks.",
         "classify": "Score stored features on any table of labels: classes, traits or numbers.",
+        "zeroshot": "Score stored features on classes of which only the names are known.",
+        "search": "Score text queries whose relevant images are known: AP@k, nDCG@k, MRR.",
         "retrieval": "Score stored features on finding images of the same label: re-identification, retrieval.",
         "rerank": "Learn to put the nearest images into a better order, and say what that changes.",
         "head": "Train a projection head on stored features; what it makes of them is a feature space of its own.",
@@ -95,10 +99,26 @@ class _Root(VerbGroup):
 
 
 def _something_here() -> bool:
-    """Whether this folder has a store, settings, or a picture of a usual kind; looks at no other folder."""
-    with os.scandir() as entries:
-        names = [entry.name.lower() for entry in itertools.islice(entries, 10_000)]
-    return any(name.endswith((".bb", ".jpg", ".jpeg", ".png", ".tif", ".tiff")) or name == "bb.toml" for name in names)
+    """Whether this folder or one right below has a picture of a usual kind, or this one a table, settings or a store.
+
+    Looks at 10,000 names of each of 20 folders.
+    """
+    pictures = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+    with os.scandir() as found:
+        entries = list(itertools.islice(found, 10_000))
+    names = [entry.name.lower() for entry in entries]
+    if "bb.toml" in names or any(name.endswith((".bb", ".csv", ".tsv", ".parquet", *pictures)) for name in names):
+        return True
+    folders = [entry.name for entry in entries if entry.is_dir() and entry.name[:1] != "."]
+    return any(name.lower().endswith(pictures) for folder in folders[:20] for name in _names(folder))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, 10_000)]
+    except OSError:
+        return []
 
 
 class _Probe(VerbGroup):
@@ -170,6 +190,11 @@ class _Report(VerbGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and args[0] in _families():
+            if _verb_of(args[0])[0] == "retrieval":
+                from bb.store.errors import UsageError
+
+                raise UsageError(f"a report on {args[0]} needs its table of labels: bb data check {args[0]}=DIR --csv "
+                                 f"{args[0]}.csv, then bb report retrieval --labels {args[0]}.csv")  # fmt: skip
             return super().resolve_command(ctx, ["classify", *args])
         if args and args[0] not in self.commands:
             from bb.store.errors import UsageError

@@ -51,6 +51,20 @@ SameImagesOption = Annotated[
     ),
 ]
 KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
+SpaceOption = Annotated[str | None, typer.Option("--space", help="A feature space's key, or its beginning.")]
+TextOption = Annotated[
+    str | None,
+    typer.Option("--text", help="[NAME=]FILE: encode its names instead of images; a name on each line, or a CSV."),
+]
+TemplatesOption = Annotated[
+    str, typer.Option("--templates", help="With --text: openai (80), plain (the name alone), or a file of templates.")
+]
+TextTypeOption = Annotated[
+    str, typer.Option("--text-type", help="With --text and a CSV: asis, common, sci, taxon, sci_com or taxon_com.")
+]
+TextSpaceOption = Annotated[
+    str | None, typer.Option("--text-space", help="The text vectors: a feature space's key, or its beginning.")
+]
 OnOption = Annotated[
     str | None, typer.Option("--on", help="Where to run it: ray, ray:HOST:PORT, ray:auto or slurm; here, if not said.")
 ]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bb.extract.data.source_spec import Root
     from bb.probe.report.leaderboard import Board
     from bb.probe.retrieval.report.thumbnail import Thumbnail
-    from bb.store import Store
+    from bb.store import Collection, Store
 
 
 THUMBNAIL = (192, 192)  # pixels, at most
@@ -37,6 +37,21 @@ def make_thumbnails(
         if (root := roots.get(name)) is not None
         for image_id, picture in thumbnails_of(opened, f"{name}@{digest}", root, ids).items()
     }
+
+
+def thumbnails_at_hand(
+    opened: "Store", collection: "Collection", root: "Root | None", ids: Sequence[str]
+) -> "dict[str, Thumbnail]":
+    """Small pictures of some images, by ID; a note says why there are none."""
+    from bb.store.format.space import short
+
+    if root is None:
+        warn(f"note: no images are available, so they are only named: --data {collection.name}=DIR shows them")
+    elif importlib.util.find_spec("PIL") is None:
+        warn("note: without Pillow images are only named: pip install 'backbone-bench[images]' shows them")
+    else:
+        return thumbnails_of(opened, f"{collection.name}@{short(collection.digest)}", root, set(ids))
+    return {}
 
 
 def thumbnails_of(

@@ -17,8 +17,6 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where store.py would hide the package
 
-import numpy as np
-
 SIZES = {"train": 2_000, "val": 400, "compared": 100_000, "d": 128, "classes": 20}
 QUICK = {"train": 300, "val": 60, "compared": 2_000, "d": 16, "classes": 5}
 CELLS = {"bioclip2-fewshot": 10, "dinov2-knn": 4, "mieb-linear": 5, "bigvision-fewshot": 12}
@@ -26,6 +24,8 @@ CELLS = {"bioclip2-fewshot": 10, "dinov2-knn": 4, "mieb-linear": 5, "bigvision-f
 
 def labelled(train: int, val: int, compared: int, d: int, classes: int, cells: int, pool: str):
     """Features, class numbers, and sides; a protocol that draws its tests has them all for a pool."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     sides = ["train"] * train + ["val"] * val + ["test"] * (compared // cells)
     if pool == "all":
@@ -37,6 +37,8 @@ def labelled(train: int, val: int, compared: int, d: int, classes: int, cells: i
 
 def ours(protocol, x, y, side):
     """As a run does: draw, fit and predict. Yields what an oracle yields."""
+    import numpy as np
+
     from bb.probe.classification.published.protocol import NONE
     from bb.probe.classification.run import Inputs, Spec, answer
     from bb.probe.tasks.fold import Fold, Split, TaskImages
@@ -63,6 +65,8 @@ def timed(runs) -> tuple[dict, float]:
 
 
 def compare(name: str, size: dict[str, int]) -> dict[str, float]:
+    import numpy as np
+
     from bb.probe.classification.published.protocol import parse_protocol
     from tests.helpers.protocol_oracles import ORACLES
 

@@ -19,6 +19,7 @@ from bb.store.files.limits import MAX_TABLE_BYTES
 from bb.store.files.paths import NAME
 from bb.store.format.layout import read_plain
 from bb.store.format.parquet import read_table
+from bb.store.format.text import is_text_collection
 from bb.store.text.image_ids import explain
 from bb.store.text.lookalike import shown
 from bb.store.text.printable import printable
@@ -176,7 +177,8 @@ def some(items: Sequence[object], limit: int = 3) -> str:
 
 
 def only_collection(names: Sequence[str]) -> str:
-    """The only one of some names. Errors: UsageError where there are several, or none."""
+    """The only one of some names, of collections of images. Errors: UsageError where there are several, or none."""
+    names = [name for name in names if not is_text_collection(name)]
     if len(names) == 1:
         return names[0]
     listed = f"there are {', '.join(names)}" if names else "there are none: `bb extract` makes them"

@@ -81,6 +81,15 @@ class FeatureSpace:
         return (self.output["patches"], self.output["dim"])
 
     @property
+    def pool_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the grid that patch tokens were averaged to; None where they were not."""
+        grid = self.output.get("grid")
+        if self.kind != "patch" or not isinstance(self.output.get("reduced"), dict) or not isinstance(grid, list):
+            return None
+        whole = len(grid) == 2 and all(type(n) is int and n > 0 for n in grid)
+        return (grid[0], grid[1]) if whole and grid[0] * grid[1] == self.output["patches"] else None
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """dtype of the stored features, little-endian."""
         return STORED_DTYPES[self.numerics["stored"]]

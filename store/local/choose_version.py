@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from bb.store.errors import UsageError
 from bb.store.format.collection import Collection, some
 from bb.store.format.space import short
+from bb.store.format.text import is_text_collection
 
 SHOWN = 8  # versions in a message
 
@@ -66,7 +67,9 @@ def newest_first(versions: Sequence[Collection], recorded: Callable[[Collection]
 
 def describe_version(version: Collection, when: datetime | None) -> str:
     """Its size, and when it came into the store if that is known."""
-    return f"{len(version)} images" + (f", recorded {when:%Y-%m-%d %H:%M}" if when else "")
+    return f"{len(version)} {'texts' if is_text_collection(version.name) else 'images'}" + (
+        f", recorded {when:%Y-%m-%d %H:%M}" if when else ""
+    )
 
 
 def version_with(

@@ -118,11 +118,14 @@ def _merge(store: Store, space: FeatureSpace, index: RowIndex, position: Int[np.
     return store.put_segment(space, keys, image_ids, features, provenance, made_here=tier == Tier.MADE_HERE)
 
 
+MEASURED = ("made", "images_per_second")  # of a provenance: what differs each time that the same is done
+
+
 def distinct_origins(segments: list[Segment]) -> list[dict[str, Any]]:
-    """The provenances of segments, each once, with the earliest `made` of those that are otherwise the same."""
+    """The provenances of segments, each once, the one made first of those that are otherwise the same."""
     distinct: dict[bytes, dict[str, Any]] = {}
     for origin in (origin for segment in segments for origin in segment.origins):
-        facts = canonical_json({key: value for key, value in origin.items() if key != "made"})
+        facts = canonical_json({key: value for key, value in origin.items() if key not in MEASURED})
         known = distinct.setdefault(facts, origin)
         if str(origin.get("made", "")) < str(known.get("made", "")):
             distinct[facts] = origin

@@ -45,7 +45,7 @@ def find_garbage(
         if not folder.exists(f"spaces/{path.rpartition('/')[2]}"):
             found.append(_garbage(folder, path, "index of a space that is gone"))
     if unreferenced:
-        named = {run.record["space"] for run in store.runs()}
+        named = {str(run.record.get(field)) for run in store.runs() for field in ("space", "text_space")}
         named |= {each.key for digest in store.models() for each in store.model(digest).spaces}
         named |= {older.key for space in store.spaces() if space.key in named for older in store.older(space)}
         for space in store.spaces():

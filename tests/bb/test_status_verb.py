@@ -12,7 +12,7 @@ from tests.helpers.labelled import labelled
 
 __all__ = ["call", "own_place"]  # fixtures
 
-NOTHING = {"images_here": 0, "tables_here": [], "collections": [], "labels": [], "runs": {}}
+NOTHING = {"images_here": 0, "images_in": ".", "tables_here": [], "collections": [], "labels": [], "runs": {}}
 WHOLE = {"name": "pics", "images": 9, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "features": 9}]}
 PART = {**WHOLE, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "features": 4}]}
 
@@ -22,12 +22,14 @@ PART = {**WHOLE, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "featur
     [
         ({}, "bb demo"),
         ({"images_here": 3}, "bb extract --ckpt ViT-B-16/openai --data photos=."),
+        ({"images_here": 3, "images_in": "my birds"}, "bb extract --ckpt ViT-B-16/openai --data 'photos=my birds'"),
+        ({"images_here": 3, "images_in": "birds"}, "bb extract --ckpt ViT-B-16/openai --data birds=birds"),
         ({"collections": [PART]}, "bb extract --ckpt timm:a --data pics=DIR"),
         ({"collections": [{**WHOLE, "spaces": []}]}, "bb extract --ckpt ViT-B-16/openai --data pics=DIR"),
         ({"collections": [WHOLE]}, "bb suggest --data pics --out next.csv"),
         ({"collections": [WHOLE], "labels": ["newt"]}, "bb probe newt --n-train 10"),
         (
-            {"collections": [WHOLE], "tables_here": ["next.csv", "my species.csv"]},
+            {"collections": [WHOLE], "tables_here": ["my species.csv"]},
             "bb probe classify --labels 'my species.csv' --data pics",
         ),
         (
@@ -57,6 +59,18 @@ def test_bb_alone_beside_photographs_says_what_is_there(call, own_place):
         "image files in this folder and below it: 1",
         "next: bb extract --ckpt ViT-B-16/openai --data photos=.",
     ]
+
+
+def test_photographs_in_a_folder_below_and_tables_that_bb_wrote(call, own_place):
+    (own_place / "birds").mkdir()
+    Image.new("RGB", (8, 8)).save(own_place / "birds" / "a.jpg")
+    (own_place / "labels.csv").write_text("file,species\na.jpg,heron\n")
+    (own_place / "rest.csv").write_text("image_id,label,probability,accepted,novelty\n")
+    (own_place / "more.csv").write_text("file,species,suggested_by,guess,margin\n")
+    (own_place / "odd.csv").write_bytes(b"\xff\xfe\x00")
+    status, out, _ = call()
+    assert status == 0 and "table in this folder: labels.csv" in out and "rest.csv" not in out and "more.csv" not in out
+    assert out.splitlines()[-1] == "next: bb extract --ckpt ViT-B-16/openai --data birds=birds"
 
 
 def test_bb_alone_elsewhere_prints_its_help(call, own_place):

@@ -22,13 +22,21 @@ def data(target, n=60, m=31, d=12, seed=0):
     return x[:n], y[:n], x[n:]
 
 
-def check(make, target):
-    """Runs the suite on estimators that `make` makes."""
+def check(make, target, data=data):
+    """Runs the suite on estimators that `make` makes; `data` gives features of other axes, such as `token_data`."""
     for test in (shapes, repeats, order_of_rows, shift_of_labels, few_rows, refusals, written):
-        test(make, target)
+        test(make, target, data)
 
 
-def shapes(make, target):
+def token_data(target, **sizes):
+    """As `data`, with five tokens an image: (n, 5, d)."""
+    x, y, x_test = data(target, **sizes)
+    rng = np.random.default_rng(7)
+    more = [(part[:, None] + 0.3 * rng.normal(size=(len(part), 5, 1))).astype(np.float32) for part in (x, x_test)]
+    return more[0], y, more[1]
+
+
+def shapes(make, target, data):
     x, y, x_test = data(target)
     estimator = make()
     assert estimator.fit(x, y) is estimator
@@ -60,7 +68,7 @@ def shapes(make, target):
         assert json.loads(json.dumps(record)) == record
 
 
-def repeats(make, target):
+def repeats(make, target, data):
     """The same rows give the same bits, float16 counts as the float32 of the same numbers, and refitting forgets."""
     x, y, x_test = data(target)
     half = x.astype(np.float16)
@@ -70,7 +78,7 @@ def repeats(make, target):
         np.testing.assert_array_equal(one.decision_function(x_test), other.decision_function(x_test))
 
 
-def order_of_rows(make, target):
+def order_of_rows(make, target, data):
     """Test rows are answered one by one, whatever stands beside them."""
     x, y, x_test = data(target)
     fitted, order = make().fit(x, y), np.random.default_rng(0).permutation(len(x_test))
@@ -78,14 +86,14 @@ def order_of_rows(make, target):
     np.testing.assert_allclose(fitted.predict(x_test[:1]), np.asarray(fitted.predict(x_test))[:1], atol=1e-6)
 
 
-def shift_of_labels(make, target):
+def shift_of_labels(make, target, data):
     """Names of classes carry no meaning."""
     if target == "classes":
         x, y, x_test = data(target)
         np.testing.assert_array_equal(make().fit(x, y + 7).predict(x_test), make().fit(x, y).predict(x_test) + 7)
 
 
-def few_rows(make, target):
+def few_rows(make, target, data):
     """One row for each of two classes, and fewer rows than features."""
     x, y, x_test = data(target)
     rows = {"classes": [0, 1], "traits": slice(12), "values": slice(4)}[target]
@@ -95,7 +103,7 @@ def few_rows(make, target):
         assert set(predicted) <= {LABELS[0], LABELS[1]}
 
 
-def refusals(make, target):
+def refusals(make, target, data):
     """Of bb's own estimators; a plug-in's says what its library says."""
     x, y, x_test = data(target)
     if not hasattr(make(), "parameters"):
@@ -107,7 +115,7 @@ def refusals(make, target):
     with pytest.raises(
         BBError, match=r"^images have 11 features, but the classifier was fitted on 12: use one feature sp"
     ):
-        make().fit(x, y).predict(x_test[:, :11])
+        make().fit(x, y).predict(x_test[..., :11])
     with pytest.raises(BBError, match="^60 rows of features but 59 "):
         make().fit(x, y[:59])
     if target == "classes":
@@ -123,7 +131,7 @@ def refusals(make, target):
             make().fit(x, np.where(np.arange(60) == 4, np.nan, y))
 
 
-def written(make, target):
+def written(make, target, data):
     """What a store keeps of one fitted to classes makes a new one the same to the bit, and other arrays are refused."""
     if target != "classes" or not hasattr(make(), "arrays"):
         return

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import polars as pl
 
+from bb.probe.classifiers.protocol import parse_protocol
 from bb.probe.scores import score
 from bb.store import Store
 from tests.helpers.stores import run_record
@@ -35,8 +36,8 @@ def predictions(rng, accuracy, *, tasks, images, clusters=("c", "d")):
     )  # fmt: skip
 
 
-def put(store, backbone, accuracy, *, n_train=10, seed=0, tasks=4, images=40, rows=None, **changes):
-    """A run as `bb probe` would have written it."""
+def put(store, backbone, accuracy, *, n_train=10, seed=0, tasks=4, images=40, rows=None, size=None, **changes):
+    """A run as `bb probe` would have written it. size: what its segments say of the network's."""
     key = f"{backbone}/{n_train}/{seed}"
     if rows is None:
         rows = predictions(np.random.default_rng(list(key.encode())), accuracy, tasks=tasks, images=images)
@@ -59,12 +60,17 @@ def put(store, backbone, accuracy, *, n_train=10, seed=0, tasks=4, images=40, ro
         n_used=[n_train, n_train] if n_train != "all" else [40, 40],
         labels_name=None,
         pooling="avg",
+        parameters=parse_protocol("biobench").parameters(),
+        width=384,
+        view={"crop": [224, 224]},
         scores=score(rows),
         provenance={
             "made": "2026-11-05T12:00:00.250000+00:00",
             "commit": "c" * 40,
             "versions": {"numpy": "2.4"},
-            "extraction": [{"backbone": backbone, "device": "NVIDIA H100", "versions": {"torch": "2.15"}}],
+            "extraction": [
+                {"backbone": backbone, "device": "NVIDIA H100", "versions": {"torch": "2.15"}, **(size or {})}
+            ],
         },
     )
     train = pl.DataFrame({"task": ["t00"], "image_id": [f"train-{seed}"], "y": [1]})

@@ -19,7 +19,7 @@ KINDS = ("bird", "fish", "insect", "primate", "reptile", "ungulate")
 
 
 def photographs_of_kinds(folder: Path) -> dict[str, str]:
-    """Copies newt-mini's photographs of six kinds of animals into a folder; file name → kind, in an order by SHA-256."""
+    """Copies newt-mini's photographs of six kinds of animals into a folder; file name → kind, ordered by SHA-256."""
     with (PHOTOS / "newt2021_labels.csv").open(newline="") as file:
         kinds = {row["id"]: row["text_label"] for row in csv.DictReader(file) if row["text_label"] in KINDS}
     folder.mkdir(parents=True)

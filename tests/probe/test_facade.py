@@ -47,7 +47,9 @@ def test_run_and_report_in_one_call_each_that_print_nothing(folder, capfd):
     report = probe.report(store, resamples=100)
     assert report.frame()["score"].to_list() == [run.record["scores"]["mean"] for run in runs]
     assert repr(report) == "Report(newt on newt: 1 backbones)"
-    assert "<td>timm:made_up/x</td>" in report._repr_html_() and "<table>" in runs._repr_html_()
+    shown = report._repr_html_()
+    assert shown.startswith("<iframe ") and "timm:made_up/x" in shown and "<script" not in shown
+    assert report.page().startswith("<!doctype html>") and "<table>" in runs._repr_html_()
     assert capfd.readouterr() == ("", "")
 
 

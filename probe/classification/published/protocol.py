@@ -55,6 +55,7 @@ class PublishedProtocol:
     settings    by name, parameters in which runs of the same draw differ; one without a name if there is one alone
     seeded      the classifier's parameter that takes the run's seed
     pool        "split": the table's split, or folds, say what is tested. "all": the protocol draws that, too
+    pool_group  how the images of a group are pooled to one, as `--pool-group` has it
     replica     whether it repeats its source, faults included; False for bb's corrected version of one
     faults      of the source, that a replica keeps
     differs     why a score may still differ from the published one
@@ -78,6 +79,7 @@ class PublishedProtocol:
     settings: Callable[[Shots], Settings] = one_setting
     seeded: str | None = None
     pool: Literal["split", "all"] = "split"
+    pool_group: str | None = None
     replica: bool = True
     faults: tuple[str, ...] = ()
     differs: tuple[str, ...] = ()

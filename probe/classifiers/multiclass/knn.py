@@ -4,9 +4,10 @@ The neighbours are exact: float32 products propose more than are asked for, floa
 (bb.probe.search_kernels), and queries that this leaves open are measured against all rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ from bb.probe.search_kernels import measure_cosines, scan_rows, squares
 from bb.store.errors import Malformed
 
 BLOCK = 2048  # queries and training rows of a tile
+AT_ONCE = 50  # training rows for each neighbour up to which all distances are computed
+SUMS = 1 << 20  # of these at once, on each thread
+LARGEST_KEPT = 1 << 26  # bytes of neighbours, and as many of distances, that stay for the next call
 SPARE = 6  # candidates beyond those asked for, and an eighth of these
 
 
@@ -36,6 +40,8 @@ def nearest_rows(
     inverse = np.divide(1, norm, out=np.zeros(len(norm)), where=norm > 0)[:, None]
     kept = min(k + SPARE + k // 8, n + 1)
     no_sequence = np.full(len(both), -1, np.int64)
+    if n <= AT_ONCE * k:
+        return _nearest_of_all(both, square, n, k)
     slack = (d + 18) * 2.0**-24  # of a float32 sum of d products of unit vectors (Higham, Accuracy and Stability, 3.1)
     rows, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
     units = [(both[a:b] * inverse[a:b]).astype(np.float32) for a, b in pairwise([*range(0, n, BLOCK), n])]
@@ -59,10 +65,66 @@ def nearest_rows(
             rows[first + q] = np.argsort(of_all, kind="stable")[:k]
             distances[first + q] = of_all[rows[first + q]]
 
+    _in_threads(answer, range(0, len(queries), BLOCK))
+    return rows, distances
+
+
+def _nearest_of_all(
+    both: Float32[np.ndarray, "b d"], square: Float64[np.ndarray, " b"], n: int, k: int
+) -> tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]:
+    """The same from products with all rows in float64, where k is a large share of them.
+
+    A product is off by less than (d + 18) 2^-52 |x| |y|, so that a distance which is further than that from where
+    rounding to a multiple of 2^-32 changes is the exact one; the others, about one in 1,000, are measured.
+    """
+    x = both.astype(np.float64)
+    doubt, bits = (x.shape[1] + 18) * 2.0**-20, int(n).bit_length()
+    m, size = len(both) - n, max(64, SUMS // n)
+    rows, distances = np.empty((m, k), np.int64), np.empty((m, k))
+
+    def answer(first: int) -> None:
+        asking = np.arange(n + first, n + min(first + size, m))
+        products = square[asking][:, None] * square[:n]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            apart = np.clip(1 - x[asking] @ x[:n].T / np.sqrt(products), 0, 2) * 2.0**32
+        apart[products == 0] = 2.0**32
+        query, row = np.nonzero(np.abs(apart - np.floor(apart) - 0.5) < doubt)
+        apart = np.rint(apart, out=apart)
+        apart[query, row] = measure_cosines(both, square, asking[query], row[:, None])[:, 0] * 2.0**32
+        # One number for distance and row, so that of equal distances the lower row is less.
+        key = (apart.astype(np.int64) << bits) + np.arange(n)
+        if k < n:
+            key = np.partition(key, k - 1, axis=1)[:, :k]
+        key.sort(axis=1)
+        here = slice(first, first + len(asking))
+        rows[here], distances[here] = key & ((1 << bits) - 1), (key >> bits) / 2.0**32
+
+    _in_threads(answer, range(0, m, size))
+    return rows, distances
+
+
+_kept: dict[bytes, tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]] = {}
+
+
+def _latest(
+    x: Float32[np.ndarray, "n d"], queries: Float32[np.ndarray, "m d"], k: int
+) -> tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]:
+    """`nearest_rows`, or what it gave the last time: runs with other k and probabilities ask for the same ones."""
+    key = b"".join(sha256(np.ascontiguousarray(part).data).digest() for part in (x, queries)) + bytes(str(k), "ascii")
+    found = _kept.get(key)
+    if found is None:
+        found = nearest_rows(x, queries, k)
+        _kept.clear()
+        if found[0].nbytes <= LARGEST_KEPT:
+            _kept[key] = found
+    return found
+
+
+def _in_threads(answer: Callable[[int], None], firsts: range) -> None:
+    """Calls it for each first query, on as many threads as BLAS would take."""
     threads = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(answer, range(0, len(queries), BLOCK)))
-    return rows, distances
+        list(pool.map(answer, firsts))
 
 
 @dataclass(eq=False)
@@ -95,7 +157,7 @@ class NearestNeighbours:
     def decision_function(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """The sum of the weights of each class's votes."""
         x = checked_features(X, self._x.shape[1])
-        rows, distances = nearest_rows(self._x, x, min(self.max_k, len(self._x)))
+        rows, distances = _latest(self._x, x, min(self.max_k, len(self._x)))
         weights = np.exp((distances[:, :1] - distances) / self.temperature)
         weights /= weights.sum(axis=1, keepdims=True)
         voters, votes = slice(self.parameters_["k"]), np.zeros((len(x), len(self.classes_)))
@@ -104,8 +166,10 @@ class NearestNeighbours:
 
     def predict_proba(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """Each class's share of the votes."""
-        votes = self.decision_function(X)
-        return votes / votes.sum(axis=1, keepdims=True)
+        return self.proba_of(self.decision_function(X))
+
+    def proba_of(self, decision: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
+        return decision / decision.sum(axis=1, keepdims=True)
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)

@@ -94,9 +94,11 @@ class Logistic:
 
     def predict_proba(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """Of each class; of traits that each is 1."""
+        return self.proba_of(self.decision_function(X))
+
+    def proba_of(self, decision: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
         from scipy.special import expit, softmax
 
-        decision = self.decision_function(X)
         return expit(decision) if self._traits else softmax(decision, axis=1)
 
     def parameters(self) -> dict[str, Any]:
@@ -119,7 +121,8 @@ class Logistic:
         """The fit at the chosen C, a record of the choice, and which of y's classes the fit has."""
         folds = _stratified(y, self.folds) if held_out is None else held_out
         tested = int((folds != NEVER).sum())
-        Cs, accuracy = self.C, None
+        Cs: Sequence[float] = self.C
+        accuracy = None
         if not tested:
             Cs = Cs if len(Cs) == 1 else (WITHOUT_CHOICE,)
         elif len(Cs) > 1:

@@ -9,6 +9,8 @@ from jaxtyping import Float, Float32, Float64, Shaped
 
 from bb.probe.classifiers.estimator import checked_arrays, checked_classes, checked_features, parameters_of
 
+BLOCK = 4096  # rows that are float64 at once
+
 
 @dataclass(eq=False)
 class SimpleShot:
@@ -38,10 +40,15 @@ class SimpleShot:
 
     def decision_function(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """Less the squared distance to each mean."""
-        x = self._transformed(checked_features(X, len(self._mean))).astype(np.float64)
+        x = checked_features(X, len(self._mean))
         centroids = self._centroids.astype(np.float64)
-        squares = (x**2).sum(axis=1)[:, None] + (centroids**2).sum(axis=1)
-        return 2 * x @ centroids.T - squares
+        squares, decision = (centroids**2).sum(axis=1), np.empty((len(x), len(centroids)))
+        for start in range(0, len(x), BLOCK):
+            rows = self._transformed(x[start : start + BLOCK]).astype(np.float64)
+            here = np.matmul(rows, 2 * centroids.T, out=decision[start : start + BLOCK])
+            here -= (rows**2).sum(axis=1)[:, None]
+            here -= squares
+        return decision
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)

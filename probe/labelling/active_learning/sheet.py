@@ -1,7 +1,7 @@
-"""`bb suggest --html`: the images to label next on one page that works offline and prints."""
+"""Images on one page that works offline and prints: those to label next, of `bb suggest --html`, and those found."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bb.probe.labelling.active_learning.suggest import Suggestions
 from bb.probe.report.formats.html_frame import frame, text
@@ -18,23 +18,32 @@ STYLE = """
 
 def page(found: Suggestions, thumbnails: Mapping[str, Thumbnail]) -> str:
     """The whole file. thumbnails: small pictures by image ID, of as many as there are."""
+    images = [
+        (str(row["image_id"]), row["guess"] or "", "" if row["guess"] is None else f"perhaps {row['guess']}")
+        for row in found.frame.iter_rows(named=True)
+    ]
+    title = f"{len(images)} images of {found.collection.name} to label"
+    facts = f"Chosen by {found.strategy} with {found.backbone}, from {found.labelled} labels."
+    return sheet(title, facts, images, thumbnails)
+
+
+def sheet(title: str, facts: str, images: Iterable[tuple[str, str, str]], thumbnails: Mapping[str, Thumbnail]) -> str:
+    """A page of images: the ID of each, what it is filtered by, and what stands below it. All of it is escaped."""
     items = []
-    for number, row in enumerate(found.frame.iter_rows(named=True), 1):
-        image_id = str(row["image_id"])
+    for number, (image_id, filtered, words) in enumerate(images, 1):
         small = thumbnails.get(image_id)
         picture = ""
         if small is not None:
             source = base64.b64encode(small.jpeg).decode()
             size = f'width="{small.width}" height="{small.height}"'
             picture = f'<img src="data:image/jpeg;base64,{source}" alt="{text(image_id)}" {size}>'
-        guess = f"<br>perhaps {text(row['guess'])}" if row["guess"] is not None else ""
-        label = text(f"{row['guess'] or ''} {image_id}")
+        below = f"<br>{text(words)}" if words else ""
+        label = text(f"{filtered} {image_id}")
         items.append(
-            f'<li class="card" data-label="{label}">{picture}{number}. <code>{text(image_id)}</code>{guess}</li>'
+            f'<li class="card" data-label="{label}">{picture}{number}. <code>{text(image_id)}</code>{below}</li>'
         )
-    title = f"{len(items)} images of {found.collection.name} to label"
     body = (
-        f'<section><h2>{text(title)}</h2><p class="facts">Chosen by {text(found.strategy)} with '
-        f'{text(found.backbone)}, from {found.labelled} labels.</p><ol class="sheet">{"".join(items)}</ol></section>'
+        f'<section><h2>{text(title)}</h2><p class="facts">{text(facts)}</p>'
+        f'<ol class="sheet">{"".join(items)}</ol></section>'
     )
     return frame(f"bb: {title}", nav="", body=body, filtered="images", style=STYLE)

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from bb.probe.report.findings import findings
 from bb.probe.report.formats import svg as figure
 from bb.probe.report.formats import svg_parts
-from bb.probe.report.formats.html_frame import frame
+from bb.probe.report.formats.bars import bar, bar_key
+from bb.probe.report.formats.html_frame import answers, breakable, frame, head, wide
 from bb.probe.report.formats.html_frame import text as _text
-from bb.probe.report.leaderboard import Board, Cell, Estimate, Hard, Row, Task
+from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
+from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell, Estimate, Hard, Row, Task
 from bb.probe.report.methods import bibtex, methods
 from bb.probe.tasks.few_shot import NTrain
 from bb.store.format.space import short
@@ -32,8 +34,13 @@ def page(boards: Sequence[Board], thumbnails: Thumbnails | None = None) -> str:
         nav="".join(f'<a href="#b{number}">{_text(_name(board))}</a>' for number, board in enumerate(boards)),
         body="\n".join(_board(number, board, thumbnails or {}) for number, board in enumerate(boards)),
         filtered="backbones",
-        data=[_data(board) for board in boards],
+        data=[_data(board) if has_tasks(board) else {} for board in boards],
     )
+
+
+def has_tasks(board: Board) -> bool:
+    """Whether the board was asked for scores of each task."""
+    return all("task" in cell.splits for row in board.rows for cell in row.cells.values())
 
 
 def _name(board: Board) -> str:
@@ -52,6 +59,7 @@ def _data(board: Board) -> dict[str, object]:
     values = [[of(row.cells[n]) if n in row.cells else None for row in board.rows] for n in board.columns]
     return {
         "rows": [printable(row.label) for row in board.rows],
+        "axes": svg_parts.distinct([row.label for row in board.rows], 48),
         "columns": list(board.columns),
         "tasks": [printable(name) for name in names],
         "low": low,
@@ -73,18 +81,24 @@ def _board(number: int, board: Board, thumbnails: Thumbnails) -> str:
             f'<div class="card"><h3>In short</h3><p>{_text(" ".join(findings(board)))}</p></div>',
             f'<div class="card note"><h3>Notes</h3><ul>{notes}</ul></div>' if notes else "",
             _leaderboard(number, board),
-            _card("Learning curves", "Score over training images per task, with 95% bands.", _svg(
+            _cost_card(board),
+            _card("Learning curves", "Score over training images per task, with 95% bands; a dotted line is where the "
+                  "classifier changes. A marker and a colour for each backbone, named at its end.", _svg(
                 *figure.curves(board), "Learning curves; the leaderboard above has the same figures as a table")),
             _card("Ranks", "Rank among these, with 95% intervals that hold for all of them together.", _svg(
                 *figure.ranks(board), "Rank intervals; the leaderboard above has the same figures as a table")),
-            _heat(number, board),
-            _scatter(number, board) if len(board.rows) > 1 else "",
+            _heat(number, board) if has_tasks(board) else "",
+            _scatter(number, board) if has_tasks(board) and len(board.rows) > 1 else "",
             _variance(board),
-            _task_links(number, board),
+            _task_links(number, board) if has_tasks(board) else "",
             _methods(board),
             _origins(number, board),
             "</section>",
-            *(_task(number, place, board, task, thumbnails) for place, task in enumerate(board.task_list)),
+            *(
+                _task(number, place, board, task, thumbnails)
+                for place, task in enumerate(board.task_list)
+                if has_tasks(board)
+            ),
         ]
     )  # fmt: skip
 
@@ -94,7 +108,7 @@ def _pool(board: Board) -> str:
 
 
 def _card(title: str, words: str, inside: str) -> str:
-    return f'<section class="card"><h3>{title}</h3><p>{words}</p><div class="wide">{inside}</div></section>'
+    return f'<section class="card"><h3>{title}</h3><p>{words}</p>{wide(inside, title)}</section>'
 
 
 def _svg(inside: str, width: svg_parts.Number, height: svg_parts.Number, label: str, classes: str = "") -> str:
@@ -107,12 +121,12 @@ def _svg(inside: str, width: svg_parts.Number, height: svg_parts.Number, label: 
 def _leaderboard(number: int, board: Board) -> str:
     cells = [cell for row in board.rows for cell in row.cells.values()]
     bounds = [value for cell in cells for value in cell.estimate.ends]
-    ends = min([*bounds, board.chance or 1.0]), max(bounds)
+    bounds += [score for _, score in board.guesses]
+    ends = min(bounds), max(bounds)
     last = board.columns[-1]
-    heads = "".join(_head(head, "descending" if n == last else "none") for n, head in board.heads.items())
+    heads = "".join(head(words, "descending" if n == last else "none") for n, words in board.heads.items())
     rows = "".join(
-        f'<tr data-label="{_text(row.label)}"><th scope="row" data-value="{_text(row.label)}">{_text(row.label)}</th>'
-        f"{''.join(_score(number, place, board, row, n, ends) for n in board.columns)}</tr>"
+        f"{_row_head(row)}{''.join(_score(number, place, board, row, n, ends) for n in board.columns)}{_cost(row)}</tr>"
         for place, row in enumerate(board.rows)
     )
     legend = [
@@ -130,16 +144,20 @@ def _leaderboard(number: int, board: Board) -> str:
         )
     return (
         f'<section class="card"><h3 id="b{number}-leaderboard">Leaderboard</h3><p>{" ".join(legend)} '
-        f"A score leads to where it comes from.</p>{_bar_key(board.chance)}"
-        f'<div class="wide" tabindex="0" role="region" aria-labelledby="b{number}-leaderboard">'
-        '<table class="board sortable"><caption class="unseen">Scores with 95% intervals.</caption>'
-        f"<thead><tr>{_head('backbone', 'none', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        "</div></section>"
+        f"A score leads to where it comes from.</p>{bar_key(board.guesses)}"
+        + wide(
+            '<table class="board sortable"><caption class="unseen">Scores with 95% intervals.</caption>'
+            f"<thead><tr>{head('backbone', 'none', 'text')}{heads}{head('cost of an image')}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>",
+            "Leaderboard",
+        )
+        + "</section>"
     )
 
 
-def _head(words: str, order: str, kind: str = "number") -> str:
-    return f'<th scope="col" aria-sort="{order}" data-kind="{kind}"><button type="button">{_text(words)}</button></th>'
+def _row_head(row: Row) -> str:
+    label = _text(row.label)
+    return f'<tr data-label="{label}"><th scope="row" data-value="{label}">{breakable(row.label)}</th>'
 
 
 def _score(number: int, place: int, board: Board, row: Row, n: NTrain, ends: tuple[float, float]) -> str:
@@ -163,7 +181,7 @@ def _score(number: int, place: int, board: Board, row: Row, n: NTrain, ends: tup
     return (
         f'<td class="{"best" if cell.best else ""}" data-value="{e.mean!r}" data-n="{n}">'
         f'<a class="score" href="#b{number}-o{place}-{n}" data-tip="{_text(figure.words(cell))}">{shown}</a>'
-        f"{_bar(e, board.chance, ends)}{small}</td>"
+        f"{bar(e.mean, None if e.no_interval else (e.low, e.high), ends, board.guesses)}{small}</td>"
     )
 
 
@@ -179,41 +197,38 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _bar(e: Estimate, chance: float | None, ends: tuple[float, float]) -> str:
-    def at(value: float) -> float:
-        return 100 * (value - ends[0]) / ((ends[1] - ends[0]) or 1)
-
-    low, high = map(at, e.ends)
-    inside = f'<rect class="range" x="{low:.1f}" y="1" width="{max(1.2, high - low):.1f}" height="5"/>'
-    inside += "" if chance is None else _dashed(at(chance))
-    return _bar_svg(f'{inside}<rect class="mark" x="{at(e.mean) - 0.8:.1f}" y="0" width="1.6" height="7"/>')
+def _cost(row: Row) -> str:
+    """A cell with what an image costs, in order of parameters."""
+    lines = "".join(f'<span class="small">{_text(line)}</span>' for line in row.cost.words())
+    return f'<td class="cost" data-value="{row.cost.parameters or ""}">{lines}</td>'
 
 
-def _dashed(x: float) -> str:
-    return f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="7"/>'
-
-
-def _bar_svg(inside: str, classes: str = "bar") -> str:
-    return (
-        f'<svg class="{classes}" viewBox="0 0 100 7" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="whole" x="0" y="3" width="100" height="1"/>{inside}</svg>'
-    )
-
-
-def _bar_key(chance: float | None) -> str:
-    """What the parts of a bar mean, each drawn as it stands there."""
-    parts = [
-        ('<rect class="mark" x="46" y="0" width="8" height="7"/>', "score"),
-        ('<rect class="range" x="15" y="1" width="70" height="5"/>', "its 95% interval"),
-        *([(_dashed(50.0), f"chance, {chance:.3f}")] if chance is not None else []),
+def _cost_card(board: Board) -> str:
+    """Score over cost; nothing where fewer than two backbones have a size on record."""
+    n = board.columns[-1]
+    spots = [
+        Spot(row.label, e.mean, None if e.no_interval else (e.low, e.high), row.cost)
+        for row in board.rows
+        if n in row.cells
+        for e in [row.cells[n].estimate]
     ]
-    return '<p class="key">In each bar: ' + " ".join(f"{_bar_svg(b, 'bar key')} {words}" for b, words in parts) + "</p>"
+    axis = axis_of(spots)
+    if axis is None:
+        return ""
+    return _card(
+        "Score and cost", _text(cost_words(spots, axis, f"the score at n_train {n}")),
+        _svg(*cost_picture(spots, axis, METRIC_WORDS.get(board.metric, board.metric), board.guesses),
+             "Scores over cost; the leaderboard above has the same figures as a table"),
+    )  # fmt: skip
 
 
 def _heat(number: int, board: Board) -> str:
     low, high = figure.limits(board)
     last = board.columns[-1]
-    heads = "".join(f'<th scope="col" data-label="{_text(row.label)}">{_text(row.label)}</th>' for row in board.rows)
+    heads = "".join(
+        f'<th scope="col" data-label="{_text(row.label)}" title="{_text(row.label)}">{_text(name)}</th>'
+        for row, name in zip(board.rows, svg_parts.distinct([row.label for row in board.rows], 34), strict=True)
+    )
     rows = []
     for task_place, task in enumerate(board.task_list):
         cells = []
@@ -230,10 +245,13 @@ def _heat(number: int, board: Board) -> str:
     return (
         '<section class="card"><h3>Tasks and backbones</h3>'
         "<p>The more colour, the better. A task leads to its hardest images.</p>"
-        f'{_pick(board, number)}<div class="wide" tabindex="0" role="region" aria-label="Scores of each task">'
-        f'<table class="heat" id="b{number}-heat"><caption>Score of each backbone on each task.</caption>'
-        f'<thead><tr><th scope="col">task</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        "</div></section>"
+        f"{_pick(board, number)}"
+        + wide(
+            f'<table class="heat" id="b{number}-heat"><caption>Score of each backbone on each task.</caption>'
+            f'<thead><tr><th scope="col">task</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>',
+            "Scores of each task",
+        )
+        + "</section>"
     )
 
 
@@ -268,9 +286,12 @@ def _scatter(number: int, board: Board) -> str:
         f'<label>n_train <select autocomplete="off">{_columns(board)}</select></label></div>'
         f"{_svg(*figure.scatter(board), SCATTER, 'square')}"
         "<p><output></output></p><details><summary>As a table</summary>"
-        '<div class="wide"><table><caption>Scores of the two backbones.</caption><thead><tr><th scope="col">task</th>'
-        '<th scope="col" class="of">across</th><th scope="col" class="of">up</th></tr></thead><tbody></tbody></table>'
-        "</div></details></section>"
+        + wide(
+            '<table><caption>Scores of the two backbones.</caption><thead><tr><th scope="col">task</th><th scope="col" '
+            'class="of">across</th><th scope="col" class="of">up</th></tr></thead><tbody></tbody></table>',
+            "Scores of the two backbones",
+        )
+        + "</details></section>"
     )
 
 
@@ -319,15 +340,13 @@ def _task_links(number: int, board: Board) -> str:
 
 def _task(number: int, place: int, board: Board, task: Task, thumbnails: Thumbnails) -> str:
     where = "/".join(word for word in (task.cluster, task.subcluster) if word)
-    heads = "".join(_head(head, "descending" if n == board.columns[-1] else "none") for n, head in board.heads.items())
+    heads = "".join(head(words, "descending" if n == board.columns[-1] else "none") for n, words in board.heads.items())
     order = sorted(
         board.rows,
         key=lambda row: -(row.cells[board.hard_at].splits["task"][task.name].mean if board.hard_at in row.cells else 0),
     )
     rows = "".join(
-        f'<tr data-label="{_text(row.label)}"><th scope="row" data-value="{_text(row.label)}">{_text(row.label)}</th>'
-        f"{''.join(_task_score(row.cells.get(n), task) for n in board.columns)}</tr>"
-        for row in order
+        f"{_row_head(row)}{''.join(_task_score(row.cells.get(n), task) for n in board.columns)}</tr>" for row in order
     )
     hard = "".join(_hard(board, task, each, thumbnails) for each in task.hardest)
     shown = (
@@ -342,10 +361,13 @@ def _task(number: int, place: int, board: Board, task: Task, thumbnails: Thumbna
         f'<h2 id="b{number}-t{place}-title" tabindex="-1">{_text(task.name)}</h2>'
         f'<p class="facts">{_text(where)}; {task.n} test images</p>'
         f'<section class="card"><h3>Hardest images</h3>{shown}</section>'
-        '<section class="card"><h3>Scores</h3><div class="wide"><table class="sortable">'
-        "<caption>Scores on this task, with 95% intervals for further test images.</caption>"
-        f"<thead><tr>{_head('backbone', 'none', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        "</div></section></section>"
+        '<section class="card"><h3>Scores</h3>'
+        + wide(
+            '<table class="sortable"><caption>Scores on this task, with 95% intervals for further test images.'
+            f"</caption><thead><tr>{head('backbone', 'none', 'text')}{heads}</tr></thead><tbody>{rows}</tbody></table>",
+            "Scores on this task",
+        )
+        + "</section></section>"
     )
 
 
@@ -357,14 +379,24 @@ def _task_score(cell: Cell | None, task: Task) -> str:
 
 
 def _hard(board: Board, task: Task, hard: Hard, thumbnails: Thumbnails) -> str:
-    image_id, y_true, wrong = hard
-    data = thumbnails.get((board.collection, image_id))
+    data = thumbnails.get((board.collection, hard.image_id))
     picture = ""
     if data is not None:
         source = base64.b64encode(data).decode()
-        alt = _text(f"test image {image_id}")
+        alt = _text(f"test image {hard.image_id}")
         picture = f'<img src="data:image/jpeg;base64,{source}" alt="{alt}" loading="lazy">'
-    return f"<li>{picture}<b>{100 * wrong:.0f}% wrong</b>, {_text(task.class_name(y_true))}<br>{_code(image_id)}</li>"
+    return (
+        f"<li>{picture}<b>{100 * hard.wrong:.0f}% wrong</b>, {_text(task.class_name(hard.y_true))}<br>"
+        f"{_code(hard.image_id)}{_said(task, hard)}</li>"
+    )
+
+
+def _said(task: Task, hard: Hard) -> str:
+    """Which backbones are right about an image and which are not, in most of their draws."""
+    wrong = [label for label, share in hard.said.items() if share >= 0.5]
+    right = [label for label, share in hard.said.items() if share < 0.5]
+    other, true = (task.class_name(y) for y in (1 - hard.y_true, hard.y_true))
+    return answers([(words, names) for words, names in ((f"said {other}", wrong), (f"said {true}", right)) if names])
 
 
 def _methods(board: Board) -> str:

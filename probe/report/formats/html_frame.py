@@ -9,12 +9,18 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
 
+from bb.probe.report.formats.svg_parts import shortened
 from bb.store.text.printable import printable
 from bb.store.versions import installed
+
+SAID, FOLDED = 6, 12  # backbones that are named beside an image, and of each answer below it
+LONG = 40  # rows of a table that is as high as it needs
+NAME = 32  # letters of their names
 
 
 def frame(title: str, *, nav: str, body: str, filtered: str, data: Sequence[object] = (), style: str = "") -> str:
@@ -50,6 +56,37 @@ def frame(title: str, *, nav: str, body: str, filtered: str, data: Sequence[obje
 def text(words: object) -> str:
     """As text in HTML, or in a quoted attribute."""
     return html.escape(printable(words))
+
+
+def breakable(words: str) -> str:
+    """A backbone's or an image's name, which may go on in the next line after what separates its parts."""
+    return re.sub(r"([_/:.])", r"\1<wbr>", text(words))
+
+
+def head(words: str, order: str = "none", kind: str = "number") -> str:
+    """The head of a column that page.js sorts by. order: as aria-sort has it; kind: number or text."""
+    return f'<th scope="col" aria-sort="{order}" data-kind="{kind}"><button type="button">{text(words)}</button></th>'
+
+
+def wide(inside: str, label: str) -> str:
+    """What may be wider than the page, or a table of many rows, in a box that scrolls and that the keyboard reaches."""
+    classes = "wide long" if inside.count("<tr") > LONG else "wide"
+    return f'<div class="{classes}" tabindex="0" role="region" aria-label="{text(label)}">{inside}</div>'
+
+
+def answers(found: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """What backbones said of an image: each answer with their names, which are folded where they are many."""
+    if sum(len(names) for _, names in found) <= SAID:
+        lines = (f"{words}: {', '.join(shortened(each, NAME) for each in names)}" for words, names in found)
+        return "".join(f'<span class="small said">{text(line)}</span>' for line in lines)
+    lines = (f"{words}: {len(names)} backbones" for words, names in found)
+    shown = "".join(f'<span class="small said">{text(line)}</span>' for line in lines)
+    folded = "".join(
+        f"<dt>{text(words)}</dt><dd>{text(', '.join(names[:FOLDED]))}"
+        f"{f' and {len(names) - FOLDED} more' if len(names) > FOLDED else ''}</dd>"
+        for words, names in found
+    )
+    return f'{shown}<details class="said"><summary>which ones</summary><dl>{folded}</dl></details>'
 
 
 def _hash(content: str) -> str:

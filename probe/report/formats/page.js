@@ -85,10 +85,10 @@
         both += 1; better += y > x; worse += y < x;
         dot.setAttribute("cx", at(x)); dot.setAttribute("cy", side - at(y));
         const said = `${board.tasks[task]}: ${x.toFixed(3)} across, ${y.toFixed(3)} up`;
-        dot.dataset.tip = said; dot.setAttribute("aria-label", said);
+        dot.dataset.tip = said;
       }
-      form.querySelector(".across").textContent = names[0];
-      form.querySelector(".up").textContent = names[1];
+      form.querySelector(".across").textContent = board.axes[across.value];
+      form.querySelector(".up").textContent = board.axes[up.value];
       form.querySelector("output").textContent =
         `Of ${both} tasks, ${names[1]} is better on ${better}, ${names[0]} on ${worse}, equal on ${both - better - worse}.`;
       const body = form.querySelector("tbody");

@@ -11,6 +11,7 @@ from itertools import groupby
 from bb.probe.report.formats.svg_parts import (
     BANDS,
     COLOURS,
+    GUESSES,
     LETTER,
     LINE,
     NAMED,
@@ -19,10 +20,12 @@ from bb.probe.report.formats.svg_parts import (
     Picture,
     apart,
     colour,
+    distinct,
+    guess_lines,
+    marker,
     positions,
     scale,
     series,
-    shortened,
     text_at,
     ticks_of,
     tip,
@@ -33,16 +36,16 @@ from bb.probe.tasks.few_shot import NTrain
 
 def curves(board: Board, *, title: bool = False) -> Picture:
     """Scores over n_train, with bands of their intervals."""
-    names = [shortened(row.label, 40) for row in board.rows[:NAMED]]
+    names = distinct([row.label for row in board.rows[:NAMED]], 40)
     left, top, bottom = 48, 34 if title else 12, 56
-    right = 14 + LETTER * max(map(len, names))
+    right = 26 + LETTER * max(map(len, names))
     height = top + bottom + max(300, LINE * len(names))
     x_of = positions(board.columns, left + 14, WIDTH - right - 14)
     cells = [cell for row in board.rows for cell in row.cells.values()]
     y_of, ticks = scale(
         [
             *(value for c in cells for value in c.estimate.ends),
-            *([board.chance] if board.chance else []),
+            *(score for _, score in board.guesses),
         ],
         height - bottom,
         top,
@@ -52,14 +55,20 @@ def curves(board: Board, *, title: bool = False) -> Picture:
         y = y_of(tick)
         parts.append(f'<line class="axis" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(text_at(left - 6, y + 4, f"{tick:.2f}", "muted", "end"))
-    if board.chance is not None:
-        y = y_of(board.chance)
-        parts.append(f'<line class="chance" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    parts += guess_lines(board.guesses, left, WIDTH - right, y_of)
+    x_before = 0.0
     classifiers = [board.classifier(n) for n in board.columns]
     for n, x, classifier, before in zip(board.columns, x_of.values(), classifiers, ["", *classifiers], strict=False):
         parts.append(text_at(x, height - bottom + 18, str(n), "muted", "middle"))
         if classifier != before:
             parts.append(text_at(x, height - bottom + 32, classifier, "muted", "middle"))
+        if before and classifier != before:
+            between = (x + x_before) / 2
+            parts.append(
+                f'<line class="change" x1="{between:.1f}" x2="{between:.1f}" y1="{top}" y2="{height - bottom}"/>'
+            )
+            parts.append(text_at(between, top + 10, f"{before} | {classifier}", "muted halo", "middle"))
+        x_before = x
     parts.append(
         text_at((left + WIDTH - right) / 2, height - 6, "training images per task (n_train)", "muted", "middle")
     )
@@ -71,8 +80,7 @@ def curves(board: Board, *, title: bool = False) -> Picture:
         points = [(x_of[n], cell, n) for n, cell in row.cells.items()]
         inside = [drawn for segment in _segments(points) for drawn in _segment(segment, y_of)]
         inside += [
-            f'<circle cx="{x:.1f}" cy="{y_of(cell.mean):.1f}" r="3.5"'
-            f"{tip(f'{row.label}, n_train {n}: {words(cell)}', few)}/>"
+            marker(place, x, y_of(cell.mean), tip(f"{row.label}, n_train {n}: {words(cell)}", few))
             for x, cell, n in points
         ]
         if place < NAMED:
@@ -82,11 +90,10 @@ def curves(board: Board, *, title: bool = False) -> Picture:
                     f'<line class="axis" x1="{x + 6:.1f}" y1="{y:.1f}" x2="{WIDTH - right + 2:.1f}" '
                     f'y2="{ends[place]:.1f}"/>'
                 )
-            inside.append(text_at(WIDTH - right + 6, ends[place] + 4, names[place], colour(place), full=row.label))
+            inside.append(marker(place, WIDTH - right + 9, ends[place]))
+            inside.append(text_at(WIDTH - right + 18, ends[place] + 4, names[place], colour(place), full=row.label))
         shown = "" if place < BANDS and len(board.rows) <= BANDS else " thin"
         parts.append(series(row.label, f"{colour(place)}{shown}", inside))
-    if board.chance is not None:
-        parts.append(text_at(left + 4, y_of(board.chance) - 4, "chance", "muted"))
     return "".join(parts), WIDTH, height
 
 
@@ -115,7 +122,7 @@ def scores(board: Board, *, title: bool = False) -> Picture:
     def of(cell: Cell) -> tuple[Number, Number, Number]:
         return cell.estimate.mean, *cell.estimate.ends
 
-    return _panels(board, "leaderboard" if title else "", of, "{:.2f}", chance=board.chance)
+    return _panels(board, "leaderboard" if title else "", of, "{:.2f}", board.guesses)
 
 
 def ranks(board: Board) -> Picture:
@@ -147,8 +154,8 @@ def scatter(board: Board) -> Picture:
         place = at(tick)
         parts.append(f'<line class="axis" x1="{place:.1f}" x2="{place:.1f}" y1="{side - end}" y2="{side - margin}"/>')
         parts.append(f'<line class="axis" x1="{margin}" x2="{end}" y1="{side - place:.1f}" y2="{side - place:.1f}"/>')
-        parts.append(text_at(place, side - margin + 16, f"{tick:.1f}", "muted", "middle"))
-        parts.append(text_at(margin - 6, side - place + 4, f"{tick:.1f}", "muted", "end"))
+        parts.append(text_at(place, side - margin + 16, f"{tick:g}", "muted", "middle"))
+        parts.append(text_at(margin - 6, side - place + 4, f"{tick:g}", "muted", "end"))
     parts.append(f'<line class="chance" x1="{margin}" y1="{side - margin}" x2="{end}" y2="{side - end}"/>')
     colours = cluster_colours(board)
     a, b = board.rows[0].cells.get(n), board.rows[min(1, len(board.rows) - 1)].cells.get(n)
@@ -196,20 +203,20 @@ def _panels(
     title: str,
     of: Callable[[Cell], tuple[Number, Number, Number]],
     tick_words: str,
-    chance: float | None = None,
+    guesses: Sequence[tuple[str, float]] = (),
 ) -> Picture:
-    names = [shortened(row.label, 34) for row in board.rows]
+    names = distinct([row.label for row in board.rows], 34)
     left, top, gap = 12 + LETTER * max(map(len, names)), 62 if title else 42, 18
     width = max(WIDTH, left + 90 * len(board.columns))
     panel = (width - left - 8) / len(board.columns) - gap
     step = 22
-    foot = 40 if chance else 26
+    foot = 26 + 14 * len(guesses)
     height = top + step * len(board.rows) + foot + 4
     found = [of(cell) for row in board.rows for cell in row.cells.values()]
-    x_of, ticks = scale([v for bounds in found for v in bounds] + ([chance] if chance else []), 0, panel, most=4)
+    x_of, ticks = scale([v for bounds in found for v in bounds] + [score for _, score in guesses], 0, panel, most=4)
     if tick_words == "{:g}":  # ranks are whole, and the first is 1
         most = max(row_cell.rank.high or len(board.rows) for row in board.rows for row_cell in row.cells.values())
-        ticks = [float(tick) for tick in range(1, most + 1, -(-most // 6))]
+        ticks = [float(tick) for tick in range(1, most + 1, -(-most // 4))]
     few = len(found) <= 80
     parts = [_heading(board, title)] if title else []
     for k, n in enumerate(board.columns):
@@ -220,10 +227,11 @@ def _panels(
             x = start + x_of(tick)
             parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
             parts.append(text_at(x, height - foot + 14, tick_words.format(tick), "muted", "middle"))
-        if chance:
-            x = start + x_of(chance)
-            parts.append(f'<line class="chance" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
-            parts.append(text_at(x, height - 6, "chance", "muted", "middle"))
+        for line, (kind, (said, score)) in enumerate(zip(GUESSES, guesses, strict=False)):
+            x = start + x_of(score)
+            parts.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
+            side = "end" if x > start + panel / 2 else "start"
+            parts.append(text_at(x, height - foot + 28 + 14 * line, said, "muted", side))
     for place, row in enumerate(board.rows):
         y = top + step * place + step / 2
         inside = [text_at(left, y + 4, names[place], "name", "end", full=row.label)]

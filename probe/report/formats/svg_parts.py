@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
@@ -14,11 +15,15 @@ Picture = tuple[str, Number, Number]  # the inside of an SVG, its width and its 
 COLOURS = ("#0068a8", "#c4500a", "#00805c", "#a8428a", "#8a6d00", "#5b4bb5", "#b3273f", "#4d5a66")
 NAMED = 24  # rows with a colour and a name of their own in the curves; further ones are grey
 BANDS = 8  # rows whose bands are always seen
-WIDTH, LETTER, LINE = 780, 6.6, 15  # pixels: a picture, a letter of 12 px, a line of names
+GUESSES = ("chance", "majority")  # the classes of lines for what scores are held against
+RADIUS = 4.2  # of a marker
+WIDTH, LETTER, LINE = 780, 7.3, 15  # pixels: a picture, a letter of 12 px, a line of names
 STYLE = "".join(
     [
         "text{font:12px 'DejaVu Sans',Helvetica,Arial,sans-serif;fill:#1c2328;stroke:none}",
         ".muted{fill:#5b6670}.axis{stroke:#c3cbd1}.chance{stroke:#5b6670;stroke-dasharray:2 4}",
+        ".majority{stroke:#5b6670;stroke-dasharray:8 4}.change{stroke:#5b6670;stroke-dasharray:1 3}",
+        ".halo{paint-order:stroke;stroke:#fff;stroke-width:3px}",
         ".line{fill:none;stroke-width:2}.band{stroke:none;fill-opacity:.14}.rest{stroke:#b8c0c6;fill:#b8c0c6}",
         "text.rest{stroke:none;fill:#5b6670}.name{fill:#1c2328}",
         ".late .line{stroke-dasharray:6 3}.later .line{stroke-dasharray:2 3}",
@@ -52,10 +57,39 @@ def text_at(x: Number, y: Number, words: str, classes: str, anchor: str = "start
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}" text-anchor="{anchor}">{escape(words)}{title}</text>'
 
 
+def guess_lines(
+    guesses: Sequence[tuple[str, Number]], left: Number, right: Number, y_of: Callable[[Number], float]
+) -> list[str]:
+    """Dashed lines across a picture, each with its words, for what scores are to be held against."""
+    parts, below = [], False
+    for kind, (words, score) in zip(GUESSES, guesses, strict=False):
+        y = y_of(score)
+        parts.append(f'<line class="{kind}" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(text_at(left + 4, y + (13 if below else -4), words, "muted halo"))
+        below = len(guesses) > 1 and guesses[1][1] < guesses[0][1]
+    return parts
+
+
+def marker(place: int, x: Number, y: Number, attributes: str = "") -> str:
+    """A disc, a square, a triangle or a diamond, in turn: so that series can be told apart in grey."""
+    r = RADIUS
+    match place % 4:
+        case 0:
+            return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}"{attributes}/>'
+        case 1:
+            half, size = r - 0.5, 2 * r - 1
+            return f'<rect x="{x - half:.1f}" y="{y - half:.1f}" width="{size:g}" height="{size:g}"{attributes}/>'
+        case 2:
+            corners = [(0.0, -r - 0.8), (r + 0.6, r), (-r - 0.6, r)]
+        case _:
+            corners = [(0.0, -r - 1), (r + 1, 0.0), (0.0, r + 1), (-r - 1, 0.0)]
+    return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}"{attributes}/>'
+
+
 def tip(said: str, focus: bool) -> str:
-    """Attributes of what is said of an element, by a pointer and to a screen reader."""
-    reach = ' tabindex="0" role="img"' if focus else ""
-    return f' data-tip="{escape(said)}"{reach} aria-label="{escape(said)}"'
+    """Attributes of what is said of an element: by a pointer, and to the keyboard and a screen reader with `focus`."""
+    reach = f' tabindex="0" role="img" aria-label="{escape(said)}"' if focus else ""
+    return f' data-tip="{escape(said)}"{reach}'
 
 
 def colour(place: int) -> str:
@@ -102,10 +136,10 @@ def apart(wanted: Sequence[Number], low: Number, high: Number) -> list[float]:
     placed = [0.0] * len(wanted)
     before = low - LINE
     for k in order:
-        before = placed[k] = max(wanted[k], before + LINE)
+        before = placed[k] = float(max(wanted[k], before + LINE))
     after = high + LINE
     for k in reversed(order):
-        after = placed[k] = min(placed[k], after - LINE)
+        after = placed[k] = float(min(placed[k], after - LINE))
     return placed
 
 
@@ -116,6 +150,21 @@ def shortened(label: str, most: int) -> str:
         return label
     kept = most // 3  # ends tell more rows apart than beginnings do: tags, files, what is forced
     return f"{label[:kept]}…{label[kept + 1 - most :]}"
+
+
+def distinct(labels: Sequence[str], most: int) -> list[str]:
+    """Labels of no more letters than `most`; those that would be alike are cut around where they begin to differ."""
+    short = [shortened(label, most) for label in labels]
+    for name, count in Counter(short).items():
+        alike = [k for k, each in enumerate(short) if each == name] if count > 1 else []
+        whole = [printable(labels[k]) for k in alike]
+        ends = zip(min(whole, default=""), max(whole, default=""), strict=False)
+        start = next((at for at, (a, b) in enumerate(ends) if a != b), 0) - most // 3
+        start = start if start > most // 4 else 0
+        for k, label in zip(alike, whole, strict=True):
+            cut = ("…" if start else "") + label[start:]
+            short[k] = cut if len(cut) <= most else f"{cut[: most - 1]}…"
+    return short
 
 
 def escape(text: str) -> str:

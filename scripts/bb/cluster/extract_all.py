@@ -69,7 +69,7 @@ def extract_on_cluster(
         decoder = find_decoder(options.decoding(), here.device)
         extractors = []
         batch_size = parse_batch_size(options.batch_size)
-        load = partial(Extractor.load, patch=options.patch, batch_size=batch_size, compile=options.compile)
+        load = partial(Extractor.load, patch=options.patches(), batch_size=batch_size, compile=options.compile)
         for name in available:
             warn(f"loading {name}")
             if (extractor := left_out.attempt(name, partial(load, name, decoder, here))) is None:

@@ -17,6 +17,7 @@ from bb.cluster.engine import Engine, Job, until_done
 from bb.cluster.extract_worker import Chunk, Network, Piece, Plant, Told, load_piece
 from bb.cluster.ray import Cluster
 from bb.cluster.ray_stream import Stream
+from bb.extract.backbones.pool_grid import patches_of
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.decoder import Decoder
 from bb.extract.embedding.geometry import Geometry
@@ -215,7 +216,7 @@ def _plant(
         device=device,
         compute=first.numerics.compute,
         stored=first.numerics.stored,
-        patch=first.spaces.patch is not None,
+        patch=patches_of(first.spaces.patch),
         batch_size=first.batch_size,
         compile=first.compile,
         threads=cluster.resources.cpus or max(1, cluster.cpus // workers),

@@ -14,6 +14,7 @@ from torch import Tensor
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import BackboneName
+from bb.extract.backbones.pool_grid import Patches
 from bb.extract.data.image_source import Source
 from bb.extract.data.read_image import read_image
 from bb.extract.embedding.decoder import DecodeOptions, Decoder
@@ -111,7 +112,7 @@ class Plant:
     device: str
     compute: str
     stored: str
-    patch: bool
+    patch: Patches
     batch_size: int | None
     compile: bool
     threads: int

@@ -46,9 +46,9 @@ def _changes(board: Board) -> Iterator[str]:
         kinds = {row.cells[n].origin.classifier for row in both for n in (before, after)}
         if len(kinds) > 1 and (fall := [row.label for row in both if row.cells[after].mean < row.cells[before].mean]):
             yield (
-                f"From {before} to {after} labels {len(fall)} of {len(both)} scores fall: biobench's protocol changes the "
-                f"classifier there ({' to '.join(_kind(both[0], n) for n in (before, after))}), so the two columns "
-                "are no learning curve. --svm linear keeps one classifier."
+                f"From {before} to {after} labels {len(fall)} of {len(both)} scores fall: biobench's protocol changes "
+                f"the classifier there ({' to '.join(_kind(both[0], n) for n in (before, after))}), so the two columns "
+                "are not a learning curve. --svm linear keeps one classifier."
             )
 
 

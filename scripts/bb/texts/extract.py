@@ -96,7 +96,7 @@ def show_forecasts(
     left_out = LeftOut(Reporter(), alone=len(names) == 1)
     for name in names:
         warn(f"looking at {name}")
-        look = partial(forecast, store, name, decoder, numerics, scans, patch=options.patch, adopt=adopting)
+        look = partial(forecast, store, name, decoder, numerics, scans, patch=options.patches(), adopt=adopting)
         told += left_out.attempt(name, lambda look=look: list(look())) or []  # type: ignore[misc]
     if json_:
         show_json([asdict(each) for each in told])

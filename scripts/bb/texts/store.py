@@ -18,13 +18,14 @@ def adopted_lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 def space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
+    from bb.store.format.text import is_text
     from bb.store.signing.trust import revoked_text
 
     segments, revoked, rows = opened.segments(space), opened.revoked(), opened.rows(space)
     return {
         "key": space.key,
         "backbones": opened.backbones(space),
-        "kind": space.kind,
+        "kind": "text" if is_text(space) else space.kind,
         "row_shape": list(space.row_shape),
         "compute": space.numerics["compute"],
         "stored": space.numerics["stored"],

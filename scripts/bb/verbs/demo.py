@@ -39,7 +39,7 @@ def verb(
     from bb.store.errors import UsageError
 
     if images is not None and not images.is_dir():
-        raise UsageError(f"--images {images} is no folder: name one that holds images.")
+        raise UsageError(f"--images {images} is not a folder: name one that holds images.")
     lites = write_weights(to / "weights") if pretrained else []
     if images is None:
         _digits(to, [*lites, *UNTRAINED])

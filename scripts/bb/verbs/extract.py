@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from bb.options import (
     OnOption,
     PartitionOption,
     StoreOption,
+    TemplatesOption,
+    TextOption,
+    TextTypeOption,
     TimeOption,
     WorkersOption,
 )
@@ -31,9 +34,7 @@ from bb.store import UsageError
 from bb.store.text.command import command
 from bb.stores import open_store, parse_data, parse_names, require_extract
 from bb.texts.extract import show_forecasts, show_profiles
-
-if TYPE_CHECKING:
-    pass
+from bb.texts.text import extract_texts
 
 
 def verb(
@@ -57,6 +58,12 @@ def verb(
     ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network, where that repays itself.")] = False,
     patch: Annotated[bool, typer.Option("--patch", help="Store patch features too, in a space of their own.")] = False,
+    pool_grid: Annotated[
+        str | None, typer.Option("--pool-grid", help="With --patch: tokens averaged to a grid such as 4x4.")
+    ] = None,
+    text: TextOption = None,
+    templates: TemplatesOption = "openai",
+    text_type: TextTypeOption = "asis",
     pool: Annotated[
         str,
         typer.Option(help="Pooling of timm networks: own, or as in biobench max or token; other feature spaces."),
@@ -102,6 +109,11 @@ def verb(
 ) -> None:
     cluster_run = ClusterRun.of(ctx, on, store)
 
+    if text:
+        if cluster_run or data or dry_run or not ckpt:
+            raise UsageError("--text encodes names on this machine: give --ckpt; leave out --data, --on and --dry-run.")
+        extract_texts(text, ckpt, store, templates=templates, text_type=text_type, device=device, json_=json_)
+        return
     if cluster_run and profile:
         raise UsageError("--profile times the stages on one machine: leave it out with --on.")
     if cluster_run and dry_run:
@@ -148,10 +160,9 @@ def verb(
     found = {}
     for collection, root in collections.items():
         check_name(collection)
-        lies = root or Path()
-        # Workers have other working directories.
+        folder = root or Path()
         found[collection] = find_files(
-            lies.resolve() if cluster_run else lies,
+            folder.resolve() if cluster_run else folder,  # workers have other working directories
             follow_links=follow_links,
             announce=lambda left: warn(f"note: {left}"),
         )
@@ -160,8 +171,9 @@ def verb(
         check_known(backbone)
     options = ExtractOptions(
         several[0] if several else device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt,
-        decode, depth, damaged, profile, tuple(several), None if part is None else Part.parse(part),
+        decode, depth, damaged, profile, tuple(several), None if part is None else Part.parse(part), pool_grid,
     )  # fmt: skip
+    options.patches()
     if dry_run:
         show_forecasts(store, names, found, options, json_=json_)
         return

@@ -1,7 +1,9 @@
 """`bb status`: what is in this folder and its store, and the next sensible command."""
 
 import os
+import re
 from collections import Counter
+from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import typer
 from bb.console import say, show_json, show_table
 from bb.options import DEFAULT_STORE, CacheOption, JsonOption, StoreOption
 from bb.store.format.space import short
+from bb.store.format.text import is_text_collection
 from bb.store.storage.url import is_url
 from bb.store.text.command import command
 from bb.stores import open_store
@@ -56,18 +59,38 @@ def _share(of: dict[str, Any], images: int) -> str:
 
 
 def _here(folder: Path, store: Path) -> dict[str, Any]:
-    """Image files and tables in a folder; the first 100,000 files of it and the folders below, without stores."""
+    """Image files and tables in a folder; the first 100,000 files of it and the folders below, without stores.
+
+    images_in: the folder below that holds all of the images, or "."
+    """
     from bb.extract.data.file_kind import SUFFIXES
 
-    images, seen = 0, 0
-    for _, folders, files in os.walk(folder):
+    images, seen = Counter[str](), 0
+    for at, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[:1] != "." and not name.endswith(".bb"))
-        images += sum(Path(name).suffix.lower() in SUFFIXES for name in files)
+        inside = Path(at).relative_to(folder).parts
+        images[inside[0] if inside else "."] += sum(Path(name).suffix.lower() in SUFFIXES for name in files)
         seen += len(files)
         if seen > LOOKED_AT:
             break
-    tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in TABLES)
-    return {"images_here": images, "tables_here": tables}
+    images = +images
+    tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in TABLES and not _made_by_bb(path))
+    images_in = next(iter(images)) if len(images) == 1 else "."
+    return {"images_here": images.total(), "images_in": images_in, "tables_here": tables}
+
+
+def _made_by_bb(path: Path) -> bool:
+    """Whether a table is one that `bb predict` or `bb suggest` wrote, as its columns say."""
+    import polars as pl
+
+    from bb.probe.labelling.active_learning.suggest import COLUMNS
+
+    try:
+        scan = pl.scan_parquet if path.suffix.lower() == ".parquet" else pl.scan_csv
+        columns = scan(path, glob=False).collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError):
+        return False
+    return {"accepted", "novelty"} <= set(columns) or set(COLUMNS[2:]) <= set(columns)
 
 
 def _stored(opened: "Store | None") -> dict[str, Any]:
@@ -78,7 +101,7 @@ def _stored(opened: "Store | None") -> dict[str, Any]:
         return {"collections": [], "labels": [], "runs": {}}
     spaces = [space for space in opened.spaces() if space.kind == "img"]
     collections = []
-    for name in opened.collection_names():
+    for name in filterfalse(is_text_collection, opened.collection_names()):
         version = newest(opened.collections(name), opened.recorded)
         if version is None:
             continue
@@ -102,14 +125,15 @@ def next_command(found: dict[str, Any], store: str, roots: dict[str, str]) -> st
     collections, kind = found["collections"], "newt" if "newt" in found["runs"] else "classify"
     if not collections and not found["runs"]:
         if found["images_here"]:
-            return command("extract", ckpt=FIRST, data="photos=.", **at)
+            folder = found["images_in"]
+            return command("extract", ckpt=FIRST, data=f"{_collection_name(folder)}={folder}", **at)
         return command("extract", ckpt=FIRST, data=next(iter(roots)), **at) if roots else command("demo")
     for each in collections:
         lacking = [of["backbones"][0] for of in each["spaces"] if of["features"] < each["images"] and of["backbones"]]
         if lacking or not each["spaces"]:
             data = each["name"] if each["name"] in roots else f"{each['name']}=DIR"
             return command("extract", ckpt=lacking[0] if lacking else FIRST, data=data, **at)
-    labels = next((name for name in found["tables_here"] if not name.startswith(("predictions", "next"))), None)
+    labels = next(iter(found["tables_here"]), None)
     name = collections[0]["name"] if collections else None
     if not found["runs"]:
         if "newt" in found["labels"]:
@@ -120,3 +144,10 @@ def next_command(found: dict[str, Any], store: str, roots: dict[str, str]) -> st
     if labels and name and kind == "classify":
         return command("predict", labels=labels, data=name, out="predictions.csv", **at)
     return command(f"report {kind}", html="report.html", **at)
+
+
+def _collection_name(folder: str) -> str:
+    """A folder's name where it can name a collection."""
+    from bb.store.format.collection import NAME
+
+    return folder if re.fullmatch(NAME, folder) and folder != "." else "photos"

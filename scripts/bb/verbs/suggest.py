@@ -1,12 +1,11 @@
 """`bb suggest`: which images to label next."""
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bb.console import Reporter, say, show_json, show_table, warn
+from bb.console import Reporter, say, show_json, show_table
 from bb.labels import with_paths
 from bb.options import (
     DEFAULT_STORE,
@@ -20,12 +19,10 @@ from bb.options import (
 from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE
 from bb.probe.labelling.active_learning.sheet import page
 from bb.probe.labelling.active_learning.suggest import suggest
-from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.store import UsageError
-from bb.store.format.space import short
 from bb.stores import backbone_names, one_collection, open_store
 from bb.texts.report import check_files, write_file
-from bb.thumbnails import thumbnails_of
+from bb.thumbnails import thumbnails_at_hand
 
 
 def verb(
@@ -70,14 +67,7 @@ def verb(
     if out:
         write_file(out, with_paths(found.frame, root).rename(found.columns).write_csv().encode())
     if html:
-        thumbnails: dict[str, Thumbnail] = {}
-        if root is None:
-            warn(f"note: no images are available, so they are only named: --data {name}=DIR shows them")
-        elif importlib.util.find_spec("PIL") is None:
-            warn("note: without Pillow images are only named: pip install 'backbone-bench[images]' shows them")
-        else:
-            version = f"{found.collection.name}@{short(found.collection.digest)}"
-            thumbnails = thumbnails_of(opened, version, root, set(found.frame["image_id"].to_list()))
+        thumbnails = thumbnails_at_hand(opened, found.collection, root, found.frame["image_id"].to_list())
         write_file(html, page(found, thumbnails).encode())
     if json_:
         show_json(found.record())

@@ -13,6 +13,7 @@ from bb.extract.backbones.code_hash import EXTRACT_AT_START
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import BackboneName
+from bb.extract.backbones.pool_grid import patches_of
 from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.embedding.decoder import DecodeOptions
 from bb.extract.pipeline import multi_gpu
@@ -87,7 +88,7 @@ def by_workers(store, extractors, found):
 def plant(store, extractors):
     networks = [Network(each.name, i, [space.key for space in each.spaces]) for i, each in enumerate(extractors)]
     options = extractors[0].decoder.options
-    patch = extractors[0].spaces.patch is not None
+    patch = patches_of(extractors[0].spaces.patch)
     return Plant(store.root, networks, options, "cpu", "fp32", "float32", patch, BATCH, False, 1, 12)
 
 
@@ -97,7 +98,8 @@ def rows(store, space, found):
 
 
 @pytest.mark.parametrize(
-    ("networks", "decoder", "patch"), [([VIT, RESNET], "simplejpeg", False), ([VIT], "pillow", True)]
+    ("networks", "decoder", "patch"),
+    [([VIT, RESNET], "simplejpeg", False), ([VIT], "pillow", True), ([VIT], "simplejpeg", (4, 3))],
 )
 def test_all_ways_make_the_same_bits(tmp_path, awkward, one_thread, networks, decoder, patch):
     extractors, found = [load(network, decoder, patch) for network in networks], look(awkward)

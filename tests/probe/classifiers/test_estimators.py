@@ -8,23 +8,29 @@ from sklearn.neighbors import NearestCentroid
 from bb.probe.classifiers.estimator import Estimator, make, names, targets_of
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.store.errors import UsageError
-from tests.contracts.classifier import check, data
+from tests.contracts.classifier import check, data, token_data
 
 OWN = (
-    *("logistic", "logistic-lbfgs", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "ridge"),
-    "ridge-fixed",
+    *("logistic", "logistic-lbfgs", "svm", "svm-balanced", "linear-svc", "knn", "simpleshot", "mahalanobis", "ridge"),
+    *("ridge-fixed", "linear-adamw", "attentive", "mlp-multilabel"),
 )
+SHORTER = {
+    "logistic": {"C": (1e-3, 0.1, 10.0), "folds": 3},
+    "linear-adamw": {"steps": 50, "lr": 1e-2},
+    "attentive": {"epochs": 3},
+    "mlp-multilabel": {"epochs": 4, "lr": 1e-2},
+}
 PAIRS = [(name, target) for name in OWN for target in sorted(CLASSIFIERS.load(name).targets)]
 
 
 @pytest.mark.parametrize(("name", "target"), PAIRS)
 def test_estimator(name, target):
     def shorter():
-        estimator = make(name, target)
-        return replace(estimator, C=(1e-3, 0.1, 10.0), folds=3) if name == "logistic" else estimator
+        return replace(make(name, target), **SHORTER.get(name, {}))
 
-    check(shorter, target)
-    assert isinstance(shorter().fit(*data(target)[:2]), Estimator)
+    made = token_data if name == "attentive" else data
+    check(shorter, target, made)
+    assert isinstance(shorter().fit(*made(target)[:2]), Estimator)
 
 
 class WithoutDecisions:
@@ -45,8 +51,8 @@ def test_estimator_of_a_plugin():
 
 
 def test_names_by_target():
-    assert [name for name in names() if name in OWN] == list(OWN)
-    assert [name for name in names("traits") if name in OWN] == ["logistic", "ridge"]
+    assert [name for name in names() if name in OWN] == [name for name in OWN if name != "mlp-multilabel"]
+    assert [name for name in names("traits") if name in OWN] == ["logistic", "ridge", "mlp-multilabel"]
     assert [name for name in names("values") if name in OWN] == ["ridge"]
     assert "linear" not in names()
 

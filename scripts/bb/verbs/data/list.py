@@ -1,5 +1,6 @@
 """`bb data list`: list collections, which folders and versions they have, and task families, which need what."""
 
+from itertools import filterfalse
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from bb.console import say, show_json, show_table
 from bb.options import DEFAULT_STORE, JsonOption, StoreOption
+from bb.store.format.text import is_text_collection
 from bb.store.storage.url import is_url
 from bb.stores import open_store
 from bb.texts.families import family_rows, show_families
@@ -21,7 +23,7 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
-    stored = opened.collection_names() if opened else []
+    stored = list(filterfalse(is_text_collection, opened.collection_names())) if opened else []
     if families:
         known = family_rows(ctx.obj.data, stored)
         if json_:

@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,14 +23,14 @@ from bb.options import (
     listed,
     numbers,
 )
-from bb.probe.classification.facade import classify
-from bb.probe.tasks.family import Labels, about
+from bb.probe.classification.comparisons.side_differences import side_differences
+from bb.probe.classification.facade import classify, family_options
+from bb.probe.tasks.family import Labels
 from bb.probe.tasks.few_shot import MAX_SEED
-from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe
-from bb.texts.classify import show_board, show_split_differences
+from bb.texts.classify import show_boards, show_side_differences, show_split_differences
 
 
 def verb(
@@ -58,6 +58,16 @@ def verb(
     split_by: Annotated[
         str | None,
         typer.Option("--split-by", help="column, random, group or time; several (random,group) are compared."),
+    ] = None,
+    pool_group: Annotated[
+        str | None,
+        typer.Option(
+            "--pool-group", help="Pool the images of a group to one: mean or max; test-mean, test-max: not in training."
+        ),
+    ] = None,
+    poisonous: Annotated[
+        Path | None,
+        typer.Option("--poisonous", help="Open sets: a table of class_id and poisonous (0, 1), for FungiCLEF's loss."),
     ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds where the split is drawn.")] = FOLDS,
     classifier: Annotated[
@@ -108,17 +118,17 @@ def verb(
     family = ctx.info_name if ctx.info_name != "classify" else None
     name, root = one_collection(opened, data or family, ctx.obj)
     table: Labels | None = labels
+    how: dict[str, Any] = {"classifier": kinds, "pool_group": pool_group, "poisonous": poisonous}
     if family:
-        of = about(TASKS.load(family))
-        kinds = kinds or ([of.classifier] if of.classifier else None)
         table = labels or family_table(opened, family, name, root)
+        how = family_options(family, root if isinstance(root, Path) else None, protocol=protocols, **how)
     with Reporter("note: ") as reporter:
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
-            regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds, classifier=kinds,
+            regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds,
             preprocessing=preprocessing, protocol=protocols, shots=draws, seed=seeds,
             ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing, max_missing=max_missing,
-            same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force, reporter=reporter,
+            same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force, reporter=reporter, **how,
         )  # fmt: skip
     if verbose:
         warn(*(f"  no image: {each}" for each in found.images.match.rows_without_image))
@@ -126,8 +136,8 @@ def verb(
     if json_:
         show_json([{**run.record, "fresh": run.run_id in found.fresh} for run in found])
         return
-    for board in found.boards:
-        show_board(board, verbose=verbose)
+    show_boards(found.boards, verbose=verbose)
+    show_side_differences(side_differences(found.boards))
     show_split_differences(found.differences)
     computed = len(found.fresh)
     say(f"{computed} runs computed, {len(found) - computed} were there. Next:")

@@ -1,22 +1,25 @@
 """`bb report classify`: compare runs of bb probe classify: scores, classes, confused pairs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
 
-from bb.console import say, show_json, warn
+from bb.console import show_json, warn
 from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, StoreOption
 from bb.probe.classification.board import Board, boards
+from bb.probe.classification.comparisons.headline import headline_frame, headlines
+from bb.probe.classification.comparisons.reference import Comparison, compare, read_reference
+from bb.probe.classification.comparisons.side_differences import side_differences
 from bb.probe.classification.curves import points_frame
 from bb.probe.classification.page import page, shown_images
 from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.settings import Settings
 from bb.store import Store
-from bb.stores import open_store, parse_data
-from bb.texts.classify import show_board, show_details
+from bb.stores import canonical_name, open_store, parse_data
+from bb.texts.classify import show_boards, show_comparisons, show_side_differences
 from bb.texts.report import check_files, write_file
 from bb.thumbnails import thumbnails_of
 
@@ -27,6 +30,10 @@ def verb(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
     data: DataOption = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", help="CSV of published scores to compare with: ckpt, score, protocol, view …"),
+    ] = None,
     classes: Annotated[bool, typer.Option("--classes", help="Show the best run's classes and confused pairs.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs.")] = False,
     store: StoreOption = DEFAULT_STORE,
@@ -37,24 +44,32 @@ def verb(
     opened = open_store(store, cache_size=cache_size)
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, tasks, on_damage=lambda said: warn(f"note: {said}"))
+    beside = []
+    if reference:
+        published = read_reference(reference, canonical_name)
+        beside = compare(found, published, {space.key: space for space in opened.spaces()})
     if csv:
         frames = [frame for board in found for frame in (board.frame(), points_frame(board))]
+        frames += [headline_frame(headlines(found)), pl.DataFrame([each.record() for each in beside])]
         text = to_csv(pl.concat(frames, how="diagonal_relaxed"))
         if str(csv) == "-":
             print(text, end="")
         else:
             write_file(csv, text.encode())
     if html:
-        write_file(html, page(found, _thumbnails(found, opened, data, ctx.obj)).encode())
+        write_file(html, page(found, _thumbnails(found, opened, data, ctx.obj), beside).encode())
     if json_:
-        show_json([board.record() for board in found])
+        show_json([_record(board, beside) if reference else board.record() for board in found])
     elif not csv and not html:
-        for number, board in enumerate(found):
-            if number:
-                say("")
-            show_board(board, verbose=verbose)
-            if classes:
-                show_details(board)
+        show_boards(found, verbose=verbose, with_details=classes)
+        show_side_differences(side_differences(found))
+        if reference:
+            show_comparisons(reference.name, beside)
+
+
+def _record(board: Board, beside: list[Comparison]) -> dict[str, Any]:
+    """A board with the published scores next to its own."""
+    return {**board.record(), "reference": [each.record() for each in beside if each.ours.board == board]}
 
 
 def _thumbnails(found: list[Board], opened: Store, data: list[str] | None, settings: Settings) -> dict[str, Thumbnail]:

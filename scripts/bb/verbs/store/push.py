@@ -18,6 +18,7 @@ from bb.options import (
     TransfersOption,
 )
 from bb.store.format.collection import check_name
+from bb.store.format.text import is_text_collection
 from bb.store.storage.index_json import write_index
 from bb.store.storage.url import open_place
 from bb.store.sync.plan import plan_push
@@ -47,6 +48,7 @@ def verb(
     selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs, models=tuple(model or ()))
     if not (runs or model):
         names = [text.partition("@")[0] for text in data or opened.collection_names()]
-        warn(*(f"note: {said}" for said in unshared(opened, names, ctx.obj.licences)))
+        of_images = [name for name in names if not is_text_collection(name)]
+        warn(*(f"note: {said}" for said in unshared(opened, of_images, ctx.obj.licences)))
     plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)
     transfer(plan, None if dry_run else push, jobs, json_, then=lambda: write_index(target))

@@ -15,6 +15,7 @@ from bb.settings import Settings
 from bb.store import BBError, UsageError
 from bb.store.format.derived import is_derived
 from bb.store.format.space import short
+from bb.store.format.text import is_text
 from bb.store.imported import is_imported
 from bb.store.local.choose_version import newest
 from bb.store.maintenance.sign import coverage
@@ -163,12 +164,14 @@ def recompute_all(
     spaces = (
         [opened.space(key) for key in keys]
         if keys
-        else [s for s in opened.spaces() if not (is_derived(s) or is_imported(s))]
+        else [s for s in opened.spaces() if not (is_derived(s) or is_imported(s) or is_text(s))]
     )
     if named := [short(space.key) for space in spaces if is_derived(space)]:
         raise UsageError(f"space {', '.join(named)} is derived by a head, not embedded: --recompute its parent.")
     if named := [short(space.key) for space in spaces if is_imported(space)]:
         raise UsageError(f"space {', '.join(named)} was imported: bb does not have the network that made it.")
+    if named := [short(space.key) for space in spaces if is_text(space)]:
+        raise UsageError(f"space {', '.join(named)} holds vectors of texts, and --recompute embeds images.")
     found = recompute(
         opened, images, spaces, n, seed=seed, names=parse_names(ckpt), device=device, batch_size=size, announce=warn
     )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -405,3 +406,8 @@ def test_large_json_is_refused_before_it_is_read(copy, monkeypatch):
     monkeypatch.setattr(json_file, "MOST", 100)
     with pytest.raises(BBError, match=r"has [\d,]+ bytes, and at most 100 are read"):
         family_labels("beluga", copy("beluga"))
+
+
+def test_the_page_has_every_family():
+    page = (Path(__file__).parents[4] / "docs" / "families.md").read_text()
+    assert [name for name in OWN if f"\n| `{name}` |" not in page] == []

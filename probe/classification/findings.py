@@ -1,0 +1,84 @@
+"""What a board of classification shows, in sentences: each follows from its figures by a rule."""
+
+from collections.abc import Iterator
+
+from bb.probe.classification.board import Board, Row, details
+from bb.probe.classification.curves import learning_curves
+from bb.probe.report.findings import NAMED, further
+
+
+def findings(board: Board) -> list[str]:
+    """Which run is ahead, by how much, how sure that is, what is confused, and what more labels would bring."""
+    return [*_leader(board), *_guessing(board), *_confused(board), *_more_labels(board)]
+
+
+def _leader(board: Board) -> Iterator[str]:
+    first, *others = board.rows
+    found, label = first.metrics[board.metric], board.label(first)
+    if found["value"] is None:
+        yield f"No run has a {board.metric} here."
+        return
+    score = f"{found['value']:.3f}"
+    score += f" (95% interval {found['low']:.3f} to {found['high']:.3f})" if found["low"] is not None else ""
+    if not others:
+        yield f"{label}: {board.metric} {score}. There is no other run to compare it with."
+        return
+    second = others[0].metrics[board.metric]["value"]
+    ahead = "" if second is None else f", {found['value'] - second:.3f} ahead of {board.label(others[0])}, the next"
+    what = f"{score} ({board.metric})"
+    tied = [row for row in others if row.tied]
+    if any(row.tied is None for row in others):
+        reason = found["reason"] or "not all differences have an interval"
+        yield (
+            f"{label} scores highest of {len(board.rows)} runs, {what}{ahead}; how sure that is is unknown ({reason})."
+        )
+    elif not tied:
+        yield f"{label} is the best of {len(board.rows)} runs: {what}{ahead}. It can be told apart from every other."
+    elif len(tied) == len(others):
+        which = "the other" if len(others) == 1 else f"any of the other {len(others)}"
+        yield f"{label} scores highest, {what}, but can't be told apart from {which}."
+    else:
+        yield (
+            f"{label} scores highest of {len(board.rows)} runs: {what}{ahead}. It can't be told apart from "
+            f"{_names(board, tied)}."
+        )
+
+
+def _names(board: Board, rows: list[Row]) -> str:
+    some = [board.label(row) for row in rows[:NAMED]]
+    some += [f"{len(rows) - NAMED} more"] if len(rows) > NAMED else []
+    return some[0] if len(some) == 1 else f"{'; '.join(some[:-1])} and {some[-1]}"
+
+
+def _guessing(board: Board) -> Iterator[str]:
+    low = board.rows[0].metrics[board.metric]["low"]
+    if low is None or not board.guesses:
+        return
+    words, score = max(board.guesses, key=lambda guess: guess[1])
+    if low <= score:
+        words = "guessing" if words == "chance" else "always naming the commonest class"
+        yield f"Even {board.label(board.rows[0])} can't be told apart from {words}, which scores {score:.3f}."
+
+
+def _confused(board: Board) -> Iterator[str]:
+    found = details(board, board.rows[0])
+    if found and found[1]:
+        pair = found[1][0]
+        images = f"{pair.n} image{'s' * (pair.n != 1)}"
+        yield (
+            f"It most often takes {board.classes[pair.true]} for {board.classes[pair.predicted]}: {images}, "
+            f"{pair.share:.0%} of that class."
+        )
+
+
+def _more_labels(board: Board) -> Iterator[str]:
+    """Of the best curve that ends in a number of shots."""
+    curve = next(iter(learning_curves(board)), None)
+    if curve is None or board.target == "values" or len(board.classes) < 2 or curve.points[-1].shots == "all":
+        return
+    points = [
+        (point.shots, point.value, point.low, point.high)
+        for point in curve.points
+        if point.shots != "all" and point.low is not None and point.high is not None
+    ]
+    yield from further(curve.label, points, "training images of each class")

@@ -1,0 +1,1 @@
+"""Classifiers that gradient steps of torch train; what they have learned are arrays, so predicting needs no torch."""

@@ -1,0 +1,172 @@
+"""The pages at 3, 30 and 85 backbones, 1 and 1,000 classes, with names of 80 letters, in Debian's Chromium.
+
+Nothing is wider than the page but what scrolls by itself, no text is cut off or under another, and axe-core has no
+finding. BB_SCREENSHOTS names a folder that gets a picture of each case, width and theme.
+"""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bb.probe.classification.board import boards as classified
+from bb.probe.classification.page import page as classification_page
+from bb.probe.features.extraction import Cost
+from bb.probe.report.build import boards
+from bb.probe.report.formats.html import page
+from bb.probe.report.leaderboard import KINDS, Estimate
+from bb.probe.report.options import Question
+from bb.store import Store
+from tests.helpers.boards import put
+from tests.helpers.classified import put_classified
+
+CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium, or set BB_CHROMIUM")
+
+WIDTHS = (390, 820, 1440)
+LONG = "timm:backbone_{:02d}_with_a_name_of_eighty_letters_patch14_reg4_dinov2.lvd142m_in1k_518"
+# Text beyond its picture or its cell, and texts of a picture of which one is on top of another.
+FAULTS = """() => {
+  const found = [], seen = (e) => e.checkVisibility() && e.getBoundingClientRect().width > 1;
+  if (document.documentElement.scrollWidth > innerWidth) found.push("the page scrolls sideways");
+  for (const svg of document.querySelectorAll("svg[role=group]")) {
+    if (!seen(svg)) continue;
+    const whole = svg.getBoundingClientRect();
+    const boxes = [...svg.querySelectorAll("text")].filter(seen).map((e) => [e.getBoundingClientRect(), e.textContent]);
+    for (const [box, words] of boxes) {
+      const out = box.left < whole.left - 1 || box.right > whole.right + 1 || box.top < whole.top - 1
+        || box.bottom > whole.bottom + 1;
+      if (out) found.push(`beyond its picture: ${words}`);
+    }
+    for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
+      const [a, b] = [boxes[i][0], boxes[j][0]];
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      const least = Math.min(a.width * a.height, b.width * b.height);
+      if (wide > 0 && high > 0 && wide * high > 0.3 * least) found.push(`${boxes[i][1]} is on ${boxes[j][1]}`);
+    }
+  }
+  for (const cell of document.querySelectorAll("th, td, h2, h3, p, li, summary, dd")) {
+    if (!seen(cell) || cell.closest(".unseen")) continue;
+    const box = cell.getBoundingClientRect(), words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (words.nextNode()) {
+      const node = words.currentNode, range = document.createRange();
+      const of = node.parentElement;
+      if (!node.data.trim() || of.closest("svg, .unseen") || !of.checkVisibility()) continue;
+      range.selectNodeContents(node);
+      const inside = range.getBoundingClientRect();
+      if (inside.right > box.right + 2 || inside.bottom > box.bottom + 2 || inside.top < box.top - 2) {
+        found.push(`out of its ${cell.tagName}: ${node.data.slice(0, 60)}`);
+      }
+    }
+  }
+  return found.slice(0, 8);
+}"""
+
+
+@pytest.fixture(scope="module")
+def newt(tmp_path_factory):
+    """A board to make others of: two backbones, two classifiers, two tasks with a class that is common."""
+    store = Store.create(tmp_path_factory.mktemp("newt") / "s.bb")
+    for name, accuracy in (("timm:a", 0.9), ("timm:b", 0.8)):
+        for n_train in (4, 6, 10, "all"):
+            put(store, name, accuracy, n_train=n_train, tasks=["fox against wolf at night", "t1"], images=24)
+    (board,) = boards(store.runs(), "newt", Question(resamples=100, kinds=KINDS, details=True))
+    return replace(board, majority=0.61)
+
+
+def crowded(board, n, name):
+    """A board of n backbones, each a little worse and larger than the one before."""
+    rows = []
+    for k in range(n):
+        row, cells = board.rows[k % 2], {}
+        cost = Cost(int(5e6 * 1.1**k), 1.3 * 1.05 ** (k * 37 % n), (224, 224), 384, 900 / (k + 1), "NVIDIA H100 80GB")
+        for n_train, cell in row.cells.items():
+            mean = cell.mean * (1 - 0.4 * k / n)
+            origin = replace(cell.origin, cost=Cost() if k % 7 == 5 else cost)
+            cells[n_train] = replace(cell, estimate=Estimate(mean, mean - 0.03, mean + 0.02), origin=origin)
+        rows.append(replace(row, label=name.format(k), cells=cells))
+    said = {name.format(k): float(k % 3 == 0) for k in range(n)}
+    tasks = [replace(t, hardest=tuple(hard._replace(said=said) for hard in t.hardest)) for t in board.task_list]
+    return replace(board, rows=tuple(rows), task_list=tuple(tasks))
+
+
+def of_classes(folder, n, classes, name, images):
+    """The page of n backbones on a table of some classes, and the runs of the first two."""
+    store = Store.create(folder)
+    size = {"parameters": 5_000_000, "gflops": 1.3}
+    for k in range(2):
+        for shots in (2, 8):
+            put_classified(
+                store, f"timm:{k}", 0.8 - 0.1 * k, classes, images=images, n_train=shots, size=size, groups=9
+            )
+    (board,) = classified(list(store.runs()))
+    rows = [replace(board.rows[k % 4], name=name.format(k)) for k in range(n)]
+    return classification_page([replace(board, rows=tuple(rows))], {})
+
+
+@pytest.fixture(scope="module")
+def pages(newt, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    species = [f"Species {k}, with the name of a subspecies, of its author and the year" for k in range(1000)]
+    made = {
+        "newt-3": page([crowded(newt, 3, "timm:vit_{}")]),
+        "newt-30": page([crowded(newt, 30, "timm:vit_small_patch14_{}.dinov2")]),
+        "newt-85": page([crowded(newt, 85, LONG)]),
+        "classes-1": of_classes(folder / "1.bb", 3, ["fox"], "timm:vit_{}", 60),
+        "classes-12": of_classes(folder / "12.bb", 30, species[:12], LONG, 240),
+        "classes-1000": of_classes(folder / "1000.bb", 3, species, "timm:vit_{}", 2000),
+    }
+    for name, text in made.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in made}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        sandbox = [] if os.getuid() else ["--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox, timeout=0)
+        yield browser
+        browser.close()
+
+
+def opened(browser, path, width, theme):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    context.set_default_timeout(0)
+    shown = context.new_page()
+    shown.goto(path.as_uri())
+    return shown
+
+
+CASES = ["newt-3", "newt-30", "newt-85", "classes-1", "classes-12", "classes-1000"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_collides(pages, browser, case):
+    for width in WIDTHS:
+        shown = opened(browser, pages[case], width, "light")
+        assert shown.evaluate(FAULTS) == [], width
+        if folder := os.environ.get("BB_SCREENSHOTS"):
+            for theme in ("light", "dark"):
+                shown.emulate_media(color_scheme=theme)
+                shown.screenshot(path=Path(folder) / f"{case}-{width}-{theme}.png", full_page=True)
+        if case.startswith("newt"):
+            shown.evaluate("location.hash = 'b0-t0'")
+            assert shown.evaluate(FAULTS) == [], width
+        shown.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("case", ["newt-3", "classes-12"])
+def test_axe_has_no_findings(pages, browser, case, theme):
+    package = pytest.importorskip("axe_playwright_python")
+    shown = opened(browser, pages[case], 1440, theme)
+    shown.evaluate(Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+    found = shown.evaluate("async () => (await axe.run()).violations.map((v) => [v.id, v.nodes[0].html.slice(0, 200)])")
+    assert found == []
+    shown.context.close()
