@@ -8,7 +8,7 @@ from typing import Any
 from bb.probe.bench.board import BenchBoard, board
 from bb.probe.bench.page import page
 from bb.probe.bench.plan import Family, Plan
-from bb.probe.classification.facade import classify
+from bb.probe.classification.facade import classify, family_options
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.report.formats.inline import inline
@@ -205,24 +205,29 @@ def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool
 def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
     """The cells of a group; a family that can't be read is one failure."""
     family = group.family
-    usual = about(TASKS.load(family.name)).classifier if family.name in TASKS.plugins else ""
-    kinds = plan.classifiers or (() if plan.protocols else (usual or None,))
-    asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]
-    if kinds:
-        named = [kind for kind in kinds if kind]
-        asked.append(
-            {"classifier": named, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
-        )
+    options = dict(family.options)
+    own = {key: options.pop(key, None) for key in ("pool_group", "poisonous")}
+
+    def of(**asked: Any) -> dict[str, Any]:
+        """With what the family says of itself where the plan doesn't."""
+        if family.name not in TASKS.plugins or family.labels is not None:
+            return {**own, **asked}
+        return {**asked, **family_options(family.name, family.root, **own, **asked)}
+
+    asked = [{**of(protocol=[name]), "protocol": [name]} for name in plan.protocols]
+    if plan.classifiers or not plan.protocols:
+        grid = {"preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
+        asked.append({**of(classifier=list(plan.classifiers) or None), **grid})
     runs, fresh, failed = list[Run](), set[str](), dict[str, str]()
     for how in asked:
         try:
             found = classify(
-                store, _labels(family, store), family.data, tasks=family.name, **family.options, **how,
+                store, _labels(family, store), family.data, tasks=family.name, **options, **how,
                 space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
             )  # fmt: skip
         except Exception as error:
             said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
-            failed[", ".join(filter(None, (group.name, how.get("protocol"))))] = said
+            failed[", ".join([group.name, *how.get("protocol", ())])] = said
             continue
         runs += found.runs
         fresh |= found.fresh

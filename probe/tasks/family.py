@@ -53,6 +53,7 @@ class About:
     pool        how the images of a group become one unit unless --pool-group says it; "" for none
     poisonous   the file of poisonous classes below the root, for FungiCLEF's loss; "" for none
     published   what the published board does, for a person
+    protocols   names of bb's replicas of it, as --protocol takes them
     """
 
     needs: str
@@ -66,6 +67,7 @@ class About:
     pool: str = ""
     poisonous: str = ""
     published: str = ""
+    protocols: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -208,7 +208,7 @@ def test_individuals_are_ranked(call, own_place):  # noqa: F811
             ("probe", "cct", "--data", "cct=here"),
             "here does not have the layout of cct: it has no caltech_images",
         ),
-        (("probe", "cats"), "there is no probe 'cats': choose newt, classify, retrieval, rerank, head, inat21, "),
+        (("probe", "cats"), "rerank, head, inat21, herbarium19, "),
         (("data", "check", "cct=here", "--csv", "a/b.csv"), "there is no folder"),
         (("data", "check", "pics=here", "--csv", "a.csv"), "--csv writes the labels of one task family, FAMILY=DIR"),
         (("data", "check", "--csv", "a.csv"), "nothing is named; the families are newt, inat21"),

@@ -80,5 +80,6 @@ FUNGICLEF = FungiClef(
         poisonous="poison_status_list.csv",
         published="biobench: SimpleShot and a threshold for unknown species, train to val, a mean for each "
         "observation, user loss",
+        protocols=("biobench-fungiclef",),
     ),
 )
