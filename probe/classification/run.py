@@ -75,6 +75,7 @@ class Inputs:
     features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
               when they are asked for
     missing   images that were left out since they have no features, with reasons
+    max_missing, same_images_as  the share of them that was allowed if given, and keys of the spaces that lack them
     notes     what a reader of the scores should know
     pooling   of which images each of `image_ids` is made; None where each is one image
     """
@@ -89,6 +90,8 @@ class Inputs:
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pooling: Pooling | None = None
+    max_missing: float | None = None
+    same_images_as: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -102,6 +105,8 @@ class Inputs:
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
         pooling: Pooling | None = None,
+        max_missing: float | None = None,
+        same_images_as: tuple[str, ...] = (),
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
@@ -116,7 +121,7 @@ class Inputs:
         disagreements = store.disagreements(space, collection.digests(images))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements), pooling,
+            (*notes, *disagreements), pooling, max_missing, same_images_as,
         )  # fmt: skip
 
     def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"] | StoredRows:
@@ -200,7 +205,7 @@ class Inputs:
             "width": self.features.shape[-1],
             "view": dict(self.space.view),
             "damaged": damage_record(self.damaged()),
-            **missing_record(self.missing, None),
+            **missing_record(self.missing, self.max_missing, self.same_images_as, self.space),
         }
 
     @cached_property
@@ -246,6 +251,17 @@ class Draw:
     splits: tuple[Split, ...]
     parts: dict[str, bytes]
     leaks: list[Leaks]
+
+    @cached_property
+    def _digests(self) -> dict[bool, str]:
+        return {}
+
+    def train_used(self, *, with_val: bool) -> str:
+        """The digest of the training sets, as `Inputs.train_pool` has it: equal where they are the whole pool."""
+        if with_val not in self._digests:
+            pool = _train_pool(self.splits, with_val=with_val)
+            self._digests[with_val] = sha256_hex(canonical_json(_plain(pool)))
+        return self._digests[with_val]
 
 
 @dataclass(frozen=True)
@@ -419,6 +435,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "identical_to_sklearn": False,
         "test_set": sha256_hex(prepared.draw.parts["test"]),
         "train_pool": inputs.train_pool(with_val=spec.protocol is not None),
+        "train_used": prepared.draw.train_used(with_val=spec.protocol is not None),
         **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
