@@ -1,8 +1,8 @@
 """Labels, classifiers, statistics and reports over stored features.
 
-`bb.probe.run(…)`, `report(…)`, `classify(…)`, `zeroshot(…)`, `predict(…)`, `suggest(…)` … do what the verbs do. Modules
-are called run, too: import their contents with `from bb.probe.run import …`, which Python finds by name and not by
-attribute.
+`bb.probe.run(…)`, `report(…)`, `classify(…)`, `bench(…)`, `zeroshot(…)`, `predict(…)`, `suggest(…)` … do what the verbs
+do. Modules are called run, too: import their contents with `from bb.probe.run import …`, which Python finds by name and
+not by attribute.
 """
 
 import sys
@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 HOMES = {
+    "bench": "bb.probe.bench.facade",
     "classify": "bb.probe.classification.facade",
     "identify": "bb.probe.labelling.identify",
     "predict": "bb.probe.labelling.predict",
@@ -25,6 +26,7 @@ HOMES = {
 }
 
 if TYPE_CHECKING:
+    from bb.probe.bench.facade import bench as bench
     from bb.probe.classification.facade import classify as classify
     from bb.probe.facade import report as report
     from bb.probe.facade import run as run

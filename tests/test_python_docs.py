@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from bb.extract.embedding.backbone import Backbone
+from tests.contracts.protocol import check as check_protocol
 from tests.helpers.labelled import labelled
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -48,6 +49,10 @@ def test_the_backbone_of_extending_md_keeps_the_contract(kinds):
     backbone = kinds["load"](None)
     assert isinstance(backbone, Backbone) and (backbone.org, backbone.feat_dim) == ("example", 32)
     assert set(kinds["names"]()) == {"example:tiny/untrained"} and kinds["check_name"](None) is None
+
+
+def test_the_protocol_of_extending_md_keeps_the_contract(kinds):
+    check_protocol(kinds["PROTOCOL"])
 
 
 def test_the_metric_and_the_logger_of_extending_md_keep_their_contracts(kinds, tmp_path):

@@ -1,48 +1,62 @@
 """`bb.probe.classify`: the verb `bb probe classify` as a call that prints nothing."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
-from bb.probe.classification.headline import Headline, headlines
+from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.classifiers.estimator import reads_of
-from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.missing import AT_MOST, MissingPolicy
 from bb.probe.report.formats.inline import inline
+from bb.probe.tasks.family import about
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
-from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
+from bb.probe.tasks.registry import TASKS
+from bb.probe.tasks.splits import DRAWN, FOLDS, images_of_tasks, split_table
 from bb.probe.tasks.task_table import TaskTable
-from bb.store import Store
-from bb.store.errors import UsageError
+from bb.store import FeatureSpace, Store
+from bb.store.errors import BBError, UsageError
 from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Classified:
     """Runs on one table of labels.
 
-    fresh        IDs of the runs that were computed now
-    boards       the runs side by side, a board for each task, set of test images and protocol
-    differences  between ways of splitting, where there are several
-    images       the table, which rows and images are left over, and the images without features
+    fresh   IDs of the runs that were computed now
+    images  the table, which rows and images are left over, and the images without features
+    failed  what could not be run, each with the reason, where one that fails does not stop the others
     """
 
     runs: tuple[Run, ...]
     fresh: frozenset[str]
-    boards: tuple[Board, ...]
-    differences: tuple[SplitDifference, ...]
     images: LabelledImages
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def boards(self) -> tuple[Board, ...]:
+        """The runs side by side, a board for each task, set of test images and protocol."""
+        return tuple(boards(self.runs, self.images.name)) if self.runs else ()
+
+    @cached_property
+    def differences(self) -> tuple[SplitDifference, ...]:
+        """Between ways of splitting, where there are several."""
+        return tuple(split_differences(self.runs))
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
@@ -101,6 +115,8 @@ def classify(
     same_images_as: Sequence[str] = (),
     drop_leaks: bool = False,
     force: bool = False,
+    keep_going: bool = False,
+    compute: bool = True,
     reporter: Reporter | None = None,
 ) -> Classified:
     """Fits and scores classifiers on stored features of any labelled images; runs that exist are not computed again.
@@ -111,6 +127,8 @@ def classify(
     tasks     what runs and reports call the table; by default as its file, or as the collection
     protocol  published ones, such as "dinov2-knn": each decides classifier, preprocessing, shots and seeds
     shots, seed  all images and seed 0 if None, or a protocol's grid
+    keep_going  whether a run that fails leaves the others alone, and is named in `failed`
+    compute   whether runs that do not exist are made; else they are left out
     reporter  is told of notes and progress
 
     The other arguments are the options of `bb probe classify`. Raises UsageError and BBError, which say what to change.
@@ -152,35 +170,119 @@ def classify(
         images = images.pooled(pool_group)
         for note in images.table.notes[len(known) :]:
             reporter.info(note)
-    ways = None if split_by is None else _listed(split_by)
+    kinds, ways = list(dict.fromkeys(kinds)), None if split_by is None else _listed(split_by)
+    divide = partial(_by_way, images, ways, folds, drop_leaks=drop_leaks, is_open=is_open)
     if protocols:
-        prepared = [
-            prepare(inputs, replace(Spec.of(each, *cell), poisonous=costly))
-            for each in protocols
-            for splits in (
-                [_pool(images)] if each.pool == "all" else _by_way(images, ways, folds, 0, drop_leaks, is_open)
-            )
-            for inputs in _inputs(opened, images, splits)
-            for cell in each.grid(draws, seeds)
-        ]
+        cells = list(_of_protocols(images, protocols, draws, seeds, costly, divide))
     else:
-        prepared = [
-            prepare(inputs, Spec(kind, preprocessing, n, number, poisonous=costly))
-            for number in seeds or [0]
-            for splits in _by_way(images, ways, folds, number, drop_leaks, is_open)
-            for inputs in _inputs(opened, images, splits)
-            for kind in kinds
-            for n in dict.fromkeys(draws or [parse_shots("all")])
-        ]
-    results = [find_or_make(each, force, reporter) for each in prepared]
-    runs = tuple(run for run, _ in results)
-    return Classified(
-        runs,
-        frozenset(run.run_id for run, fresh in results if fresh),
-        tuple(boards(runs, images.name)),
-        tuple(split_differences(runs)),
-        images,
-    )
+        specs = [Spec(kind, preprocessing, poisonous=costly) for kind in kinds]
+        cells = list(_of_classifiers(specs, draws or ["all"], seeds or [0], divide))
+    failed: dict[str, str] = {}
+
+    def attempt(space: FeatureSpace, spec: Spec, step: Callable[[], _T]) -> _T | None:
+        try:
+            return step()
+        except Exception as error:
+            if not keep_going:
+                raise
+            said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
+            failed[_words(opened, space, spec)] = said
+            return None
+
+    results: dict[tuple[int, ...], tuple[Run, bool]] = {}
+    for s, each_space in enumerate(images.spaces):
+        prepared = []
+        for cell, inputs in _with_inputs(opened, images, each_space, cells):
+            if made := attempt(each_space, cell.spec, partial(prepare, inputs, cell.spec)):
+                prepared.append(((*cell.place[:2], s, *cell.place[2:]), made))
+        for place, ready in prepared:
+            if (compute or ready.existing()) and (
+                found := attempt(each_space, ready.spec, partial(find_or_make, ready, force, reporter))
+            ):
+                results[place] = found
+    ordered = [results[place] for place in sorted(results)]
+    fresh = frozenset(run.run_id for run, is_fresh in ordered if is_fresh)
+    return Classified(tuple(run for run, _ in ordered), fresh, images, failed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """What is run on each space. `place` is its order among the results, without that of the space, which is third."""
+
+    place: tuple[int, ...]
+    splits: list[Split]
+    spec: Spec
+
+
+def _of_protocols(
+    images: LabelledImages,
+    protocols: Sequence[PublishedProtocol],
+    draws: Sequence[Shots] | None,
+    seeds: Sequence[int] | None,
+    costly: tuple[str, ...] | None,
+    divide: Callable[[int], list[list[Split]]],
+) -> Iterator[_Cell]:
+    divided: list[list[Split]] | None = None
+    for i, protocol in enumerate(protocols):
+        if protocol.pool == "all":
+            by_way = [_pool(images)]
+        else:
+            by_way = divided = divided or divide(0)
+        for (w, splits), (j, cell) in product(enumerate(by_way), enumerate(protocol.grid(draws, seeds))):
+            yield _Cell((i, w, j), splits, replace(Spec.of(protocol, *cell), poisonous=costly))
+
+
+def _of_classifiers(
+    specs: Sequence[Spec], draws: Sequence[Shots], seeds: Sequence[int], divide: Callable[[int], list[list[Split]]]
+) -> Iterator[_Cell]:
+    """Cells that share training sets come one after the other."""
+    first = divide(seeds[0])
+    fixed = not any(each.by in DRAWN for way in first for each in way)
+    for i, seed in enumerate(seeds):
+        by_way = first if fixed or not i else divide(seed)
+        grid = product(enumerate(by_way), enumerate(dict.fromkeys(draws)), enumerate(specs))
+        for (w, splits), (j, n), (k, spec) in grid:
+            yield _Cell((i, w, k, j), splits, replace(spec, shots=n, seed=seed))
+
+
+def _with_inputs(
+    store: Store, images: LabelledImages, space: FeatureSpace, cells: Sequence[_Cell]
+) -> Iterator[tuple[_Cell, Inputs]]:
+    """Features are read once; cells of one split share their inputs, and what these keep."""
+    policy = images.policy
+    read = Inputs.read(
+        store, space, images.collection, images.name, cells[0].splits, missing=images.missing, notes=images.table.notes,
+        pooling=images.pooling, max_missing=None if policy.at_most == AT_MOST else policy.at_most,
+        same_images_as=policy.keys(store, images.spaces),
+    )  # fmt: skip
+    inputs = {id(cell.splits): replace(read, splits=tuple(cell.splits)) for cell in cells}
+    yield from ((cell, inputs[id(cell.splits)]) for cell in cells)
+
+
+def family_options(
+    name: str,
+    root: Path | None,
+    *,
+    protocol: Sequence[str] | None = None,
+    classifier: Sequence[str] | None = None,
+    pool_group: str | None = None,
+    poisonous: Path | None = None,
+) -> dict[str, Any]:
+    """Arguments of `classify` for a task family: those given, and the family's own for those that are None.
+
+    A published protocol decides the classifier, and the pooling where it has one. pool_group "" is for none.
+    Errors: UsageError for an unknown family or protocol.
+    """
+    of = about(TASKS.load(name))
+    published = [parse_protocol(each) for each in protocol or ()]
+    if classifier is None and of.classifier and not published:
+        classifier = [of.classifier]
+    if pool_group is None and not any(each.pool_group for each in published):
+        pool_group = of.pool
+    if poisonous is None and root and any(each.metric == "user_loss_score" for each in published):
+        listed = root / of.poisonous
+        poisonous = listed if of.poisonous and listed.is_file() else None
+    return {"classifier": classifier, "pool_group": pool_group or None, "poisonous": poisonous}
 
 
 def _pooling_of(protocols: Sequence[PublishedProtocol], asked: str | None) -> str | None:
@@ -222,8 +324,8 @@ def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | Non
 
 
 def _by_way(
-    images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, drop_leaks: bool, is_open: bool
-) -> Iterator[list[Split]]:
+    images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, *, drop_leaks: bool, is_open: bool
+) -> list[list[Split]]:
     """The splits of all tasks, for each way of splitting."""
     made = split_table(images.table, ways, folds=folds, seed=seed)
     if is_open:
@@ -231,8 +333,7 @@ def _by_way(
     if drop_leaks:
         members = images.pooling.members if images.pooling else {}
         made = tuple(drop_split_leaks(each, split_leaks(each, images.collection, members)) for each in made)
-    for way in dict.fromkeys(each.by for each in made):
-        yield [each for each in made if each.by == way]
+    return [[each for each in made if each.by == way] for way in dict.fromkeys(each.by for each in made)]
 
 
 def _pool(images: LabelledImages) -> list[Split]:
@@ -244,20 +345,10 @@ def _pool(images: LabelledImages) -> list[Split]:
     ]
 
 
-def _inputs(store: Store, images: LabelledImages, splits: Sequence[Split]) -> Iterator[Inputs]:
-    for space in images.spaces:
-        yield Inputs.read(
-            store, space, images.collection, images.name, splits, missing=images.missing, notes=images.table.notes,
-            pooling=images.pooling,
-        )  # fmt: skip
-
-
 def find_or_make(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
     """The run of prepared inputs, and whether it was computed now."""
     spec = prepared.spec
-    name = space_name(prepared.inputs.store, prepared.inputs.space)
-    how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier
-    what = f"{name}, {how}, shots {spec.shots}, seed {spec.seed}"
+    what = _words(prepared.inputs.store, prepared.inputs.space, spec)
     existing = prepared.existing()
     if existing and not force:
         if found := disagreement(existing):
@@ -265,6 +356,11 @@ def find_or_make(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[R
         return existing[0], False
     total = sum(map(len, prepared.folds))
     return execute(prepared, progress=lambda done: reporter.progress(what, done, total, "folds")), True
+
+
+def _words(store: Store, space: FeatureSpace, spec: Spec) -> str:
+    how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier
+    return f"{space_name(store, space)}, {how}, shots {spec.shots}, seed {spec.seed}"
 
 
 def _listed(value: Any) -> list[Any]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from bb.probe.classification.published.protocol import NONE, PublishedProtocol
 from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
 from bb.probe.classifiers.estimator import NEVER, make
-from bb.probe.classifiers.preprocess import PREPROCESSING, preprocess
+from bb.probe.classifiers.preprocess import PREPROCESSING, ROW_BY_ROW, preprocess, row_by_row
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.extraction import extraction
@@ -30,17 +30,20 @@ from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, TaskImages, draw_shots
-from bb.probe.tasks.leaks import split_leaks
+from bb.probe.tasks.leaks import Leaks, split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
-from bb.store.files.canonical_json import digest_of
+from bb.store.files.canonical_json import canonical_json, digest_of_parts, sha256_hex
 from bb.store.local.runs import Run, by_precedence
 from bb.store.local.stored_rows import StoredRows, blocks
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
+PLAIN = {str, int, float, bool, type(None)}
 MAX_GROUP_NAMES = 10_000  # of a task, that a run keeps
 VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy")
+HASHED = 4096  # rows of features that are hashed at once
+KEPT = 2**29  # bytes of test features that are kept for the runs to come
 # What a classifier is published with; the others get NeWT's centred unit vectors.
 USUAL = {
     "knn": "l2",
@@ -72,6 +75,7 @@ class Inputs:
     features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
               when they are asked for
     missing   images that were left out since they have no features, with reasons
+    max_missing, same_images_as  the share of them that was allowed if given, and keys of the spaces that lack them
     notes     what a reader of the scores should know
     pooling   of which images each of `image_ids` is made; None where each is one image
     """
@@ -86,6 +90,8 @@ class Inputs:
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pooling: Pooling | None = None
+    max_missing: float | None = None
+    same_images_as: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -99,6 +105,8 @@ class Inputs:
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
         pooling: Pooling | None = None,
+        max_missing: float | None = None,
+        same_images_as: tuple[str, ...] = (),
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
@@ -113,7 +121,7 @@ class Inputs:
         disagreements = store.disagreements(space, collection.digests(images))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements), pooling,
+            (*notes, *disagreements), pooling, max_missing, same_images_as,
         )  # fmt: skip
 
     def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"] | StoredRows:
@@ -133,6 +141,127 @@ class Inputs:
     def damaged(self) -> dict[str, str]:
         """Of the images, by ID, those that were damaged when they were embedded, and how."""
         return damaged_images(self.store, self.space, self.collection, self.images)
+
+    def sides(
+        self, fold: Fold, how: str
+    ) -> tuple[Num[np.ndarray, "n d"] | StoredRows, Num[np.ndarray, "m d"] | StoredRows]:
+        """Preprocessed features of what is fitted and tested. Test rows are kept, ready where no other row counts."""
+        x_train = self.rows_of(_fitted(fold)[0])
+        if not isinstance(x_train, np.ndarray):
+            return x_train, self.rows_of(fold.test_ids)
+        key = id(fold.test), how if how in ROW_BY_ROW else "none"
+        x_test = self._test_rows.get(key)
+        if x_test is None:
+            x_test = row_by_row(key[1], np.asarray(self.rows_of(fold.test_ids)).astype(np.float32, copy=False))
+            kept = x_test.nbytes + sum(each.nbytes for each in self._test_rows.values())
+            if key[0] in self._tests and kept <= KEPT:
+                self._test_rows[key] = x_test
+        if how in ROW_BY_ROW:
+            return row_by_row(how, x_train.astype(np.float32, copy=False)), x_test
+        return preprocess(how, x_train, x_test)
+
+    @cached_property
+    def _test_rows(self) -> dict[tuple[int, str], Num[np.ndarray, "m d"]]:
+        return {}
+
+    @cached_property
+    def _tests(self) -> set[int]:
+        """The test sets that no protocol draws: several runs have them."""
+        return {id(fold.test) for split in self.splits for fold in split.folds}
+
+    @cached_property
+    def test_set(self) -> bytes:
+        """Canonical JSON of what runs are tested on."""
+        return canonical_json(_plain(_test_set([split.folds for split in self.splits])))
+
+    def train_pool(self, *, with_val: bool) -> str:
+        """A digest of what training sets are drawn from."""
+        if with_val not in self._train_pools:
+            pool = _train_pool(self.splits, with_val=with_val)
+            self._train_pools[with_val] = sha256_hex(canonical_json(_plain(pool)))
+        return self._train_pools[with_val]
+
+    @cached_property
+    def _train_pools(self) -> dict[bool, str]:
+        return {}
+
+    @cached_property
+    def leaks(self) -> list[Leaks]:
+        return self.leaks_of(self.splits)
+
+    def leaks_of(self, splits: Sequence[Split]) -> list[Leaks]:
+        members = self.pooling.members if self.pooling else {}
+        return [split_leaks(split, self.collection, members) for split in splits]
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What every run's record says of the images and their features."""
+        return {
+            "space": self.space.key,
+            "adopted": self.store.lenders(self.space, self.collection.digests(self.images)),
+            "collection": self.collection.digest,
+            "collection_name": self.collection.name,
+            "backbones": self.store.backbones(self.space),
+            "width": self.features.shape[-1],
+            "view": dict(self.space.view),
+            "damaged": damage_record(self.damaged()),
+            **missing_record(self.missing, self.max_missing, self.same_images_as, self.space),
+        }
+
+    @cached_property
+    def extraction(self) -> list[dict[str, Any]]:
+        return extraction(self.store, self.space)
+
+    def draw(self, spec: "Spec") -> "Draw":
+        """The training sets of a run; those of the last call are kept."""
+        drawn = spec.shots != "all" or spec.protocol is not None
+        key = spec.protocol.name if spec.protocol else "", spec.shots, spec.seed if drawn else 0
+        if spec.given or key not in self._draws:
+            self._draws.clear()
+            splits = tuple(map(spec.draw, self.splits))
+            folds = [split.folds for split in splits]
+            train = [[side.tolist() for side in _fitted(fold)[:2]] for each in folds for fold in each]
+            # What such a protocol tests is known once it is drawn; else leaks are of the whole pool, for all shots.
+            own = spec.protocol is not None and spec.protocol.pool == "all"
+            leaks = [] if spec.given else self.leaks_of(splits) if own else self.leaks
+            every = [ids for each in folds for fold in each for ids in (_fitted(fold)[0], fold.test_ids)]
+            used = np.unique(np.concatenate(every))
+            rows = np.searchsorted(self.image_ids, used)
+            shape = [len(rows), *self.features.shape[1:]]
+            features = [used.tolist(), str(self.features.dtype), shape, _digest(self.features, rows)]
+            parts = {
+                "train": canonical_json(_plain(train)),
+                "features": canonical_json(features),
+                "test": canonical_json(_plain(_test_set(folds))) if own else self.test_set,
+            }
+            if self.pooling:
+                parts["units"] = canonical_json(_plain([self.pooling.members[unit] for unit in used.tolist()]))
+            self._draws[key] = Draw(splits, parts, leaks)
+        return self._draws.pop(key) if spec.given else self._draws[key]
+
+    @cached_property
+    def _draws(self) -> "dict[tuple[str, Shots, int], Draw]":
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Training sets, and what all runs on them share: parts of their IDs as canonical JSON, by key; leaks."""
+
+    splits: tuple[Split, ...]
+    parts: dict[str, bytes]
+    leaks: list[Leaks]
+
+    @cached_property
+    def _digests(self) -> dict[bool, str]:
+        return {}
+
+    def train_used(self, *, with_val: bool) -> str:
+        """The digest of the training sets, as `Inputs.train_pool` has it: equal where they are the whole pool."""
+        if with_val not in self._digests:
+            pool = _train_pool(self.splits, with_val=with_val)
+            self._digests[with_val] = sha256_hex(canonical_json(_plain(pool)))
+        return self._digests[with_val]
 
 
 @dataclass(frozen=True)
@@ -192,16 +321,18 @@ class Spec:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A run that can be looked up or made: its ID covers all that decides the outcome.
-
-    splits  of each task, with the training sets drawn
-    """
+    """A run that can be looked up or made: its ID covers all that decides the outcome."""
 
     inputs: Inputs
     spec: Spec
-    splits: tuple[Split, ...]
+    draw: Draw
     parameters: dict[str, Any]
     run_id: str
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Of each task, with the training sets drawn."""
+        return self.draw.splits
 
     @property
     def folds(self) -> list[tuple[Fold, ...]]:
@@ -236,33 +367,24 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         parameters["pool_group"] = inputs.pooling.how
     if spec.poisonous is not None:
         parameters["poisonous"] = spec.poisonous
-    splits = tuple(map(spec.draw, inputs.splits))
-    folds = [split.folds for split in splits]
-    used = np.unique(
-        np.concatenate([task_ids for each in folds for fold in each for task_ids in (_fitted(fold)[0], fold.test_ids)])
-    )
-    rows = inputs.rows_of(used)
-    identity = {
+    draw = inputs.draw(spec)
+    identity: dict[str, Any] = {
         "protocol": PROTOCOL,
         "tasks": inputs.tasks,
         "target": inputs.target,
         "classifier": spec.classifier,
         "parameters": parameters,
         "shots": spec.shots,
-        "backend": ["bb", versions(["backbone-bench"])["backbone-bench"]],
+        "backend": ["bb", _versions()["backbone-bench"]],
         "classes": [[split.task.name, list(split.task.classes)] for split in inputs.splits],
-        "train": [[side.tolist() for side in _fitted(fold)[:2]] for each in folds for fold in each],
-        "test": _test_set(folds),
-        "features": [used.tolist(), str(rows.dtype), list(rows.shape), _digest(rows)],
     }
-    if inputs.pooling:
-        identity["units"] = [inputs.pooling.members[unit] for unit in used.tolist()]
     if spec.protocol:
         plugin = PROTOCOLS.plugins.get(spec.protocol.name)
         code = [] if plugin is None or plugin.own else [plugin.tree_hash()]
-        held_out = [fold.task.ids[fold.val].tolist() for each in folds for fold in each]
+        held_out = [fold.task.ids[fold.val].tolist() for split in draw.splits for fold in split.folds]
         identity["published"] = [spec.protocol.name, spec.setting, spec.seed, held_out, *code]
-    return Prepared(inputs, spec, splits, parameters, digest_of(_plain(identity)))
+    own = {key: canonical_json(_plain(value)) for key, value in identity.items()}
+    return Prepared(inputs, spec, draw, parameters, digest_of_parts({**own, **draw.parts}))
 
 
 def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done: None) -> Run:
@@ -292,10 +414,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         if said:
             notes[split.task.name] = list(dict.fromkeys(said))
     seconds = time.monotonic() - clock
-    # What a protocol tests is known once it is drawn; else leaks are of the whole pool, whatever the shots.
-    divided = prepared.splits if spec.protocol and spec.protocol.pool == "all" else inputs.splits
-    members = inputs.pooling.members if inputs.pooling else {}
-    leaks = [] if spec.given else [split_leaks(split, inputs.collection, members) for split in divided]
+    leaks = prepared.draw.leaks
     main = spec.protocol.metric if spec.protocol else None
     more = None if spec.poisonous is None else partial(loss_of, poisonous=spec.poisonous)
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
@@ -312,10 +431,11 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "seed": spec.seed,
         "classifier": spec.classifier,
         "backend": "bb",
-        "backend_version": versions(["backbone-bench"])["backbone-bench"],
+        "backend_version": _versions()["backbone-bench"],
         "identical_to_sklearn": False,
-        "test_set": digest_of(_test_set(prepared.folds)),
-        "train_pool": digest_of(_plain(_train_pool(inputs.splits, with_val=spec.protocol is not None))),
+        "test_set": sha256_hex(prepared.draw.parts["test"]),
+        "train_pool": inputs.train_pool(with_val=spec.protocol is not None),
+        "train_used": prepared.draw.train_used(with_val=spec.protocol is not None),
         **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
@@ -325,13 +445,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
             if len(split.task.group_names) <= MAX_GROUP_NAMES
         },
         "labels_name": inputs.tasks,
-        "space": inputs.space.key,
-        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.images)),
-        "collection": inputs.collection.digest,
-        "collection_name": inputs.collection.name,
-        "backbones": inputs.store.backbones(inputs.space),
-        "width": inputs.features.shape[-1],
-        "view": dict(inputs.space.view),
+        **inputs.facts,
         "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
         "scores_without_leaks": score(unleaked, main, more) if leaked and unleaked else None,
@@ -339,14 +453,12 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "hyperparameters": chosen,
         "notes": notes,
         **spec.facts,
-        "damaged": damage_record(inputs.damaged()),
-        **missing_record(inputs.missing, None),
         "provenance": {
             "made": started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
-            "versions": versions(VERSIONS),
+            "versions": _versions(),
             "commit": commit(),
-            "extraction": extraction(inputs.store, inputs.space),
+            "extraction": inputs.extraction,
         },
     }
     predictions = pl.concat([answer.frame() for answer in answers])
@@ -356,10 +468,8 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
 
 def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:
     """What a classifier fitted on a fold's training images says of its test images."""
-    train_ids, y_train, held_out = _fitted(fold)
-    x_train, x_test = inputs.rows_of(train_ids), inputs.rows_of(fold.test_ids)
-    if isinstance(x_train, np.ndarray) and isinstance(x_test, np.ndarray):
-        x_train, x_test = preprocess(spec.how, x_train, x_test)
+    _, y_train, held_out = _fitted(fold)
+    x_train, x_test = inputs.sides(fold, spec.how)
     estimator = spec.estimator(fold.task)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
@@ -367,24 +477,33 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
         estimator.fit(x_train, y_train, **({} if held_out is None else {"held_out": held_out}))
     except (BBError, ValueError) as error:
         raise BBError(f"task {fold.task.name!r}, {fold.name}: {error}") from None
-    decision = _decision(estimator, x_test, fold, inputs.target)
+    decision = _decision(estimator, x_test, inputs.target)
     if decision is not None and inputs.target == "classes" and hasattr(estimator, "parameters"):
-        predicted = decision.argmax(axis=1)  # the contract of bb's own, at half the price
+        predicted = estimator.classes_[decision.argmax(axis=1)]  # the contract of bb's own, at half the price
     else:
         predicted = np.asarray(estimator.predict(x_test))
+    probabilities = None
+    if hasattr(estimator, "predict_proba") and inputs.target == "classes":
+        again = decision is None or not hasattr(estimator, "proba_of")
+        shares = estimator.predict_proba(x_test) if again else estimator.proba_of(decision)
+        probabilities = _spread(shares, estimator.classes_, fold)
+    if decision is not None and inputs.target == "classes":
+        decision = _spread(decision, estimator.classes_, fold, least=-np.inf)
     names = fold.task.classes
     if hasattr(estimator, "rejects") and decision is not None and names[-1] == UNKNOWN:
         predicted, decision = with_unknown(predicted, decision, estimator.rejects(x_test), len(names) - 1)
-    given = hasattr(estimator, "predict_proba") and inputs.target == "classes"
-    probabilities = _spread(estimator.predict_proba(x_test), estimator.classes_, fold) if given else None
     parameters = dict(getattr(estimator, "parameters_", {}))
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
 
 
-def _digest(x: Num[np.ndarray, "n d"] | StoredRows) -> str:
-    """SHA-256 of all rows' bytes."""
+def _digest(x: Num[np.ndarray, "n d"] | StoredRows, rows: Int64[np.ndarray, " m"]) -> str:
+    """SHA-256 of some rows' bytes."""
     digest = hashlib.sha256()
-    for block in blocks(x):
+    if isinstance(x, StoredRows):
+        found = blocks(x.take(rows))
+    else:
+        found = (x[rows[start : start + HASHED]] for start in range(0, len(rows), HASHED))
+    for block in found:
         digest.update(np.ascontiguousarray(block).view(np.uint8).data)
     return digest.hexdigest()
 
@@ -403,9 +522,7 @@ def _fitted(
     return fold.task.ids[rows], fold.task.y[rows], held_out
 
 
-def _decision(
-    estimator: Any, x: Num[np.ndarray, "m d"] | StoredRows, fold: Fold, target: str
-) -> Float64[np.ndarray, "m k"] | None:
+def _decision(estimator: Any, x: Num[np.ndarray, "m d"] | StoredRows, target: str) -> Float64[np.ndarray, "m k"] | None:
     if target == "values":
         return None
     if not hasattr(estimator, "decision_function"):  # a plug-in's, with probabilities
@@ -417,13 +534,15 @@ def _decision(
         return scores
     if scores.ndim == 1:  # scikit-learn gives one number for two classes
         scores = np.stack([-scores, scores], axis=1)
-    return _spread(scores, estimator.classes_, fold, least=-np.inf)
+    return scores
 
 
 def _spread(
     values: Float64[np.ndarray, "m k"], classes: Int64[np.ndarray, " k"], fold: Fold, least: float = 0.0
 ) -> Float64[np.ndarray, "m classes"]:
     """Columns for all classes of the task; those that were not trained on get the least."""
+    if len(classes) == len(fold.task.classes):
+        return values
     whole = np.full((len(values), len(fold.task.classes)), least)
     whole[:, classes] = values
     return whole
@@ -470,11 +589,18 @@ def _train(fold: Fold) -> pl.DataFrame:
     return pl.DataFrame({"task": task, "image_id": ids, "fold": side, "y": y.astype(np.float64)})
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return versions(VERSIONS)
+
+
 def _plain(value: Any) -> Any:
     """JSON's own types: no tuples, no numpy."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
+        if isinstance(value, list) and set(map(type, value)) <= PLAIN:
+            return value
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32
 from bb.store.errors import UsageError
 
 PREPROCESSING = ("none", "l2", "center-l2", "standard", "standard-l2")
+ROW_BY_ROW = ("none", "l2")
 
 
 def preprocess(
@@ -23,10 +24,8 @@ def preprocess(
     """Both splits, ready for the classifier; NaN and infinity pass through. Errors: UsageError for another name."""
     train, test = x_train.astype(np.float32, copy=False), x_test.astype(np.float32, copy=False)
     match how:
-        case "none":
-            return train, test
-        case "l2":
-            return _unit(train), _unit(test)
+        case "none" | "l2":
+            return row_by_row(how, train), row_by_row(how, test)
         case "center-l2":
             train, test = _unit(train), _unit(test)
             mean = train.mean(axis=0)
@@ -43,6 +42,11 @@ def preprocess(
             return _unit(train), _unit(test)
         case _:
             raise UsageError(f"Unknown preprocessing {how!r}: choose {', '.join(PREPROCESSING)}.")
+
+
+def row_by_row(how: str, x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    """What one of ROW_BY_ROW does, for which rows don't depend on each other."""
+    return x if how == "none" else _unit(x)
 
 
 def _unit(x_ND: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:

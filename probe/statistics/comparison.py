@@ -206,6 +206,53 @@ def ranks(resampled: Resampled, level: float = 0.95) -> Ranks:
     return Ranks(rank, np.minimum(low, best[0]), np.maximum(high, worst[0]), *alone)
 
 
+class MeanRanks(NamedTuple):
+    """Of each model the mean of its ranks in several columns, and bounds that hold for one model at a time."""
+
+    rank: Float64[np.ndarray, " models"]
+    low: Float64[np.ndarray, " models"]
+    high: Float64[np.ndarray, " models"]
+
+
+def mean_ranks(
+    estimate: Float64[np.ndarray, "columns models"],
+    blocks: Sequence[tuple[Sequence[int], Resampled | None]],
+    weight: Float64[np.ndarray, " columns"],
+    level: float = 0.95,
+) -> MeanRanks:
+    """The mean rank of each model over columns, which are given and not drawn again.
+
+    blocks  columns that were tested on the same images, and how their scores vary: models column by column; None where
+            that is not known, and every rank in them is possible
+    weight  of each column; 1 in sum
+
+    As `ranks` has it, but of the differences of a model to all others in all columns at once: the places that they
+    leave hold in all columns together, so their mean over columns bounds that of the ranks. Blocks are independent.
+    """
+    columns, n = estimate.shape
+    best, worst = _places(estimate)
+    low, high = np.ones((n, columns)), np.full((n, columns), float(n))
+    known = [(list(places), found) for places, found in blocks if found is not None and not found.reason]
+    pairs = sum(len(places) for places, _ in known) * (n - 1)
+    size = max(1_000, min(PERMUTATIONS, MOST_DRAWS // max(pairs, 1)))
+    for model in range(n) if n > 1 and known else ():
+        others = np.delete(np.arange(n), model)
+        errors, draws, at = [], [], []
+        for number, (places, found) in enumerate(known):
+            first = np.repeat(np.arange(len(places)) * n + model, n - 1)
+            second = (np.arange(len(places))[:, None] * n + others).ravel()
+            errors.append(found.difference(first, second, level)[1])
+            draws.append(_normal_draws(found, first, second, size=size, seed=(found.seed, number)))
+            at += [(column, other) for column in places for other in others.tolist()]
+        above, below = _shown(np.concatenate(errors), np.concatenate(draws, axis=1), level)
+        in_column = np.array([column for column, _ in at])
+        low[model] = 1 + np.bincount(in_column[below], minlength=columns)
+        high[model] = n - np.bincount(in_column[above], minlength=columns)
+    rank = (best + worst) / 2
+    low, high = np.minimum(low.T, best), np.maximum(high.T, worst)
+    return MeanRanks(weight @ rank, weight @ low, weight @ high)
+
+
 def _shown(
     errors: Float64[np.ndarray, " pairs"], draws: Float32[np.ndarray, "b pairs"], level: float
 ) -> Bool[np.ndarray, "2 pairs"]:
@@ -225,11 +272,16 @@ def _shown(
 
 
 def _normal_draws(
-    resampled: Resampled, first: Int[np.ndarray, " pairs"], second: Int[np.ndarray, " pairs"]
+    resampled: Resampled,
+    first: Int[np.ndarray, " pairs"],
+    second: Int[np.ndarray, " pairs"],
+    *,
+    size: int | None = None,
+    seed: tuple[int, int] | None = None,
 ) -> Float32[np.ndarray, "b pairs"]:
     """Differences in standard errors of equal models: Student's t with the models' covariances."""
-    stream = np.random.default_rng(resampled.seed)
-    size = max(1, min(resampled.resamples, MOST_DRAWS // len(first)))
+    stream = np.random.default_rng(resampled.seed if seed is None else seed)
+    size = size or max(1, min(resampled.resamples, MOST_DRAWS // len(first)))
     values, vectors = np.linalg.eigh(resampled.covariance())
     normal = stream.normal(size=(size, len(values))) @ (vectors * np.sqrt(np.clip(values, 0, None))).T
     found = resampled.contrast(first, second)

@@ -1,4 +1,6 @@
-"""Metrics of images that have any number of traits, with intervals: macro-F1 of the positives, mean AP, exact match.
+"""Metrics of images that have any number of traits, with intervals: macro-F1, mean AP, exact match.
+
+`macro_f1` is of the positives, `macro_f1@biobench` the mean over both answers of each trait.
 
 An image contributes to all traits together, which may depend on each other in any way. Contributions are derivatives of
 a metric by an image's weight; the intervals are those of multiclass/intervals.py, over images or groups of them. An
@@ -77,6 +79,19 @@ def _macro_f1_contributions(p: Traits) -> Contributions:
     return (each / both).mean(axis=1)
 
 
+def _absent(p: Traits) -> Traits:
+    """Who lacks which trait."""
+    return Traits(~p.true, ~p.predicted, None, p.group)
+
+
+def _f1_of_both(p: Traits) -> float:
+    return (_macro_f1(p) + _macro_f1(_absent(p))) / 2
+
+
+def _f1_of_both_contributions(p: Traits) -> Contributions:
+    return (_macro_f1_contributions(p) + _macro_f1_contributions(_absent(p))) / 2
+
+
 def _mean_ap(p: Traits) -> float:
     from sklearn.metrics import average_precision_score
 
@@ -108,6 +123,7 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("macro_f1", _macro_f1, _macro_f1_contributions),
+        Metric("macro_f1@biobench", _f1_of_both, _f1_of_both_contributions),
         Metric("mean_ap", _mean_ap, _mean_ap_contributions, needs_decisions=True),
         Metric("exact_match", _exact, _exact_contributions, by_trait=False),
     )
@@ -133,7 +149,8 @@ def _with_bounds(
     claim = f"this classifier, on {'further images' if p.group is None else 'further groups of images'}"
     if np.isnan(value):
         return Estimate(metric.name, value, None, claim, f"{metric.name} has no value here")
-    positives = int(p.true.sum(axis=0).min())
+    counts = p.true.sum(axis=0)
+    positives = int(np.minimum(counts, len(p.true) - counts).min() if "@biobench" in metric.name else counts.min())
     if metric.by_trait and positives < FEWEST_POSITIVES:
         reason = f"{positives} images of a trait are too few: an interval of {metric.name} needs {FEWEST_POSITIVES}"
         return Estimate(metric.name, value, None, claim, reason)

@@ -51,7 +51,9 @@ class About:
     classifier  what `bb probe FAMILY` fits unless --classifier names another; "" leaves it to the verb
     metrics     what its board shows first, and is sorted by; () leaves it to the verb
     pool        how the images of a group become one unit unless --pool-group says it; "" for none
+    poisonous   the file of poisonous classes below the root, for FungiCLEF's loss; "" for none
     published   what the published board does, for a person
+    protocols   names of bb's replicas of it, as --protocol takes them
     """
 
     needs: str
@@ -63,7 +65,9 @@ class About:
     classifier: str = ""
     metrics: tuple[str, ...] = ()
     pool: str = ""
+    poisonous: str = ""
     published: str = ""
+    protocols: tuple[str, ...] = ()
 
 
 @runtime_checkable

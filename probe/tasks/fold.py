@@ -1,6 +1,7 @@
 """A training set with its test set, for any task: rows of labelled images, and draws of K images a class."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -62,6 +63,11 @@ class Fold:
         """Image IDs in the order scored."""
         return self.task.ids[self.test]
 
+    @cached_property
+    def orders(self) -> dict[int, list[list[int]]]:
+        """Of seeds that were drawn with, the training rows of each class in hash order, classes ascending."""
+        return {}
+
     @property
     def train_y(self) -> Shaped[np.ndarray, "train ..."]:
         """Labels as in TaskImages."""
@@ -117,16 +123,25 @@ def draw_shots(fold: Fold, shots: Shots, seed: int) -> Fold:
     if task.target != "classes":
         raise UsageError(f"--shots {shots} is a number of images a class, and task {task.name!r} has {task.target}; "
                          "use --shots all.")  # fmt: skip
-    row_of = {image_id: row for row, image_id in zip(fold.train.tolist(), fold.train_ids.tolist(), strict=True)}
-    drawn: list[int] = []
-    few = []
-    for y in np.unique(fold.train_y).tolist():
-        ids = fold.train_ids[fold.train_y == y].tolist()
-        drawn += [row_of[image_id] for image_id in hash_order(ids, task=task.name, seed=seed)[:shots]]
-        if len(ids) < shots:
-            few.append(f"{shown(task.classes[y])} has {len(ids)}")
+    if seed not in fold.orders:
+        fold.orders[seed] = _hash_orders(fold, seed)
+    drawn = [row for order in fold.orders[seed] for row in order[:shots]]
+    few = [
+        f"{shown(task.classes[task.y[order[0]]])} has {len(order)}" for order in fold.orders[seed] if len(order) < shots
+    ]
     note = (
         f"{len(few)} of {len(task.classes)} classes have fewer training images than the {shots} asked for, and all are "
         f"used: {', '.join(few[:3])}{', …' if len(few) > 3 else ''}"
     )
     return replace(fold, train=np.array(drawn, np.int64), notes=(*fold.notes, note) if few else fold.notes)
+
+
+def _hash_orders(fold: Fold, seed: int) -> list[list[int]]:
+    row_of = dict(zip(fold.train_ids.tolist(), fold.train.tolist(), strict=True))
+    by_class: dict[int, list[str]] = {}
+    for image_id, y in zip(row_of, fold.train_y.tolist(), strict=True):
+        by_class.setdefault(y, []).append(image_id)
+    return [
+        [row_of[image_id] for image_id in hash_order(ids, task=fold.task.name, seed=seed)]
+        for _, ids in sorted(by_class.items())
+    ]

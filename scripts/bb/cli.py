@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 VERBS: Mapping[str, Mapping[str, str]] = {
     "": {
         "extract": "Embed the images that the store lacks.",
+        "bench": "Score every complete backbone on every family on disk by the classifiers of a file, in one page.",
         "predict": "Label the other images: a table of predictions with probabilities, and how far to trust it.",
         "search": "Find the images of a collection that fit a text best.",
         "suggest": "Say which images to label next: the least certain, different from each other, or a cover of all.",
@@ -189,6 +190,11 @@ class _Report(VerbGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and args[0] in _families():
+            if _verb_of(args[0])[0] == "retrieval":
+                from bb.store.errors import UsageError
+
+                raise UsageError(f"a report on {args[0]} needs its table of labels: bb data check {args[0]}=DIR --csv "
+                                 f"{args[0]}.csv, then bb report retrieval --labels {args[0]}.csv")  # fmt: skip
             return super().resolve_command(ctx, ["classify", *args])
         if args and args[0] not in self.commands:
             from bb.store.errors import UsageError

@@ -83,6 +83,7 @@ class Settings:
         stored = {k: v for k, v in options.items() if k == "store"}
         return {
             **{verb: options for verb in ("extract", "doctor")},
+            "bench": {k: v for k, v in options.items() if k in ("cache_size", "jobs")},
             "predict": {k: v for k, v in options.items() if k in ("store", "cache_size")},
             "report": {
                 **{

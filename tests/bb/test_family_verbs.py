@@ -1,6 +1,7 @@
 """Task families on the command line: listed, checked, extracted once, probed from stored features."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import f1_score
+from sklearn.neighbors import NearestCentroid
+from sklearn.preprocessing import normalize
 
 from bb.probe.tasks.family import as_task_table
 from bb.probe.tasks.registry import OWN, TASKS
 from bb.store import Store
 from tests.helpers.command_line import VIT, call, own_place, run_here  # noqa: F401
-from tests.helpers.families import MADE, beluga, fishnet, iwildcam, picture
+from tests.helpers.families import MADE, beluga, fishnet, fungiclef, iwildcam, kabr, picture
 from tests.helpers.synthetic import store_of
 
 
@@ -124,6 +127,53 @@ def test_seen_and_unseen_locations_side_by_side(call, own_place):  # noqa: F811
     assert len(difference) == 2 and all("[" in line for line in difference)
 
 
+def test_frames_of_a_clip_are_pooled(call, own_place):  # noqa: F811
+    kabr(own_place / "data")
+    store = store_with("kabr", own_place / "data", spread=4.0)
+    status, out, err = call("probe", "kabr", "--data", "kabr=data", "--classifier", "simpleshot")
+    assert status == 0 and "kabr: 9 images tested, side val" in out and "272 images are pooled to 17 units (max)" in err
+    (run,) = store.runs()
+    frames = TASKS.load("kabr").labels(own_place / "data").frame
+    ids = frames["image_id"].to_list()
+    x = store.read(next(iter(store.spaces())), store.collection("kabr", ids), ids)
+    units = {}
+    for i, (group, label) in enumerate(frames.select("group", "label").iter_rows()):
+        units.setdefault((group, label), []).append(x[i])
+    pooled = {key: np.max(rows, axis=0) for key, rows in units.items()}
+    train, test = ([key for key in sorted(units) if key[0].startswith(side)] for side in ("train", "val"))
+    mean = np.mean([pooled[key] for key in train], axis=0)
+    fitted = NearestCentroid().fit(normalize([pooled[k] - mean for k in train]), [label for _, label in train])
+    expected = fitted.predict(normalize([pooled[key] - mean for key in test]))
+    found = run.predictions().with_columns(pl.col("image_id").str.extract(r"/val(\d)/").alias("clip")).sort("clip")
+    assert found["y_pred"].cast(pl.Int64).cast(pl.String).to_list() == expected.tolist()
+    status, out, err = call("probe", "kabr", "--data", "kabr=data", "--classifier", "simpleshot", "--pool-group", "")
+    assert status == 0 and "kabr: 144 images tested, side val" in out, err
+
+
+def test_unknown_species_and_poisons(call, own_place):  # noqa: F811
+    fungiclef(own_place / "data")
+    store_with("fungiclef", own_place / "data")
+    status, out, err = call("probe", "fungiclef", "--data", "fungiclef=data")
+    assert status == 0 and "fungiclef: 3 images tested, side val" in out and "(test-mean)" in err, err
+    words = ("probe", "fungiclef", "--data", "fungiclef=data", "--protocol", "biobench-fungiclef")
+    status, _, err = call(*words)
+    assert status == 2 and "name the table of them with --poisonous poison_status_list.csv" in err
+    (own_place / "data" / "poison_status_list.csv").write_text("class_id,poisonous\n0,1\n1,0\n2,0\n")
+    status, out, err = call(*words)
+    assert status == 0 and "fungiclef: 4 images tested" in out and "1 of 4 test images are of no class" in err, err
+
+
+def test_a_family_from_python_prints_nothing(own_place, capsys):  # noqa: F811
+    iwildcam(own_place / "iwildcam")
+    store_with("iwildcam", own_place / "iwildcam")
+    page = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert {board.side for board in names["found"].boards} == {"id_test", "test"}
+    assert capsys.readouterr() == ("", "")
+
+
 def test_traits(call, own_place):  # noqa: F811
     fishnet(own_place / "data")
     store_with("fishnet", own_place / "data")
@@ -139,10 +189,14 @@ def test_individuals_are_ranked(call, own_place):  # noqa: F811
     assert status == 0, err
     (run,) = json.loads(out)
     assert run["protocol"] == "retrieval" and run["tasks"] == "beluga"
-    status, out, err = call("data", "check", "beluga=data", "--csv", "whales.csv")
-    assert status == 0 and pl.read_csv("whales.csv").height == 17, err
-    status, out, err = call("probe", "retrieval", "--labels", "whales.csv", "--json")
+    status, out, err = call("data", "check", "beluga=data", "--csv", "beluga.csv")
+    assert status == 0 and pl.read_csv("beluga.csv").height == 17, err
+    status, out, err = call("probe", "retrieval", "--labels", "beluga.csv", "--json")
     assert status == 0 and json.loads(out)[0]["scores"] == run["scores"], err
+    status, out, err = call("report", "beluga")
+    assert status == 2 and "bb data check beluga=DIR --csv beluga.csv, then bb report retrieval --labels beluga" in err
+    status, out, err = call("report", "retrieval", "--labels", "beluga.csv")
+    assert status == 0 and "lab:clusters" in out, err
 
 
 @pytest.mark.parametrize(
@@ -154,7 +208,7 @@ def test_individuals_are_ranked(call, own_place):  # noqa: F811
             ("probe", "cct", "--data", "cct=here"),
             "here does not have the layout of cct: it has no caltech_images",
         ),
-        (("probe", "cats"), "there is no probe 'cats': choose newt, classify, retrieval, rerank, head, inat21, "),
+        (("probe", "cats"), "rerank, head, inat21, herbarium19, "),
         (("data", "check", "cct=here", "--csv", "a/b.csv"), "there is no folder"),
         (("data", "check", "pics=here", "--csv", "a.csv"), "--csv writes the labels of one task family, FAMILY=DIR"),
         (("data", "check", "--csv", "a.csv"), "nothing is named; the families are newt, inat21"),

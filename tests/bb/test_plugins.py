@@ -55,6 +55,7 @@ def test_doctor_names_plugins_and_what_is_wrong_with_one(folder, site):
         "plug-in bb.classifiers: centroid of bb-example",
         "plug-in bb.loggers: jsonl of bb-example",
         "plug-in bb.metrics: matthews of bb-example",
+        "plug-in bb.protocols: letters-few-shot of bb-example",
         "plug-in bb.tasks: broken of bb-example",
         "plug-in bb.tasks: letters of bb-example",
     ]
@@ -114,13 +115,25 @@ def test_its_task_family_is_probed_by_its_name(letters, site):
     assert status == 0 and "Score stored features on letters: a task family of bb-example." in " ".join(out.split())
 
 
+def test_its_protocol_is_run_and_reported_as_no_replica(letters, site):
+    words = ("probe", "letters", "--data", "pics=data", "--protocol", "letters-few-shot")
+    out, err, status = call(letters, site, "-m", "bb", *words, "--json")
+    assert status == 0, err
+    assert [(run["classifier"], run["n_train"], run["seed"]) for run in json.loads(out)] == [
+        ("centroid", 2, 0), ("centroid", 2, 1)
+    ]  # fmt: skip
+    out, err, status = call(letters, site, "-m", "bb", "report", "letters")
+    assert status == 0 and "protocol letters-few-shot" in out, err
+    assert "protocol letters-few-shot is bb's own, after example/letters, few_shot.py" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("probe", "letters", "--data", "pics"), "where are the labels of letters? Give --data letters=DIR"),
         (("probe", "letters", "--data", "pics=features.bb"), "features.bb has no labels of letters: "),
         (("probe", "broken", "--data", "pics=data"), "(bb.tasks: broken = bb_example:BROKEN) can't read the labels in"),
-        (("probe", "lettres"), "there is no probe 'lettres': choose newt, classify, retrieval, rerank, head, inat21, "),
+        (("probe", "lettres"), "there is no probe 'lettres': choose newt, classify, "),
         (("data", "download", "letters", "--to", "x"), "bb can't download letters: its plug-in names no archive."),
         (("data", "download", "coins", "--to", "x"), "bb can't download 'coins', only newt, broken, letters."),
     ],

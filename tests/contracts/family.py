@@ -7,6 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from bb.probe.classification.pool_groups import POOLINGS
+from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.statistics import multilabel
 from bb.probe.statistics.multiclass import metrics as multiclass
 from bb.probe.tasks.family import DescribedFamily, NamedFamily, TaskFamily, as_task_table
@@ -37,7 +39,8 @@ def check_described(family, root: Path, nothing: Path) -> None:
         about.citation.startswith("@") and about.citation.count("{") == about.citation.count("}")
     )
     assert set(about.metrics) <= {*multiclass.METRICS, *multilabel.METRICS}
-    assert about.pool in ("", "mean", "max", "test-mean", "test-max")
+    assert about.pool in ("", *POOLINGS)
+    assert set(about.protocols) <= set(PROTOCOLS)
     assert list(family.check(root)) == []
     for wrong in (nothing, nothing / "absent"):
         problems = list(family.check(wrong))

@@ -41,10 +41,6 @@ PROTOCOL = PublishedProtocol(
     any_shots=True,
     draw=draw,
     settings=settings,
-    faults=(
-        "weights are a softmax over the 200 nearest, so that the weights of k = 10 do not sum to 1; the answer is the "
-        "same",
-    ),
     differs=(
         "the view: resize to 256 pixels (bicubic), central crop of 224",
         "with shots the draw follows the order of image IDs, in the source that of its files",

@@ -11,6 +11,12 @@ PROTOCOLS: Registry[Any] = Registry(
     "protocol",
     {
         "biobench-simpleshot": f"{_HERE}.biobench_simpleshot:PROTOCOL",
+        "biobench-linear": f"{_HERE}.biobench_linear:PROTOCOL",
+        "biobench-fishnet": f"{_HERE}.multilabel:BIOBENCH_FISHNET",
+        "biobench-fungiclef": f"{_HERE}.biobench_fungiclef:PROTOCOL",
+        "bioclip2-fishnet": f"{_HERE}.multilabel:FISHNET",
+        "bioclip2-awa2": f"{_HERE}.multilabel:AWA2",
+        "aim-attentive": f"{_HERE}.aim_attentive:PROTOCOL",
         "bioclip2-fewshot": f"{_HERE}.bioclip2_fewshot:PROTOCOL",
         "dinov2-knn": f"{_HERE}.dinov2_knn:PROTOCOL",
         "dinov2-logreg": f"{_HERE}.dinov2_logreg:PROTOCOL",

@@ -166,8 +166,10 @@ class NearestNeighbours:
 
     def predict_proba(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """Each class's share of the votes."""
-        votes = self.decision_function(X)
-        return votes / votes.sum(axis=1, keepdims=True)
+        return self.proba_of(self.decision_function(X))
+
+    def proba_of(self, decision: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
+        return decision / decision.sum(axis=1, keepdims=True)
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)

@@ -94,9 +94,11 @@ class Logistic:
 
     def predict_proba(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """Of each class; of traits that each is 1."""
+        return self.proba_of(self.decision_function(X))
+
+    def proba_of(self, decision: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
         from scipy.special import expit, softmax
 
-        decision = self.decision_function(X)
         return expit(decision) if self._traits else softmax(decision, axis=1)
 
     def parameters(self) -> dict[str, Any]:

@@ -4,12 +4,13 @@ With centred X = U S Vᵀ (thin) the fit at strength l is W = V diag(s / (s² + 
 H = 11ᵀ/n + U diag(s² / (s² + l)) Uᵀ, and the error of row i where it is left out e_i / (1 - H_ii) (Allen's PRESS).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Shaped
+from jaxtyping import Float, Float32, Float64, Int, Shaped
 
 from bb.probe.classifiers.estimator import (
     checked_arrays,
@@ -20,7 +21,13 @@ from bb.probe.classifiers.estimator import (
     parameters_of,
 )
 
+LARGEST = 2**27  # numbers in the columns of classes that are fitted at once
+SAMPLE, SURE = 1024, 8.0  # rows of the first sample; standard errors
 L2 = tuple(2.0**power for power in range(-20, 21))
+
+
+# Targets in parts of some columns each, made when they are asked for.
+Parts: TypeAlias = Sequence[Callable[[], Float64[np.ndarray, "n t"]]]
 
 
 class RidgePath:
@@ -30,6 +37,7 @@ class RidgePath:
     """
 
     def __init__(self, x: Float32[np.ndarray, "n d"]) -> None:
+        self._of: Any = None  # the targets that `_along` and `_centred` are of
         self.mean = x.mean(axis=0, dtype=np.float64)
         centred = x - self.mean
         wide = x.shape[0] < x.shape[1]
@@ -41,21 +49,27 @@ class RidgePath:
         else:
             self.left, self.right = centred @ (vectors / np.sqrt(self.squares)), vectors
 
-    def errors(self, y: Float64[np.ndarray, "n t"], l2: Sequence[float]) -> Iterator[Float64[np.ndarray, "n t"]]:
-        """Of each l2 what is missing to each row's target where the row is left out."""
-        centred = y - y.mean(axis=0)
-        along, left_squared = self.left.T @ centred, self.left**2
+    def errors(
+        self, y: Float64[np.ndarray, "n t"], l2: Sequence[float], rows: Int[np.ndarray, " some"] | None = None
+    ) -> Iterator[Float64[np.ndarray, "some t"]]:
+        """Of each l2 what is missing to each row's target where the row is left out; of all rows, or of some."""
+        if self._of is not y:
+            centred = y - y.mean(axis=0)
+            self._of, self._centred, self._along = y, centred, self.left.T @ centred
+        some = slice(None) if rows is None else rows
+        left, centred = self.left[some], self._centred[some]
+        left_squared = left**2
         for strength in l2:
             share = self.squares / (self.squares + strength)
             leverage = 1 / len(y) + left_squared @ share
-            residual = centred - self.left @ (share[:, None] * along)
+            residual = centred - left @ (share[:, None] * self._along)
             yield residual / np.maximum(1 - leverage, np.finfo(np.float64).eps)[:, None]
 
     def coefficients(
         self, y: Float64[np.ndarray, "n t"], l2: float
     ) -> tuple[Float64[np.ndarray, "t d"], Float64[np.ndarray, " t"]]:
         """Coefficients and intercepts."""
-        along = self.left.T @ (y - y.mean(axis=0))
+        along = self._along if self._of is y else self.left.T @ (y - y.mean(axis=0))
         coef = ((np.sqrt(self.squares) / (self.squares + l2))[:, None] * along).T @ self.right.T
         return coef, y.mean(axis=0) - coef @ self.mean
 
@@ -81,12 +95,12 @@ class Ridge:
             return self._fit_traits(x, checked_traits(y, len(x)))
         self._target = "values" if y.dtype.kind == "f" else "classes"
         if self._target == "values":
-            self.classes_, columns = np.empty(0), checked_values(y, len(x))[:, None]
+            self.classes_, parts = np.empty(0), _whole(checked_values(y, len(x))[:, None])
         else:
             self.classes_, codes = checked_classes(y, len(x))
-            columns = np.where(codes[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
-        self.coef_, self.intercept_, l2 = _fit_columns(RidgePath(x), columns, self.l2)
-        self.parameters_ = {"l2": l2, "certificate": _certificate(x, columns, self.coef_, self.intercept_, l2)}
+            parts = _of_classes(codes, len(self.classes_))
+        self.coef_, self.intercept_, l2 = _fit_columns(RidgePath(x), parts, self.l2)
+        self.parameters_ = {"l2": l2, "certificate": _certificate(x, parts, self.coef_, self.intercept_, l2)}
         return self
 
     def _fit_traits(self, x: Float32[np.ndarray, "n d"], y: Float64[np.ndarray, "n t"]) -> "Ridge":
@@ -95,7 +109,7 @@ class Ridge:
         fits, certificates = [], []
         for column in y.T:
             known = ~np.isnan(column)
-            signs = np.where(column[known] > 0, 1.0, -1.0)[:, None]
+            signs = _whole(np.where(column[known] > 0, 1.0, -1.0)[:, None])
             fits.append(_fit_columns(whole if known.all() else RidgePath(x[known]), signs, self.l2))
             certificates.append(_certificate(x[known], signs, *fits[-1]))
         self.coef_, self.intercept_ = (np.concatenate([fit[part] for fit in fits]) for part in (0, 1))
@@ -129,20 +143,69 @@ class Ridge:
 
 
 def _fit_columns(
-    path: RidgePath, columns: Float64[np.ndarray, "n t"], l2: Sequence[float]
+    path: RidgePath, parts: Parts, l2: Sequence[float]
 ) -> tuple[Float64[np.ndarray, "t d"], Float64[np.ndarray, " t"], float]:
-    errors = [float((error**2).mean()) for error in path.errors(columns, l2)]
-    best = l2[int(np.argmin(errors))]
-    return *path.coefficients(columns, best), best
+    errors = {each: _mean_square(path, parts, each) for each in _candidates(path, parts, l2)}
+    best = min(errors, key=errors.__getitem__)
+    fits = [path.coefficients(part(), best) for part in parts]
+    return np.concatenate([coef for coef, _ in fits]), np.concatenate([intercept for _, intercept in fits]), best
+
+
+def _candidates(path: RidgePath, parts: Parts, l2: Sequence[float]) -> Sequence[float]:
+    """The strengths that may have the least error: a sample of the rows excludes others, as a race of models does.
+
+    Strengths are compared on the same rows. One is excluded where its squared errors are above those of the best by
+    SURE standard errors of their mean difference, on at least SAMPLE rows spread evenly and the 64 of most leverage,
+    without which few rows could decide. Of up to two samples of rows nothing is excluded.
+    """
+    n, sample = len(path.left), SAMPLE
+    highest = np.argsort((path.left**2).sum(axis=1), kind="stable")[-64:]
+    while len(l2) > 1 and 2 * sample < n:
+        rows = np.union1d(np.linspace(0, n - 1, sample).astype(np.int64), highest)
+        of_parts = [np.stack([(e**2).sum(axis=1) for e in path.errors(part(), l2, rows)]) for part in parts]
+        each = np.sum(of_parts, axis=0)
+        more = each - each[np.argmin(each.mean(axis=1))]
+        kept = more.mean(axis=1) <= SURE * more.std(axis=1) / np.sqrt(len(rows))
+        l2 = [strength for strength, keep in zip(l2, kept, strict=True) if keep]
+        sample *= 4
+    return l2
+
+
+def _mean_square(path: RidgePath, parts: Parts, l2: float) -> float:
+    """Over all rows and columns."""
+    total = width = 0.0
+    for part in parts:
+        (error,) = path.errors(part(), [l2])
+        total, width = total + float((error**2).mean()) * error.shape[1], width + error.shape[1]
+    return total / width if len(parts) > 1 else float((error**2).mean())
+
+
+def _of_classes(codes: Int[np.ndarray, " n"], k: int) -> Parts:
+    """Columns of -1 and 1, so many at once that they are not too large."""
+    width = max(1, LARGEST // len(codes))
+    ranges = [np.arange(start, min(start + width, k)) for start in range(0, k, width)]
+    if len(ranges) == 1:
+        return _whole(np.where(codes[:, None] == ranges[0], 1.0, -1.0))
+    return [partial(lambda some: np.where(codes[:, None] == some, 1.0, -1.0), some) for some in ranges]
+
+
+def _whole(columns: Float64[np.ndarray, "n t"]) -> Parts:
+    return [lambda: columns]
 
 
 def _certificate(
     x: Float32[np.ndarray, "n d"],
-    y: Float64[np.ndarray, "n t"],
+    parts: Parts,
     coef: Float64[np.ndarray, "t d"],
     intercept: Float64[np.ndarray, " t"],
     l2: float,
 ) -> float:
     """The largest entry of the normal equations' residual, over n."""
-    residual = x @ coef.T + intercept - y
-    return float(np.abs(residual.T @ x + l2 * coef).max()) / len(x)
+    largest, first = 0.0, 0
+    for part in parts:
+        y = part()
+        mine = slice(first, first + y.shape[1])
+        residual = x @ coef[mine].T + intercept[mine] - y
+        largest = max(largest, float(np.abs(residual.T @ x + l2 * coef[mine]).max()))
+        first += y.shape[1]
+    return largest / len(x)

@@ -5,6 +5,9 @@ image's weight (Hampel 1974), of which the mean over the images is 0. Either is 
 over, so that a metric varies from sample to sample as the sum of independent contributions does.
 """
 
+from collections.abc import Callable
+from functools import wraps
+
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 from scipy.special import ndtr
@@ -19,10 +22,23 @@ BINS = 15  # Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural N
 LEAST = float(np.finfo(np.float64).eps)  # probabilities are at least this in a logarithm, as in scikit-learn's log_loss
 
 
+def once(of: Callable[[Predictions], Contributions]) -> Callable[[Predictions], Contributions]:
+    """The same function, which computes only once of the same predictions."""
+
+    @wraps(of)
+    def found(p: Predictions) -> Contributions:
+        if of not in p.known:
+            p.known[of] = of(p)
+        return p.known[of]
+
+    return found
+
+
 def accuracy(p: Predictions) -> Contributions:
     return p.hit / len(p)
 
 
+@once
 def top_5(p: Predictions) -> Contributions:
     """Whether fewer than five classes have a higher probability than the true one, or the same and a lower number."""
     given = p.given
@@ -77,10 +93,12 @@ def _mean_by(group: Int[np.ndarray, " k"], values: Float64[np.ndarray, " k"]) ->
     return (np.bincount(group, values) / np.maximum(count, 1))[group]
 
 
+@once
 def nll(p: Predictions) -> Contributions:
     return -np.log(np.clip(p.of_true, LEAST, 1)) / len(p)
 
 
+@once
 def brier(p: Predictions) -> Contributions:
     """Sum over classes of squared differences from 0 or 1: 0 to 2, twice scikit-learn's for two classes."""
     squares = np.einsum("nk,nk->n", p.given, p.given, dtype=np.float64)
@@ -163,6 +181,7 @@ def aurc(p: Predictions) -> Contributions:
     return out
 
 
+@once
 def auroc(p: Predictions) -> Contributions:
     """Of the pairs of an image of the class and one of another, the share in order: DeLong's components (1988)."""
     from scipy.stats import rankdata

@@ -51,6 +51,8 @@ def estimate(p: Predictions, metric: Metric, level: float = 0.95, *, widening: f
     Errors: BBError where it needs probabilities and there are none.
     """
     value = metric.value(p)
+    if not np.isnan(value) and (reason := _few_images(metric, p)):
+        return Estimate(metric.name, value, None, _claim(metric, p), reason)
     return _with_bounds(metric, p, value, metric.contributions(p), level, widening=widening)
 
 

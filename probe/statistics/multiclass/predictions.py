@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -55,6 +56,11 @@ class Predictions:
             None if each is None else each[rows] for each in (self.probabilities, self.group, self.fold)
         )
         return Predictions(self.y_true[rows], self.y_pred[rows], self.classes, probabilities, group, fold)
+
+    @cached_property
+    def known(self) -> "dict[Any, Float64[np.ndarray, ' n']]":
+        """Contributions that a metric's value and its interval both need: contributions.once."""
+        return {}
 
     @cached_property
     def hit(self) -> Bool[np.ndarray, " n"]:

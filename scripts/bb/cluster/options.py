@@ -82,7 +82,9 @@ def command_line(ctx: Any, **changed: Any) -> tuple[str, ...]:
         if name in ("on", *ENGINE_OPTIONS) or value is None:
             continue
         option = parameter.opts[0]
-        if isinstance(value, bool):
+        if parameter.param_type_name == "argument":
+            words += [str(value)]
+        elif isinstance(value, bool):
             words += [option] if value else parameter.secondary_opts[:1]
         else:
             words += [f"{option}={each}" for each in (value if isinstance(value, list | tuple) else [value])]

@@ -8,8 +8,8 @@ from bb.probe.tasks.registry import family_metrics
 
 if TYPE_CHECKING:
     from bb.probe.classification.board import Board, SplitDifference
-    from bb.probe.classification.reference import Comparison
-    from bb.probe.classification.side_differences import SideDifference
+    from bb.probe.classification.comparisons.reference import Comparison
+    from bb.probe.classification.comparisons.side_differences import SideDifference
 
 COLUMNS = {
     "classes": ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece", "user_loss_score"),
@@ -33,10 +33,11 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
     say(board.title)
     names = dict.fromkeys((board.metric, *family_metrics(board.tasks), *COLUMNS[board.target]))
     shown = [name for name in names if any(name in row.metrics for row in board.rows)]
-    columns = ["backbone", "classifier", "shots", *shown, "", *(["run"] if verbose else [])]
+    seeds = len({row.run.record["seed"] for row in board.rows}) > 1
+    columns = ["backbone", "classifier", "shots", *["seed"] * seeds, *shown, "", *(["run"] if verbose else [])]
     rows = [
         [
-            row.name, row.classifier, row.run.record["n_train"],
+            row.name, row.classifier, row.shots, *[row.run.record["seed"]] * seeds,
             *(score_text(row.metrics.get(name)) for name in shown),
             "best" if row.best else {True: "not distinguishable from the best", False: "", None: ""}[row.tied],
             *([row.run.run_id[:12]] if verbose else []),
@@ -53,7 +54,7 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
 
 def show_boards(found: "Sequence[Board]", *, verbose: bool = False, with_details: bool = False) -> None:
     """All boards, then means over seeds. Where a protocol draws the test images, each draw's board with -v alone."""
-    from bb.probe.classification.headline import headlines
+    from bb.probe.classification.comparisons.headline import headlines
 
     drawn = [board for board in found if board.split_by == "protocol" and not verbose]
     shown = [board for board in found if board not in drawn]

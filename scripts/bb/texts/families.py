@@ -23,7 +23,7 @@ def family_rows(data: "Mapping[str, Root]", stored: "list[str]") -> list[dict[st
         rows.append(
             {"name": name, "title": family.title, "needs": of.needs, "size": of.size, "licence": of.licence,
              "home": of.home, "citation": of.citation, "probe": of.probe, "classifier": of.classifier,
-             "metrics": list(of.metrics), "pool": of.pool, "published": of.published,
+             "metrics": list(of.metrics), "pool": of.pool, "published": of.published, "protocols": list(of.protocols),
              "root": str(root) if root else None, "found": bool(root) and Path(str(root)).is_dir(),
              "in_store": name in stored}
         )  # fmt: skip
@@ -38,8 +38,11 @@ def show_families(rows: list[dict[str, Any]], *, whole: bool) -> None:
         return
     for row in rows:
         say(f"{row['name']}: {row['title']}")
-        facts = {"needs": row["needs"], "size": row["size"], "licence": row["licence"], "from": row["home"],
-                 "published": row["published"], "found": found_words(row)}  # fmt: skip
+        facts = {
+            **{fact: row[fact] for fact in ("needs", "size", "licence")},
+            **{"from": row["home"], "published": row["published"], "protocols": ", ".join(row["protocols"])},
+            "found": found_words(row),
+        }
         say(*(f"  {fact:10}{value}" for fact, value in facts.items() if value))
         say(*(f"  {line}" for line in row["citation"].splitlines()), "")
 

@@ -39,6 +39,10 @@ FORGED = {
     "backbones": [lambda record: record.update(backbones=7)],
     "notes": [lambda record: record.update(notes={"classify": 7})],
     "train_pool": [lambda record: record.update(train_pool={})],
+    "published": [
+        lambda record: record.update(published="dinov2-knn"),
+        lambda record: record.update(published={"name": "dinov2-knn"}),
+    ],
     "n_train": [lambda record: record.update(n_train={"x": 1})],
 }
 

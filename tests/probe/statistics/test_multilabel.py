@@ -11,6 +11,9 @@ from bb.store.errors import BBError
 N, T = 250, 4
 ORACLES = {
     "macro_f1": lambda p: sk.f1_score(p.true, p.predicted, average="macro", zero_division=0),
+    "macro_f1@biobench": lambda p: np.mean(
+        [sk.f1_score(p.true[:, t], p.predicted[:, t], average="macro") for t in range(T)]
+    ),
     "mean_ap": lambda p: sk.average_precision_score(p.true, p.decisions, average="macro"),
     "exact_match": lambda p: sk.accuracy_score(p.true, p.predicted),
 }
@@ -57,6 +60,9 @@ def test_reasons():
     assert estimate(few, METRICS["macro_f1"]).reason == (
         "9 images of a trait are too few: an interval of macro_f1 needs 10"
     )
+    many = drawn()
+    many.true[:, 1] = True
+    assert estimate(many, METRICS["macro_f1@biobench"]).reason.startswith("0 images of a trait are too few")
     assert estimate(drawn(group=np.arange(N) % 4), METRICS["exact_match"]).reason == (
         "4 groups are too few: an interval of exact_match needs 5"
     )

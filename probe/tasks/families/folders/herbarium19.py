@@ -17,6 +17,7 @@ HERBARIUM19 = ClassFolders(
 }""",
         metrics=("macro_f1@wilds", "macro_f1@biobench"),
         published="biobench: linear probe by AdamW, train to validation, macro-F1",
+        protocols=("biobench-linear",),
     ),
     {"train": ("train", "small-train"), "val": ("validation", "val", "small-validation")},
 )

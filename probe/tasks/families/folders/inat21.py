@@ -18,6 +18,7 @@ INAT21 = ClassFolders(
 }""",
         metrics=("accuracy",),
         published="biobench: linear probe by AdamW, train_mini to val, accuracy",
+        protocols=("biobench-linear",),
     ),
     {"train": ("train_mini", "train"), "val": ("val",)},
 )

@@ -22,6 +22,7 @@ PLANKTON = ClassFolders(
 }""",
         metrics=("macro_f1@wilds", "macro_f1@biobench"),
         published="biobench: linear probe by AdamW, train to val, macro-F1, with classes numbered for each side",
+        protocols=("biobench-linear",),
     ),
     {"train": ("labeled_20201020", "train"), "val": ("phytoplankton_Utö_2021_labeled", "val")},
     unknown=frozenset({"unclassifiable"}),

@@ -90,6 +90,6 @@ PLANTNET = PlantNet(
 PLANTNET_VAL = PlantNet(
     "Pl@ntNet-300K, tested on its validation side as biobench does",
     replace(_ABOUT, needs="images/{train,val}/SPECIES_ID/*.jpg",
-            published="biobench: linear probe by AdamW, train to val, macro-F1"),
+            published="biobench: linear probe by AdamW, train to val, macro-F1", protocols=("biobench-linear",)),
     {side: _folders(side) for side in ("train", "val")},
 )  # fmt: skip

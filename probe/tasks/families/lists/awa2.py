@@ -103,5 +103,6 @@ AWA2 = AwA2(
 }""",
         metrics=("macro_f1",),
         published="BioCLIP 2: a network of one hidden layer, macro-F1 over traits",
+        protocols=("bioclip2-awa2",),
     ),
 )

@@ -71,5 +71,6 @@ ECDYSIS = Ecdysis(
 }""",
         metrics=("macro_f1@wilds", "macro_f1@biobench"),
         published="biobench: linear probe by AdamW, earlier to later visits, macro-F1",
+        protocols=("biobench-linear",),
     ),
 )

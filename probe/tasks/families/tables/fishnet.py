@@ -98,5 +98,9 @@ FISHNET = FishNet(
 }""",
         metrics=("macro_f1", "exact_match"),
         published="BioCLIP 2: a network of one hidden layer, all nine traits right; biobench: the same, macro-F1",
+        protocols=(
+            "biobench-fishnet",
+            "bioclip2-fishnet",
+        ),
     ),
 )

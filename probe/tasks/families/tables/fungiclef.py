@@ -63,7 +63,8 @@ def _rows(path: Path, side: str, images: Path) -> pl.DataFrame:
 FUNGICLEF = FungiClef(
     "FungiCLEF 2023: Danish fungi by species, with species that are unknown",
     About(
-        needs="FungiCLEF2023_{train,val}_metadata_PRODUCTION.csv, DF20_300/*.JPG and DF21_300/*.JPG",
+        needs="FungiCLEF2023_{train,val}_metadata_PRODUCTION.csv, DF20_300/*.JPG and DF21_300/*.JPG; for the user loss "
+        "poison_status_list.csv",
         size="1,604 species",
         home="https://www.imageclef.org/FungiCLEF2023",
         citation="""@inproceedings{picek2022danish,
@@ -76,7 +77,9 @@ FUNGICLEF = FungiClef(
         classifier="simpleshot",
         metrics=("macro_f1@wilds", "macro_f1@biobench"),
         pool="test-mean",
+        poisonous="poison_status_list.csv",
         published="biobench: SimpleShot and a threshold for unknown species, train to val, a mean for each "
         "observation, user loss",
+        protocols=("biobench-fungiclef",),
     ),
 )

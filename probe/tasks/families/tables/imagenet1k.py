@@ -143,5 +143,10 @@ IMAGENET1K = ImageNet1k(
 }""",
         metrics=("accuracy", "top_5"),
         published="biobench: linear probe by AdamW; DINOv2: nearest neighbours, logistic regression; accuracy on val",
+        protocols=(
+            "biobench-linear",
+            "dinov2-knn",
+            "dinov2-logreg",
+        ),
     ),
 )

@@ -77,5 +77,6 @@ IWILDCAM = IWildCam(
         metrics=("macro_f1@wilds", "macro_f1@biobench"),
         published="WILDS: macro-F1 over the classes in the test images; biobench: linear probe by AdamW, train to "
         "test, macro-F1 over all numbers, which is never higher",
+        protocols=("biobench-linear",),
     ),
 )

@@ -62,5 +62,6 @@ META_ALBUM = MetaAlbum(
         classifier="simpleshot",
         metrics=("accuracy",),
         published="BioCLIP 2: SimpleShot of 1 and 5 shots, 5 draws, accuracy",
+        protocols=("bioclip2-fewshot",),
     ),
 )

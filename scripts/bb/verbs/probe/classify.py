@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,11 +23,10 @@ from bb.options import (
     listed,
     numbers,
 )
-from bb.probe.classification.facade import classify
-from bb.probe.classification.side_differences import side_differences
-from bb.probe.tasks.family import Labels, about
+from bb.probe.classification.comparisons.side_differences import side_differences
+from bb.probe.classification.facade import classify, family_options
+from bb.probe.tasks.family import Labels
 from bb.probe.tasks.few_shot import MAX_SEED
-from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe
@@ -119,18 +118,17 @@ def verb(
     family = ctx.info_name if ctx.info_name != "classify" else None
     name, root = one_collection(opened, data or family, ctx.obj)
     table: Labels | None = labels
+    how: dict[str, Any] = {"classifier": kinds, "pool_group": pool_group, "poisonous": poisonous}
     if family:
-        of = about(TASKS.load(family))
-        kinds = kinds or ([of.classifier] if of.classifier and not protocols else None)
         table = labels or family_table(opened, family, name, root)
+        how = family_options(family, root if isinstance(root, Path) else None, protocol=protocols, **how)
     with Reporter("note: ") as reporter:
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
-            regression=regression, not_missing=not_missing or (), split_by=ways, pool_group=pool_group,
-            poisonous=poisonous, folds=folds, classifier=kinds, preprocessing=preprocessing, protocol=protocols,
-            shots=draws, seed=seeds, ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing,
-            max_missing=max_missing, same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force,
-            reporter=reporter,
+            regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds,
+            preprocessing=preprocessing, protocol=protocols, shots=draws, seed=seeds,
+            ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing, max_missing=max_missing,
+            same_images_as=same_images_as or (), drop_leaks=drop_leaks, force=force, reporter=reporter, **how,
         )  # fmt: skip
     if verbose:
         warn(*(f"  no image: {each}" for each in found.images.match.rows_without_image))

@@ -9,11 +9,11 @@ import typer
 from bb.console import show_json, warn
 from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, StoreOption
 from bb.probe.classification.board import Board, boards
+from bb.probe.classification.comparisons.headline import headline_frame, headlines
+from bb.probe.classification.comparisons.reference import Comparison, compare, read_reference
+from bb.probe.classification.comparisons.side_differences import side_differences
 from bb.probe.classification.curves import points_frame
-from bb.probe.classification.headline import headline_frame, headlines
 from bb.probe.classification.page import page, shown_images
-from bb.probe.classification.reference import Comparison, compare, read_reference
-from bb.probe.classification.side_differences import side_differences
 from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.settings import Settings

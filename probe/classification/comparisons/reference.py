@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from bb.probe.classification.board import Board
-from bb.probe.classification.headline import Headline, headlines
+from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.tables.table_file import LINE, read_table_file
 from bb.probe.tasks.fold import parse_shots
 from bb.store import FeatureSpace
@@ -127,7 +127,7 @@ def _next_to(row: Published, boards: Sequence[Board]) -> list[Headline]:
 def _obstacles(ours: Headline, row: Published, space: FeatureSpace | None) -> Iterator[str]:
     board = ours.board
     if unstated := [name for name in HOW if getattr(row, name) is None]:
-        yield f"it does not state {' and '.join(unstated)}"
+        yield f"it does not state {', '.join(unstated)}"
     if row.protocol not in (None, board.protocol):
         yield f"its protocol is {row.protocol}, ours {board.protocol or 'one of bb'}"
     if row.shots not in (None, str(ours.shots)):
