@@ -6,9 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float32
-
 from bb.extract.backbones.code_hash import EXTRACT, EXTRACT_AT_START, TEXT_AT_START, tree_hash
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.hub import downloading
@@ -21,7 +18,15 @@ from bb.extract.text.tower import SLOT, TextTower, Vectors
 from bb.store import BBError, Collection, Entry, FeatureSpace, SegmentWriter, Store, UsageError
 from bb.store.format.collection import check_name, some
 from bb.store.format.space import short
-from bb.store.format.text import TEMPLATES, collection_of, normalised, text_keys, text_name, text_space
+from bb.store.format.text import (
+    TEMPLATES,
+    collection_of,
+    normalised,
+    row_ids,
+    text_keys,
+    text_name,
+    text_space,
+)
 from bb.store.reporter import Reporter, Silent
 from bb.store.versions import versions
 
@@ -187,7 +192,7 @@ def _embed(
         some_texts = missing[start : start + AT_ONCE]
         made = encoder.encode(some_texts)
         cut += [text for text, n in zip(some_texts, made.cut.tolist(), strict=True) if n]
-        writer.add(text_keys(some_texts), some_texts, _contiguous(made.x))
+        writer.add(text_keys(some_texts), row_ids(some_texts), made.x)
         reporter.progress(what, start + len(some_texts), len(missing), "texts")
     writer.close()
     if cut:
@@ -204,10 +209,6 @@ def _embed(
         str(encoder.name), published.name, encoder.space.key, len(texts), len(distinct) - len(missing), len(missing),
         tuple(cut), len(encoder.templates), round(time.monotonic() - started, 3), str(store.root),
     )  # fmt: skip
-
-
-def _contiguous(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    return np.ascontiguousarray(x, np.float32)
 
 
 def checked_texts(texts: Mapping[str, str] | Iterable[str]) -> dict[str, str]:

@@ -213,7 +213,8 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
         **missing_record(
             inputs.labels.missing,
             inputs.labels.max_missing,
-            [key for key in inputs.labels.same_images_as if key != inputs.space.key],
+            inputs.labels.same_images_as,
+            inputs.space,
         ),
         "provenance": {
             "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 import architecture
+import pictures
 from tests.helpers.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
@@ -73,3 +74,10 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             if "://" not in target:
                 assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
+
+
+def test_the_picture_is_of_the_page_as_it_is_now():
+    """It is made of runs that are kept in tests/data/picture."""
+    assert pictures.PICTURE.with_suffix(".txt").read_text().strip() == pictures.shown(pictures.page()), (
+        "the report's page has changed: run `python scripts/pictures.py`, and look at docs/images/report.png"
+    )

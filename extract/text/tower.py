@@ -111,7 +111,7 @@ class TextTower:
                 cuts += cut
             x = torch.cat(parts).reshape(len(some), len(templates), -1).mean(dim=1)
             rows.append(nn.functional.normalize(x, dim=-1).cpu().numpy())
-        x_ND = np.concatenate(rows).astype(np.float32)
+        x_ND = np.ascontiguousarray(np.concatenate(rows), np.float32)
         if bad := np.flatnonzero(~np.isfinite(x_ND).all(axis=1)).tolist():
             raise BBError(f"the vector of {texts[bad[0]]!r} is not finite: the network's weights are damaged.")
         return Vectors(x_ND, np.array(cuts, np.int64).reshape(len(texts), -1).sum(axis=1))

@@ -99,8 +99,10 @@ def board(title: str, runs: Mapping[str, Sequence[Run]], failed: Mapping[str, st
     ranked = np.flatnonzero(~np.isnan(scores).any(axis=0))
     families = [column.family for column in columns]
     weight = np.array([1 / families.count(family) for family in families]) / len(set(families))
-    found = mean_ranks(scores[:, ranked], _varying(blocks, ranked.tolist()), weight)
-    ranks = {int(place): tuple(float(part[i]) for part in found) for i, place in enumerate(ranked)}
+    ranks = {}
+    if len(ranked):
+        found = mean_ranks(scores[:, ranked], _varying(blocks, ranked.tolist()), weight)
+        ranks = {int(place): tuple(float(part[i]) for part in found) for i, place in enumerate(ranked)}
     best = np.where(np.isnan(scores).all(axis=1), np.nan, np.nanmax(np.nan_to_num(scores, nan=-np.inf), axis=1))
     rows = []
     for place, name in enumerate(backbones):

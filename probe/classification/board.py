@@ -1,5 +1,6 @@
 """Runs of one table of labels side by side: scores with intervals, and which can't be told from the best."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class,
 from bb.probe.statistics.multiclass.intervals import Estimate, difference
 from bb.probe.statistics.multiclass.metrics import METRICS, Metric
 from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.probe.tasks.fold import Shots
 from bb.probe.tasks.registry import family_metrics
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
@@ -55,6 +57,11 @@ class Row:
         """Its name, with what distinguishes it from others of a protocol: "knn k=20"."""
         setting = (self.run.record.get("published") or {}).get("setting")
         return " ".join(filter(None, (str(self.run.record["classifier"]), setting)))
+
+    @property
+    def shots(self) -> Shots:
+        """Training images of each class that were really used: "all" too where no class has more than asked for."""
+        return shots_used(self.run)
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Board:
         how = {"column": f"side {self.side}", "time": self.side}.get(self.split_by, f"{self.side}, {self.split_by}")
         seed = record["seed"] if self.split_by in ("random", "group") and not self.protocol else None
         if self.split_by == "protocol":
-            how, seed = f"shots {record['n_train']}", record["seed"]
+            how, seed = f"shots {record['n_train']}, seed {record['seed']}", None
         if self.protocol:
             how += f", protocol {self.protocol}"
         of = f", training images and labels {self.title_pool}" if self.title_pool else ""
@@ -123,7 +130,7 @@ class Board:
                 "run": row.run.run_id,
                 "space": row.run.record["space"],
                 "classifier": row.classifier,
-                "shots": row.run.record["n_train"],
+                "shots": row.shots,
                 "seed": row.run.record["seed"],
                 "best": row.best,
                 "tied": row.tied,
@@ -162,7 +169,7 @@ class Board:
                 "backbone": row.name,
                 "protocol": self.protocol,
                 "classifier": row.classifier,
-                "shots": str(row.run.record["n_train"]),
+                "shots": str(row.shots),
                 "seed": row.run.record["seed"],
                 "metric": name,
                 "value": found["value"],
@@ -216,7 +223,7 @@ def boards(
 
 
 def _boards(runs: Sequence[Run]) -> Iterator[Board]:
-    distinct = {run.run_id: run for run in reversed(by_precedence(runs))}
+    distinct = _without_repeats({run.run_id: run for run in reversed(by_precedence(runs))})
     first = next(iter(distinct.values())).record
     named = () if protocol_of(runs[0]) else family_metrics(str(first["tasks"]))  # a protocol has its own
     for task, sides in first["scores"]["tasks"].items():
@@ -252,6 +259,28 @@ def _boards(runs: Sequence[Run]) -> Iterator[Board]:
                 train_pool=str(first.get("train_pool", "")),
                 protocol=protocol_of(rows[0].run),
             )
+
+
+def shots_used(run: Run) -> Shots:
+    """As asked for, or "all" where that many were all that there are."""
+    used, pool = run.record.get("train_used"), run.record.get("train_pool")
+    shots: Shots = "all" if used is not None and used == pool else run.record["n_train"]
+    return shots
+
+
+def _without_repeats(runs: dict[str, Run]) -> dict[str, Run]:
+    """Without runs that asked for a number of images and got all, where one is there that asked for all."""
+
+    def kind(run: Run) -> str:
+        names = ("space", "classifier", "parameters", "published")
+        return json.dumps([run.record.get(name) for name in names], sort_keys=True)
+
+    whole = {kind(run) for run in runs.values() if run.record["n_train"] == "all"}
+    return {
+        run_id: run
+        for run_id, run in runs.items()
+        if run.record["n_train"] == "all" or shots_used(run) != "all" or kind(run) not in whole
+    }
 
 
 def protocol_of(run: Run) -> str:

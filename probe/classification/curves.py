@@ -43,7 +43,7 @@ def learning_curves(board: Board) -> list[Curve]:
         record = row.run.record
         parameters = record.get("parameters")  # run.json is untrusted input
         how = str(parameters.get("preprocessing", "")) if isinstance(parameters, dict) else ""
-        key, shots = (row.name, row.classifier, how), record["n_train"]
+        key, shots = (row.name, row.classifier, how), row.shots
         known = shots == "all" or (type(shots) is int and shots > 0)
         if row.metrics[board.metric]["value"] is not None and known:
             found.setdefault(key, {}).setdefault(shots, []).append(row)

@@ -18,7 +18,7 @@ from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
 from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
 from bb.probe.classifiers.estimator import reads_of
-from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.missing import AT_MOST, MissingPolicy
 from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.family import about
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
@@ -249,9 +249,11 @@ def _with_inputs(
     store: Store, images: LabelledImages, space: FeatureSpace, cells: Sequence[_Cell]
 ) -> Iterator[tuple[_Cell, Inputs]]:
     """Features are read once; cells of one split share their inputs, and what these keep."""
+    policy = images.policy
     read = Inputs.read(
         store, space, images.collection, images.name, cells[0].splits, missing=images.missing, notes=images.table.notes,
-        pooling=images.pooling,
+        pooling=images.pooling, max_missing=None if policy.at_most == AT_MOST else policy.at_most,
+        same_images_as=policy.keys(store, images.spaces),
     )  # fmt: skip
     inputs = {id(cell.splits): replace(read, splits=tuple(cell.splits)) for cell in cells}
     yield from ((cell, inputs[id(cell.splits)]) for cell in cells)

@@ -29,9 +29,8 @@ def _leader(board: Board) -> Iterator[str]:
     tied = [row for row in others if row.tied]
     if any(row.tied is None for row in others):
         reason = found["reason"] or "not all differences have an interval"
-        yield (
-            f"{label} scores highest of {len(board.rows)} runs, {what}{ahead}; how sure that is is unknown ({reason})."
-        )
+        unsure = f"no interval says how sure that is ({reason})"
+        yield f"{label} scores highest of {len(board.rows)} runs, {what}{ahead}; {unsure}."
     elif not tied:
         yield f"{label} is the best of {len(board.rows)} runs: {what}{ahead}. It can be told apart from every other."
     elif len(tied) == len(others):
@@ -81,4 +80,4 @@ def _more_labels(board: Board) -> Iterator[str]:
         for point in curve.points
         if point.shots != "all" and point.low is not None and point.high is not None
     ]
-    yield from further(curve.label, points, "training images of each class")
+    yield from further(curve.label, points, "training images of each class", curve.points[-1].seeds)

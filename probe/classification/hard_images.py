@@ -33,7 +33,13 @@ def hardest(board: Board, most: int = HARDEST) -> list[Hard]:
     rows = best_of_each(board)
     tables = [_answers(board, row) for row in rows]
     ids, true = tables[0]["image_id"], tables[0]["y_true"].to_numpy().astype(np.int64)
-    usable = [k for k, table in enumerate(tables) if table["image_id"].equals(ids)]
+    usable = [
+        k
+        for k, table in enumerate(tables)
+        if table["image_id"].equals(ids) and table["y_pred"].is_between(0, len(board.classes) - 1).all()
+    ]
+    if not usable or not tables[0]["y_true"].is_between(0, len(board.classes) - 1).all():
+        return []
     said = np.stack([tables[k]["y_pred"].to_numpy().astype(np.int64) for k in usable])
     wrong = (said != true).mean(axis=0)
     order = sorted(np.flatnonzero(wrong > 0).tolist(), key=lambda item: (-wrong[item], item))[:most]

@@ -29,6 +29,7 @@ class LabelledImages:
     table    its rows that have an image with features in every space
     match    which rows and images are left over
     missing  images that were left out since they have no features, with reasons
+    policy   what to do about these
     pooling  of which images each row of the table is made; None where each is one image
     """
 
@@ -38,6 +39,7 @@ class LabelledImages:
     collection: Collection
     spaces: list[FeatureSpace]
     missing: dict[str, str]
+    policy: MissingPolicy
     pooling: Pooling | None = None
 
     def pooled(self, how: str) -> "LabelledImages":
@@ -98,7 +100,7 @@ def labelled_images(
         if damaged := damage_note(record):
             reporter.info(f"{space_name(store, each)}: {damaged}")
     title = title or (Path(labels).stem if isinstance(labels, str | Path) else plain)
-    return LabelledImages(title, used, match, collection, spaces, dict(missing))
+    return LabelledImages(title, used, match, collection, spaces, dict(missing), policy)
 
 
 def space_name(store: Store, space: FeatureSpace) -> str:

@@ -21,7 +21,7 @@ from bb.probe.classification.pool_groups import Pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol
 from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
-from bb.probe.classifiers.estimator import NEVER, make
+from bb.probe.classifiers.estimator import NEVER, Target, make
 from bb.probe.classifiers.preprocess import PREPROCESSING, ROW_BY_ROW, preprocess, row_by_row
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
@@ -29,7 +29,7 @@ from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
-from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, TaskImages, draw_shots
+from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
 from bb.probe.tasks.leaks import Leaks, split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
@@ -75,6 +75,7 @@ class Inputs:
     features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
               when they are asked for
     missing   images that were left out since they have no features, with reasons
+    max_missing, same_images_as  the share of them that was allowed if given, and keys of the spaces that lack them
     notes     what a reader of the scores should know
     pooling   of which images each of `image_ids` is made; None where each is one image
     """
@@ -89,6 +90,8 @@ class Inputs:
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pooling: Pooling | None = None
+    max_missing: float | None = None
+    same_images_as: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -102,6 +105,8 @@ class Inputs:
         missing: dict[str, str] | None = None,
         notes: Sequence[str] = (),
         pooling: Pooling | None = None,
+        max_missing: float | None = None,
+        same_images_as: tuple[str, ...] = (),
     ) -> "Inputs":
         """Errors: MissingRows where the space lacks images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
@@ -116,7 +121,7 @@ class Inputs:
         disagreements = store.disagreements(space, collection.digests(images))
         return cls(
             store, space, collection, tasks, tuple(splits), np.array(image_ids), features, dict(missing or {}),
-            (*notes, *disagreements), pooling,
+            (*notes, *disagreements), pooling, max_missing, same_images_as,
         )  # fmt: skip
 
     def rows_of(self, image_ids: Shaped[np.ndarray, " m"]) -> Num[np.ndarray, "m d"] | StoredRows:
@@ -200,7 +205,7 @@ class Inputs:
             "width": self.features.shape[-1],
             "view": dict(self.space.view),
             "damaged": damage_record(self.damaged()),
-            **missing_record(self.missing, None),
+            **missing_record(self.missing, self.max_missing, self.same_images_as, self.space),
         }
 
     @cached_property
@@ -247,6 +252,17 @@ class Draw:
     parts: dict[str, bytes]
     leaks: list[Leaks]
 
+    @cached_property
+    def _digests(self) -> dict[bool, str]:
+        return {}
+
+    def train_used(self, *, with_val: bool) -> str:
+        """The digest of the training sets, as `Inputs.train_pool` has it: equal where they are the whole pool."""
+        if with_val not in self._digests:
+            pool = _train_pool(self.splits, with_val=with_val)
+            self._digests[with_val] = sha256_hex(canonical_json(_plain(pool)))
+        return self._digests[with_val]
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -282,12 +298,14 @@ class Spec:
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
 
-    def estimator(self, task: TaskImages) -> Any:
-        """A new one, or the given one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+    def estimator(self, target: Target, task: str = "") -> Any:
+        """A new one, or the one given for a task. Errors: UsageError for a classifier that is unknown or can't fit the
+        target.
+        """
         if self.given:
-            return self.given[task.name]
+            return self.given[task]
         chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
-        estimator = make(self.classifier, task.target, chosen)
+        estimator = make(self.classifier, target, chosen)
         if not self.protocol and "seed" in getattr(estimator, "__dataclass_fields__", {}):
             estimator.seed = self.seed  # what draws random numbers, by the run's seed
         return estimator
@@ -338,7 +356,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
             f"--protocol {spec.protocol.name} scores {spec.protocol.target}, and the labels are {inputs.target}: "
             "choose another protocol, or leave it out."
         )
-    estimators = {split.task.name: spec.estimator(split.task) for split in inputs.splits}
+    estimators = {split.task.name: spec.estimator(split.task.target, split.task.name) for split in inputs.splits}
     of_each = {task: each.parameters() if hasattr(each, "parameters") else {} for task, each in estimators.items()}
     parameters = {
         "preprocessing": spec.how,
@@ -419,6 +437,7 @@ def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done
         "identical_to_sklearn": False,
         "test_set": sha256_hex(prepared.draw.parts["test"]),
         "train_pool": inputs.train_pool(with_val=spec.protocol is not None),
+        "train_used": prepared.draw.train_used(with_val=spec.protocol is not None),
         **({"published": spec.protocol.record(spec.setting)} if spec.protocol else {}),
         "split_by": inputs.splits[0].by,
         "class_names": {split.task.name: list(split.task.classes) for split in inputs.splits},
@@ -453,7 +472,7 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
     """What a classifier fitted on a fold's training images says of its test images."""
     _, y_train, held_out = _fitted(fold)
     x_train, x_test = inputs.sides(fold, spec.how)
-    estimator = spec.estimator(fold.task)
+    estimator = spec.estimator(fold.task.target, fold.task.name)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
     try:

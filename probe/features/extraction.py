@@ -93,6 +93,11 @@ def count_text(n: int | float) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """A finite positive number, or None."""
-    fits = type(value) in (int, float) and 0 < value < 1e18
-    return float(value) if fits else None
+    """A finite positive number, or None. Manifests of segments have floats as text."""
+    if type(value) not in (int, float, str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 < number < 1e18 else None

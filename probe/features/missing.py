@@ -45,6 +45,10 @@ class MissingPolicy:
         """How many of so many images may be missing."""
         return math.floor(images * self.at_most + 1e-9) if self.skip else 0
 
+    def keys(self, store: Store, spaces: Sequence[FeatureSpace]) -> tuple[str, ...]:
+        """Of all spaces whose missing images are left out of runs over some spaces."""
+        return (*(store.space(key).key for key in self.same_as), *(each.key for each in spaces))
+
 
 STOP = MissingPolicy()
 
@@ -145,14 +149,15 @@ def note_on(missing: Mapping[str, str]) -> str:
 
 
 def missing_record(
-    missing: Mapping[str, str], max_missing: float | None, same_as: Sequence[str] = ()
+    missing: Mapping[str, str], max_missing: float | None, same_as: Sequence[str], space: FeatureSpace
 ) -> dict[str, Any]:
-    """What the record of a run keeps of the images that were left out; nothing where there were none.
+    """What the record of a run over a space keeps of the images that were left out; nothing where there were none.
 
-    same_as  keys of the other feature spaces whose missing images were left out, too
+    same_as  keys of the feature spaces whose missing images were left out
     """
     if not missing:
         return {}
+    same_as = [key for key in same_as if key != space.key]
     return {
         "missing": dict(missing),
         **({} if max_missing is None else {"max_missing": max_missing}),

@@ -17,7 +17,7 @@ from bb.probe.labelling.how_chosen import MORE, measured_on
 from bb.probe.labelling.open_set import NONE, RIGHT, Calibration, cross_fitted, error_of, replays
 from bb.probe.labelling.predict import check_target_error, one_task
 from bb.probe.labelling.result import SHOWN, plain
-from bb.probe.labelling.stored_model import keep, labels_digest
+from bb.probe.labelling.stored_model import keep, labels_digest, note_unkept
 from bb.probe.statistics.multiclass.intervals import Estimate
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import check_seed
@@ -132,6 +132,8 @@ def identify(
     if not 0 < none_share < 1:
         raise UsageError(f"--none-share {none_share:g} is not a share: choose one between 0 and 1, such as 0.5.")
     opened = store if isinstance(store, Store) else Store.open(store)
+    if keep_model:
+        note_unkept(opened, reporter)
     images = labelled_images(
         opened,
         labels,

@@ -17,7 +17,7 @@ from bb.probe.labelling.group_thresholds import GroupThresholds, group_names, gr
 from bb.probe.labelling.how_chosen import measured_on
 from bb.probe.labelling.predictor import Predictor
 from bb.probe.labelling.result import Labelled, table
-from bb.probe.labelling.stored_model import keep, labels_digest, model_of
+from bb.probe.labelling.stored_model import keep, labels_digest, model_of, note_unkept
 from bb.probe.statistics.multiclass.by_class import by_class
 from bb.probe.statistics.multiclass.intervals import estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
@@ -67,6 +67,8 @@ def predict(
     check_target_error(target_error)
     setting = Setting(classifier, usual_preprocessing(classifier) if preprocessing == "auto" else preprocessing)
     opened = store if isinstance(store, Store) else Store.open(store)
+    if keep_model:
+        note_unkept(opened, reporter)
     images = labelled_images(
         opened,
         labels,

@@ -18,6 +18,7 @@ from bb.store.errors import BBError, Malformed, UsageError
 from bb.store.files.canonical_json import digest_of
 from bb.store.format.model import Model
 from bb.store.format.space import short
+from bb.store.reporter import Reporter
 from bb.store.versions import versions
 
 VERSIONS = ("backbone-bench", "numba", "numpy", "scikit-learn", "scipy")
@@ -141,6 +142,14 @@ def damaged(model: Model, source: str, fact: str) -> BBError:
     return BBError(
         f"model {short(model.digest)} in {source} is damaged: {fact}. Fit it again with `bb predict`, or use another."
     )
+
+
+def note_unkept(store: Store, reporter: Reporter) -> None:
+    """Says before the work that a store can't be written, so that no model will be kept."""
+    try:
+        store.check_writable("models", "local")
+    except BBError as error:
+        reporter.info(f"the model will not be kept: {error}")
 
 
 def keep(store: Store, model: Model) -> tuple[str | None, str]:

@@ -93,14 +93,18 @@ def _more_labels(board: Board, last: NTrain) -> Iterator[str]:
         if n != "all" and cell.origin.classifier == classifier and not cell.estimate.no_interval
     ]
     if last != "all":
-        yield from further(leader.label, points, "training images a task")
+        trainings = board.n_tasks * len(leader.cells[last].origin.runs)
+        yield from further(leader.label, points, "training images a task", trainings)
 
 
-def further(label: str, points: Sequence[tuple[int, float, float, float]], labels: str) -> Iterator[str]:
+def further(
+    label: str, points: Sequence[tuple[int, float, float, float]], labels: str, trainings: int = 1
+) -> Iterator[str]:
     """A sentence on more labels, by the laws of `bb.probe.statistics.learning_law`; none of too few points.
 
     points  number of labels, score and 95% interval, ascending; of shares of right answers and their like
     labels  what is counted, in words
+    trainings  draws of training images that each score is the mean over
     """
     if len(points) < LEAST_SIZES:
         return
@@ -109,7 +113,8 @@ def further(label: str, points: Sequence[tuple[int, float, float, float]], label
     rng = np.random.default_rng(0)
     drawn = np.clip(np.array(scores) + spread * rng.standard_normal((DRAWS, len(sizes))), 0, 1)
     more = min(MORE, sizes[-1])
-    low, middle, high = np.quantile(forecast(list(sizes), drawn, spread, sizes[-1] + more, rng), [0.025, 0.5, 0.975])
+    drawn = forecast(list(sizes), drawn, spread, sizes[-1] + more, rng, trainings)
+    low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
     if low > scores[-1]:
         yield (
             f"{more} more {labels} would bring {label} from {scores[-1]:.3f} to about {middle:.2f} (95% interval "
@@ -117,8 +122,8 @@ def further(label: str, points: Sequence[tuple[int, float, float, float]], label
         )
     else:
         yield (
-            f"{more} more {labels} may bring {label} little: its learning curve goes on to about {middle:.2f} (95% "
-            f"interval {low:.2f} to {high:.2f})."
+            f"{more} more {labels} could bring {label} from {scores[-1]:.3f} to about {middle:.2f}, or nothing (95% "
+            f"interval {low:.2f} to {high:.2f}), as its learning curve goes on."
         )
 
 

@@ -38,6 +38,7 @@ class Items:
     notes   what a reader of the scores should know of the table
     missing images that were left out since they have no features: image ID → reason
     max_missing the share of them that was allowed, where it is not the usual one
+    same_images_as  keys of the feature spaces that lack them
     """
 
     frame: pl.DataFrame
@@ -45,6 +46,7 @@ class Items:
     notes: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     max_missing: float | None = None
+    same_images_as: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -117,13 +119,16 @@ class Items:
             raise BBError(f"{self.source}: two rows are of image {twice[0]!r}, which they write differently; keep one.")
         return Items(frame, self.source, (*self.notes, match.note))
 
-    def without(self, missing: Mapping[str, str], max_missing: float | None = None) -> "Items":
+    def without(
+        self, missing: Mapping[str, str], max_missing: float | None = None, same_images_as: Sequence[str] = ()
+    ) -> "Items":
         """The rows of all but some images. Errors: BBError where none ask or answer any more."""
         if not missing:
             return self
         kept = ~self.frame["image_id"].is_in(list(missing)).to_numpy()
         named = f"{self.source}, without the images that have no features,"
-        return check_roles(replace(self.rows(kept), missing=missing, max_missing=max_missing), named)
+        left = replace(self.rows(kept), missing=missing, max_missing=max_missing, same_images_as=tuple(same_images_as))
+        return check_roles(left, named)
 
     def rows(self, mask: Bool[np.ndarray, " n"]) -> "Items":
         """Some of the rows, in the same order; codes count anew."""

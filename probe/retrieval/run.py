@@ -165,7 +165,7 @@ def execute(
         "units": sampled(found),
         "notes": {PROTOCOL: said} if (said := list(_notes(prepared, found))) else {},
         "damaged": _damage(prepared),
-        **missing_record(items.missing, items.max_missing),
+        **missing_record(items.missing, items.max_missing, items.same_images_as, space),
         "provenance": {
             "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
             "seconds": round(seconds, 3),

@@ -18,11 +18,13 @@ def forecast(
     spread: Float64[np.ndarray, " s"],
     target: int,
     rng: np.random.Generator,
+    trainings: int = 1,
 ) -> Float64[np.ndarray, " b"]:
     """Accuracies at `target` labels of laws through each of b draws, one of them for each draw, by how well it fits.
 
     sizes   numbers of labels, ascending, at which accuracies were measured
     drawn   draws of those accuracies; spread: their standard errors
+    trainings  draws of training images that each accuracy is the mean over, which share the luck of further labels
 
     Two kinds, half of the weight each: the power law, with an asymptote of at most 1, and odds that grow as a power
     of the number of labels, which is what curves do before they bend. Later sizes count more, as their numbers.
@@ -49,8 +51,9 @@ def forecast(
     chosen = (np.cumsum(weight, axis=0) < rng.random(len(drawn))).sum(axis=0)
     made = np.array([value for _, value, _ in laws])[np.minimum(chosen, len(laws) - 1), np.arange(len(drawn))]
     # A classifier of other labels, as many, is a little better or worse: about as far as from one size to the next.
-    luck = np.abs(np.diff(drawn.mean(axis=0)[-2:])).max(initial=0)
-    return np.clip(made + LUCK * luck * rng.standard_normal(len(made)), 0, 1)
+    luck = float(np.abs(np.diff(drawn.mean(axis=0)[-2:])).max(initial=0))
+    luck *= LUCK / np.sqrt(trainings)
+    return np.clip(made + luck * rng.standard_normal(len(made)), 0, 1)
 
 
 def _share_of(log_odds: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:

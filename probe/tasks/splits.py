@@ -92,16 +92,30 @@ def _split(table: TaskTable, frame: pl.DataFrame, way: By, folds: int, seed: int
     else:
         made = _by_folds(task, frame, way, folds, seed, where, notes)
     notes += _unseen(task, made)
-    tested = np.concatenate([fold.test for fold in made])
-    n_units, no_interval = len(np.unique(tested)), None
-    if task.group is not None:
-        n_units = len(np.unique(task.group[tested]))
-        if n_units < MIN_GROUPS:
-            no_interval = (
-                f"{n_units} group{'s are' if n_units > 1 else ' is'} tested, and an interval needs {MIN_GROUPS}: "
-                "so few say little of how much other groups would differ"
-            )
+    n_units, no_interval = _units(task, np.concatenate([fold.test for fold in made]))
     return Split(task, way, tuple(made), n_units, no_interval, tuple(notes))
+
+
+def tested_whole(table: TaskTable) -> tuple[Split, ...]:
+    """Each task with all of its images on the side "all", for what trains on none of them."""
+    found = []
+    for task in images_of_tasks(table):
+        fold = Fold("all", task, _NONE, np.arange(len(task.ids)), _NONE)
+        found.append(Split(task, "column", (fold,), *_units(task, fold.test)))
+    return tuple(found)
+
+
+def _units(task: TaskImages, tested: Int64[np.ndarray, " n"]) -> tuple[int, str | None]:
+    """How many groups, or images, are tested, and why no interval may be stated."""
+    if task.group is None:
+        return len(np.unique(tested)), None
+    n = len(np.unique(task.group[tested]))
+    if n >= MIN_GROUPS:
+        return n, None
+    return n, (
+        f"{n} group{'s are' if n > 1 else ' is'} tested, and an interval needs {MIN_GROUPS}: so few say little of how "
+        "much other groups would differ"
+    )
 
 
 def _images(table: TaskTable, frame: pl.DataFrame) -> TaskImages:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from bb.probe.classification.facade import Classified, find_or_make
@@ -12,8 +11,8 @@ from bb.probe.classification.inputs import LabelledImages, labelled_images
 from bb.probe.classification.run import Inputs, Prepared, Spec, prepare
 from bb.probe.classifiers.multiclass.zero_shot import ZeroShot
 from bb.probe.features.missing import MissingPolicy
-from bb.probe.tasks.fold import By, Fold, Split
-from bb.probe.tasks.splits import FOLDS, images_of_tasks, split_table
+from bb.probe.tasks.fold import By, Split
+from bb.probe.tasks.splits import FOLDS, split_table, tested_whole
 from bb.probe.text.stored_texts import check_projected, class_texts, find_text_space, named, read_texts
 from bb.store import BBError, FeatureSpace, Store, UsageError
 from bb.store.format.collection import some
@@ -109,12 +108,7 @@ def _splits(
         if split_by is not None:
             raise
         reporter.info(f"all labelled images are tested: {error}")
-    none = np.empty(0, np.int64)
-    found = []
-    for task in images_of_tasks(images.table):
-        fold = Fold("all", task, none, np.arange(len(task.ids)), none)
-        found.append(Split(task, "column", (fold,), len(task.ids)))
-    return tuple(found)
+    return tested_whole(images.table)
 
 
 def _prepare(

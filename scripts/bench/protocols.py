@@ -6,7 +6,8 @@ all runs of the grid on the same features; bb's side is what a run does between 
 
 NAME_differing  predictions that differ
 NAME_compared   predictions that were compared, of all runs of the grid: about 100,000
-NAME_seconds, NAME_reference_seconds  draws, fits and predictions of both, after a first small one
+NAME_seconds, NAME_reference_seconds  CPU seconds of draws, fits and predictions of both, over all threads, after a
+                first small one: on a machine that others use, these differ less than wall time
 """
 
 import argparse
@@ -57,11 +58,11 @@ def ours(protocol, x, y, side):
 
 
 def timed(runs) -> tuple[dict, float]:
-    """By cell the prediction of each row, and seconds."""
-    start, found = time.perf_counter(), {}
+    """By cell the prediction of each row, and CPU seconds."""
+    start, found = time.process_time(), {}
     for shots, seed, setting, rows, predicted in runs:
         found[shots, seed, setting] = (rows, predicted)
-    return found, time.perf_counter() - start
+    return found, time.process_time() - start
 
 
 def compare(name: str, size: dict[str, int]) -> dict[str, float]:

@@ -4,10 +4,10 @@ A text space has org "text". Its architecture is {"image": <tower>, "text": <con
 `architecture` and `weights` of the feature spaces whose images its vectors can be compared with. Its weights are the
 text tower's, its view is {"tokenizer": …, "templates": […]}, its code the git tree hash of extract/text/.
 
-A row's key is the SHA-256 of a text as UTF-8, in NFC, and its `image_id` the text. Its vector is the mean over
-templates of the unit vectors of the filled templates, as a unit vector. So a reader that knows nothing of texts lists,
-verifies and copies such a space like one of images, and no image has a row in it. Which class has which text is a
-collection whose name begins with "texts.": class names are its image IDs.
+A row's key is the SHA-256 of a text as UTF-8, in NFC, and its `image_id` "texts/" and the text. Its vector is the mean
+over templates of the unit vectors of the filled templates, as a unit vector. So a reader that knows nothing of texts
+lists, verifies and copies such a space like one of images, and no image has a row in it. Which class has which text is
+a collection whose name begins with "texts.": class names are its image IDs.
 """
 
 import unicodedata
@@ -96,6 +96,11 @@ def is_text_collection(name: str) -> bool:
 def normalised(text: str) -> str:
     """A text as it is encoded and keyed: NFC, without white space around it."""
     return unicodedata.normalize("NFC", text).strip()
+
+
+def row_ids(texts: Sequence[str]) -> list[str]:
+    """What rows of texts have in the place of an image ID, for people."""
+    return [f"texts/{normalised(text)}" for text in texts]
 
 
 def text_keys(texts: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:

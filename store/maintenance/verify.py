@@ -1,6 +1,7 @@
 """Is a store what it says? Objects are held against digests, arrays against their space, all against each other."""
 
 import hashlib
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bb.store.errors import BBError, Malformed
+from bb.store.files.directory import Directory
 from bb.store.files.paths import Kind
 from bb.store.files.quarantine import set_aside
 from bb.store.format.adopted import check_adopted, read_adopted
@@ -63,6 +65,7 @@ class Findings:
     signatures: int = 0
     faults: list[Fault] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
+    unlinked: list[str] = field(default_factory=list)
 
 
 def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: None) -> Findings:
@@ -93,9 +96,23 @@ def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: N
 
 
 def repair(store: Store, found: Findings) -> None:
-    """Sets aside what was found bad, whole; `found.moved` says from where to where."""
+    """Sets aside what was found bad, whole; `found.moved` says from where to where.
+
+    Links, which no store may hold, not even in `aside/`, are removed, and what they point to stays: `found.unlinked`.
+    """
+    below = Directory(store.root)
     for bad in {fault.bad: None for fault in found.faults if fault.bad is not None}:
-        found.moved[str(bad)] = str(set_aside(store.root, bad))
+        path = below.relative(bad)
+        there = below.stat(path)
+        if there is None:
+            continue
+        inside = list(below.walk(path)) if stat.S_ISDIR(there.st_mode) else [(path, there)]
+        for each, status in inside:
+            if stat.S_ISLNK(status.st_mode):
+                below.remove(each)
+                found.unlinked.append(str(store.root / each))
+        if not stat.S_ISLNK(there.st_mode):
+            found.moved[str(bad)] = str(set_aside(store.root, bad))
 
 
 def _check_space(

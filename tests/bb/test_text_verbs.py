@@ -70,13 +70,15 @@ def test_texts_are_encoded_once_and_listed(made):
     _, out, _ = run_here(folder, "store", "info", summary["space"])
     assert '"templates": ["{}"]' in out and "open_clip.SimpleTokenizer" in out
     assert run_here(folder, "store", "verify")[0] == 0
+    _, out, _ = run_here(folder, "store", "du", "--json")
+    assert ("texts", 2) in [(row["collection"], row["rows"]) for row in json.loads(out)["features"]]
     status, _, err = run_here(
         folder, "store", "verify", "--recompute", "2", "--data", "pics=pics", "--space", summary["space"]
     )
     assert status == 2 and "holds vectors of texts, and --recompute embeds images" in err
     (segment,) = (store := Store.open(folder / "features.bb")).segments(store.space(summary["space"]))
     assert sorted(segment.array("image_id").tolist()) == [
-        "Ardea cinerea with common name grey heron", "Parus major with common name great tit"
+        "texts/Ardea cinerea with common name grey heron", "texts/Parus major with common name great tit"
     ]  # fmt: skip
 
 

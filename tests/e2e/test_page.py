@@ -141,7 +141,7 @@ def test_filtering_leaves_the_backbones_that_are_named(opened):
     assert set(rows_of(opened)) == set(rows_of(opened, 1)) == {"timm:test_vit/untrained", "timm:test_vit3/untrained"}
     assert opened.locator("#b0-heat thead th:visible").count() == 3
     assert opened.locator("#said").inner_text() == "2 of 6 backbones"
-    assert opened.locator("#b0 svg.figure g.series.dim").count() == 8
+    assert opened.locator("#b0 svg.figure g.series.dim").count() == 12
     opened.fill("#filter", "no such thing")
     assert rows_of(opened) == []
     opened.fill("#filter", "")
@@ -149,7 +149,7 @@ def test_filtering_leaves_the_backbones_that_are_named(opened):
 
 
 def test_tooltips_follow_the_mouse_and_the_focus(opened, boards):
-    tip, point = opened.locator("#tip"), opened.locator("#b0 svg.figure circle[data-tip]").first
+    tip, point = opened.locator("#tip"), opened.locator("#b0 svg.figure[aria-label^=Learning] circle[data-tip]").first
     assert tip.is_hidden()
     point.scroll_into_view_if_needed()
     opened.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # scrolling hides

@@ -10,6 +10,7 @@ from bb.cluster.engine import Job, Resources, until_done
 from bb.cluster.slurm import Slurm, queue
 from bb.store import BBError, Store
 from tests.contracts.engine import check_engine, python
+from tests.helpers.benches import bench_store
 from tests.helpers.command_line import call, make_newt, own_place
 from tests.helpers.engines import RESNET, VIT, check_equal, make_images
 from tests.helpers.slurm import missing, slurm
@@ -117,3 +118,14 @@ def test_probes_are_spread(call, tmp_path, own_place):
     assert "2 jobs are submitted" in err
     status, out, err = call(*arguments, "--on", "slurm")
     assert [run["fresh"] for run in json.loads(out)] == [False, False] and "submitted" not in err
+
+
+def test_a_board_is_spread(call, own_place):
+    bench_store(own_place, {"ponds": (48, 3), "birds": (60, 4)})
+    families = "".join(f'[families.{name}]\nlabels = "{name}.csv"\n' for name in ("ponds", "birds", "gone"))
+    (own_place / "board.toml").write_text(f'store = "features.bb"\nclassifiers = ["simpleshot"]\n{families}')
+    status, out, err = call("bench", "board.toml", "--on", "slurm", "--workers", 2, "--json")
+    record = json.loads(out)
+    assert status == 1 and "2 jobs are submitted" in err
+    assert list(record["failed"]) == ["gone"] and len(record["fresh"]) == record["runs"] == 4
+    assert len(record["columns"]) == 2 and "What failed" in (own_place / "board.html").read_text()

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from bb.store import Collection, Entry, FeatureSpace, SegmentWriter, Store
-from bb.store.format.text import collection_of, text_keys, text_space
+from bb.store.format.text import collection_of, row_ids, text_keys, text_space
 
 CKPT = "open_clip:Tiny/untrained"
 TEXT = f"text:{CKPT}"
@@ -57,7 +57,9 @@ def put_texts(store, space, texts, x, name="birds", backbone=TEXT):
     writer = SegmentWriter(store, space, {"backbone": backbone})
     distinct = list({bytes(key): row for row, key in enumerate(keys)}.values())
     listed = list(texts.values())
-    writer.add(keys[distinct], [listed[row] for row in distinct], np.ascontiguousarray(unit(x)[distinct], np.float32))
+    writer.add(
+        keys[distinct], row_ids([listed[row] for row in distinct]), np.ascontiguousarray(unit(x)[distinct], np.float32)
+    )
     writer.close()
     return collection
 

@@ -2,8 +2,10 @@
 
 import random
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Int64
 
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol
 from bb.probe.tasks.fold import Fold, Shots
@@ -30,22 +32,30 @@ def draw(fold: Fold, shots: Shots, seed: int) -> Fold:
             f"task {task.name!r}: class {shown(task.classes[few[0]])} has {len(first[few[0]])} images, and the "
             f"protocol trains on {shots} of each class. Leave out such classes, or give fewer with --shots."
         )
-    for _, number in [cell for cell in _order() if cell <= (shots, seed)]:
-        generator = random.Random(number)
-        for rows in first.values():
-            generator.shuffle(rows)
-    train = [row for rows in first.values() for row in rows[:shots]]
-    test = [row for rows in first.values() for row in rows[shots:]]
-    if not test:
+    sizes = tuple(map(len, first.values()))
+    order = np.array([row for rows in first.values() for row in rows], np.int64)
+    for number in [fold for k in SHOTS for fold in range(FOLDS) if (k, fold) <= (shots, seed)]:
+        order = order[_shuffled(sizes, number)]
+    place = np.concatenate([np.arange(size) for size in sizes])
+    train, test = order[place < shots], order[place >= shots]
+    if not len(test):
         raise BBError(
             f"task {task.name!r}: no class has more than {shots} images, so none is left to test. Add images, or give "
             "fewer with --shots."
         )
-    return replace(fold, train=np.array(train, np.int64), test=np.sort(np.array(test, np.int64)), val=NONE)
+    return replace(fold, train=train, test=np.sort(test), val=NONE)
 
 
-def _order() -> list[tuple[int, int]]:
-    return [(shots, number) for shots in SHOTS for number in range(FOLDS)]
+@lru_cache(maxsize=FOLDS)
+def _shuffled(sizes: tuple[int, ...], number: int) -> Int64[np.ndarray, " n"]:
+    """Where the entries of lists of these sizes, one after another, come from once each is shuffled."""
+    generator, places, start = random.Random(number), list[int](), 0
+    for size in sizes:
+        block = list(range(start, start + size))
+        generator.shuffle(block)
+        places += block
+        start += size
+    return np.array(places, np.int64)
 
 
 PROTOCOL = PublishedProtocol(

@@ -328,7 +328,9 @@ class _Fit:
             product = model.rest_KD * direction
             if pairs:
                 product += self._over_rows(add_product, model.start, model.classes, model.p, direction)
-            size = np.float32(rho / float(np.vdot(direction, product)))
+            if not (curvature := float(np.vdot(direction, product))) > 0:  # too small for float32: separated rows
+                break
+            size = np.float32(rho / curvature)
             x += size * direction
             q -= size * product
             scaled = precondition(q)

@@ -38,14 +38,16 @@ def bench_on_cluster(
     from bb.cluster.slurm import WORKERS
     from bb.probe.bench.facade import bench
 
-    failed: dict[str, str] = {}
+    failed, fresh = dict[str, str](), set[str]()
 
     def left(sent: "Sequence[Job]", ended: "Sequence[Ended]") -> "Sequence[Job]":
         """A part that says what failed is done: it would fail again."""
         again = []
         for job, end in zip(sent, ended, strict=True):
             if end.status in (0, 1) and end.out.startswith("{"):
-                failed.update(json.loads(end.out)["failed"])
+                said = json.loads(end.out)
+                failed.update(said["failed"])
+                fresh.update(said["fresh"])
             else:
                 again.append(job)
         return again
@@ -70,4 +72,4 @@ def bench_on_cluster(
         until_done(engine, jobs, left, rounds=cluster_run.rounds, say=warn, tick=tick)
     found = bench(plan, store, roots=roots, compute=False, reporter=reporter)
     every = {**found.failed, **failed}
-    return replace(found, failed=every, board=replace(found.board, failed=every))
+    return replace(found, fresh=frozenset(fresh), failed=every, board=replace(found.board, failed=every))

@@ -37,7 +37,7 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
     columns = ["backbone", "classifier", "shots", *["seed"] * seeds, *shown, "", *(["run"] if verbose else [])]
     rows = [
         [
-            row.name, row.classifier, row.run.record["n_train"], *[row.run.record["seed"]] * seeds,
+            row.name, row.classifier, row.shots, *[row.run.record["seed"]] * seeds,
             *(score_text(row.metrics.get(name)) for name in shown),
             "best" if row.best else {True: "not distinguishable from the best", False: "", None: ""}[row.tied],
             *([row.run.run_id[:12]] if verbose else []),

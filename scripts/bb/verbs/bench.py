@@ -78,7 +78,7 @@ def verb(
     if part is None:
         write_file(target, found.page().encode())
     if json_:
-        show_json({**found.board.record(), "runs": len(found), "fresh": len(found.fresh)})
+        show_json({**found.board.record(), "runs": len(found), "fresh": sorted(found.fresh)})
     else:
         show_bench(found, target if part is None else None)
     if found.failed:

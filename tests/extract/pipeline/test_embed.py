@@ -56,6 +56,9 @@ def test_features_of_every_image(tmp_path, store):
     (segment,) = store.segments(job.spaces.img)
     assert segment.provenance["backbone"] == "timm:toy/untrained"
     assert segment.provenance["versions"]["torch"] == torch.__version__.partition("+")[0]
+    parameters = sum(parameter.numel() for parameter in job.backbone.parameters())
+    assert segment.provenance["parameters"] == parameters and float(segment.provenance["gflops"]) >= 0
+    assert float(segment.provenance["images_per_second"]) > 0
 
 
 def test_only_what_is_missing_is_computed(tmp_path, store):

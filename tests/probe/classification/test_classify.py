@@ -66,6 +66,16 @@ def test_a_run_is_found_again_and_each_setting_has_its_own(place, call):  # noqa
     assert len({*other, *(run["run_id"] for run in first)}) == 7
 
 
+def test_shots_that_take_all_images_are_one_row_with_all(place, call):  # noqa: F811
+    """`--shots 1000` and `all` fit the same images: one row, whose shots are those that were used."""
+    runs(call, "--classifier", "ridge", "--shots", "3,1000,all")
+    (board,) = json.loads(call("report", "classify", "--json")[1])
+    assert sorted(str(row["shots"]) for row in board["rows"]) == ["3", "all"]
+    runs(call, "--classifier", "knn", "--shots", "1000")
+    (board,) = json.loads(call("report", "classify", "--json")[1])
+    assert [row["shots"] for row in board["rows"] if row["classifier"] == "knn"] == ["all"]
+
+
 def test_shots_train_on_as_many_of_each_class(place, call):  # noqa: F811
     runs(call, "--classifier", "ridge", "--shots", 3)
     (run,) = Store.open("features.bb").runs()

@@ -89,9 +89,28 @@ def test_retrieval_and_its_report_go_on_without_them(place, call):
     assert status == 0 and "63 queries, 63 in the gallery" in out and "1 image left out" in err
     for run in Store.open("s.bb").runs():
         assert list(run.record["missing"]) == [CUT] and run.record["max_missing"] == 0.02
+        assert run.record["same_images_as"] == others(run)
         assert CUT not in run.train()["image_id"]
     status, out, _ = call("report", "retrieval", "--labels", "labels.csv", "--store", "s.bb")
     assert status == 0 and "timm:test_" in out
+
+
+def others(run):
+    """The keys of the other feature spaces."""
+    return sorted({each.key for each in Store.open("s.bb").spaces()} - {run.record["space"]})
+
+
+def test_one_backbone_alone_is_scored_on_the_images_of_both_and_the_record_says_so(place, call):
+    (other,) = {each.key for each in Store.open("s.bb").spaces() if VIT not in Store.open("s.bb").backbones(each)}
+    same = ("--ckpt", VIT, "--missing", "skip", "--max-missing", "0.02", "--same-images-as", other[:12])
+    assert call(*retrieval(*same))[0] == 0
+    status, _, err = call(
+        "probe", "classify", "--labels", "labels.csv", "--classifier", "ridge", "--store", "s.bb", *same
+    )
+    assert status == 0, err
+    for run in (found := list(Store.open("s.bb").runs())):
+        assert run.record["same_images_as"] == [other] and run.record["max_missing"] == 0.02
+    assert len(found) == 2
 
 
 def test_a_stored_key_that_is_none_does_not_reach_a_command():

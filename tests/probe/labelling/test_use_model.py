@@ -240,6 +240,7 @@ def test_a_store_that_can_t_be_written_still_predicts(place, call, monkeypatch):
     monkeypatch.setattr(Store, "check_writable", refuse)
     status, _, err = call(*FIT, "--classifier", "ridge")
     assert status == 0 and "note: the model is not kept: nothing can be written to it" in err
+    assert err.startswith("note: the model will not be kept: nothing can be written to it")
 
 
 # What a file from elsewhere may claim

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from bb.probe.features.extraction import Cost
 from bb.probe.report.build import boards
-from bb.probe.report.findings import findings
+from bb.probe.report.findings import findings, further
 from bb.probe.report.leaderboard import Estimate
 from bb.probe.report.methods import bibtex, methods
 from bb.probe.report.options import Question
@@ -104,3 +105,43 @@ def test_methods_name_what_was_done(board):
     ):
         assert words in told, told
     assert bibtex(board).count("@") == 3 and bibtex(replace(board, tasks="mine", protocol="newt2021")).count("@") == 1
+
+
+def sentence(*points):
+    """What is said of more labels after (number, score) points with intervals of ± 0.01."""
+    return list(further("a", [(n, score, score - 0.01, score + 0.01) for n, score in points], "images a task"))
+
+
+def test_what_more_labels_bring_is_said_where_a_curve_supports_it():
+    assert sentence((5, 0.6), (10, 0.7)) == []
+    (rising,) = sentence((5, 0.55), (10, 0.65), (20, 0.74), (40, 0.82))
+    assert rising.startswith("40 more images a task ") and "bring a from 0.820 to about 0.8" in rising
+    low = float(rising.partition("95% interval ")[2][:4])
+    assert ("would bring" in rising) == (low >= 0.82) and rising.endswith("as its learning curve goes on.")
+    sure = list(further("a", [(n, s, s - 1e-4, s + 1e-4) for n, s in ((8, 0.2), (16, 0.4), (32, 0.6))], "labels", 400))
+    assert sure[0].startswith("32 more labels would bring a from 0.600 to about 0.")
+    (flat,) = sentence((5, 0.8), (10, 0.802), (20, 0.801))
+    assert flat.startswith("20 more images a task could bring a from 0.801 to about 0.80, or nothing (95% interval 0.")
+
+
+def test_a_forecast_needs_one_classifier_and_a_number_of_images(board):
+    columns = [(n, {"a": (0.5 + 0.1 * k, "best"), "b": (0.4, "apart")}) for k, n in enumerate((4, 6, 8))]
+    assert any("more training images a task" in each for each in findings(planted(board, *columns)))
+    changed = planted(board, *columns)
+    first, *others = changed.rows
+    other = replace(first.cells[8], origin=replace(first.cells[8].origin, classifier="search"))
+    changed = replace(changed, rows=(replace(first, cells={**first.cells, 8: other}), *others))
+    everything = planted(board, *columns, ("all", {"a": (0.9, "best"), "b": (0.4, "apart")}))
+    for without in (changed, everything):
+        assert not any("more training images a task" in each for each in findings(without))
+
+
+def test_methods_take_parameters_and_sizes_from_the_runs(board):
+    row = board.rows[0]
+    of = {n: replace(c.origin, parameters={"linear": {"C": 7.5}, "search": 3}) for n, c in row.cells.items()}
+    cost = Cost(85_800_000, 35.1, (224, 224), 768)
+    cells = {n: replace(c, origin=replace(of[n], cost=cost)) for n, c in row.cells.items()}
+    said = methods(replace(board, rows=(replace(row, cells=cells),)))
+    assert "a linear SVM (C = 7.5)" in said
+    assert "the classifier search (its parameters are not recorded)" in said
+    assert f"({row.label} (85.8 M parameters, 35.1 GFLOPs an image, 224x224 pixels))" in said

@@ -1,13 +1,17 @@
 """Search finds the nearest images by cosine, block by block, and refuses text of another checkpoint."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 
 import bb.probe.text.search as module
-from bb.probe import search
+from bb.probe import search, zeroshot
 from bb.store import Store, UsageError
+from bb.store.storage.url import open_place
+from tests.helpers.places import copy
 from tests.helpers.texts import CKPT, image_space, put_images, put_texts, text_store, texts_for, unit
 
 
@@ -95,6 +99,17 @@ def test_which_space_is_searched(tmp_path):
         search(store, "Star", ckpt="open_clip:ViT-B-32/openai")
     with pytest.raises(UsageError, match="--text-space .* holds open_clip:Tiny/untrained, which are image features"):
         search(store, "Star", space=image_space().key, text_space=image_space().key)
+
+
+def test_a_store_is_used_in_place_by_its_url(tmp_path, s3, monkeypatch):
+    monkeypatch.setenv("BB_CACHE", str(tmp_path / "cache"))
+    home, ids, y, *_ = text_store(tmp_path / "s.bb")
+    copy(home.root, open_place(f"{s3.url}/s.bb"))
+    away = Store.open(f"{s3.url}/s.bb")
+    assert search(away, "Star", n=4).frame.equals(search(home, "Star", n=4).frame)
+    away = replace(away, runs_to=Store.create(tmp_path / "runs.bb"))
+    labels = pl.DataFrame({"image_id": ids, "label": [("Amsel", "Bussard", "Star")[i] for i in y]})
+    assert zeroshot(away, labels).runs[0].run_id == zeroshot(home, labels).runs[0].run_id
 
 
 @pytest.mark.parametrize(("query", "n", "message"), [(" ", 3, "the text is empty"), ("x", 0, "-n 0 asks for nothing")])

@@ -67,6 +67,11 @@ def test_a_table_that_nothing_could_be_trained_on_is_tested_whole(tmp_path):
     found = zeroshot(store, labels_of(ids, y, split=["test"] * 60))
     facts = found.runs[0].record["scores"]["tasks"]["classify"]["all"]
     assert facts["n"] == 60 and facts["metrics"]["ece"]["value"] is not None
+    sites = labels_of(ids, y, split=["test"] * 60, group=["a", "b", "c"] * 20)
+    facts = zeroshot(store, sites).runs[0].record["scores"]["tasks"]["classify"]["all"]
+    assert (
+        facts["metrics"]["accuracy"]["low"] is None and "3 groups are too few" in facts["metrics"]["accuracy"]["reason"]
+    )
     one = zeroshot(store, labels_of(ids[:2], [0, 1]))
     assert one.runs[0].record["scores"]["tasks"]["classify"]["all"]["n"] == 2
 

@@ -433,3 +433,24 @@ def make_special(path, kind):
             os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
         except PermissionError:
             pytest.skip("only root makes devices")
+
+
+# Repair
+
+
+@pytest.mark.parametrize("inside", ["", "img_features/c/0/0", "zarr.json"])
+def test_repair_removes_links_and_the_next_pull_goes_on(store, here, call, tmp_path, inside):
+    """A link that was kept in `aside/` would be refused there by the next pull."""
+    assert pull(plan_pull(Folder(store.root), here, Selection())).faults == []
+    folder = here / segments(store.root)[0].relative_to(store.root)
+    at = folder / inside if inside else folder
+    victim = tmp_path / "victim"
+    replace_by_link(at, victim)
+    before = snapshot(victim)
+    status, out, _ = call("verify", "--repair", "--store", here)
+    assert status == 1 and f"removed the link {at}; what it points to is still there" in out
+    assert not os.path.lexists(at) and not [path for path in (here / "aside").rglob("*") if path.is_symlink()]
+    assert snapshot(victim) == before
+    assert pull(plan_pull(Folder(store.root), here, Selection())).faults == []
+    assert verify(Store.open(here)).faults == [] and not folder.is_symlink()
+    assert folder.is_dir() == (not inside.startswith("img_features"))  # else it is whole in aside/, less the link

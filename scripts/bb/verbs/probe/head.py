@@ -107,7 +107,7 @@ def verb(
         opened, collection, items.image_ids.tolist(), ckpt, space, policy,
         unless=is_derived if not ckpt and not space else None,
     )  # fmt: skip
-    items = items.without(left_out, max_missing)
+    items = items.without(left_out, max_missing, policy.keys(opened, spaces))
     note_damage(opened, spaces, collection, items.image_ids.tolist())
     if "split" in items.frame.columns:
         learned = (items.frame["split"] == "train").fill_null(False)

@@ -109,7 +109,7 @@ def verb(
     collection, match = find_version(opened, name, root, found_labels.image_ids, policy)
     found_labels = found_labels.renamed(match)
     spaces, left_out = spaces_to_probe(opened, collection, found_labels.image_ids, ckpt, space, policy)
-    same_as = [*(opened.space(key).key for key in policy.same_as), *(each.key for each in spaces)]
+    same_as = policy.keys(opened, spaces)
     found_labels = found_labels.without(left_out, max_missing, same_as)
     leaks = find_leaks(found_labels, collection)
     if drop_leaks and leaks:

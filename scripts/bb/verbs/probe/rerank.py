@@ -100,7 +100,7 @@ def verb(
     collection, match = find_version(opened, name, root, every, policy)
     table = table.renamed(match)
     spaces, left_out = spaces_to_probe(opened, collection, parts(table)[-1], ckpt, space, policy)
-    train, test, roles, warnings, every = parts(table.without(left_out))
+    train, test, roles, warnings, every = parts(table.without(left_out, max_missing, policy.keys(opened, spaces)))
     note_damage(opened, spaces, collection, every)
     warnings += shared_notes(collection, test.image_ids.tolist(), train.image_ids.tolist() if train else [])
     warn(*(f"note: {said}" for said in warnings))
@@ -118,6 +118,8 @@ def verb(
                 prepare, opened, each, collection, test, tasks=labels.stem, how=how, roles=roles, warnings=warnings
             )
             before = make()
+            if not before.existing():
+                opened.check_writable("runs", "local")  # before it learns
             if train is None:
                 found = loaded(load or Path(), before.features.shape[1])
             else:

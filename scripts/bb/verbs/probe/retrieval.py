@@ -120,7 +120,7 @@ def verb(
         table = table.renamed(match)
         items, roles, warnings = assign(table, split=split, against=against, folds=folds, seed=seed)
     spaces, left_out = spaces_to_probe(opened, collection, items.image_ids.tolist(), ckpt, space, policy)
-    items = items.without(left_out, max_missing)
+    items = items.without(left_out, max_missing, policy.keys(opened, spaces))
     prepared = [
         prepare(
             opened,

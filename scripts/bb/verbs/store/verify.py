@@ -36,7 +36,8 @@ def verb(
     store: StoreOption = DEFAULT_STORE,
     cache_size: CacheOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Move what is bad to STORE/aside/; nothing is deleted.")
+        bool,
+        typer.Option("--repair", help="Move what is bad to STORE/aside/, and remove links; nothing else is deleted."),
     ] = False,
     recompute: Annotated[
         int | None,
@@ -84,6 +85,9 @@ def verb(
             say(fault.what)
             if str(fault.bad) in found.moved:
                 say(f"  moved to {found.moved[str(fault.bad)]}; to make it again: {fault.remedy}")
+            elif str(fault.bad) in found.unlinked:
+                say(f"  the link is removed; to make it again: {fault.remedy}")
+        say(*(f"removed the link {path}; what it points to is still there" for path in found.unlinked))
         say(
             f"checked {found.spaces} spaces, {found.segments} segments ({found.rows} rows, {found.replicates} of them "
             f"replicates, {size_text(found.n_bytes)}), {found.collections} collections, "

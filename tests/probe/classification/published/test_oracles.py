@@ -12,7 +12,7 @@ from tests.helpers.synthetic import cluster_store
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
     """A store, its table, and features, class numbers and sides in the order of image IDs."""
-    store, ids, y, x = cluster_store(tmp_path_factory.mktemp("p") / "s.bb", n=900, classes=5, d=8, spread=1.3)
+    store, ids, y, x = cluster_store(tmp_path_factory.mktemp("p") / "s.bb", n=900, classes=5, d=8, spread=2.0)
     assert ids == sorted(ids)
     side = np.array(["train", "test", "train", "val"])[(np.arange(len(y)) // 5) % 4]
     return store, pl.DataFrame({"image_id": ids, "label": y, "split": side}), x, y, side

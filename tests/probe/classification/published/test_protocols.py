@@ -30,5 +30,5 @@ def test_newts_protocols_are_said_to_be_elsewhere(name):
         parse_protocol(name)
     with pytest.raises(UsageError, match="Protocols of other tasks are those of `bb probe classify --protocol`"):
         parse_newt("dinov2-knn")
-    with pytest.raises(UsageError, match="^Unknown protocol 'dino': choose biobench-simpleshot, bioclip2-fewshot, "):
+    with pytest.raises(UsageError, match="^Unknown protocol 'dino': choose biobench-simpleshot, "):
         parse_protocol("dino")

@@ -9,6 +9,8 @@ import pytest
 
 from bb import probe
 from bb.probe.classification.comparisons.headline import headlines
+from bb.probe.classification.published.protocol import parse_protocol
+from bb.probe.tasks.fold import Fold, TaskImages
 from bb.store import Store
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.synthetic import cluster_store
@@ -73,15 +75,21 @@ def test_settings_of_one_draw_are_on_one_board(place):
     assert {run.record["hyperparameters"]["classify"][0]["k"] for run in found} == {10, 12}
 
 
-def test_val_rows_are_held_out_and_then_fitted(place):
-    table = pl.read_csv("birds.csv").with_columns(
-        split=pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("val")).otherwise("split")
-    )
-    (run,) = probe.classify("features.bb", table, protocol="dinov2-logreg")
-    fitted = set(table.filter(pl.col("split") != "test")["image_id"])
-    assert set(run.train()["image_id"]) == fitted and run.record["hyperparameters"]["classify"][0]["C"]
-    (other,) = probe.classify("features.bb", table, classifier="logistic")
-    assert set(other.train()["image_id"]) == set(table.filter(pl.col("split") == "train")["image_id"])
+def test_val_rows_are_held_out_where_a_protocol_chooses_on_them_and_left_out_elsewhere(place):
+    ids = np.array([f"{i:02}" for i in range(60)])
+    task = TaskImages("task", "classes", ids, np.arange(60) % 3, ("a", "b", "c"))
+    train, test, val = (np.arange(60)[i::3] for i in range(3))
+    fold = Fold("test", task, train, test, val)
+    for name in ("dinov2-logreg", "dinov3-logreg", "clip-linear"):
+        drawn = parse_protocol(name).draw(fold, "all", 0)
+        np.testing.assert_array_equal(drawn.train, train)
+        np.testing.assert_array_equal(drawn.val, val)
+    assert not len(parse_protocol("dinov2-knn").draw(fold, "all", 0).val)
+    side = pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("val")).otherwise("split")
+    table = pl.read_csv("birds.csv").with_columns(split=side)
+    for asked in ({"classifier": "ridge"}, {"protocol": "biobench-simpleshot"}):
+        (run,) = probe.classify("features.bb", table, **asked)
+        assert set(run.train()["image_id"]) == set(table.filter(pl.col("split") == "train")["image_id"])
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,30 @@ rng = np.random.default_rng(0)
 X, Y, X_TEST = rng.normal(size=(500, 16)).astype(np.float32), np.arange(500) % 7, rng.normal(size=(90, 16)).astype("f4")
 
 
+@pytest.mark.parametrize("at_once", [0, knn.AT_ONCE])
 @pytest.mark.parametrize("k", [1, 20, 500])
-def test_neighbours_are_those_of_brute_force(k, monkeypatch):
+def test_neighbours_are_those_of_brute_force(k, at_once, monkeypatch):
     monkeypatch.setattr(knn, "BLOCK", 64)
+    monkeypatch.setattr(knn, "AT_ONCE", at_once)
     distance, expected = (
         Oracle(n_neighbors=k, algorithm="brute", metric="cosine").fit(X.astype(float)).kneighbors(X_TEST.astype(float))
     )
     rows, distances = nearest_rows(X, X_TEST, k)
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_allclose(distances, distance, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(300, 64, 200), (60, 3, 60), (100, 1, 7)])
+def test_all_distances_at_once_are_the_same_to_the_bit(n, d, k, monkeypatch):
+    x, queries = (rng.integers(-3, 4, (rows, d)).astype(np.float32) for rows in (n, 80))
+    x[5], x[7], queries[2], queries[3] = x[3], 0, 0, x[3]
+    x[n // 2 :] = 2 * x[: n - n // 2]  # the same directions
+    found = []
+    for at_once in (0, n):
+        monkeypatch.setattr(knn, "AT_ONCE", at_once)
+        found.append(nearest_rows(x, queries, k))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_of_equal_rows_the_lower_is_nearer():

@@ -144,3 +144,12 @@ def test_a_search_ends_where_fits_are_no_longer_exact_and_a_single_c_is_refused(
     found = Logistic().fit(x, y)
     assert found.parameters_["certificate"] <= 1e-6
     assert found.parameters_["C"] <= PATH[-1]
+
+
+@pytest.mark.parametrize("seed", [2, 9, 18, 34])
+def test_rows_that_are_separated_far_are_fitted(seed):
+    """Curvatures underflow float32 at the largest C; the path ends at the last one that is certified."""
+    rng, y = np.random.default_rng(seed), np.arange(4) % 2
+    x = (rng.normal(size=(2, 96))[y] + 8 * rng.normal(size=(4, 96))).astype(np.float32)
+    x, _ = preprocess("center-l2", x, x)
+    assert Logistic().fit(x, y).predict(x).tolist() == y.tolist()

@@ -1,10 +1,13 @@
 """Ridge beside scikit-learn's."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as Oracle
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 
+from bb.probe.classifiers.multiclass import ridge
 from bb.probe.classifiers.multiclass.ridge import L2, Ridge, RidgePath
 
 
@@ -56,3 +59,20 @@ def test_traits_leave_out_what_is_unknown():
         oracle = RidgeClassifierCV(alphas=L2).fit(x[known].astype(float), y[known, trait])
         assert fitted.parameters_["l2"][trait] == oracle.alpha_
         np.testing.assert_allclose(fitted.decision_function(x)[:, trait], oracle.decision_function(x), atol=1e-8)
+
+
+def test_a_sample_of_the_rows_chooses_as_all_rows_do():
+    """And so do columns in parts."""
+    rng, n, k = np.random.default_rng(5), 2_600, 12
+    y = np.arange(n) % k
+    x = (rng.normal(size=(k, 24))[y] + 3 * rng.normal(size=(n, 24))).astype(np.float32)
+    columns, path = np.where(y[:, None] == np.arange(k), 1.0, -1.0), RidgePath(x)
+    errors = [float((error**2).mean()) for error in path.errors(columns, L2)]
+    kept = ridge._candidates(path, ridge._whole(columns), L2)
+    assert len(kept) < len(L2) and L2[int(np.argmin(errors))] in kept
+    whole = Ridge().fit(x, y)
+    assert whole.parameters_["l2"] == L2[int(np.argmin(errors))]
+    with patch.object(ridge, "LARGEST", 5 * n):
+        parts = Ridge().fit(x, y)
+    assert parts.parameters_["l2"] == whole.parameters_["l2"]
+    np.testing.assert_allclose(parts.coef_, whole.coef_, atol=1e-12)

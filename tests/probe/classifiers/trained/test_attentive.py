@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from bb.probe.classifiers.estimator import make
+from bb.probe.classifiers.trained import torch_attention
 from bb.store.errors import BBError
 
 
@@ -104,3 +105,25 @@ def test_as_specified():
         "heads": 12, "epochs": 20, "batch": 256, "lr": [1e-4, 3e-4, 1e-3, 3e-3], "weight_decay": [0.0, 1e-2],
         "held_out": 0.1, "seed": 0,
     }  # fmt: skip
+
+
+class Spy:
+    """Rows that say how many are read at once."""
+
+    def __init__(self, x):
+        self.x, self.shape, self.ndim, self.dtype, self.read = x, x.shape, x.ndim, x.dtype, []
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, rows):
+        part = self.x[rows]
+        self.read.append(len(part))
+        return part
+
+
+def test_no_more_than_a_batch_is_read_at_once():
+    x, y, *_ = patches(300)
+    spy = Spy(x)
+    torch_attention.train_attentive(spy, y, 10, 10, replace(make("attentive"), epochs=2, batch=32))
+    assert max(spy.read) == 32 and sum(spy.read) == 2 * 270 + 30 + 2 * 300  # every row in each epoch, held out once
