@@ -198,6 +198,16 @@ def _all(
         yield groups[i], found
 
 
+def _options(family: Family, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one way of classifying a family, as `bb probe FAMILY` has them."""
+    given = {**family.options, **how}
+    if family.labels is not None or family.name not in TASKS.plugins:
+        return given
+    own = {name: given.pop(name, None) for name in ("classifier", "pool_group", "poisonous")}
+    protocols = [given["protocol"]] if "protocol" in given else None
+    return {**given, **family_options(family.name, family.root, protocol=protocols, **own)}
+
+
 def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool) -> tuple[int, _Found]:
     return number, _one(group, plan, store, compute)
 
@@ -205,6 +215,14 @@ def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool
 def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
     """The cells of a group; a family that can't be read is one failure."""
     family = group.family
+<<<<<<< HEAD
+    asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]
+    if plan.classifiers or not plan.protocols:
+        kinds = list(plan.classifiers) or None
+        asked.append(
+            {"classifier": kinds, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
+        )
+=======
     options = dict(family.options)
     own = {key: options.pop(key, None) for key in ("pool_group", "poisonous")}
 
@@ -218,11 +236,16 @@ def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
     if plan.classifiers or not plan.protocols:
         grid = {"preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
         asked.append({**of(classifier=list(plan.classifiers) or None), **grid})
+>>>>>>> main
     runs, fresh, failed = list[Run](), set[str](), dict[str, str]()
     for how in asked:
         try:
             found = classify(
+<<<<<<< HEAD
+                store, _labels(family, store), family.data, tasks=family.name, **_options(family, how),
+=======
                 store, _labels(family, store), family.data, tasks=family.name, **options, **how,
+>>>>>>> main
                 space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
             )  # fmt: skip
         except Exception as error:

@@ -51,7 +51,6 @@ def curves_picture(curves: Sequence[Curve], metric: str, guesses: Sequence[tuple
     for shots, x in x_of.items():
         parts.append(text_at(x, height - bottom + 18, str(shots), "muted", "middle"))
     parts.append(text_at((left + end) / 2, height - 6, "training images of each class (shots)", "muted", "middle"))
-    parts += guess_lines(guesses, left, end, y_of)
     named = apart([y_of(curve.points[-1].value) for curve in curves[:NAMED]], top + 4, height - bottom)
     for place in reversed(range(len(curves))):  # the best is drawn last, over the others
         curve = curves[place]
@@ -71,6 +70,7 @@ def curves_picture(curves: Sequence[Curve], metric: str, guesses: Sequence[tuple
             inside.append(text_at(end + 18, named[place] + 4, names[place], colour(place), full=curve.label))
         thin = "" if place < BANDS and len(curves) <= BANDS else " thin"
         parts.append(series(curve.label, f"{colour(place)}{thin}", inside))
+    parts += guess_lines(guesses, left, end, y_of)
     return "".join(parts), WIDTH, height
 
 

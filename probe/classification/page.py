@@ -302,7 +302,7 @@ def _parts(board: Board, number: int, counts: Int[np.ndarray, "k k"]) -> str:
 
 
 def _pairs(board: Board) -> Iterator[tuple[Any, list[str]]]:
-    """The most confused pairs of the best run, each with up to two images that were confused."""
+    """The most confused pairs of the best run, each with an image that was confused and one of the other class."""
     row: Row = board.rows[0]
     found = details(board, row)
     if not found:
@@ -310,8 +310,9 @@ def _pairs(board: Board) -> Iterator[tuple[Any, list[str]]]:
     table = row.run.predictions(["task", "cluster", "image_id", "y_true", "y_pred"])
     here = table.filter((table["task"] == board.task) & (table["cluster"] == board.side)).sort("image_id")
     for pair in found[1]:
-        mine = here.filter((here["y_true"] == pair.true) & (here["y_pred"] == pair.predicted))
-        yield pair, mine["image_id"].head(2).to_list()
+        answered = here.filter(here["y_pred"] == pair.predicted)
+        sides = [answered.filter(answered["y_true"] == k)["image_id"].head(1) for k in (pair.true, pair.predicted)]
+        yield pair, [image_id for side in sides for image_id in side.to_list()]
 
 
 def _confused(board: Board, thumbnails: Mapping[str, Thumbnail], best: str) -> str:
@@ -328,7 +329,8 @@ def _confused(board: Board, thumbnails: Mapping[str, Thumbnail], best: str) -> s
     if not rows:
         return ""
     heads = [_head(each) for each in ("images of", "taken for", "images", "share of the class", "such as")]
-    return _card("Most confused", f"{text(best)}.", _table("Most confused classes", heads, "".join(rows)))
+    words = f"{text(best)}. Side by side: an image that was confused, and one of the other class that was right."
+    return _card("Most confused", words, _table("Most confused classes", heads, "".join(rows)))
 
 
 def _head(words: str) -> str:

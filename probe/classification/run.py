@@ -21,7 +21,7 @@ from bb.probe.classification.pool_groups import Pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol
 from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.scores import Answers, score
-from bb.probe.classifiers.estimator import NEVER, make
+from bb.probe.classifiers.estimator import NEVER, Target, make
 from bb.probe.classifiers.preprocess import PREPROCESSING, ROW_BY_ROW, preprocess, row_by_row
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.damaged_images import damage_record, damaged_images
@@ -29,7 +29,7 @@ from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.tasks.few_shot import check_seed
-from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, TaskImages, draw_shots
+from bb.probe.tasks.fold import UNSEEN, Fold, Shots, Split, draw_shots
 from bb.probe.tasks.leaks import Leaks, split_leaks
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
@@ -298,12 +298,14 @@ class Spec:
     def how(self) -> str:
         return usual_preprocessing(self.classifier) if self.preprocessing == "auto" else self.preprocessing
 
-    def estimator(self, task: TaskImages) -> Any:
-        """A new one, or the given one. Errors: UsageError for a classifier that is unknown or can't fit the target."""
+    def estimator(self, target: Target, task: str = "") -> Any:
+        """A new one, or the one given for a task. Errors: UsageError for a classifier that is unknown or can't fit the
+        target.
+        """
         if self.given:
-            return self.given[task.name]
+            return self.given[task]
         chosen = self.protocol.parameters_of(self.shots, self.seed, self.setting) if self.protocol else None
-        estimator = make(self.classifier, task.target, chosen)
+        estimator = make(self.classifier, target, chosen)
         if not self.protocol and "seed" in getattr(estimator, "__dataclass_fields__", {}):
             estimator.seed = self.seed  # what draws random numbers, by the run's seed
         return estimator
@@ -354,7 +356,7 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
             f"--protocol {spec.protocol.name} scores {spec.protocol.target}, and the labels are {inputs.target}: "
             "choose another protocol, or leave it out."
         )
-    estimators = {split.task.name: spec.estimator(split.task) for split in inputs.splits}
+    estimators = {split.task.name: spec.estimator(split.task.target, split.task.name) for split in inputs.splits}
     of_each = {task: each.parameters() if hasattr(each, "parameters") else {} for task, each in estimators.items()}
     parameters = {
         "preprocessing": spec.how,
@@ -470,7 +472,7 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
     """What a classifier fitted on a fold's training images says of its test images."""
     _, y_train, held_out = _fitted(fold)
     x_train, x_test = inputs.sides(fold, spec.how)
-    estimator = spec.estimator(fold.task)
+    estimator = spec.estimator(fold.task.target, fold.task.name)
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
     try:

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
 
+from bb import probe
 from bb.probe.tasks.family import as_task_table
 from bb.probe.tasks.registry import OWN, TASKS
 from bb.store import Store
@@ -146,6 +147,9 @@ def test_frames_of_a_clip_are_pooled(call, own_place):  # noqa: F811
     expected = fitted.predict(normalize([pooled[key] - mean for key in test]))
     found = run.predictions().with_columns(pl.col("image_id").str.extract(r"/val(\d)/").alias("clip")).sort("clip")
     assert found["y_pred"].cast(pl.Int64).cast(pl.String).to_list() == expected.tolist()
+    bench = {"families": {"kabr": {"root": str(own_place / "data")}}, "classifiers": ["simpleshot"]}
+    found = probe.bench(bench, store, jobs=1)  # classifies a family as bb probe does
+    assert [each.run_id for each in found.runs["kabr"]] == [run.run_id] and not found.fresh and not found.failed
     status, out, err = call("probe", "kabr", "--data", "kabr=data", "--classifier", "simpleshot", "--pool-group", "")
     assert status == 0 and "kabr: 144 images tested, side val" in out, err
 

@@ -16,7 +16,7 @@ from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.labels import assign, read_items
 from bb.probe.retrieval.paired_tests import of_runs
 from bb.probe.retrieval.run import execute, prepare
-from bb.store import Collection, Store
+from bb.store import BBError, Collection, Store
 from bb.store.format.collection import Entry
 from tests.helpers.retrieval import DIM, clouds
 from tests.helpers.stores import fill, space
@@ -373,6 +373,16 @@ def test_two_spaces_of_one_backbone_are_told_apart(call, place, tmp_path):
     keys = [word for key in (where.key, spaces()["good"].key) for word in ("--space", key)]
     told = json.loads(call("probe", "rerank", *twins, *keys, "--json")[1])
     assert [each["backbone"] for each in told] == [f"timm:good/untrained {key[:12]}" for key in keys[1::2]]
+
+
+def test_a_store_that_can_t_be_written_is_noticed_before_anything_is_learned(call, monkeypatch):
+    def refuse(self, *folders):
+        raise BBError("nothing can be written to it.")
+
+    monkeypatch.setattr("bb.store.Store.check_writable", refuse)
+    monkeypatch.setattr("bb.probe.heads.learn_pairwise.learn", lambda *_, **__: pytest.fail("it learned"))
+    status, out, err = call(*RERANK, "--distance", "euclidean")
+    assert (status, out) == (1, "") and "nothing can be written to it" in err
 
 
 def test_without_torch(call, monkeypatch):

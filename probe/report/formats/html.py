@@ -311,7 +311,7 @@ def _variance(board: Board) -> str:
     if not sources:
         return ""
     rows = "".join(
-        f'<tr data-label="{_text(label)}"><th scope="row">{_text(label)}</th>'
+        f'<tr data-label="{_text(label)}"><th scope="row">{breakable(label)}</th>'
         + "".join(f'<td class="number">{_percent(shares[source])}</td>' for source in sources)
         + "</tr>"
         for label, shares in found.items()

@@ -55,7 +55,6 @@ def curves(board: Board, *, title: bool = False) -> Picture:
         y = y_of(tick)
         parts.append(f'<line class="axis" x1="{left}" x2="{WIDTH - right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(text_at(left - 6, y + 4, f"{tick:.2f}", "muted", "end"))
-    parts += guess_lines(board.guesses, left, WIDTH - right, y_of)
     x_before = 0.0
     classifiers = [board.classifier(n) for n in board.columns]
     for n, x, classifier, before in zip(board.columns, x_of.values(), classifiers, ["", *classifiers], strict=False):
@@ -94,6 +93,7 @@ def curves(board: Board, *, title: bool = False) -> Picture:
             inside.append(text_at(WIDTH - right + 18, ends[place] + 4, names[place], colour(place), full=row.label))
         shown = "" if place < BANDS and len(board.rows) <= BANDS else " thin"
         parts.append(series(row.label, f"{colour(place)}{shown}", inside))
+    parts += guess_lines(board.guesses, left, WIDTH - right, y_of)
     return "".join(parts), WIDTH, height
 
 

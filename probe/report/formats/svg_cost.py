@@ -84,7 +84,6 @@ def cost_picture(spots: Sequence[Spot], axis: str, metric: str, guesses: Sequenc
         parts.append(text_at(x_of(tick), height - bottom + 18, count_text(tick), "muted", "middle"))
     parts.append(text_at((left + end) / 2, height - 6, f"{AXES[axis]}, logarithmic", "muted", "middle"))
     parts.append(text_at(left, 14, metric, "muted"))
-    parts += guess_lines(guesses, left, end, y_of)
     steps = sorted((costs[k], shown[k].value) for k in range(len(shown)) if ahead[k])
     path = f"M{x_of(steps[0][0]):.1f} {y_of(steps[0][1]):.1f}" + "".join(
         f"H{x_of(cost):.1f}V{y_of(value):.1f}" for cost, value in steps[1:]
@@ -104,6 +103,7 @@ def cost_picture(spots: Sequence[Spot], axis: str, metric: str, guesses: Sequenc
             inside.append(f'<line class="axis" x1="{x + 6:.1f}" y1="{y:.1f}" x2="{end + 2:.1f}" y2="{at[k]:.1f}"/>')
             inside.append(text_at(end + 6, at[k] + 4, names[k], "name" if ahead[k] else "muted", full=spot.label))
         parts.append(series(spot.label, "s0" if ahead[k] else "rest", inside))
+    parts += guess_lines(guesses, left, end, y_of)
     return "".join(parts), WIDTH, height
 
 

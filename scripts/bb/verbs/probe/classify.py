@@ -119,8 +119,8 @@ def verb(
     name, root = one_collection(opened, data or family, ctx.obj)
     table: Labels | None = labels
     how: dict[str, Any] = {"classifier": kinds, "pool_group": pool_group, "poisonous": poisonous}
-    if family:
-        table = labels or family_table(opened, family, name, root)
+    if family and labels is None:
+        table = family_table(opened, family, name, root)
         how = family_options(family, root if isinstance(root, Path) else None, protocol=protocols, **how)
     with Reporter("note: ") as reporter:
         found = classify(
