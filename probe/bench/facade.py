@@ -215,42 +215,22 @@ def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool
 def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
     """The cells of a group; a family that can't be read is one failure."""
     family = group.family
-<<<<<<< HEAD
     asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]
     if plan.classifiers or not plan.protocols:
         kinds = list(plan.classifiers) or None
         asked.append(
             {"classifier": kinds, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
         )
-=======
-    options = dict(family.options)
-    own = {key: options.pop(key, None) for key in ("pool_group", "poisonous")}
-
-    def of(**asked: Any) -> dict[str, Any]:
-        """With what the family says of itself where the plan doesn't."""
-        if family.name not in TASKS.plugins or family.labels is not None:
-            return {**own, **asked}
-        return {**asked, **family_options(family.name, family.root, **own, **asked)}
-
-    asked = [{**of(protocol=[name]), "protocol": [name]} for name in plan.protocols]
-    if plan.classifiers or not plan.protocols:
-        grid = {"preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
-        asked.append({**of(classifier=list(plan.classifiers) or None), **grid})
->>>>>>> main
     runs, fresh, failed = list[Run](), set[str](), dict[str, str]()
     for how in asked:
         try:
             found = classify(
-<<<<<<< HEAD
                 store, _labels(family, store), family.data, tasks=family.name, **_options(family, how),
-=======
-                store, _labels(family, store), family.data, tasks=family.name, **options, **how,
->>>>>>> main
                 space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
             )  # fmt: skip
         except Exception as error:
             said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
-            failed[", ".join([group.name, *how.get("protocol", ())])] = said
+            failed[", ".join(filter(None, (group.name, how.get("protocol"))))] = said
             continue
         runs += found.runs
         fresh |= found.fresh
