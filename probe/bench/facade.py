@@ -230,7 +230,7 @@ def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
             )  # fmt: skip
         except Exception as error:
             said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
-            failed[", ".join([group.name, *how.get("protocol", ())])] = said
+            failed[", ".join(filter(None, (group.name, how.get("protocol"))))] = said
             continue
         runs += found.runs
         fresh |= found.fresh

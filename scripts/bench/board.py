@@ -1,15 +1,13 @@
 """`bb bench` on a board of true sizes: `python scripts/bench/board.py [--quick] [--json FILE] [--keep DIR]`.
 
-10 backbones x 13 families with the classes and images that the published families have, images up to 50,000 in
-all, of synthetic features of d = 768: a class mean and noise, more of it for each backbone. The grid is simpleshot,
-ridge and knn at 1 and all images a class; logistic regression on the families of up to --logistic classes with all
-images. Two processes of one BLAS thread each.
+10 backbones x 13 families of about the published families' size, images up to 50,000 in all, of synthetic features of
+d = 768: a class mean and noise, more of it for each backbone. Each is scored by the --protocols, and families of up to
+--logistic classes by dinov2-logreg too. Two processes of one BLAS thread each.
 
 board_seconds          wall time of `bb.probe.bench`, page included; board_hours the same in hours
 board_cpu_hours        CPU time of all its processes
 board_runs             runs that it made; board_failed those that failed
-share_CLASSIFIER       part of all runs' seconds that the runs of a classifier took, fitting and predicting
-share_rest             part of the processes' CPU time that is none of that: reading, scoring, publishing
+share_PROTOCOL         part of all runs' seconds that the runs of a protocol took, fitting and predicting
 again_seconds          the same call once more, which makes no run; again_fresh is how many it made
 page_kb                the page
 load_before            load average when it was begun: the machine may be shared
@@ -27,8 +25,8 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where store.py would hide the package
 
-# Images that are trained on and tested, and classes, of the families that biobench's board has, or as many as a store
-# of 50,000 images holds: the publishers' numbers, cut in proportion. NeWT's are 164 tasks of two classes.
+# Images that are trained on and tested, and classes: about those of the families of biobench's board, of larger ones as
+# many as 50,000 images leave. NeWT's are 164 tasks of two classes.
 FAMILIES = {
     "beluga": (2_950, 2_950, 788),
     "ecdysis": (40_000, 10_000, 700),
@@ -45,8 +43,7 @@ FAMILIES = {
     "plantnet": (44_000, 6_000, 1_081),
 }
 QUICK = {"kabr": (300, 100, 8), "newt": (200, 200, 10), "plankton": (400, 200, 20)}
-CLASSIFIERS = ("simpleshot", "ridge", "knn")
-SHOTS = (1, "all")
+PROTOCOLS = "biobench-simpleshot,dinov2-knn,bigvision-fewshot"
 
 
 def make_store(place: Path, families, backbones: int, d: int) -> None:
@@ -80,11 +77,10 @@ def make_store(place: Path, families, backbones: int, d: int) -> None:
         table.write_csv(place.parent / f"{name}.csv")
 
 
-def plan_of(families, folder: Path, classifiers, shots) -> dict:
+def plan_of(families, folder: Path, protocols) -> dict:
     return {
-        "title": "thirteen families of true sizes, synthetic features",
-        "classifiers": list(classifiers),
-        "shots": list(shots),
+        "title": "thirteen families, synthetic features",
+        "protocols": list(protocols),
         "families": {name: {"labels": str(folder / f"{name}.csv")} for name in families},
     }
 
@@ -94,20 +90,20 @@ def cpu() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
-def measure(folder: Path, families, backbones: int, logistic: int, jobs: int) -> dict[str, float]:
+def measure(folder: Path, families, backbones: int, protocols, logistic: int, jobs: int) -> dict[str, float]:
     from joblib.externals.loky import get_reusable_executor
 
     from bb import probe
     from bb.store import Store
 
     store = Store.open(folder / "features.bb")
-    plans = [plan_of(families, folder, CLASSIFIERS, SHOTS)]
+    plans = [plan_of(families, folder, protocols)]
     few = [name for name, (*_, classes) in families.items() if classes <= logistic]
     if few:
-        plans.insert(0, plan_of(few, folder, ("logistic",), ("all",)))
+        plans.append(plan_of(few, folder, ["dinov2-logreg"]))
     load, before, start = os.getloadavg()[0], cpu(), time.perf_counter()
     found = [probe.bench(plan, store, jobs=jobs) for plan in plans]
-    (folder / "board.html").write_text(found[-1].page(), encoding="utf-8")
+    (folder / "board.html").write_text(found[0].page(), encoding="utf-8")
     took = time.perf_counter() - start
     get_reusable_executor().shutdown(wait=True)  # its processes' time counts once they have ended
     spent = cpu() - before
@@ -116,7 +112,7 @@ def measure(folder: Path, families, backbones: int, logistic: int, jobs: int) ->
     runs = {run.run_id: run for each in found for of_family in each.runs.values() for run in of_family}
     seconds: dict[str, float] = {}
     for run in runs.values():
-        kind = run.record["classifier"]
+        kind = run.record["published"]["name"]
         seconds[kind] = seconds.get(kind, 0.0) + run.record["provenance"]["seconds"]
     total = sum(seconds.values())
     return {
@@ -141,6 +137,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where store and page stay; what is there is used")
     parser.add_argument("--backbones", type=int, default=10)
+    parser.add_argument("--protocols", default=PROTOCOLS, help="names, with commas")
     parser.add_argument("--logistic", type=int, default=12, help="most classes of a family for logistic regression")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
@@ -150,7 +147,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "features.bb").exists():
             make_store(folder / "features.bb", families, backbones, d)
-        figures = measure(folder, families, backbones, args.logistic, args.jobs)
+        figures = measure(folder, families, backbones, args.protocols.split(","), args.logistic, args.jobs)
     for name, value in figures.items():
         print(f"{name:20} {value:,.4g}", flush=True)
     if args.json:
