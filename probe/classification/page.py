@@ -13,6 +13,7 @@ from jaxtyping import Int
 from bb.probe.classification import confusion
 from bb.probe.classification.board import Board, Row, SplitDifference, details, split_differences
 from bb.probe.classification.comparisons.headline import Headline, headlines
+from bb.probe.classification.comparisons.methods import bibtex, methods
 from bb.probe.classification.comparisons.reference import Comparison
 from bb.probe.classification.curves import learning_curves, most_reliable_first
 from bb.probe.classification.figures import curves_picture, key_of, reliability_picture
@@ -137,6 +138,7 @@ def _board(board: Board, number: int, thumbnails: Mapping[str, Thumbnail]) -> st
     if board.notes:
         notes = "".join(f"<li>{text(note)}</li>" for note in board.notes)
         parts.append(f'<div class="card note"><h3>Notes</h3><ul>{notes}</ul></div>')
+    parts.append(_methods(board))
     return "".join(parts) + "</section>"
 
 
@@ -152,6 +154,12 @@ def _table(caption: str, heads: Sequence[str], rows: str, classes: str = "") -> 
         f"</thead><tbody>{rows}</tbody></table>",
         caption,
     )
+
+
+def _methods(board: Board) -> str:
+    entries = f"<details><summary>BibTeX</summary><pre>{text(bibtex(board))}</pre></details>"
+    words = "For a paper; check it against what you did."
+    return _card("Methods", words, f'<p class="paste">{text(methods(board))}</p>{entries}')
 
 
 def _facts(board: Board) -> str:

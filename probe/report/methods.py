@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from bb.probe.features.extraction import count_text
-from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell, Row
+from bb.probe.features.extraction import Cost, count_text
+from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell
 from bb.probe.report.provenance import Origin
 from bb.store.format.space import short
 from bb.store.plugins import OWN
@@ -42,7 +42,12 @@ def bibtex(board: Board) -> str:
     """BibTeX of the data set and the protocol, as far as bb knows them, and of bb."""
     entries = [NEWT] if board.tasks == "newt" else []
     entries += [BIOBENCH] if board.protocol == "biobench" else []
-    return "\n\n".join([*entries, BB % (installed(OWN) or "from a checkout")])
+    return "\n\n".join([*entries, own_bibtex()])
+
+
+def own_bibtex() -> str:
+    """The entry of the bb that is running."""
+    return BB % (installed(OWN) or "from a checkout")
 
 
 def _cells(board: Board) -> Iterator[Cell]:
@@ -50,7 +55,7 @@ def _cells(board: Board) -> Iterator[Cell]:
 
 
 def _features(board: Board) -> Iterator[str]:
-    labels = ", ".join(f"{row.label}{_size(row)}" for row in board.rows)
+    labels = ", ".join(f"{row.label}{size_of(row.cost)}" for row in board.rows)
     n = len(board.rows)
     yield (
         f"We compared {n} frozen vision {'backbone' if n == 1 else 'backbones'} ({labels}) on {board.n_tasks} tasks of "
@@ -59,8 +64,8 @@ def _features(board: Board) -> Iterator[str]:
     )
 
 
-def _size(row: Row) -> str:
-    cost = row.cost
+def size_of(cost: Cost) -> str:
+    """What is on record of a backbone's size, in brackets."""
     sizes = [f"{count_text(cost.parameters)} parameters"] if cost.parameters else []
     sizes += [f"{cost.gflops:.3g} GFLOPs an image"] if cost.gflops else []
     sizes += [f"{cost.pixels[0]}x{cost.pixels[1]} pixels"] if cost.pixels else []
