@@ -62,7 +62,7 @@ def _digits(to: Path, ckpts: list[str]) -> None:
     labels = read_labels(root / NEWT_LABELS)
     warn(f"2. probe: {len(labels.tasks)} one-against-one tasks at n_train {' and '.join(map(str, SHOTS))}")
     collection = store.collection("digits", labels.image_ids)
-    pixels = _import_pixels(store, collection, root)
+    pixels = import_pixels(store, collection, root)
     spaces = [pixels, *(store.space(each.spaces[0]) for each in summaries)]
     inputs = [Inputs.read(store, space, collection, labels, "newt") for space in spaces]
     specs = [Spec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in SHOTS]
@@ -145,7 +145,7 @@ def _extract(to: Path, store: "Store", ckpts: list[str], name: str, root: Path) 
     return summaries
 
 
-def _import_pixels(store: "Store", collection: "Collection", root: Path) -> "FeatureSpace":
+def import_pixels(store: "Store", collection: "Collection", root: Path) -> "FeatureSpace":
     """The 64 grey values of each digit as features of their own: what a backbone has to be better than."""
     import numpy as np
     from PIL import Image
