@@ -23,7 +23,7 @@ def check_images(
         try:
             data = read_image(entry, scan.sources[entry.image_id])
             with DECODING.hold(images.header(data).n_bytes):
-                return images.decode(data, depth)._replace(picture=None)
+                return libtiff_messages.with_damage(images.decode(data, depth))._replace(picture=None)
         except UnreadableImage as error:
             return libtiff_messages.with_message(error)
 

@@ -9,7 +9,8 @@ import functools
 import threading
 from typing import Any
 
-from bb.extract.embedding.images import UnreadableImage
+from bb.extract.embedding.damage import jpeg_warning
+from bb.extract.embedding.images import DecodedImage, UnreadableImage
 
 _LONGEST = 200
 _said = threading.local()
@@ -24,7 +25,7 @@ def keep_messages() -> bool:
     try:
         library = ctypes.CDLL(Image.core.__file__)
         _set(library.TIFFSetErrorHandler, _keep)
-        _set(library.TIFFSetWarningHandler, None)
+        _set(library.TIFFSetWarningHandler, _keep_damage)
     except (AttributeError, OSError):
         return False
     return True
@@ -36,10 +37,19 @@ def with_message(error: UnreadableImage) -> UnreadableImage:
     return UnreadableImage(f"{error} ({message})") if message else error
 
 
+def with_damage(decoded: DecodedImage) -> DecodedImage:
+    """The same picture, damaged where libtiff reported an error in this thread, or libjpeg damage, since the last call:
+    Pillow takes a strip for whole after an error in its JPEG data.
+    """
+    damage = getattr(_said, "damage", "")
+    damage = forget() or damage
+    return decoded._replace(damage=damage) if damage and not decoded.damage else decoded
+
+
 def forget() -> str:
     """What libtiff said in this thread, which is empty from now on."""
     message: str = getattr(_said, "message", "")
-    _said.message = ""
+    _said.message = _said.damage = ""
     return message
 
 
@@ -50,7 +60,16 @@ def _set(setter: Any, handler: object) -> None:
 
 @_HANDLER
 def _keep(module: bytes | None, form: bytes, arguments: int | None) -> None:
+    _said.message = _text(form, arguments)
+
+
+@_HANDLER
+def _keep_damage(module: bytes | None, form: bytes, arguments: int | None) -> None:
+    _said.damage = jpeg_warning(ValueError(_text(form, arguments))) or getattr(_said, "damage", "")
+
+
+def _text(form: bytes, arguments: int | None) -> str:
     # A va_list is passed as a pointer on x86-64 and on ARM, so it can be handed on as it came.
     text = ctypes.create_string_buffer(_LONGEST)
     ctypes.CDLL(None).vsnprintf(text, ctypes.c_size_t(_LONGEST), form, ctypes.c_void_p(arguments))
-    _said.message = " ".join(text.value.decode("utf-8", "replace").split())
+    return " ".join(text.value.decode("utf-8", "replace").split())

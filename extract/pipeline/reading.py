@@ -95,7 +95,7 @@ def _decode_one(decoder: Decoder, data: bytes, header: Header | UnreadableImage)
     libtiff_messages.keep_messages()
     libtiff_messages.forget()
     try:
-        return decoder.decode(data, header)
+        return libtiff_messages.with_damage(decoder.decode(data, header))
     except UnreadableImage as error:
         return libtiff_messages.with_message(error)
     except MemoryError:

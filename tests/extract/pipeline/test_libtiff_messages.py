@@ -8,7 +8,9 @@ from PIL import Image
 
 from bb.extract.embedding import images
 from bb.extract.embedding.images import UnreadableImage
+from bb.extract.embedding.pillow_decoder import Pillow
 from bb.extract.pipeline import libtiff_messages
+from bb.extract.pipeline.reading import make_all_pixels
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,20 @@ def test_the_reason_names_what_libtiff_said_and_the_terminal_does_not(compressio
     reason = str(libtiff_messages.with_message(caught.value))
     assert reason.startswith("unreadable: decoder error") and message in reason
     assert libtiff_messages.with_message(caught.value) is caught.value, "a message belongs to one file"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_after_which_there_is_a_picture_is_its_damage(capfd):
+    if not libtiff_messages.keep_messages():
+        pytest.skip("this Pillow's libtiff can't be reached")
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "TIFF", compression="jpeg")
+    data = bytearray(file.getvalue())
+    (whole,) = make_all_pixels(Pillow(), [bytes(data)], [[]])
+    data[len(data) // 2 : len(data) // 2 + 2] = b"\xff\x4a"  # a marker that no JPEG has
+    (damaged,) = make_all_pixels(Pillow(), [bytes(data)], [[]])
+    assert (whole.damage, damaged.damage) == ("", "Unsupported marker type 0x4a")
     assert capfd.readouterr() == ("", "")
 
 
