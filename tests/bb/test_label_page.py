@@ -4,6 +4,7 @@ import csv
 import http.client
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from io import BytesIO
@@ -226,6 +227,28 @@ def test_a_label_such_as_na_is_taken_where_it_is_said_to_be_one(served, tmp_path
     session.answer("a", 0, "NA")
     session.refit(wait=True)
     assert session.state()["classes"] == [["NA", 1]]
+    session.close()
+
+
+def test_an_answer_during_a_fit_is_not_forgotten(served, tmp_path, monkeypatch):
+    table = tmp_path / "during.csv"
+    session, _ = served.opened(table, ckpt=["lab:noise"])
+    session.refit(wait=True)
+    read, answering = session.file.labels, []
+
+    def answered_meanwhile():
+        found = read()
+        if not answering:
+            answering.append(threading.Thread(target=session.answer, args=("a", 0, "heron")))
+            answering[0].start()
+            while "heron" not in table.read_text():
+                time.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(type(session.file), "labels", lambda file: answered_meanwhile())
+    session.refit(wait=True)
+    answering[0].join()
+    assert session.state()["classes"] == [["heron", 1]]
     session.close()
 
 

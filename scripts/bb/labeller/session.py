@@ -150,9 +150,10 @@ class Session:
 
     def _fit(self) -> None:
         try:
-            labels = self._read_labels()
-            with self._lock:
-                self._labels, skipped = labels, sorted(self._skipped)
+            with self._lock:  # while it is read: an answer that is on disk later is in memory later, too
+                self._labels = labels = self._read_labels()
+                skipped = sorted(self._skipped)
+            labels = dict(labels)
             settings = self.settings
             n = max(4 * settings.every, 24)
             seed = settings.seed + len(labels)
