@@ -20,7 +20,6 @@ from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class,
 from bb.probe.statistics.multiclass.intervals import Estimate, difference
 from bb.probe.statistics.multiclass.metrics import METRICS, Metric
 from bb.probe.statistics.multiclass.predictions import Predictions
-from bb.probe.tasks.fold import Shots
 from bb.probe.tasks.registry import family_metrics
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
@@ -59,7 +58,7 @@ class Row:
         return " ".join(filter(None, (str(self.run.record["classifier"]), setting)))
 
     @property
-    def shots(self) -> Shots:
+    def shots(self) -> Any:
         """Training images of each class that were really used: "all" too where no class has more than asked for."""
         return shots_used(self.run)
 
@@ -261,11 +260,10 @@ def _boards(runs: Sequence[Run]) -> Iterator[Board]:
             )
 
 
-def shots_used(run: Run) -> Shots:
-    """As asked for, or "all" where that many were all that there are."""
+def shots_used(run: Run) -> Any:
+    """Shots as asked for, or "all" where that many were all that there are; of a stranger's record anything."""
     used, pool = run.record.get("train_used"), run.record.get("train_pool")
-    shots: Shots = "all" if used is not None and used == pool else run.record["n_train"]
-    return shots
+    return "all" if used is not None and used == pool else run.record["n_train"]
 
 
 def _without_repeats(runs: dict[str, Run]) -> dict[str, Run]:

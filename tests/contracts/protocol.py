@@ -40,7 +40,7 @@ def check(protocol):
         record = protocol.record(setting)
         assert json.loads(json.dumps(record)) == record
         spec = Spec.of(protocol, shots, seed, setting)
-        assert hasattr(spec.estimator(given.task), "fit")
+        assert hasattr(spec.estimator(given.task.target), "fit")
         first, second = (protocol.draw_split(whole, shots, seed).folds[0] for _ in range(2))
         for name in ("train", "val", "test"):
             np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
