@@ -103,7 +103,10 @@ def test_one_number_of_shots_draws_no_curve(own_place, call):  # noqa: F811
 def test_a_strangers_record_draws_no_point(place):
     (board,) = boards(list(Store.open(place / "features.bb").runs()))
     for broken in ({"n_train": "<b>"}, {"n_train": 0}, {"n_train": True}):
-        rows = [replace(row, run=replace(row.run, record={**row.run.record, **broken})) for row in board.rows]
+        rows = [
+            replace(row, run=replace(row.run, record={**row.run.record, "train_used": "", **broken}))
+            for row in board.rows
+        ]
         assert learning_curves(replace(board, rows=tuple(rows))) == []
     rows = [replace(row, run=replace(row.run, record={**row.run.record, "parameters": 3})) for row in board.rows]
     assert len(learning_curves(replace(board, rows=tuple(rows)))) == 2
