@@ -31,7 +31,8 @@ def test_a_session_of_sixty_labels(tmp_path):
     assert done.returncode == 0, done.stderr
     with (PHOTOS / "newt2021_labels.csv").open(newline="") as file:
         truth = {row["id"]: row["task_cluster"] for row in csv.DictReader(file)}
-    served = subprocess.Popen([*bb, "label", "--labels", "mine.csv", "--data", data], cwd=tmp_path,
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    served = subprocess.Popen([*bb, "label", "--labels", "mine.csv", "--data", data], cwd=tmp_path, env=buffered,
                               stdout=subprocess.PIPE, text=True)  # fmt: skip
     try:
         with sync_playwright() as playwright:

@@ -1,5 +1,6 @@
 """`bb label`: a page on which a person labels images."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def verb(
     listening = listen(port)
     token, at = new_token(), listening.getsockname()[1]
     say(f"http://127.0.0.1:{at}/{token}/")
+    sys.stdout.flush()  # the reader of a pipe waits for it
     warn(f"open this address in a browser; answers go to {labels}; Ctrl-C stops")
     try:
         serve(make_app(session, pictures, name, token=token, port=at), listening)
