@@ -45,6 +45,7 @@ ORDER = [
     ["bb.probe.retrieval.loggers", "bb.probe.heads"],
     ["bb.probe.retrieval.report"],
     ["bb.probe.classification.figures", "bb.probe.classification.confusion", "bb.probe.classification.findings"],
+    ["bb.probe.classification.comparisons.methods"],
     ["bb.probe.classification.page", "bb.probe.labelling.active_learning.sheet"],
     ["bb.extract.facade", "bb.probe.facade", "bb.probe.classification.facade"],
     ["bb.probe.bench", "bb.probe.text"],
