@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bb.probe.classification.published.protocol import parse_protocol
-from bb.probe.classification.run import check_preprocessing
+from bb.probe.classification.spec import check_preprocessing
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import Shots, parse_shots

@@ -16,7 +16,9 @@ from bb.probe.classification.inputs import LabelledImages, labelled_images, spac
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
-from bb.probe.classification.run import Inputs, Prepared, Spec, check_preprocessing, execute, prepare
+from bb.probe.classification.run import Prepared, execute, prepare
+from bb.probe.classification.run_inputs import Inputs
+from bb.probe.classification.spec import Spec, check_preprocessing
 from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import AT_MOST, MissingPolicy
 from bb.probe.report.formats.inline import inline
@@ -66,7 +68,7 @@ class Classified:
 
     def page(self) -> str:
         """The page of `bb report classify --html`, without thumbnails: its text, for a file that ends in .html."""
-        from bb.probe.classification.page import page  # pictures are not needed for figures
+        from bb.probe.classification.report.page import page  # pictures are not needed for figures
 
         return page(self.boards, {})
 

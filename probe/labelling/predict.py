@@ -9,7 +9,7 @@ import polars as pl
 from jaxtyping import Bool, Num
 
 from bb.probe.classification.inputs import labelled_images, space_name
-from bb.probe.classification.run import check_preprocessing, usual_preprocessing
+from bb.probe.classification.spec import check_preprocessing, usual_preprocessing
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.labelling.abstention import accept
 from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fit, nested

@@ -8,7 +8,9 @@ import polars as pl
 
 from bb.probe.classification.facade import Classified, find_or_make
 from bb.probe.classification.inputs import LabelledImages, labelled_images
-from bb.probe.classification.run import Inputs, Prepared, Spec, prepare
+from bb.probe.classification.run import Prepared, prepare
+from bb.probe.classification.run_inputs import Inputs
+from bb.probe.classification.spec import Spec
 from bb.probe.classifiers.multiclass.zero_shot import ZeroShot
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tasks.fold import By, Split

@@ -41,7 +41,9 @@ def ours(protocol, x, y, side):
     import numpy as np
 
     from bb.probe.classification.published.protocol import NONE
-    from bb.probe.classification.run import Inputs, Spec, answer
+    from bb.probe.classification.run import answer
+    from bb.probe.classification.run_inputs import Inputs
+    from bb.probe.classification.spec import Spec
     from bb.probe.tasks.fold import Fold, Split, TaskImages
 
     ids = np.array([f"{i:07}" for i in range(len(y))])

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from bb.probe.classification.run import Spec
+from bb.probe.classification.spec import Spec
 from bb.probe.statistics import multilabel
 from bb.probe.statistics.multiclass import metrics
 from bb.probe.tasks.fold import Fold, Split, TaskImages

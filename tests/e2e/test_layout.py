@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bb.probe.classification.board import boards as classified
-from bb.probe.classification.page import page as classification_page
+from bb.probe.classification.report.page import page as classification_page
 from bb.probe.features.extraction import Cost
 from bb.probe.report.build import boards
 from bb.probe.report.formats.html import page

@@ -86,7 +86,7 @@ def _digits(to: Path, ckpts: list[str]) -> None:
 def _photographs(to: Path, images: Path, ckpts: list[str]) -> None:
     """A person's images: classes are folders; without them, which images to label first."""
     from bb.probe.classification.facade import classify
-    from bb.probe.classification.page import page
+    from bb.probe.classification.report.page import page
     from bb.probe.labelling.active_learning.suggest import suggest
     from bb.probe.tasks.folders import table_from_folders
     from bb.store.errors import UsageError

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from bb.probe import classify, zeroshot
 from bb.probe.classification.board import boards
-from bb.probe.classification.page import page
+from bb.probe.classification.report.page import page
 from bb.probe.classifiers.multiclass.zero_shot import ZeroShot
 from bb.store import Store, UsageError
 from bb.store.maintenance.gc import find_garbage

@@ -12,8 +12,8 @@ from bb.probe.classification.board import Board, boards
 from bb.probe.classification.comparisons.headline import headline_frame, headlines
 from bb.probe.classification.comparisons.reference import Comparison, compare, read_reference
 from bb.probe.classification.comparisons.side_differences import side_differences
-from bb.probe.classification.curves import points_frame
-from bb.probe.classification.page import page, shown_images
+from bb.probe.classification.report.curves import points_frame
+from bb.probe.classification.report.page import page, shown_images
 from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.settings import Settings

@@ -12,14 +12,14 @@ import polars as pl
 import pytest
 
 from bb.probe.classification.board import boards
-from bb.probe.classification.curves import (
+from bb.probe.classification.report.curves import (
     Curve,
     Point,
     learning_curves,
     most_reliable_first,
     reliability_bins,
 )
-from bb.probe.classification.figures import curves_picture, key_of
+from bb.probe.classification.report.figures import curves_picture, key_of
 from bb.store import Store
 from tests.helpers.command_line import call, own_place, run_here  # noqa: F401
 from tests.helpers.synthetic import NAME, cluster_store

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bb.probe.classification import confusion
 from bb.probe.classification.board import boards
-from bb.probe.classification.findings import findings
-from bb.probe.classification.hard_images import best_of_each, groups_of, hardest
-from bb.probe.classification.page import page
+from bb.probe.classification.report import confusion
+from bb.probe.classification.report.findings import findings
+from bb.probe.classification.report.hard_images import best_of_each, groups_of, hardest
+from bb.probe.classification.report.page import page
 from bb.store import Store
 from tests.helpers.classified import put_classified
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from bb.probe.classification import confusion
 from bb.probe.classification.board import Board, Row, SplitDifference, details, split_differences
 from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.comparisons.methods import bibtex, methods
 from bb.probe.classification.comparisons.reference import Comparison
-from bb.probe.classification.curves import learning_curves, most_reliable_first
-from bb.probe.classification.figures import curves_picture, key_of, reliability_picture
-from bb.probe.classification.findings import findings
-from bb.probe.classification.hard_images import Hard, best_of_each, groups_of, hardest
+from bb.probe.classification.report import confusion
+from bb.probe.classification.report.curves import learning_curves, most_reliable_first
+from bb.probe.classification.report.figures import curves_picture, key_of, reliability_picture
+from bb.probe.classification.report.findings import findings
+from bb.probe.classification.report.hard_images import Hard, best_of_each, groups_of, hardest
 from bb.probe.report.formats.bars import bar, bar_key
 from bb.probe.report.formats.html_frame import answers, breakable, frame, head, text, wide
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
@@ -48,7 +48,7 @@ def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail], reference
     runs = {row.run.run_id: row.run for board in boards for row in board.rows}
     splits = _splits(split_differences(list(runs.values())))
     title = f"bb: {', '.join(dict.fromkeys(board.tasks for board in boards))}"
-    style = files("bb.probe.classification").joinpath("page.css").read_text(encoding="utf-8")
+    style = files("bb.probe.classification.report").joinpath("page.css").read_text(encoding="utf-8")
     return frame(title, nav=nav, body=body + splits, filtered="backbones", style=style)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from bb.probe.classification.curves import Curve, Point
+from bb.probe.classification.report.curves import Curve, Point
 from bb.probe.features.extraction import count_text
 from bb.probe.report.formats.svg_parts import (
     BANDS,

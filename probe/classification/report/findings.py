@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bb.probe.classification.board import Board, Row, details
-from bb.probe.classification.curves import learning_curves
+from bb.probe.classification.report.curves import learning_curves
 from bb.probe.report.findings import NAMED, further
 
 

@@ -1,0 +1,1 @@
+"""The page of classification: sentences, scores, curves, confused classes and hard images of boards."""
