@@ -50,6 +50,8 @@ CG_STEPS = 200
 CG_STOP = 0.05
 WORTH_A_THREAD = 1 << 20  # products
 PASSES = 200
+SMALLEST = 1e-9  # C, behind which nothing is solved on the way to a larger one
+LEAST_STEP = np.log(1.2)  # in log C: not divided further
 STALLED = 3  # steps without a smaller gradient before float64 takes over
 
 
@@ -135,7 +137,7 @@ class SoftmaxPath:
         with ThreadPoolExecutor(self.threads) as pool:
             fit = _Fit(self, pool)
             for C in Cs:
-                yield fit.at(float(C))
+                yield fit.reach(float(C))
 
 
 class _Fit:
@@ -151,6 +153,26 @@ class _Fit:
         self.solved: list[tuple[float, np.ndarray]] = []
         self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
         self.rows = np.linspace(0, n, path.threads + 1).astype(int)  # where each thread's begin
+
+    def reach(self, C: float) -> Solution:
+        """The solution at C, by way of smaller C where one step from the last solution is too far.
+
+        Errors: BBError where the certificate is above LARGEST_GRADIENT however near the last solution is.
+        """
+        solved, end = self.solved, np.log(C)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # of a step that is too far
+                return self.at(C)
+        except BBError as error:
+            begin = solved[-1][0] if solved else np.log(SMALLEST)
+            if end - begin < LEAST_STEP:
+                raise
+            self.solved, self.pairs, refused = solved, [], error
+        try:
+            self.reach(float(np.exp((begin + end) / 2)))
+            return self.reach(C)
+        except BBError:
+            raise refused from None
 
     def at(self, C: float) -> Solution:
         """First on the float32 rows; then in float64 on the rows as given, until the certificate holds there too."""
@@ -229,8 +251,12 @@ class _Fit:
         self.passes += 1
         coef_DK, value = np.ascontiguousarray(coef.T, dtype), 0.0
         of_coef, of_b = np.zeros(coef.shape), np.zeros(len(b))
+        converted = np.empty((min(BLOCK, len(rows)), rows.shape[1]), dtype) if dtype != rows.dtype else None
         for start in range(0, len(rows), BLOCK):
-            x, y = rows[start : start + BLOCK].astype(dtype, copy=False), self.path.y[start : start + BLOCK]
+            x, y = rows[start : start + BLOCK], self.path.y[start : start + BLOCK]
+            if converted is not None:  # always in the same place: two blocks of float64 would take as much as all of p
+                converted[: len(x)] = x
+                x = converted[: len(x)]
             scores: np.ndarray = x @ coef_DK
             if rows is self.path.x:
                 scores += b
@@ -374,13 +400,23 @@ def _rotated(
     The coordinates are float64 where n < d, else float32.
     """
     n, d = x.shape
-    blocks = range(0, n, BLOCK)
+    basis, values = _basis(x, mean)
+    z = np.ones((n, len(values) + 1), np.float64 if n < d else np.float32)
+    for start in range(0, n, BLOCK):
+        z[start : start + BLOCK, :-1] = (x[start : start + BLOCK] - mean) @ basis
+    return basis, values, z
+
+
+def _basis(
+    x: Float32[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]
+) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"]]:
+    n, d = x.shape
     if n < d:
         centred = x - mean
         gram = centred @ centred.T
     else:
         gram = np.zeros((d, d))
-        for start in blocks:
+        for start in range(0, n, BLOCK):
             centred = x[start : start + BLOCK] - mean
             gram += centred.T @ centred
     values, vectors = np.linalg.eigh(gram)
@@ -391,8 +427,4 @@ def _rotated(
         basis = 1.5 * basis - 0.5 * basis @ (basis.T @ basis)
     # Columns of zeros, so that with b's each row of z begins where a vector register does.
     spare = -(len(values) + 1) % 16
-    basis, values = np.pad(basis, ((0, 0), (0, spare))), np.pad(values, (0, spare))
-    z = np.ones((n, len(values) + 1), np.float64 if n < d else np.float32)
-    for start in blocks:
-        z[start : start + BLOCK, :-1] = (x[start : start + BLOCK] - mean) @ basis
-    return basis, values, z
+    return np.pad(basis, ((0, 0), (0, spare))), np.pad(values, (0, spare))

@@ -92,6 +92,24 @@ def test_a_fit_that_is_not_exact_is_refused(monkeypatch):
         list(SoftmaxPath(x, y, 3).solve([10.0]))
 
 
+@pytest.mark.parametrize("C", [1e3, 1e6])
+def test_a_large_c_alone_is_reached_by_way_of_smaller_ones(C):
+    """Raw pixels: one step from zero fails at both."""
+    x, y = load_digits(return_X_y=True)
+    x = x.astype(np.float32)
+    (alone,) = SoftmaxPath(x, y, 10).solve([C])
+    *_, after_others = SoftmaxPath(x, y, 10).solve([10.0**i for i in range(-6, round(np.log10(C)) + 1)])
+    assert max(alone.certified(), after_others.certified()) <= 1e-6
+    both = [fit.w @ SoftmaxPath(x, y, 10).project(x).T for fit in (alone, after_others)]
+    assert (both[0].argmax(axis=0) == both[1].argmax(axis=0)).all()
+
+
+def test_what_no_smaller_c_helps_with_is_refused_by_the_c_that_was_asked_for():
+    x, y = load_digits(return_X_y=True)
+    with pytest.raises(BBError, match=r"^logistic at C = 1e\+14: the largest gradient entry"):
+        list(SoftmaxPath(x.astype(np.float32), y, 10).solve([1e14]))
+
+
 def test_C_is_the_smallest_with_the_most_held_out_rows_right():
     x, y, x_test, y_test = digits(200)
     Cs = tuple(10.0 ** np.arange(-4, 3))
