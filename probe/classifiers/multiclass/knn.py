@@ -19,7 +19,7 @@ from bb.probe.classifiers.estimator import checked_arrays, checked_classes, chec
 from bb.probe.search_kernels import measure_cosines, scan_rows, squares
 from bb.store.errors import Malformed
 
-BLOCK = 2048  # queries and training rows of a tile
+BLOCK = 1024  # queries and training rows of a tile: with twice as many, 10,000 queries are 3 turns of two threads
 AT_ONCE = 50  # training rows for each neighbour up to which all distances are computed
 SUMS = 1 << 20  # of these at once, on each thread
 LARGEST_KEPT = 1 << 26  # bytes of neighbours, and as many of distances, that stay for the next call
