@@ -22,6 +22,7 @@ from bb.store.errors import UsageError
         ("{one}.tar", ["{one}.tar"]),
         ("a}b", ["a}b"]),
         ("{-1..1}", ["-1", "0", "1"]),
+        ("a\\b{1..2}", ["a\\b1", "a\\b2"]),
     ],
 )
 def test_braces_mean_what_they_mean_to_the_shell(text, names):
@@ -35,6 +36,7 @@ def test_braces_mean_what_they_mean_to_the_shell(text, names):
         ("{0..999}{0..999}{0..9}", "stands for over 1,000 names"),
         ("s-{0..9.tar", "opens a brace that nothing closes"),
         ("{0..9..0}", "counts in steps of 0"),
+        ("{" * 5_000 + "a,b" + "}" * 5_000, "nests braces too deeply"),
     ],
 )
 def test_what_makes_no_sense_is_said(text, said, monkeypatch):
