@@ -3,30 +3,37 @@
 The structs are the feature `Image` of Hugging Face's datasets, https://huggingface.co/docs/datasets/image_load
 """
 
-import os
-import tempfile
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from bb.extract.data.byte_range import Blob, Local
+from bb.extract.data.byte_range import Blob
 from bb.extract.data.image_source import Source, oversized
-from bb.extract.data.parquet_footer import MAGIC, TAIL, DamagedParquet, RowGroup, footer_size, row_groups
 from bb.extract.data.prefetch_cache import Shelf
 from bb.extract.data.shard import Found, usable_name
+from bb.store.errors import UsageError
 from bb.store.format.collection import some
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pyarrow as pa
+    from pyarrow.parquet import FileMetaData
 
 # Names of columns that hold images, the first that is there; any other only where it is the only one of its kind.
 COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")
 MOST_GROUP = 2 * 2**30  # bytes: a row group is in memory as a whole
+MOST_ROWS = 2**24  # of a row group: a few bytes of a file can stand for any number of missing values
+MOST_FOOTER = 8 * 2**20  # bytes: in memory, a footer of nothing but empty columns takes 240 times as much
+MOST_ITEMS = 100_000  # row groups, or columns
 KEPT = 512 * 2**20
 AHEAD = 2  # row groups
 GUESS = 2**16  # bytes at the end, in which the footer mostly lies
+MAGIC = b"PAR1"
+TAIL = 8  # bytes at the end: the footer's length, and the magic
+
+
+class DamagedParquet(ValueError):
+    """A fact about the file, without its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +49,14 @@ class Cell:
             table = _open(self.blob)
             if _GROUPS.has((self.blob, self.group - 1)):
                 for i in range(self.group + 1, min(self.group + 1 + AHEAD, len(table.groups))):
-                    _GROUPS.prepare((self.blob, i), lambda i=i: table.read(i).get_column("bytes"))  # type: ignore[misc]
-            column = _GROUPS.get((self.blob, self.group), lambda: table.read(self.group).get_column("bytes"))
-            data = column[self.row - table.groups[self.group].first]
+                    _GROUPS.prepare((self.blob, i), lambda i=i: table.read(i)[0])  # type: ignore[misc]
+            images = _GROUPS.get((self.blob, self.group), lambda: table.read(self.group)[0])
+            data = _value(images[self.row - table.groups[self.group].first])
         except (ValueError, IndexError) as error:
             raise OSError(None, f"{self.blob.url} {error}") from None
         if data is None:
             raise OSError(None, "is not there any more", self.words())
-        return bytes(data)
+        return data
 
     def words(self) -> str:
         return f"{self.blob.url}, row {self.row:,}"
@@ -64,8 +71,9 @@ class ParquetShard:
     def find(self) -> Iterator[Found]:
         table = _open(self.blob)
         for index, group in enumerate(table.groups):
-            rows = table.read(index)
-            for row, (data, path) in enumerate(zip(rows["bytes"], rows["path"], strict=True), group.first):
+            images, paths = table.read(index)
+            for row, (image, path) in enumerate(zip(images, paths, strict=True), group.first):
+                data, path = _value(image), path.as_py()
                 name = usable_name(path or "")
                 if data is None:
                     yield Found.unusable(name, index, row, 0, _absent(path))
@@ -87,36 +95,57 @@ def _absent(path: str | None) -> str:
     return f"is not in the table, which holds its path alone ({path[:200]}): write it with the images embedded"
 
 
+class RowGroup(NamedTuple):
+    """Rows `first` to `first + rows` of a file, which take `plain` bytes once unpacked, as the footer says."""
+
+    first: int
+    rows: int
+    plain: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
+    """A file's footer, and the column of images that it names.
+
+    texts  the parts of the column that hold bytes or text, read as dictionaries: a value that a file stores once and
+           names in a million rows is in memory once, too
+    """
+
     blob: Blob
     column: str
-    footer: bytes
+    texts: list[str]
+    metadata: "FileMetaData"
     groups: list[RowGroup]
 
-    def read(self, index: int) -> "pl.DataFrame":
-        """A row group's columns `bytes` and `path`. Raises DamagedParquet, OSError."""
-        import polars as pl
+    def read(self, index: int) -> "tuple[pa.ChunkedArray, pa.ChunkedArray]":
+        """A row group's images (see `_value`) and paths, null where there are none. Raises DamagedParquet, OSError."""
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
 
         group = self.groups[index]
-        if group.plain > MOST_GROUP:
-            raise DamagedParquet(
-                f"has {group.plain:,} bytes of images in row group {index}, over the limit of {MOST_GROUP:,}: write it "
-                f"with smaller ones (row_group_size=100)"
-            )
-        with _on_disk(self.blob, self.footer, group) as path:
+        for what, n, most in (("bytes of images", group.plain, MOST_GROUP), ("rows", group.rows, MOST_ROWS)):
+            if n > most:
+                raise DamagedParquet(
+                    f"has {n:,} {what} in row group {index}, over the limit of {most:,}: write it with smaller ones "
+                    f"(row_group_size=100)"
+                )
+        with _File(self.blob) as file:
             try:
-                table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-                rows = _cells(table.slice(group.first, group.rows).select(self.column).collect().to_series())
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, MemoryError) as error:
+                parquet = ParquetFile(file, metadata=self.metadata, read_dictionary=self.texts, pre_buffer=False)
+                column = parquet.read_row_group(index, [self.column], use_threads=False).column(self.column)
+                column.validate(full=True)
+                cells = _cells(column)
+            except (pa.ArrowException, OSError, MemoryError, ValueError, KeyError) as error:
+                if file.fault:
+                    raise file.fault from None
                 raise DamagedParquet(f"is damaged in row group {index} ({_short(error)})") from None
-        if len(rows) != group.rows:
-            raise DamagedParquet(f"is damaged in row group {index}: it has {len(rows)} rows instead of {group.rows}")
-        return rows
+        if len(column) != group.rows:
+            raise DamagedParquet(f"is damaged in row group {index}: it has {len(column)} rows instead of {group.rows}")
+        return cells
 
 
-_TABLES: "Shelf[Any, _Table]" = Shelf(64 * 2**20, lambda table: len(table.footer))
-_GROUPS: "Shelf[Any, pl.Series]" = Shelf(KEPT, lambda column: int(column.estimated_size()), AHEAD)
+_TABLES: "Shelf[Any, _Table]" = Shelf(64 * 2**20, lambda table: table.metadata.serialized_size)
+_GROUPS: "Shelf[Any, pa.ChunkedArray]" = Shelf(KEPT, lambda column: int(column.nbytes), AHEAD)
 
 
 def _open(blob: Blob) -> _Table:
@@ -124,25 +153,52 @@ def _open(blob: Blob) -> _Table:
 
 
 def _read_footer(blob: Blob) -> _Table:
-    """Raises DamagedParquet, OSError, and ValueError where there is no column of images."""
-    import polars as pl
+    """Raises DamagedParquet, OSError, ValueError where there is no column of images, and UsageError without pyarrow."""
+    try:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise UsageError(f"{blob.url}: image tables need pyarrow: pip install 'backbone-bench[parquet]'") from None
 
-    tail = blob.read(max(0, blob.size - GUESS), min(GUESS, blob.size))
-    size = footer_size(tail[-TAIL:])
+    end = blob.read(max(0, blob.size - GUESS), min(GUESS, blob.size))
+    if len(end) < TAIL or not end.endswith(MAGIC):
+        raise DamagedParquet("is no Parquet file, or is cut short: it does not end as one does")
+    size = int.from_bytes(end[-TAIL : -len(MAGIC)], "little")
+    if size > MOST_FOOTER:
+        raise DamagedParquet(f"is damaged: its footer claims {size:,} bytes, over the limit of {MOST_FOOTER:,}")
     if size + TAIL + len(MAGIC) > blob.size:
         raise DamagedParquet("is cut short: its footer is longer than all of it")
-    fits = size + TAIL <= len(tail)
-    footer = tail[-TAIL - size : -TAIL] if fits else blob.read(blob.size - TAIL - size, size)
-    with _on_disk(blob, footer, None) as path:
-        try:
-            schema = dict(pl.scan_parquet(path, glob=False).collect_schema())  # read_parquet_schema takes [1] for 1
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, MemoryError) as error:
-            raise DamagedParquet(f"is damaged: its footer can't be read ({_short(error)})") from None
-    column = _image_column(schema)
-    return _Table(blob, column, footer, row_groups(footer, column, blob.size))
+    if size + TAIL > len(end):
+        end = blob.read(blob.size - TAIL - size, size + TAIL)
+    try:
+        footer = ParquetFile(pa.BufferReader(end[-size - TAIL :]), thrift_container_size_limit=MOST_ITEMS)
+        metadata, schema = footer.metadata, footer.schema_arrow
+        column = _image_column(dict(zip(schema.names, schema.types, strict=True)))
+        leaves = [metadata.schema.column(i) for i in range(len(metadata.schema.names))]
+        texts = [leaf.path for leaf in leaves if _is_in(leaf.path, column) and leaf.physical_type == "BYTE_ARRAY"]
+        groups = list(_row_groups(metadata))
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise DamagedParquet(f"is damaged: its footer can't be read ({_short(error)})") from None
+    return _Table(blob, column, texts, metadata, groups)
 
 
-def _image_column(schema: "dict[str, pl.DataType]") -> str:
+def _row_groups(metadata: "FileMetaData") -> Iterator[RowGroup]:
+    """The row groups. Where their columns are stays pyarrow's: asked for it by name, it ends the process if the footer
+    contradicts itself, and does not while it reads."""
+    first = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        if group.num_rows < 0 or group.total_byte_size < 0:
+            raise DamagedParquet("is damaged: its footer counts less than nothing")
+        yield RowGroup(first, group.num_rows, group.total_byte_size)
+        first += group.num_rows
+
+
+def _is_in(path: str, column: str) -> bool:
+    """Whether the values at a path belong to a column."""
+    return path == column or path.startswith(f"{column}.")
+
+
+def _image_column(schema: "dict[str, pa.DataType]") -> str:
     structs = [name for name, kind in schema.items() if _is_struct(kind)]
     plain = [name for name, kind in schema.items() if _is_bytes(kind)]
     if COLUMNS[0] in structs + plain:
@@ -166,61 +222,94 @@ def _image_column(schema: "dict[str, pl.DataType]") -> str:
 
 def _is_bytes(kind: Any) -> bool:
     """Whether cells are files: bytes of whatever Arrow type, or (as pandas writes arrays) lists of them."""
-    import polars as pl
+    from pyarrow import types, uint8
 
-    return kind in (pl.Binary(), pl.List(pl.UInt8()))
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    kinds = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return any(is_kind(kind) for is_kind in kinds) or (_is_list(kind) and kind.value_type == uint8())
 
 
-def _is_struct(kind: "pl.DataType") -> bool:
-    import polars as pl
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
 
-    if not isinstance(kind, pl.Struct):
+    return types.is_list(kind) or types.is_large_list(kind)
+
+
+def _is_struct(kind: Any) -> bool:
+    from pyarrow import types
+
+    if not types.is_struct(kind):
         return False
-    fields = {field.name: field.dtype for field in kind.fields}
-    data, path = fields.get("bytes"), fields.get("path", pl.Null())
-    is_text = path in (pl.String(), pl.Null()) or isinstance(path, pl.Categorical | pl.Enum)
-    return data is not None and _is_bytes(data) and is_text
+    fields = {field.name: field.type for field in kind}
+    path = fields.get("path")
+    if path is not None and types.is_dictionary(path):
+        path = path.value_type
+    kinds = (types.is_null, types.is_string, types.is_large_string, types.is_string_view)
+    return (
+        "bytes" in fields and _is_bytes(fields["bytes"]) and (path is None or any(is_kind(path) for is_kind in kinds))
+    )
 
 
-def _is_list_of_images(kind: "pl.DataType") -> bool:
-    import polars as pl
+def _is_list_of_images(kind: Any) -> bool:
+    from pyarrow import types
 
-    inner = getattr(kind, "inner", None) if isinstance(kind, pl.List | pl.Array) else None
+    inner = kind.value_type if _is_list(kind) or types.is_fixed_size_list(kind) else None
     return inner is not None and (_is_struct(inner) or _is_bytes(inner))
 
 
-def _cells(column: "pl.Series") -> "pl.DataFrame":
-    """A column of images as the columns `bytes` and `path`, which is null where a table has none."""
-    import polars as pl
+def _cells(column: "pa.ChunkedArray") -> "tuple[pa.ChunkedArray, pa.ChunkedArray]":
+    """What a column of images holds: the files, and their paths, null where it has none."""
+    import pyarrow as pa
 
-    data, path = column, pl.repeat(None, len(column), dtype=pl.String(), eager=True)
-    if isinstance(column.dtype, pl.Struct):
-        data = column.struct.field("bytes")
-        if "path" in column.struct.fields:
-            path = column.struct.field("path").cast(pl.String())
-    return pl.DataFrame({"bytes": data.cast(pl.Binary()), "path": path})
+    fields = {"bytes": column}
+    if pa.types.is_struct(column.type):
+        fields = dict(zip([field.name for field in column.type], column.flatten(), strict=True))
+    return fields["bytes"], fields.get("path", pa.chunked_array([pa.nulls(len(column))]))
 
 
-@contextmanager
-def _on_disk(blob: Blob, footer: bytes, group: RowGroup | None) -> Iterator[Path]:
-    """A file that the reader of tables takes for the whole one: itself, or one with holes, where nothing is but the
-    footer and the column's part of a row group."""
-    if isinstance(blob, Local):
-        yield blob.path
-        return
-    descriptor, name = tempfile.mkstemp(suffix=".parquet")
-    try:
-        with open(descriptor, "wb") as file:
-            file.truncate(blob.size)
-            file.write(MAGIC)
-            if group:
-                file.seek(group.start)
-                file.write(blob.read(group.start, group.stop - group.start))
-            file.seek(blob.size - TAIL - len(footer))
-            file.write(footer + len(footer).to_bytes(4, "little") + MAGIC)
-        yield Path(name)
-    finally:
-        os.unlink(name)
+def _value(image: "pa.Scalar") -> bytes | None:
+    """The bytes of an image, whatever Arrow type they have."""
+    import pyarrow as pa
+
+    if not isinstance(image, pa.ListScalar):
+        return cast(bytes | None, image.as_py())
+    if image.values is None or image.values.null_count:
+        return None
+    return cast(bytes, image.values.to_numpy().tobytes())
+
+
+class _File(io.RawIOBase):
+    """A file as pyarrow reads it: a column's part of a row group at a time. `fault` is what reading raised."""
+
+    def __init__(self, blob: Blob) -> None:
+        self.blob, self.place = blob, 0
+        self.fault: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.place = max(0, offset + (0, self.place, self.blob.size)[whence])
+        return self.place
+
+    def tell(self) -> int:
+        return self.place
+
+    def read(self, size: int = -1) -> bytes:
+        rest = max(0, self.blob.size - self.place)
+        size = rest if size < 0 else min(size, rest)
+        if size > MOST_GROUP:
+            raise DamagedParquet(f"asks for {size:,} bytes at once")
+        try:
+            data = self.blob.read(self.place, size)
+        except Exception as error:
+            self.fault = error
+            raise
+        self.place += len(data)
+        return data
 
 
 def _short(error: BaseException) -> str:

@@ -37,8 +37,8 @@ __all__ = ["forget", "hub"]  # fixtures
 
 @pytest.fixture(autouse=True)
 def forget_tables(monkeypatch):
-    monkeypatch.setattr(image_parquet, "_TABLES", Shelf(10**6, lambda table: len(table.footer)))
-    monkeypatch.setattr(image_parquet, "_GROUPS", Shelf(10**6, lambda column: int(column.estimated_size()), 2))
+    monkeypatch.setattr(image_parquet, "_TABLES", Shelf(10**6, lambda table: table.metadata.serialized_size))
+    monkeypatch.setattr(image_parquet, "_GROUPS", Shelf(10**6, lambda column: int(column.nbytes), 2))
 
 
 def look(*texts, memory=None, **options):
@@ -402,7 +402,7 @@ def table_of(path, columns):
         ({"one": b"x", "two": b"y"}, "several columns of images, one, two"),
         (
             {"image": "x.jpg", "n": 1},
-            r"no column of images, .* structs \{bytes, path\}. Its columns are image \(String\), n",
+            r"no column of images, .* structs \{bytes, path\}. Its columns are image \(large_string\), n",
         ),
         ({"image": {"bytes": "x", "path": "y"}}, "has no column of images"),
         ({"image": {"path": "y"}}, "has no column of images"),
