@@ -15,11 +15,11 @@ from bb.extract.data.image_source import Source
 from bb.extract.data.scan import HashMemory, Scan
 from bb.extract.data.shard import Found, Shard
 from bb.extract.data.source_spec import PARQUET, Shards, packed_words
-from bb.extract.data.tar_reader import PackedTar
 from bb.extract.data.webdataset import TarShard
 from bb.store import BBError, Entry, UsageError
 from bb.store.files.descriptors import fitting
 from bb.store.format.collection import some
+from bb.store.storage.tar_reader import PackedTar
 
 FOUND_AS = 2  # what is remembered of a shard; another number where other members count as images
 Files = dict[str, Path] | list[Shard]  # what holds a collection's images: a file each, by image ID, or shards

@@ -11,7 +11,7 @@ from bb.extract.data.byte_range import Blob
 from bb.extract.data.file_kind import BEGINNING, PassedOver, kind_by_content, kind_by_name
 from bb.extract.data.image_source import Source, oversized
 from bb.extract.data.shard import Found, usable_name
-from bb.extract.data.tar_reader import DamagedTar, Stream, TarMember, tar_members
+from bb.store.storage.tar_reader import DamagedTar, Stream, TarMember, tar_members
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import re
 import shutil
 import socket
 import ssl
-import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,13 +20,14 @@ from functools import partial
 from io import FileIO
 from os.path import lexists
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, build_opener
 
 from bb.store.errors import BBError
 from bb.store.storage.retry import Patience, TooSlow, paced
+from bb.store.storage.tar_reader import DamagedTar, Stream, TarMember, tar_members
 
 Progress = Callable[[int, int | None], None]
 
@@ -210,8 +210,6 @@ def unpack(archive: Path, folder: Path, *, progress: Progress | None = None) -> 
     what is done (and does nothing) or was killed half-way (and goes on); an entry that has gone is unpacked
     anew. `progress` is told the bytes read of the archive's. Raises BBError that names each refused member,
     or says what ails the archive or the disk.
-
-    tarfile's own data filter isn't used: Python 3.11.0 to 3.11.3 lack it, and it lets links pass.
     """
     marker, staging = _marker(archive, folder), folder / f".{archive.name}.unpacking"
     if is_unpacked(archive, folder):
@@ -264,23 +262,22 @@ def _unpack_aside(archive: Path, raw: IO[bytes], staging: Path, progress: Progre
         staging.mkdir(parents=True)
     _check_room(staging.parent, archive, size)
     try:
-        stream = cast(IO[bytes], _Inflated(gzip.GzipFile(fileobj=raw), limit))
-        with tarfile.TarFile(fileobj=stream) as tar:
-            for number, member in enumerate(tar):
-                shown = repr(member.name[:200])
-                if number >= MAX_MEMBERS or not 0 <= member.size <= limit - member.offset_data:
-                    raise tarfile.ReadError(f"{shown} goes beyond {limit:,} bytes or {MAX_MEMBERS:,} members")
-                parts = [part for part in member.name.split("/") if part not in ("", ".")]
-                target = staging.joinpath(*parts)
-                if fault := _fault(member, target):
-                    refused.append(f"{shown} ({fault})")
-                elif parts and not refused:
-                    if parts[0] not in names:
-                        _check_free(staging.with_name(parts[0]), _marker(archive, staging.parent))
-                        names[parts[0]] = None
-                    _write_member(tar, member, target)
-                progress(raw.tell(), size)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        stream = Stream(_bounded(gzip.GzipFile(fileobj=raw), limit))
+        for number, member in enumerate(tar_members(stream)):
+            shown = repr(member.name[:200])
+            if number >= MAX_MEMBERS or member.size > limit - member.offset:
+                raise DamagedTar(f"{shown} goes beyond {limit:,} bytes or {MAX_MEMBERS:,} members")
+            parts = [part for part in member.name.split("/") if part not in ("", ".")]
+            target = staging.joinpath(*parts)
+            if fault := _fault(member, target):
+                refused.append(f"{shown} ({fault})")
+            elif parts and not refused:
+                if parts[0] not in names:
+                    _check_free(staging.with_name(parts[0]), _marker(archive, staging.parent))
+                    names[parts[0]] = None
+                _write_member(stream, member, target)
+            progress(raw.tell(), size)
+    except (DamagedTar, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BBError(f"{archive}: no sound tar.gz ({error}). Remove it, and download it again.") from error
     if refused or not names:
         more = f" and {len(refused) - 10:,} more" if len(refused) > 10 else ""
@@ -291,59 +288,43 @@ def _unpack_aside(archive: Path, raw: IO[bytes], staging: Path, progress: Progre
     return list(names)
 
 
-def _fault(member: tarfile.TarInfo, target: Path) -> str | None:
+def _fault(member: TarMember, target: Path) -> str | None:
     parts = member.name.split("/")
     if member.name.startswith("/"):
         return "an absolute path"
     if ".." in parts:
         return "a path that leads outside"
-    if member.issym() or member.islnk():
+    if member.kind in ("link", "hard link"):
         return "a link"
-    if not (member.isreg() or member.isdir()) or member.issparse():
+    if member.kind not in ("file", "folder"):
         return "neither a plain file nor a folder"
     if "\0" in member.name or len(parts) > MAX_DEPTH:
         return "no name for a file"
-    return "a second file of that name" if member.isreg() and lexists(target) else None
+    return "a second file of that name" if member.kind == "file" and lexists(target) else None
 
 
-def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    source = tar.extractfile(member)
+def _write_member(stream: Stream, member: TarMember, target: Path) -> None:
+    is_folder = member.kind == "folder"
     with _on_disk(target):
-        (target.parent if source else target).mkdir(parents=True, exist_ok=True)
-        if source is None:  # a folder
+        (target if is_folder else target.parent).mkdir(parents=True, exist_ok=True)
+        if is_folder:
             return
         file = FileIO(target, "xb")
     with file:
-        while chunk := source.read(CHUNK):
+        while chunk := stream.read(min(CHUNK, member.offset + member.size - stream.position)):
             with _on_disk(target):
                 _write(file, chunk)
+    if stream.position < member.offset + member.size:
+        raise DamagedTar(f"is cut short in {member.name[:200]!r}")
 
 
-@dataclass(frozen=True)
-class _Inflated:
-    """What gzip yields, as tarfile reads it: forward only, bounded in all and at a time.
-
-    tarfile reads an extended header in one piece whatever size it claims, and its older versions run in
-    circles when that size is negative.
-    """
-
-    source: gzip.GzipFile
-    limit: int
-
-    def tell(self) -> int:
-        return self.source.tell()
-
-    def seek(self, offset: int) -> int:
-        self._check(offset - self.tell(), self.limit)
-        return self.source.seek(offset)
-
-    def read(self, size: int) -> bytes:
-        self._check(size, CHUNK)
-        return self.source.read(size)
-
-    def _check(self, size: int, most: int) -> None:
-        if not 0 <= size <= most or self.tell() + size > self.limit:
-            raise tarfile.ReadError(f"a step of {size:,} bytes at {self.tell():,} of at most {self.limit:,}")
+def _bounded(file: gzip.GzipFile, most: int) -> Iterator[bytes]:
+    """What is in a file, in pieces. Raises DamagedTar where it goes on behind `most` bytes."""
+    while file.tell() <= most:
+        if not (piece := file.read(CHUNK)):
+            return
+        yield piece
+    raise DamagedTar(f"goes beyond {most:,} bytes")
 
 
 def _check_free(path: Path, marker: Path) -> None:

@@ -576,6 +576,20 @@ def test_a_bomb_that_grows_as_it_is_read(tmp_path: Path, to: Path, monkeypatch: 
     assert "'f2' goes beyond 65,536 bytes" in refuses(archive, to)
 
 
+def test_zeros_behind_the_end_are_bounded(tmp_path: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "ALWAYS_ALLOWED", 1 << 16)
+    archive = pack(tmp_path / "bomb.tar.gz", member("f", b"x"))
+    archive.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes()) + bytes(20 << 20)))
+    assert "no sound tar.gz (goes beyond" in refuses(archive, to)
+
+
+def test_joined_archives_are_unpacked_to_the_last_ones_end(tmp_path: Path, to: Path) -> None:
+    one, other = (pack(tmp_path / f"{name}.tar.gz", member(name, b"x")) for name in "ab")
+    both = tmp_path / "both.tar.gz"
+    both.write_bytes(one.read_bytes() + other.read_bytes())
+    assert unpack(both, to) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("kind", "size"),
     [(tarfile.XHDTYPE, 10 << 20), (tarfile.XHDTYPE, -512), (tarfile.GNUTYPE_SPARSE, -1024)],

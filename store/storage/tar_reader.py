@@ -29,7 +29,7 @@ class PackedTar(DamagedTar):
 class TarMember(NamedTuple):
     """A file in an archive: its bytes are `size` ones from `offset` on.
 
-    kind    "file", "link" (symbolic), "hard link", "sparse", or "other": a folder, a device, a pipe
+    kind    "file", "folder", "link" (symbolic), "hard link", "sparse", or "other": a device, a pipe
     target  of a link: the name that it points to
     """
 
@@ -70,12 +70,12 @@ class Stream:
             yield part
 
 
-def tar_members(stream: Stream, total: int) -> Iterator[TarMember]:
+def tar_members(stream: Stream, total: int | None = None) -> Iterator[TarMember]:
     """The members in order. While one is at hand its bytes may be read from the stream, which stands at their start.
 
     Archives that were joined (`cat a.tar b.tar`) are read to the last one's end, as `tar -i` does.
 
-    total  the archive's size in bytes, which no member can go beyond
+    total  the archive's size in bytes, which no member can go beyond; None where it isn't known
 
     Raises DamagedTar: for what is no archive, for one that is cut short, and for headers that make no sense.
     """
@@ -88,7 +88,7 @@ def tar_members(stream: Stream, total: int) -> Iterator[TarMember]:
         if start != behind + HEADER:  # an end in between
             names, records = {}, {}
         if info.type in _EXTRA:
-            extra = _extra(stream, info, total)
+            extra = _extra(stream, info)
             if info.type in _LONG:
                 names[_LONG[info.type]] = _text(extra.rstrip(b"\0"))
             elif info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
@@ -109,10 +109,10 @@ def tar_members(stream: Stream, total: int) -> Iterator[TarMember]:
         size = _number(records[b"size"], start) if b"size" in records else info.size
         if info.type in _EMPTY:  # whatever the header says
             size = 0
-        if size < 0 or start + size > total:
+        if size < 0 or (total is not None and start + size > total):
+            rest = "" if total is None else f", and there are {max(0, total - start):,} behind its header"
             raise DamagedTar(
-                f"is cut short, or damaged: of {name!r} it has to hold {size:,} bytes, and there are "
-                f"{max(0, total - start):,} behind its header at byte {start - HEADER:,}"
+                f"is cut short, or damaged: of {name!r} it has to hold {size:,} bytes{rest} at byte {start - HEADER:,}"
             )
         yield TarMember(name, start, size, kind, target if kind in ("link", "hard link") else "")
         names, records = {}, {}
@@ -122,6 +122,7 @@ def tar_members(stream: Stream, total: int) -> Iterator[TarMember]:
 
 _KINDS = {
     **dict.fromkeys((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE), "file"),
+    tarfile.DIRTYPE: "folder",
     tarfile.LNKTYPE: "hard link",
     tarfile.SYMTYPE: "link",
     tarfile.GNUTYPE_SPARSE: "sparse",
@@ -170,7 +171,7 @@ def _pass_sparse_map(stream: Stream, block: bytes) -> int:
     return stream.position
 
 
-def _extra(stream: Stream, info: tarfile.TarInfo, total: int) -> bytes:
+def _extra(stream: Stream, info: tarfile.TarInfo) -> bytes:
     """What an extra header says of the member behind it, in bytes."""
     if not 0 <= info.size <= MOST_EXTRA:
         raise DamagedTar(
@@ -178,7 +179,7 @@ def _extra(stream: Stream, info: tarfile.TarInfo, total: int) -> bytes:
         )
     data = stream.read(info.size)
     if len(data) < info.size:
-        raise DamagedTar(f"is cut short: it ends at byte {total:,} in the midst of a header")
+        raise DamagedTar(f"is cut short: it ends at byte {stream.position:,} in the midst of a header")
     return data
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bb.extract.data.tar_reader import HEADER, DamagedTar, PackedTar, Stream, tar_members
+from bb.store.storage.tar_reader import HEADER, DamagedTar, PackedTar, Stream, tar_members
 from tests.helpers.examples import examples
 
 
@@ -65,7 +65,8 @@ def test_members_are_those_that_the_library_finds(format):
         listed = tar.getmembers()
     assert [member.name for member in found] == [info.name for info in listed]
     for member, info in zip(found, listed, strict=True):
-        kind = "file" if info.isreg() else "link" if info.issym() else "hard link" if info.islnk() else "other"
+        kinds = {"file": info.isreg(), "folder": info.isdir(), "link": info.issym(), "hard link": info.islnk()}
+        kind = next((kind for kind, is_kind in kinds.items() if is_kind), "other")
         assert (member.kind, member.target) == (kind, info.linkname)
         if info.isreg():
             assert (member.offset, member.size) == (info.offset_data, info.size)
