@@ -10,16 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, InvalidPathError
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from bb.store.errors import BBError, UsageError
 from bb.store.storage.base import LocalFile, Look, Object, Parcel
-from bb.store.storage.obstore_client import Client, client_options, require_obstore, retry_config
+from bb.store.storage.obstore_client import Client, client_options, retry_config
 from bb.store.storage.retry import PATIENCE, Patience, persist
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 PART = 8 * 2**20  # bytes; larger files are sent in parts, so that a broken connection costs one
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -31,22 +32,18 @@ class Bucket:
 
     url: str
     client: Client
-    writes: "ObjectStore" = field(repr=False)
+    writes: ObjectStore = field(repr=False)
     writable: bool = True
     at_once: int = 1
 
     @classmethod
     def open(cls, scheme: str, bucket: str, prefix: str, patience: Patience = PATIENCE) -> "Bucket":
         """The folder `prefix` of a bucket ("" for all of it); `scheme` is s3, gs or az. Asks nobody yet."""
-        require_obstore(scheme)
         url = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
         reads, writes = (_connect(scheme, bucket, prefix, patience, writing=writing) for writing in (False, True))
         return cls(url, Client(url, reads, patience), writes)
 
     def list(self, prefix: str = "") -> Iterator[Object]:
-        import obstore
-        from obstore.exceptions import InvalidPathError
-
         last: str | None = None
         below = f"{prefix}/" if prefix else None
         chunks: Any = iter(obstore.list(self.client.store, below, chunk_size=1000))
@@ -95,8 +92,6 @@ class Bucket:
         self._put(path, data)
 
     def _is_there(self, path: str) -> bool:
-        import obstore
-
         try:
             persist(
                 lambda: obstore.head(self.client.store, path),
@@ -109,7 +104,6 @@ class Bucket:
 
     def _put(self, path: str, data: LocalFile | Path | bytes) -> None:
         """The whole of it becomes visible at once. What is sent again is the same, so a second attempt does no harm."""
-        import obstore
 
         def put() -> None:
             with nullcontext(data) if isinstance(data, bytes) else data.open("rb") as file:
@@ -118,10 +112,7 @@ class Bucket:
         persist(put, lambda error: self.client.judge(error, path), self.client.patience)
 
 
-def _connect(scheme: str, bucket: str, prefix: str, patience: Patience, *, writing: bool) -> "ObjectStore":
-    from obstore.exceptions import BaseError
-    from obstore.store import AzureStore, GCSStore, S3Store
-
+def _connect(scheme: str, bucket: str, prefix: str, patience: Patience, *, writing: bool) -> ObjectStore:
     endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "") if scheme == "s3" else ""
     parts = urlsplit(endpoint)
     if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):

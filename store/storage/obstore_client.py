@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import obstore
+from obstore.exceptions import NotSupportedError
+from obstore.store import ObjectStore
+
 from bb.store.errors import BBError, UsageError
 from bb.store.storage.base import Look, TooLarge
-from bb.store.storage.retry import PATIENCE, Patience, TooSlow, Verdict, paced, persist, resume
+from bb.store.storage.retry import LATER, PASSING, PATIENCE, Patience, TooSlow, Verdict, paced, persist, resume
 
 if TYPE_CHECKING:
-    from obstore import GetResult
-    from obstore.store import ObjectStore
+    from obstore import GetResult  # a type that only its stubs have
 
 PIECE = 2**20
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-PASSING = {408, 425, 429, 500, 502, 503, 504}
 UNTRUSTED = re.compile(r"InvalidCertificate|UnknownIssuer|CertificateError|InvalidMessage|AlertReceived|HandshakeFail")
 BROKEN = re.compile(r"kind: (Timeout|Request|Interrupted|Decode|Body)|TimedOut|IncompleteMessage|IncompleteBody")
 METADATA = re.compile(r"169\.254\.169\.254|/latest/api/token|metadata\.google\.internal|/metadata/identity")
 BAD_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed"}
-LATER = "Run the same command again later; what has come is kept."
 
 # What to set, by scheme: (who one is, an open place's).
 CREDENTIALS = {
@@ -34,14 +35,6 @@ CREDENTIALS = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE"),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", "AZURE"),
 }
-
-
-def require_obstore(scheme: str) -> None:
-    """Raises UsageError, naming the extra, where obstore is not installed."""
-    try:
-        import obstore  # noqa: F401
-    except ImportError:
-        raise UsageError(f"{scheme}:// needs obstore: pip install 'backbone-bench[{scheme}]'") from None
 
 
 def client_options(patience: Patience, endpoint: str = "", *, writing: bool = False) -> dict[str, Any]:
@@ -76,7 +69,7 @@ class Client:
     """Reads from one place through obstore; `judge` turns its errors into words."""
 
     url: str
-    store: "ObjectStore" = field(repr=False)
+    store: ObjectStore = field(repr=False)
     patience: Patience = PATIENCE
 
     def read(self, path: str, most: int) -> bytes:
@@ -84,8 +77,6 @@ class Client:
         return persist(lambda: self._read(path, most), lambda error: self.judge(error, path), self.patience)
 
     def _read(self, path: str, most: int) -> bytes:
-        import obstore
-
         result = obstore.get(self.store, path)
         whole = bytearray()
         if result.meta["size"] <= most:
@@ -104,9 +95,6 @@ class Client:
         )
 
     def _stream(self, path: str, start: int) -> Iterator[bytes]:
-        import obstore
-        from obstore.exceptions import NotSupportedError
-
         skip = 0
         try:
             result = obstore.get(self.store, path, options={"range": {"offset": start}} if start else None)
@@ -132,8 +120,6 @@ class Client:
             return {path: look for path, look in found if look}
 
     def _look(self, path: str) -> Look | None:
-        import obstore
-
         try:
             meta = persist(lambda: obstore.head(self.store, path), lambda error: self.judge(error, path), self.patience)
         except FileNotFoundError:
@@ -149,9 +135,6 @@ class Client:
         )
 
     def _read_range(self, path: str, start: int, size: int) -> bytes:
-        import obstore
-        from obstore.exceptions import NotSupportedError
-
         if size <= 0:
             return b""
         try:
@@ -178,10 +161,10 @@ class Client:
         code, place = found[1] if found else "", f"{self.url}/{path}" if path else self.url
         said = f" ({code})" if code else ""
         scheme = urlsplit(self.url).scheme
-        keys, prefix = CREDENTIALS.get(scheme, ("", ""))
+        keys, prefix = CREDENTIALS[scheme]
         if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "ContainerNotFound"):
             raise FileNotFoundError(2, "no such file", place) from None
-        if keys and METADATA.search(whole):
+        if METADATA.search(whole):
             return Verdict(
                 f"{self.url}: no credentials are found. Set {keys}, or {prefix}_SKIP_SIGNATURE=true "
                 f"where anybody may read."
@@ -194,8 +177,9 @@ class Client:
                 + (" or AWS_ENDPOINT_URL." if scheme == "s3" else ".")
             )
         if code in BAD_KEY or status == 401:
-            remedy = f"Correct {keys}." if keys else "Places that ask for a password can't be read over plain http(s)."
-            return Verdict(f"{self.url}: the server does not accept the credentials ({code or status}). {remedy}")
+            return Verdict(
+                f"{self.url}: the server does not accept the credentials ({code or status}). Correct {keys}."
+            )
         if status == 403:
             return Verdict(f"{place}: access is denied{said}. Ask its owner for the right to it.")
         if "redirect without LOCATION" in whole or code in ELSEWHERE:
@@ -206,7 +190,7 @@ class Client:
             return Verdict(f"{place}: the server answers {status}{said}.")
         if "BadScheme" in whole:
             return Verdict(
-                f"{self.url}: its endpoint is plain http. Give an https one, or set {prefix or 'AWS'}_ALLOW_HTTP=true "
+                f"{self.url}: its endpoint is plain http. Give an https one, or set {prefix}_ALLOW_HTTP=true "
                 f"where you trust every machine between."
             )
         if UNTRUSTED.search(whole):

@@ -9,6 +9,8 @@ from typing import NamedTuple, TypeVar
 from bb.store.errors import BBError
 
 T = TypeVar("T")
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of a server that may answer otherwise later
+LATER = "Run the same command again later; what has come is kept."
 PROGRESS = 2**20  # bytes after which a connection that breaks counts as a first failure again
 
 

@@ -21,8 +21,7 @@ from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Opene
 
 from bb.store.errors import BBError
 from bb.store.storage.base import Look, TooLarge
-from bb.store.storage.obstore_client import LATER, PASSING
-from bb.store.storage.retry import PATIENCE, Pace, Patience, TooSlow, Verdict, persist, resume
+from bb.store.storage.retry import LATER, PASSING, PATIENCE, Pace, Patience, TooSlow, Verdict, persist, resume
 
 PIECE = 2**20
 CONNECTING = 10.0  # seconds
