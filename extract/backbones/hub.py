@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from bb.extract.backbones.name import HUB, BackboneName
 from bb.extract.weights.checkpoint import read_checkpoint
 from bb.store.errors import BBError
+from bb.store.storage.retry import Patience
+from bb.store.storage.web_client import opener
 
 # In the order in which the libraries look for them.
 _FILES = {
@@ -23,7 +25,7 @@ _FILES = {
     "timm": ("model.safetensors", "pytorch_model.bin"),
 }
 _CONFIGS = {"open_clip": "open_clip_config.json", "timm": "config.json"}
-_TIMEOUT = 5  # seconds of silence after which there is no connection
+_TIMEOUT = 5.0  # seconds of silence after which there is no connection
 # Options of the libraries that bb does not have; a reason that advises them is not passed on.
 _FOREIGN = re.compile(r"weights_only|pretrained=|cache_dir|force_download|local_files_only|local_dir|trust_remote_code")
 
@@ -68,7 +70,7 @@ def _check_server(name: BackboneName) -> None:
     if not url or (cache_folder(name) / url.rpartition("/")[2]).exists():
         return
     try:
-        urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT).close()
+        opener(Patience(silence=_TIMEOUT)).open(Request(url, method="HEAD"), timeout=_TIMEOUT).close()
     except HTTPError:
         pass  # it answers; what it says to the download is what counts
     except OSError as error:

@@ -16,18 +16,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from io import FileIO
 from os.path import lexists
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, build_opener
+from urllib.request import Request
 
 from bb.store.errors import BBError
-from bb.store.storage.retry import Patience, TooSlow, paced
+from bb.store.storage.retry import Patience, TooSlow
 from bb.store.storage.tar_reader import DamagedTar, Stream, TarMember, tar_members
+from bb.store.storage.web_client import opener
 
 Progress = Callable[[int, int | None], None]
 
@@ -119,9 +119,8 @@ def _attempt(archive: Archive, file: FileIO, folder: Path, timeout: float, progr
     if have == archive.bytes:
         return
     headers = {"User-Agent": "bb"} | ({"Range": f"bytes={have}-"} if have else {})
-    opener = build_opener()  # urlopen would keep the proxies that it saw first
     try:
-        response = opener.open(Request(archive.url, headers=headers), timeout=timeout)
+        response = opener(Patience(silence=timeout)).open(Request(archive.url, headers=headers), timeout=timeout)
     except HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -147,7 +146,7 @@ def _attempt(archive: Archive, file: FileIO, folder: Path, timeout: float, progr
         total = archive.bytes if total is None else total
         _check_room(folder, archive.url, (total or have) - have)
         progress(have, total)
-        for chunk in paced(iter(partial(response.read1, CHUNK), b""), Patience(silence=float(timeout))):
+        while chunk := response.read1(CHUNK):
             if total is not None and have > total:
                 break
             with _on_disk(folder):

@@ -1,4 +1,4 @@
-"""Reads from a plain web server: from its own origin alone, never slower than a least rate, errors in words.
+"""HTTP: reads from a plain web server, never slower than a least rate, errors in words.
 
 A redirect within the origin (scheme, host and port) is followed. One to elsewhere is not: a store's server could make
 bb ask for what only this machine can reach.
@@ -115,10 +115,8 @@ class WebClient:
         parts = urlsplit(f"{self.url}/{path}")
         url = f"{parts.scheme}://{parts.netloc}{quote(parts.path, safe='/%@+=~')}"
         headers = {"User-Agent": "bb", "Accept-Encoding": "identity"} | ({"Range": asked} if asked else {})
-        return self._opener().open(Request(url, headers=headers, method=method), timeout=CONNECTING)
-
-    def _opener(self) -> OpenerDirector:
-        return build_opener(_SameOrigin(origin_of(self.url)), _Http(self.patience), _Https(self.patience))
+        request = Request(url, headers=headers, method=method)
+        return opener(self.patience, origin_of(self.url)).open(request, timeout=CONNECTING)
 
     def judge(self, error: Exception, path: str = "") -> Verdict:
         """What an error means, in words. The server's own are not repeated."""
@@ -162,6 +160,16 @@ class WebClient:
         return Verdict(f"{place}: {type(error).__name__}: {str(error)[:200]}.")
 
 
+def opener(patience: Patience, origin: str | None = None) -> OpenerDirector:
+    """What sends requests, by the proxies and certificates that the environment names now. Its answers raise TooSlow
+    where headers or body come too slowly.
+
+    origin  which redirects may not leave; None for where any is followed, since what comes is known by its digest or is
+            not read
+    """
+    return build_opener(_Redirects(origin), _Http(patience), _Https(patience))
+
+
 def _pieces(answer: Any, most: int | None = None) -> Iterator[bytes]:
     """A body, until its end or `most` bytes. Raises ConnectionError where it ends before its length."""
     length, done = answer.length, 0
@@ -172,14 +180,14 @@ def _pieces(answer: Any, most: int | None = None) -> Iterator[bytes]:
         raise ConnectionError("the connection ended early")  # which http.client takes for the end of the body
 
 
-class _SameOrigin(HTTPRedirectHandler):
-    def __init__(self, origin: str) -> None:
+class _Redirects(HTTPRedirectHandler):
+    def __init__(self, origin: str | None) -> None:
         self.origin = origin
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
     ) -> Request | None:
-        if (there := origin_of(newurl)) != self.origin:
+        if self.origin and (there := origin_of(newurl)) != self.origin:
             raise Redirected(there[:200])
         method = req.get_method()
         found = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]

@@ -11,7 +11,10 @@ import timm
 import torch
 from safetensors.torch import save
 
+from bb.extract.backbones import hub
+from bb.extract.backbones.name import BackboneName
 from bb.extract.embedding.weights import digest
+from bb.store.errors import BBError
 from tests.helpers.hub import FakeModels
 from tests.helpers.servers import free_port, serving
 
@@ -87,7 +90,10 @@ WORDS = {
 CODE = """
 import sys
 from bb.extract.backbones.registry import load
+from bb.extract.backbones import hub
+from bb.extract.backbones.name import BackboneName
 from bb.extract.embedding.weights import digest
+from bb.store.errors import BBError
 from bb.store.errors import BBError
 for name in sys.argv[1:]:
     try:
@@ -164,6 +170,28 @@ def test_without_a_connection_the_remedy_comes_at_once(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 4 and not any(line.startswith("waited") for line in lines)
     assert all("Connect to the internet, set HTTPS_PROXY, copy a filled HF_HOME here" in line for line in lines)
+
+
+def test_weights_that_are_elsewhere_wait_for_no_silent_server(monkeypatch, tmp_path):
+    """Whatever answer is one, a redirect to another server too: what it says to the download is what counts."""
+
+    def answer(handler):
+        handler.send_response(302 if handler.path.startswith("/moved") else 404)
+        handler.send_header("Location", f"{handler.path.removeprefix('/moved/')}/x.pth")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    name, config = BackboneName.parse("timm:resnet18.tv_in1k"), {}
+    monkeypatch.setattr(hub, "_pretrained_config", lambda name: config)
+    monkeypatch.setattr(hub, "cache_folder", lambda name=None: tmp_path)
+    with serving(answer) as other, serving(answer) as url:
+        for config["url"] in (f"{url}/x.pth", f"{url}/moved/{other}"):
+            assert hub.fetch(name) is None
+    config["url"] = f"http://127.0.0.1:{free_port()}/x.pth"
+    with pytest.raises(
+        BBError, match=r"resnet18.tv_in1k could not be downloaded\. Connect to the internet, set HTTPS_PROXY"
+    ):
+        hub.fetch(name)
 
 
 def test_one_backbone_that_fails_does_not_stop_the_others(tmp_path):

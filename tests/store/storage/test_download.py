@@ -653,6 +653,6 @@ def test_a_server_that_does_not_answer_at_all_is_said_at_once(tmp_path, monkeypa
             assert timeout < 10
             raise URLError(TimeoutError("timed out"))
 
-    monkeypatch.setattr("bb.store.storage.download.build_opener", Opener)
+    monkeypatch.setattr("bb.store.storage.download.opener", lambda patience: Opener())
     with pytest.raises(BBError, match=r"the connection failed \(timed out\)\. .*set HTTPS_PROXY"):
         download(Archive("http://localhost/a.tar.gz", "0" * 32), tmp_path, pause=pytest.fail)

@@ -121,8 +121,9 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(in_headers):
         assert len(asked) == 2
 
 
-def test_a_download_that_comes_a_byte_at_a_time_is_given_up(tmp_path):
-    with server(drip(False)) as (url, asked):
+@pytest.mark.parametrize("in_headers", [False, True])
+def test_a_download_that_comes_a_byte_at_a_time_is_given_up(tmp_path, in_headers):
+    with server(drip(in_headers)) as (url, asked):
         archive = Archive(f"{url}/a.tar.gz", "0" * 32, 100_000)
         with pytest.raises(BBError, match=TOO_SLOW):
             download(archive, tmp_path, tries=2, timeout=0.2, pause=lambda seconds: None)
