@@ -81,6 +81,8 @@ HOMES = {
     "tensorboard": ("bb.probe.retrieval.loggers",),
     "mlflow": ("bb.probe.retrieval.loggers",),
     "wandb": ("bb.probe.retrieval.loggers",),
+    "jinja2": ("bb.probe.report.formats.templates",),
+    "markupsafe": ("bb.probe.report.formats.templates",),
     "typer": COMMAND_LINE,
     "rich": (*COMMAND_LINE, "bb.probe.report.formats.terminal"),
     "starlette": ("bb.labeller",),
