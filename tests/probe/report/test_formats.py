@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -147,10 +149,19 @@ def test_a_page_holds_no_tag_of_a_store(board, evil):
             assert value.startswith(("#", "data:image/jpeg;base64,"))
 
 
+def test_a_name_is_no_template(board):
+    """Jinja's marks in names are shown as they stand."""
+    name = "timm:{{ 7 * 7 }}{% for x in y %}{# c #}${title}"
+    rows = [replace(row, label=f"{name}{place}") for place, row in enumerate(board.rows)]
+    tasks = [replace(task, cluster=name) for task in board.task_list]
+    text = page([replace(board, rows=tuple(rows), task_list=tuple(tasks), collection=name, notes=(name,))])
+    assert f"<li>{name}</li>" in text and f'data-label="{name}0"' in text and "<h1>Backbones on newt</h1>" in text
+
+
 def test_a_page_asks_for_nothing_from_elsewhere(board):
     text = page([board])
     assert not re.search(r"https?://", text)
-    policy = re.search('Policy" content="([^"]*)"', text)[1]
+    policy = unescape(re.search('Policy" content="([^"]*)"', text)[1])
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "unsafe" not in policy
 
