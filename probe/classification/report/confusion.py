@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from bb.probe.report.formats.html_frame import text
-from bb.probe.report.formats.svg_parts import LETTER, Picture, distinct
+from bb.probe.report.formats.svg_parts import LETTER, Picture, distinct, escape
 
 LARGEST = 60  # classes of a picture whose cells have names
 PART = 40  # classes of a part of a larger one
@@ -69,12 +68,12 @@ def named_picture(counts: Counts, order: Int[np.ndarray, " c"], classes: Sequenc
         parts.append(
             f'<rect class="{"right" if i == j else "wrong"}" x="{margin + SIDE * j:g}" y="{margin + SIDE * i:g}" '
             f'width="{SIDE - 1}" height="{SIDE - 1}" fill-opacity="{0.12 + 0.88 * share[i, j]:.2f}">'
-            f"<title>{text(words)}</title></rect>"
+            f"<title>{escape(words)}</title></rect>"
         )
     for place, (name, k) in enumerate(zip(names, order, strict=True)):
-        at, title = margin + SIDE * place + 10, f"<title>{text(classes[k])}</title>"
-        parts.append(f'<text x="{margin - 5:g}" y="{at:g}" text-anchor="end">{text(name)}{title}</text>')
-        parts.append(f'<text transform="translate({at:g} {margin - 5:g}) rotate(-90)">{text(name)}{title}</text>')
+        at, title = margin + SIDE * place + 10, f"<title>{escape(classes[k])}</title>"
+        parts.append(f'<text x="{margin - 5:g}" y="{at:g}" text-anchor="end">{escape(name)}{title}</text>')
+        parts.append(f'<text transform="translate({at:g} {margin - 5:g}) rotate(-90)">{escape(name)}{title}</text>')
     return "".join(parts), margin + size + 2, margin + size + 2
 
 
