@@ -1,6 +1,6 @@
 """A small picture of an image, with the bounding box that the labels give it: as SVG, for the page and the figures."""
 
-import base64
+from base64 import b64encode
 from dataclasses import dataclass, replace
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
@@ -27,10 +27,13 @@ class Thumbnail:
         a, b = self.width / width, self.height / height
         return replace(self, box=(a * x1, b * y1, a * x2, b * y2))
 
+    @property
+    def base64(self) -> str:
+        return b64encode(self.jpeg).decode()
+
     def svg(self) -> str:
         """Elements in a system of coordinates of width × height: the picture, and a yellow frame, edged in black."""
-        source = base64.b64encode(self.jpeg).decode()
-        picture = f'<image width="{self.width}" height="{self.height}" href="data:image/jpeg;base64,{source}"/>'
+        picture = f'<image width="{self.width}" height="{self.height}" href="data:image/jpeg;base64,{self.base64}"/>'
         if self.box is None:
             return picture
         x1, y1, x2, y2 = self.box

@@ -8,17 +8,21 @@ import pytest
 
 from bb.probe.features.extraction import Cost
 from bb.probe.report.build import boards
-from bb.probe.report.formats.bars import bar, bar_key
 from bb.probe.report.formats.html import page
-from bb.probe.report.formats.html_frame import answers, breakable
 from bb.probe.report.formats.inline import inline
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words, front
 from bb.probe.report.formats.svg_parts import distinct, document, marker
+from bb.probe.report.formats.templates import breakable, environment
 from bb.probe.report.leaderboard import KINDS
 from bb.probe.report.options import Question
 from tests.helpers.boards import small_store
 
 EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def macros():
+    return environment().get_template("report/formats/macros.html").module
 
 
 def spot(label, value, gflops, parameters=None):
@@ -52,7 +56,8 @@ def test_a_picture_of_costs_has_discs_rings_and_ticks(costs):
     assert "<script" not in drawn[0] and "1 without a recorded cost is left out" in cost_words(spots, "gflops", "x")
 
 
-def test_a_bar_has_a_dot_on_its_band_and_lines_for_guessing():
+def test_a_bar_has_a_dot_on_its_band_and_lines_for_guessing(macros):
+    bar, bar_key = macros.bar, macros.bar_key
     drawn = bar(0.75, (0.7, 0.8), (0.5, 1.0), [("chance", 0.5), ("common", 0.6)])
     assert 'class="range" x="40.0"' in drawn and 'width="20.0"' in drawn and 'd="M50.0 5h0"' in drawn
     assert 'class="chance" x1="0.0"' in drawn and 'class="majority" x1="20.0"' in drawn
@@ -74,10 +79,10 @@ def test_series_differ_without_colour():
     assert len(set(drawn)) == 4 and drawn[4] == drawn[0]
 
 
-def test_answers_name_few_backbones_and_fold_many():
-    few = answers([("said fox", ["a", "b"]), ("said <b>", ["c"])])
+def test_answers_name_few_backbones_and_fold_many(macros):
+    few = macros.answers([("said fox", ["a", "b"]), ("said <b>", ["c"])])
     assert "said fox: a, b" in few and "said &lt;b&gt;: c" in few and "details" not in few
-    many = answers([("said fox", [f"n{k}" for k in range(20)])])
+    many = macros.answers([("said fox", [f"n{k}" for k in range(20)])])
     assert "said fox: 20 backbones" in many and "<summary>" in many and "n11 and 8 more" in many
 
 
