@@ -14,6 +14,7 @@ from bb.probe.report.provenance import Origin
 from bb.probe.report.reference import FAMILY_TASKS
 from bb.probe.statistics.bootstrap import Interval, Level, Resampled, resample
 from bb.probe.statistics.comparison import Ranks, adjust, differences, letters, ranks
+from bb.probe.statistics.leaders import Lead, leaders
 from bb.probe.statistics.predictions import Table
 from bb.probe.statistics.variance import split
 from bb.probe.tasks.few_shot import NTrain
@@ -106,7 +107,7 @@ def cells(
     for number, part in enumerate(parts):
         interval = part.resampled.interval()
         different = compared.different(number, len(part.models))
-        splits = _splits(part, question, tasks)
+        splits, leads = _splits(part, question, tasks)
         variance = _variance(part.table) if question.details and question.metric == "accuracy" else None
         deltas = _deltas(with_base, number) if with_base else {}
         for n_train, places in part.columns().items():
@@ -125,6 +126,7 @@ def cells(
                     delta=deltas.get(model),
                     beside=_beside(part, model, question, family),
                     splits={kind: {name: e[model] for name, e in found.items()} for kind, found in splits.items()},
+                    leads=leads.get(model, {}),
                     variance=variance[model] if variance else {},
                 )
                 made.update({(row, n_train): cell for row in part.models[model].rows})
@@ -159,8 +161,10 @@ def _deltas(compared: _Compared, part: int) -> dict[int, Delta]:
     }
 
 
-def _splits(part: Part, question: Question, tasks: Sequence[Task]) -> dict[Kind, dict[str, list[Estimate]]]:
-    """Of each model, in each cluster, subcluster or task: intervals over test images."""
+def _splits(
+    part: Part, question: Question, tasks: Sequence[Task]
+) -> tuple[dict[Kind, dict[str, list[Estimate]]], dict[int, dict[str, Lead]]]:
+    """Of each model, in each cluster, subcluster or task: intervals over test images, and its leads."""
     names: dict[Kind, dict[str, list[str]]] = {kind: defaultdict(list) for kind in question.kinds}
     for task in tasks:
         of_kind: dict[Kind, str | None] = {
@@ -173,13 +177,17 @@ def _splits(part: Part, question: Question, tasks: Sequence[Task]) -> dict[Kind,
                 names[kind][name].append(task.name)
     whole = part.resampled
     found: dict[Kind, dict[str, list[Estimate]]] = {}
+    clusters: dict[str, tuple[Table, Resampled]] = {}
     for kind, members in names.items():
         found[kind] = {}
         for name, of_name in sorted(members.items()):
             some = part.table.only(of_name)
-            interval = resample(some, question.metric, average=whole.average).interval()
+            resampled = resample(some, question.metric, average=whole.average)
+            interval = resampled.interval()
             found[kind][name] = [_estimate(interval, place) for place in range(len(part.models))]
-    return found
+            if kind == "cluster":
+                clusters[name] = some, resampled
+    return found, leaders(clusters, part.columns().values(), question.correction)
 
 
 def _variance(table: Table) -> list[dict[str, float | None]] | None:

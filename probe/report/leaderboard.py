@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from bb.probe.classifiers.protocol import kind_of, parse_protocol
 from bb.probe.features.extraction import Cost
 from bb.probe.report.provenance import Origin
+from bb.probe.statistics.leaders import Lead
 from bb.probe.tasks.few_shot import NTrain
 
 Kind = Literal["cluster", "subcluster", "task"]
@@ -78,6 +79,8 @@ class Cell:
     group     letters: two cells of one n_train share one if they are not called different; empty where there are too
               many pairs to compare
     splits    the score in each cluster, subcluster ("cluster/subcluster") and task, as far as asked for
+    leads     the clusters that it leads: "best" where every other backbone is called different, "tied" where it has the
+              highest score or is not called different from that
     variance  shares of the variance of the mean over tasks: tasks, images, draws, rest; None where unknown
     """
 
@@ -90,6 +93,7 @@ class Cell:
     delta: Delta | None = None
     beside: Beside | None = None
     splits: Mapping[Kind, Mapping[str, Estimate]] = field(default_factory=dict)
+    leads: Mapping[str, Lead] = field(default_factory=dict)
     variance: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
@@ -289,6 +293,7 @@ def _cell_record(n_train: NTrain, cell: Cell) -> dict[str, Any]:
         "delta": cell.delta and cell.delta._asdict(),
         "reference": cell.beside and {**cell.beside._asdict(), "difference": cell.beside.difference},
         "splits": {k: {name: e._asdict() for name, e in found.items()} for k, found in cell.splits.items()},
+        "leads": dict(cell.leads),
         "variance": dict(cell.variance),
         "origin": asdict(cell.origin),
     }

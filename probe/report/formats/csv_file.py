@@ -32,7 +32,8 @@ def sheet(boards: Sequence[Board]) -> str:
                 writer.writerow(map(escape.csv, (*start, *_whole(board, cell))))
                 for kind in KINDS:
                     for name, estimate in cell.splits.get(kind, {}).items():
-                        writer.writerow(map(escape.csv, (*start, kind, name, *_figures(estimate))))
+                        leads = _leads(cell, name) if kind == "cluster" else ()
+                        writer.writerow(map(escape.csv, (*start, kind, name, *_figures(estimate), *leads)))
     return buffer.getvalue()
 
 
@@ -44,6 +45,12 @@ def _whole(board: Board, cell: Cell) -> tuple[object, ...]:
         *((beside.score, beside.tasks, beside.difference, "; ".join(beside.obstacles)) if beside else ("",) * 4),
         " ".join(run.run_id for run in cell.origin.runs),
     )
+
+
+def _leads(cell: Cell, cluster: str) -> tuple[object, ...]:
+    """From seeds on: whether it is the best in a cluster, or tied with it."""
+    lead = cell.leads.get(cluster)
+    return len(cell.origin.runs), lead == "best", lead == "tied"
 
 
 def _figures(estimate: Estimate) -> tuple[object, ...]:

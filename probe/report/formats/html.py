@@ -87,11 +87,27 @@ def _view(number: int, board: Board, thumbnails: Thumbnails) -> View:
         "ranks": figure.ranks(board),
         "scatter": figure.scatter(board) if tasks and len(board.rows) > 1 else None,
         "clusters": figure.cluster_colours(board),
+        "by_cluster": _by_cluster(board),
         "short_names": svg_parts.distinct([row.label for row in board.rows], 34),
         "variance": [(label, found) for label, found in shares.items() if found],
         "methods": methods(board),
         "bibtex": bibtex(board),
         "tasks": [_task(f"{key}-t{place}", board, task, limits, thumbnails) for place, task in enumerate(tasks)],
+    }
+
+
+def _by_cluster(board: Board) -> View | None:
+    """Of each cluster its tasks and why it has no intervals; and the ends of its bars. None of fewer than two."""
+    last = board.columns[-1]
+    scores = [row.cells[last].splits.get("cluster", {}) for row in board.rows if last in row.cells]
+    if len(scores[0]) < 2:
+        return None
+    bounds = [end for each in scores for e in each.values() for end in e.ends if not math.isnan(end)]
+    bounds += [score for _, score in board.guesses[:1]]
+    return {
+        "tasks": {name: sum(task.cluster == name for task in board.task_list) for name in scores[0]},
+        "no_interval": {name: e.no_interval for name, e in scores[0].items() if e.no_interval},
+        "ends": (min(bounds), max(bounds)),
     }
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bb.probe.report.formats.svg_parts import GUESSES, Number, shortened
 from bb.store.format.space import short
-from bb.store.text.printable import printable
+from bb.store.text.printable import printable, printable_lines
 from bb.store.versions import installed
 
 if TYPE_CHECKING:  # imported when a page is made: most commands make none
@@ -72,6 +72,7 @@ def environment() -> "Environment":
     )
     made.filters |= {
         "breakable": breakable,
+        "lines": _lines,
         "number": format,
         "percent_of": _percent_of,
         "short": short,
@@ -87,6 +88,13 @@ def breakable(words: object) -> "Markup":
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"([_/:.])", r"\1<wbr>", str(escape(printable(words)))))
+
+
+def _lines(text: str) -> "Markup":
+    """Text of several lines, which stay: for <pre>."""
+    from markupsafe import escape
+
+    return escape(printable_lines(text))
 
 
 def _percent_of(score: Number, ends: tuple[Number, Number]) -> float:

@@ -26,7 +26,7 @@ from bb.probe.report.formats.markdown import markdown_tables
 from bb.probe.report.formats.svg import curves, ranks, scatter, scores
 from bb.probe.report.formats.svg_parts import document
 from bb.probe.report.formats.terminal import show_board
-from bb.probe.report.leaderboard import KINDS
+from bb.probe.report.leaderboard import KINDS, Estimate
 from bb.probe.report.options import Question
 from bb.probe.report.reference import Published, Reference
 from bb.store import Store
@@ -278,6 +278,46 @@ def test_the_data_of_a_page_are_the_scores_of_the_json(board):
             column = data["columns"].index(cell["n_train"])
             means = [cell["splits"]["task"][task]["mean"] for task in data["tasks"]]
             assert data["values"][column][place] == pytest.approx(means, abs=1e-4)
+
+
+def in_cluster(row, cluster, estimate, leads):
+    """A row whose scores in a cluster are one estimate, and which leads some clusters."""
+    cells = {
+        n: replace(cell, leads=leads, splits={**cell.splits, "cluster": {**cell.splits["cluster"], cluster: estimate}})
+        for n, cell in row.cells.items()
+    }
+    return replace(row, cells=cells)
+
+
+def test_the_best_of_a_cluster_is_marked_on_the_page_and_in_csv(board):
+    first, second, last = board.rows
+    rows = [
+        in_cluster(first, "d", Estimate(0.9, 0.8, 0.95), {"d": "best"}),
+        in_cluster(last, "d", Estimate(0.5, 0.4, 0.6), {}),
+    ]
+    text = page([replace(board, rows=tuple(rows))])
+    assert "Clusters of tasks" in text and ">c (2 tasks)<" in text and "not for further tasks of a cluster" in text
+    assert "<b>0.900</b>*</span>" in text and '<span class="mean">0.500</span></span>' in text
+    tied = page([replace(board, rows=(in_cluster(first, "d", Estimate(0.9, 0.8, 0.95), {"d": "tied"}), second))])
+    assert "<b>0.900</b>" not in tied and '<span class="mean">0.900</span>=</span>' in tied
+    lines = csv.DictReader(io.StringIO(sheet([replace(board, rows=tuple(rows))])))
+    found = {
+        (line["backbone"], line["best"], line["tied_with_best"])
+        for line in lines
+        if (line["split"], line["name"]) == ("cluster", "d")
+    }
+    assert found == {(first.label, "True", "False"), (last.label, "False", "False")}
+
+
+def test_a_cluster_without_intervals_has_no_best_and_says_why(board):
+    few = Estimate(0.9, float("nan"), float("nan"), True, "it has 3 groups, of 5 at least")
+    text = page([replace(board, rows=tuple(in_cluster(row, "c", few, {}) for row in board.rows))])
+    assert "c: no interval, and no best backbone (it has 3 groups, of 5 at least)." in text
+    assert text.count("no interval</span>") >= len(board.rows)
+
+
+def test_bibtex_keeps_its_lines(board):
+    assert re.search("<pre>(@.*?)</pre>", page([board]), re.DOTALL)[1].count("\n") > 3
 
 
 def test_a_frame_as_csv_holds_no_formula():
