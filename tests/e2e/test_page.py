@@ -23,6 +23,8 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium, or set BB_CHROMIUM"),
 ]
 
+BOARD = "section:has(> [id$=leaderboard]) table.board"
+
 
 def run(*command, cwd):
     done = subprocess.run([sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True)
@@ -80,7 +82,7 @@ def opened(place, browser):
 
 def rows_of(page, number=0):
     """The leaderboard's backbones in order, by sight."""
-    heads = page.locator(f"#b{number} table.board tbody tr:visible th")
+    heads = page.locator(f"#b{number} {BOARD} tbody tr:visible th")
     return [text.strip() for text in heads.all_inner_texts()]
 
 
@@ -88,7 +90,7 @@ def test_the_figures_on_the_page_are_those_of_the_json(opened, boards):
     for number, board in enumerate(boards):
         assert len(board["rows"]) == 6 and board["columns"] == list(SHOTS)
         for row in board["rows"]:
-            tr = opened.locator(f"#b{number} table.board tbody tr", has=opened.get_by_text(row["backbone"], exact=True))
+            tr = opened.locator(f"#b{number} {BOARD} tbody tr", has=opened.get_by_text(row["backbone"], exact=True))
             for cell in row["cells"]:
                 assert cell["seeds"] == 3
                 td = tr.locator(f'td[data-n="{cell["n_train"]}"]')
@@ -120,7 +122,7 @@ def test_every_task_of_the_heat_map_is_that_of_the_json(opened, boards):
 
 
 def test_sorting_by_mouse_and_by_keyboard(opened, boards):
-    table = opened.locator("#b0 table.board")
+    table = opened.locator(f"#b0 {BOARD}")
     head = table.locator("th", has_text="n_train 2")
     assert head.get_attribute("aria-sort") == "none"
     means = {row["backbone"]: row["cells"][0]["mean"] for row in boards[0]["rows"]}
@@ -200,7 +202,7 @@ def test_a_task_has_a_page_with_its_hardest_images(opened, boards):
 
 
 def test_a_score_leads_to_where_it_comes_from(opened, boards):
-    opened.locator('#b0 table.board tbody tr:first-child td[data-n="2"] a').click()
+    opened.locator(f'#b0 {BOARD} tbody tr:first-child td[data-n="2"] a').click()
     origin = opened.locator("details.origin[open]")
     cell = boards[0]["rows"][0]["cells"][0]
     text = origin.inner_text()
@@ -253,7 +255,7 @@ def test_without_scripts_the_page_is_whole(place, browser, boards):
     context.set_default_timeout(0)
     page = context.new_page()
     page.goto((place / "out.html").as_uri())
-    text = page.locator("#b0 table.board").inner_text()
+    text = page.locator(f"#b0 {BOARD}").inner_text()
     assert all(f"{cell['mean']:.3f}" in text for row in boards[0]["rows"] for cell in row["cells"])
     assert page.locator("#filter").is_hidden() and page.locator("#b0 svg.figure polyline").count() == 6
     context.close()
