@@ -11,6 +11,7 @@ from bb.extract.backbones.code_hash import AT_START as AT_START
 
 if TYPE_CHECKING:
     from bb.extract.backbones.module_backbone import ModuleBackbone as ModuleBackbone
+    from bb.extract.collection_images import open_images as open_images
     from bb.extract.embed_texts import TextEncoder as TextEncoder
     from bb.extract.embed_texts import embed_texts as embed_texts
     from bb.extract.embedding.view import View as View
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **{"ExtractOptions": "extraction", "Summary": "extraction", "run": "extraction", "load_backbone": "facade"},
     **{"TextEncoder": "embed_texts", "embed_texts": "embed_texts"},
+    "open_images": "collection_images",
     **{"ModuleBackbone": "backbones.module_backbone", "View": "embedding.view"},
 }
 

@@ -80,7 +80,7 @@ def read_features(
     kind: str = "img",
 ) -> Features:
     """See `Store.features`."""
-    collection = _collection(store, data)
+    collection = only_version(store, data)
     wanted = list(image_ids) if image_ids is not None else collection.table["image_id"].to_list()
     chosen = store.space(space) if space else _space(store, collection, ckpt, kind)
     rows = collection.find(wanted)
@@ -100,7 +100,8 @@ def read_features(
     return Features(present, store.read(chosen, collection, present), chosen, collection, missing)
 
 
-def _collection(store: Source, data: str | None) -> Collection:
+def only_version(store: Source, data: str | None) -> Collection:
+    """The collection NAME or NAME@DIGEST; the store's only one if None. Raises UsageError where several differ."""
     name, _, digest = (data or only_collection(store.collection_names())).partition("@")
     versions = [version for version in store.collections(name) if version.digest.startswith(digest)]
     if not versions:

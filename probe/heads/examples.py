@@ -1,4 +1,4 @@
-"""What a head is trained on: rows straight out of the store, as arrays or as torch's Dataset."""
+"""What a head or a pairwise model is trained on: rows straight out of the store, as arrays or as torch's Dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bb.probe.retrieval.pairs import ImagePairs
 from bb.store import BBError
 from bb.store.features import Features
 
@@ -70,3 +71,20 @@ class FeatureDataset(Dataset[tuple[Tensor, int, int]]):
 
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
         return torch.from_numpy(np.asarray(self.array[row], np.float32).copy()), int(self.labels[row]), row
+
+
+class PairDataset(Dataset[tuple[Tensor, Tensor, int]]):
+    """Pairs of images for torch's DataLoader. An item is (x1, x2, pair): float32 rows, and the pair's row in the table.
+
+    pairs  over stored features, or over images, which are read when an item is asked for
+    """
+
+    def __init__(self, pairs: ImagePairs) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, pair: int) -> tuple[Tensor, Tensor, int]:
+        x1, x2 = (torch.from_numpy(np.asarray(x, np.float32).copy()) for x in self.pairs[pair])
+        return x1, x2, pair

@@ -12,11 +12,9 @@ from jaxtyping import Bool, Float
 
 from bb.probe.retrieval.evaluate import Searched
 from bb.probe.retrieval.labels import Items
-from bb.probe.retrieval.pairwise_model import PairwiseModel, Separable
+from bb.probe.retrieval.pairwise_model import PairwiseModel, Rows, distances
 from bb.probe.retrieval.ranking import Ranking
 from bb.probe.retrieval.search import Vectors, search_parts
-
-FLOATS = 2**23  # of either side of the pairs that a model is given at once: 32 MB
 
 
 @runtime_checkable
@@ -38,13 +36,13 @@ class Rerank:
     as needed: so distances stay ascending whatever their signs, and differences among them stay the model's. (Dividing
     them, as is done elsewhere, turns the order of negative ones around.)
 
-    features  (n, d) of all items, by row
+    features  (n, ...) of all items, by row: an array, or images that are read when their rows are asked for
     top_n     at least 2
     name      of the model, for the record
     """
 
     model: PairwiseModel
-    features: Float[np.ndarray, "n d"]
+    features: Rows
     top_n: int
     name: str = ""
 
@@ -61,30 +59,12 @@ class Rerank:
         there = top >= 0
         predicted = np.full(top.shape, np.inf)
         query, place = np.nonzero(there)
-        predicted[query, place] = self._distances(ranking.query[query], top[query, place])
+        predicted[query, place] = distances(self.model, self.features, ranking.query[query], top[query, place])
         order = np.lexsort((top, predicted, ~there))  # what is not there stays last
         nearest, distance = ranking.nearest.copy(), ranking.distance.copy()
         nearest[:, : self.top_n] = np.take_along_axis(top, order, axis=1)
         distance[:, : self.top_n] = _below(np.take_along_axis(predicted, order, axis=1), distance[:, self.top_n :])
         return replace(ranking, nearest=nearest, distance=distance)
-
-    def _distances(self, first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, " pairs"]:
-        """Of the pairs of these rows."""
-        features, predict = self.features, self.model.predict
-        if isinstance(self.model, Separable):
-            features, predict = self.model.project(features), self.model.compare  # type: ignore[assignment]
-        found = np.empty(len(first), np.float32)
-        block = max(1, FLOATS // features.shape[1])
-        for start in range(0, len(first), block):
-            part = slice(start, start + block)
-            pairs = features[first[part]], features[second[part]]
-            distances = np.asarray(predict(*pairs))
-            if distances.shape != found[part].shape:
-                raise ValueError(f"the model gave distances of shape {distances.shape} for {len(pairs[0])} pairs")
-            found[part] = distances
-        if np.isnan(found).any():
-            raise ValueError("the model gave a distance that is not a number")
-        return found
 
 
 def _below(distance: np.ndarray, rest: np.ndarray) -> Float[np.ndarray, "q n"]:

@@ -65,40 +65,26 @@ def thumbnails_of(
 
     boxes  to be framed, by ID, in pixels of the images
     """
-    from hashlib import sha256
     from io import BytesIO
 
-    from bb.extract.data.image_source import File, Source
-    from bb.extract.embedding.images import UnreadableImage, decode
-    from bb.extract.scan_collection import find_known_files, hash_images
+    from bb.extract.collection_images import OtherImage, open_images
+    from bb.extract.embedding.images import UnreadableImage
     from bb.probe.retrieval.report.thumbnail import Thumbnail
     from bb.store import BBError
 
     try:
-        listed, images = opened.collection(name, sorted(ids)), find_known_files(root)
-        sources: dict[str, Source]
-        if isinstance(images, dict):
-            sources = {image_id: File(path) for image_id, path in images.items()}
-        else:
-            with Reporter() as reporter:
-                plain = name.partition("@")[0]
-                scan = hash_images(plain, images, read_only=True, known_only=True, reporter=reporter)
-            sources = scan.sources
-        digests = dict(zip(sorted(ids), listed.digests(sorted(ids)), strict=True))
+        with Reporter() as reporter:
+            images = open_images(opened, name, root, image_ids=sorted(ids), reporter=reporter)
     except BBError as error:
         warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
         return {}
     made, other, beyond = {}, 0, []
-    for image_id in sorted(ids & sources.keys()):
+    for image_id in images.image_ids:
         try:
-            data = sources[image_id].read()
-        except (BBError, OSError):
-            continue
-        if sha256(data).digest() != bytes(digests[image_id]):
+            picture = images.picture(image_id)
+        except OtherImage:
             other += 1
             continue
-        try:
-            picture = decode(data).picture
         except UnreadableImage:
             continue
         size = picture.size

@@ -152,7 +152,7 @@ def test_many_pairs_come_in_blocks(monkeypatch):
     nearest = np.stack([rng.permutation(np.delete(np.arange(40), q))[:20] for q in range(40)])
     ranking = Ranking(np.arange(40), nearest, np.sort(rng.random((40, 20)), axis=1).astype(np.float32), np.full(40, 1))
     whole = Rerank(Distance(), features, 15)(ranking)
-    monkeypatch.setattr("bb.probe.retrieval.rerank.FLOATS", 7 * DIM)
+    monkeypatch.setattr("bb.probe.retrieval.pairwise_model.FLOATS", 7 * DIM)
     parts = Rerank(Distance(), features, 15)(ranking)
     assert np.array_equal(whole.nearest, parts.nearest) and np.array_equal(whole.distance, parts.distance)
 
