@@ -10,7 +10,7 @@ from bb.extract.backbones.name import BackboneName, shared_name
 from bb.extract.backbones.pool_grid import Patches
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.decoder import Decoder
-from bb.extract.pipeline.embed import Plan
+from bb.extract.pipeline.embed import EmbedPlan
 from bb.extract.pipeline.extractor import Extractor
 from bb.extract.reproduce.adopt import SAMPLE, candidates
 from bb.extract.reproduce.sample import Images
@@ -69,7 +69,7 @@ def forecast(
     there = {space.key for space in store.spaces()} if store else set()
     adopting = [trial for space in spaces for trial in _adopting(store, space, everything)] if store and adopt else []
     for collection, scan in scans.items():
-        plan = Plan.make(store, spaces, scan.entries)
+        plan = EmbedPlan.make(store, spaces, scan.entries)
         yield Forecast(
             str(name),
             collection,

@@ -14,7 +14,7 @@ from bb.extract.backbones.name import BackboneName, shared_name
 from bb.extract.backbones.registry import check_known, load
 from bb.extract.embedding import weights
 from bb.extract.text.templates import SETS
-from bb.extract.text.tower import SLOT, TextTower, Vectors
+from bb.extract.text.tower import SLOT, TextTower, TextVectors
 from bb.store import BBError, Collection, Entry, FeatureSpace, SegmentWriter, Store, UsageError
 from bb.store.format.collection import check_name, some
 from bb.store.format.space import short
@@ -111,7 +111,7 @@ class TextEncoder:
         )
         return cls(name, tower, chosen, space)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
+    def encode(self, texts: Sequence[str]) -> TextVectors:
         """A unit vector for each text. Errors: BBError for a text of which no token is left."""
         written = [normalised(text) for text in texts]
         if empty := [text for text in written if self.tower.is_empty(text)]:

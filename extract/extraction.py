@@ -21,12 +21,12 @@ from bb.extract.data.shards import Files
 from bb.extract.data.source_spec import parse_root
 from bb.extract.embedding.decoder import DecodeOptions
 from bb.extract.encoder.encoder import parse_batch_size
-from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.pipeline.embed import BackboneWork, EmbedPlan, embed
 from bb.extract.pipeline.extractor import Extractor
-from bb.extract.pipeline.memory_groups import crews
+from bb.extract.pipeline.memory_groups import group_by_memory
 from bb.extract.pipeline.missing import keys_of
 from bb.extract.pipeline.multi_gpu import embed_on
-from bb.extract.pipeline.partition import WHOLE, Part
+from bb.extract.pipeline.partition import WHOLE, Partition
 from bb.extract.reproduce.adopt import adopt
 from bb.extract.reproduce.sample import Images
 from bb.extract.scan_collection import find_files, hash_images
@@ -71,7 +71,7 @@ class ExtractOptions:
     damaged: str = "embed"
     profile: bool = False
     devices: tuple[str, ...] = ()
-    part: Part | None = None
+    part: Partition | None = None
     pool_grid: str | None = None
 
     def patches(self) -> Patches:
@@ -213,7 +213,7 @@ def extract(
         return extractor
 
     summaries: list[Summary] = []
-    for crew in crews(available, load, processes=max(1, len(options.devices))):
+    for crew in group_by_memory(available, load, processes=max(1, len(options.devices))):
         for collection, scan in scans.items():
             with stopping() as stop:
                 made = _extract_group(store, crew, collection, scan, options, reporter, stop)
@@ -316,7 +316,7 @@ def _extract_group(
     """One pass over a collection for some backbones; a summary of each."""
     if options.strict:
         refuse_failed(collection, scan)
-    plans = [Plan.make(store, extractor.spaces, scan.entries) for extractor in crew]
+    plans = [EmbedPlan.make(store, extractor.spaces, scan.entries) for extractor in crew]
     needed = [plan.store_bytes(extractor.spaces) for plan, extractor in zip(plans, crew, strict=True)]
     free = free_bytes(store.root)
     for extractor, plan, size in zip(crew, plans, needed, strict=True):
@@ -335,7 +335,7 @@ def _extract_group(
     started = time.monotonic()
     who = str(crew[0].name) if len(crew) == 1 else f"{len(crew)} backbones"
     wanted = {entry.image_sha256 for plan in plans for entry in plan.wanted}
-    work = [Work(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
+    work = [BackboneWork(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
     embed_all = partial(embed_on, options.devices, options.part or WHOLE) if options.devices else embed
     outcomes, profile = embed_all(
         store,

@@ -13,8 +13,8 @@ from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.report.build import boards
 from bb.probe.report.formats.inline import inline
 from bb.probe.report.leaderboard import Board
-from bb.probe.report.options import Question
-from bb.probe.run import Inputs, Spec, execute, prepare
+from bb.probe.report.options import ReportOptions
+from bb.probe.run import FamilyInputs, FamilySpec, execute, prepare
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import NTrain, parse_n_train
 from bb.probe.tasks.leaks import find_leaks
@@ -174,11 +174,13 @@ def run(
     labels_name = (
         Path(labels).stem if isinstance(labels, str | Path) and Path(labels).stem != "newt2021_labels" else None
     )
-    inputs = [Inputs.read(opened, each, collection, table, TASKS, labels_name) for each in spaces]
+    inputs = [FamilyInputs.read(opened, each, collection, table, TASKS, labels_name) for each in spaces]
     chosen = parse_protocol(protocol)
     shots = [parse_n_train(shot) for shot in _listed(n_train)]
     asked = [
-        Spec(chosen, shot, number, classifier, backend, reporter.info) for shot in shots for number in _listed(seed)
+        FamilySpec(chosen, shot, number, classifier, backend, reporter.info)
+        for shot in shots
+        for number in _listed(seed)
     ]
     specs = list(dict.fromkeys(spec.on(table) for spec in asked))
     prepared = [prepare(each, spec) for each in inputs for spec in specs]
@@ -197,14 +199,14 @@ def report(
 ) -> Report:
     """Compares runs with 95% intervals, as `bb report newt` does.
 
-    question  fields of `bb.probe.report.options.Question`: metric, average, over, baseline, n_train, sort, …
+    question  fields of `bb.probe.report.options.ReportOptions`: metric, average, over, baseline, n_train, sort, …
 
     Raises UsageError where no run is of what is asked for.
     """
     reporter = reporter or Silent()
     opened = store if isinstance(store, Store) else Store.open(store)
     runs = list(opened.runs(on_damage=lambda error: reporter.info(f"left out: {error}")))
-    return Report(tuple(boards(runs, tasks, Question(**question), on_damage=reporter.info)))
+    return Report(tuple(boards(runs, tasks, ReportOptions(**question), on_damage=reporter.info)))
 
 
 def _labels(store: Store, labels: str | Path | pl.DataFrame | None, data: str) -> Labels:

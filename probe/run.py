@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Num, Shaped
 
-from bb.probe.classifiers.choose_engine import Split, choose, is_small
-from bb.probe.classifiers.engine import Engine, Outcome, Problem, Size, check_classes
+from bb.probe.classifiers.choose_engine import SplitEngine, choose, is_small
+from bb.probe.classifiers.engine import Engine, FitResult, Problem, Size, check_classes
 from bb.probe.classifiers.protocol import Classifier, PluginClassifier, Protocol, candidates_of, kind_of
 from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.extraction import extraction
@@ -32,7 +32,7 @@ VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
+class FamilyInputs:
     """What the runs over one feature space share: labels, and the features of their images, read once.
 
     image_ids    every image that some task needs, sorted
@@ -60,7 +60,7 @@ class Inputs:
         labels: Labels,
         tasks: str,
         labels_name: str | None = None,
-    ) -> "Inputs":
+    ) -> "FamilyInputs":
         """Errors: MissingRows where the space lacks images that the labels name."""
         image_ids = labels.image_ids
         features = store.read(space, collection, image_ids)
@@ -77,7 +77,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Spec:
+class FamilySpec:
     """What is asked of a run beside its inputs. `kind` is the classifier as `--svm` takes it."""
 
     protocol: Protocol
@@ -95,7 +95,7 @@ class Spec:
     def classifier(self) -> Classifier:
         return self.protocol.classifier(self.n_train, self.kind)
 
-    def on(self, labels: Labels) -> "Spec":
+    def on(self, labels: Labels) -> "FamilySpec":
         """The same request as "all" where it uses every training image of every task, with the same classifier."""
         if not all(takes_all(task, self.n_train) for task in labels.tasks):
             return self
@@ -105,11 +105,11 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """A run that can be looked up or made: its ID covers all that decides the outcome."""
 
-    inputs: Inputs
-    spec: Spec
+    inputs: FamilyInputs
+    spec: FamilySpec
     samples: tuple[Sample, ...]
     engine: Engine
     run_id: str
@@ -119,7 +119,7 @@ class Prepared:
         return by_precedence(self.inputs.store.runs(self.run_id))
 
 
-def prepare(inputs: Inputs, spec: Spec) -> Prepared:
+def prepare(inputs: FamilyInputs, spec: FamilySpec) -> PreparedRun:
     """Draws the training sets, checks that they can be fitted, and names the run. Nothing is fitted.
 
     A request for at least as many training images as there are is the run of "all", whatever its seed.
@@ -150,10 +150,10 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
     }
     if isinstance(spec.classifier, PluginClassifier):
         identity["classifier_code"] = spec.classifier.code
-    return Prepared(inputs, spec, samples, engine, digest_of(identity))
+    return PreparedRun(inputs, spec, samples, engine, digest_of(identity))
 
 
-def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = lambda done: None) -> Run:
+def execute(prepared: PreparedRun, *, jobs: int, progress: Callable[[int], None] = lambda done: None) -> Run:
     """Fits, predicts, scores and publishes. `progress` is told how many tasks are finished.
 
     Errors: BBError naming the task that can't be fitted; then nothing is published.
@@ -161,7 +161,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
     inputs, spec = prepared.inputs, prepared.spec
     inputs.store.check_writable("runs", "local")
     started, clock = datetime.now(UTC), time.monotonic()
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, FitResult] = {}
     for outcome in prepared.engine.solve(_problems(prepared), spec.classifier, jobs=jobs):
         outcomes[outcome.task] = outcome
         progress(len(outcomes))
@@ -227,7 +227,7 @@ def execute(prepared: Prepared, *, jobs: int, progress: Callable[[int], None] = 
     return inputs.store.put_run(record, predictions, train)
 
 
-def _problems(prepared: Prepared) -> Iterator[Problem]:
+def _problems(prepared: PreparedRun) -> Iterator[Problem]:
     inputs = prepared.inputs
     for task, drawn in zip(inputs.labels.tasks, prepared.samples, strict=True):
         x_train, x_test = prepared.spec.protocol.preprocess(
@@ -236,7 +236,7 @@ def _problems(prepared: Prepared) -> Iterator[Problem]:
         yield Problem(task.name, x_train, drawn.y, x_test)
 
 
-def _agreement(prepared: Prepared, outcomes: dict[str, Outcome], jobs: int) -> dict[str, Any] | None:
+def _agreement(prepared: PreparedRun, outcomes: dict[str, FitResult], jobs: int) -> dict[str, Any] | None:
     """How far an engine that is not identical agrees with the exact one, on an even sample of the tasks.
 
     None for an engine that is identical, and where every task is too large for the exact one. Where two engines
@@ -248,7 +248,7 @@ def _agreement(prepared: Prepared, outcomes: dict[str, Outcome], jobs: int) -> d
     small = [problem for problem in _problems(prepared) if is_small(Size.of(problem))]
     sampled = {problem.task: problem for problem in small[:: -(-len(small) // AGREEMENT_TASKS) or 1]}
     exact = list(choose("exact").solve(sampled.values(), prepared.spec.classifier, jobs=jobs))
-    if isinstance(engine, Split):
+    if isinstance(engine, SplitEngine):
         again = engine.large.solve(sampled.values(), prepared.spec.classifier, jobs=jobs)
         outcomes = {outcome.task: outcome for outcome in again}
     equal = [expected.y_pred == outcomes[expected.task].y_pred for expected in exact]
@@ -262,7 +262,7 @@ def _agreement(prepared: Prepared, outcomes: dict[str, Outcome], jobs: int) -> d
     }
 
 
-def _predictions(labels: Labels, outcomes: dict[str, Outcome]) -> pl.DataFrame:
+def _predictions(labels: Labels, outcomes: dict[str, FitResult]) -> pl.DataFrame:
     tables = []
     for task in labels.tasks:
         outcome = outcomes[task.name]
@@ -294,6 +294,6 @@ def _train_pool(labels: Labels) -> list[list[Any]]:
     return [[task.name, task.train_ids.tolist(), task.train_y.tolist()] for task in labels.tasks]
 
 
-def _seed(spec: Spec) -> int | None:
+def _seed(spec: FamilySpec) -> int | None:
     """There is one way to take all images, so no seed."""
     return None if spec.n_train == "all" else spec.seed

@@ -35,7 +35,7 @@ def _replace_worst(score, row, new_score, new_row):
 def scan_rows(tile_QG, query, gallery, sequence, score_QM, row_QM):
     """Offers each row of a tile to its query's heap.
 
-    query, gallery  rows of Items of the tile's rows and columns; an item never answers itself or its sequence
+    query, gallery  rows of the items of the tile's rows and columns; an item never answers itself or its sequence
     sequence        (n,) codes, negative for none
     score_QM, row_QM  the heaps, changed in place
     """

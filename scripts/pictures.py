@@ -26,10 +26,10 @@ def page() -> str:
     from bb.probe.report.build import boards
     from bb.probe.report.formats.html import page as html
     from bb.probe.report.leaderboard import KINDS
-    from bb.probe.report.options import Question
+    from bb.probe.report.options import ReportOptions
     from bb.store import Store
 
-    found = boards(Store.open(RUNS).runs(), "newt", Question(kinds=KINDS, details=True))
+    found = boards(Store.open(RUNS).runs(), "newt", ReportOptions(kinds=KINDS, details=True))
     return html(found)
 
 

@@ -19,7 +19,7 @@ SHOWN = 10  # images in a notebook's table
 
 
 @runtime_checkable
-class Source(Protocol):
+class FeatureSource(Protocol):
     """What is needed of a store; see the methods of `Store`."""
 
     @property
@@ -71,7 +71,7 @@ class Features:
 
 
 def read_features(
-    store: Source,
+    store: FeatureSource,
     ckpt: str | None = None,
     data: str | None = None,
     *,
@@ -100,7 +100,7 @@ def read_features(
     return Features(present, store.read(chosen, collection, present), chosen, collection, missing)
 
 
-def only_version(store: Source, data: str | None) -> Collection:
+def only_version(store: FeatureSource, data: str | None) -> Collection:
     """The collection NAME or NAME@DIGEST; the store's only one if None. Raises UsageError where several differ."""
     name, _, digest = (data or only_collection(store.collection_names())).partition("@")
     versions = [version for version in store.collections(name) if version.digest.startswith(digest)]
@@ -113,7 +113,7 @@ def only_version(store: Source, data: str | None) -> Collection:
     return versions[0]
 
 
-def _space(store: Source, collection: Collection, ckpt: str | None, kind: str) -> FeatureSpace:
+def _space(store: FeatureSource, collection: Collection, ckpt: str | None, kind: str) -> FeatureSpace:
     """The one space of a kind that holds most images: of a backbone, or of the store's only one."""
     spaces = [space for space in store.spaces() if space.kind == kind]
     names = {space.key: store.backbones(space) for space in spaces}

@@ -41,7 +41,7 @@ from bb.store.local.segment import Segment, encode_rows, group_json, seal_segmen
 from bb.store.local.stored_rows import StoredRows
 from bb.store.local.tier import Tier
 from bb.store.signing.revocation import Revoked, Statements, read_folder
-from bb.store.signing.statement import Item, Revocation, Statement
+from bb.store.signing.statement import Revocation, SignedItem, Statement
 from bb.store.storage.url import check_slip, is_url, open_place
 from bb.store.text.command import command
 
@@ -88,7 +88,7 @@ class Store:
     _rows: dict[str, RowIndex] = field(default_factory=dict, repr=False, compare=False)
     _statements: dict[str, Statement | str] = field(default_factory=dict, repr=False, compare=False)
     _judged: dict[tuple[str, ...], Revoked] = field(default_factory=dict, repr=False, compare=False)
-    _vouched: dict[tuple[str, ...], frozenset[Item]] = field(default_factory=dict, repr=False, compare=False)
+    _vouched: dict[tuple[str, ...], frozenset[SignedItem]] = field(default_factory=dict, repr=False, compare=False)
     _made_here: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
     _disagreements: dict[tuple[str, ...], list[str]] = field(default_factory=dict, repr=False, compare=False)
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
@@ -410,9 +410,9 @@ class Store:
         """Where an object comes from, which decides what is read where several say different things."""
         if self.made_here(digest):
             return Tier.MADE_HERE
-        return Tier.TRUSTED if Item(kind, owner, digest) in self._trusted_items() else Tier.OTHER
+        return Tier.TRUSTED if SignedItem(kind, owner, digest) in self._trusted_items() else Tier.OTHER
 
-    def _trusted_items(self) -> frozenset[Item]:
+    def _trusted_items(self) -> frozenset[SignedItem]:
         """What a trusted key has signed."""
         statements = self.statements()
         names = tuple(statements.valid)

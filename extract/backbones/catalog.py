@@ -7,7 +7,7 @@ from typing import TypedDict
 from bb.extract.backbones.libraries import LIBRARIES
 
 
-class Entry(TypedDict):
+class CatalogEntry(TypedDict):
     """A backbone that the installed libraries know.
 
     name: as --ckpt takes it
@@ -18,7 +18,7 @@ class Entry(TypedDict):
     lacks: str
 
 
-def entries(pattern: str = "") -> list[Entry]:
+def entries(pattern: str = "") -> list[CatalogEntry]:
     """Every pretrained backbone of open_clip, timm and the plug-ins that can be imported, and as untrained every
     architecture that has no weights.
 
@@ -28,7 +28,7 @@ def entries(pattern: str = "") -> list[Entry]:
     """
     libraries = LIBRARIES.usable().values()
     return [
-        Entry(name=name, lacks=lacks)
+        CatalogEntry(name=name, lacks=lacks)
         for library in libraries
         for name, lacks in library.names().items()
         if _matches(name, pattern)

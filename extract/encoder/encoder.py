@@ -35,7 +35,7 @@ def parse_batch_size(text: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class Coming:
+class PendingFeatures:
     """Features of a batch, which the device may still be computing.
 
     parts    img and patch features, each of a forward pass
@@ -173,7 +173,7 @@ class Encoder:
         """Images to a batch, in page-locked memory where a GPU will fetch it from; there, where they are there."""
         return stack(pixels, self.memory_format, pin=self.streams is not None)
 
-    def start(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Coming:
+    def start(self, pixels: UInt8[Tensor, "n 3 h w"]) -> PendingFeatures:
         """Begins to compute. Raises BBError where not even one image fits the device."""
         if self._ran:
             return self._start(pixels)
@@ -183,11 +183,11 @@ class Encoder:
             return coming
 
     def __call__(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Features:
-        """Image and patch features, float32, on the CPU; what `start` begins and `Coming.wait` ends."""
+        """Image and patch features, float32, on the CPU; what `start` begins and `PendingFeatures.wait` ends."""
         return self.start(pixels).wait()
 
-    def _start(self, pixels: Tensor) -> Coming:
-        coming, done = Coming([], [], [], self.pooling), 0
+    def _start(self, pixels: Tensor) -> PendingFeatures:
+        coming, done = PendingFeatures([], [], [], self.pooling), 0
         while done < len(pixels):
             size = self.size
             try:
@@ -198,7 +198,7 @@ class Encoder:
             done += size
         return coming
 
-    def _forward(self, batch: Tensor, size: int = 0, coming: Coming | None = None) -> None:
+    def _forward(self, batch: Tensor, size: int = 0, coming: PendingFeatures | None = None) -> None:
         """One forward pass, the batch filled up to `size`; its outcome is added to `coming`."""
         spans = []
 

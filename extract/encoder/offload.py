@@ -24,7 +24,7 @@ def groups(weights: Sequence[int], work: Sequence[int], room: int) -> list[set[i
 
 
 @dataclass
-class Turns:
+class ModelOffloader:
     """Which networks are on the device. `there` is replaced, never changed."""
 
     encoders: Sequence[Encoder]
@@ -32,7 +32,7 @@ class Turns:
     there: set[int] = field(default_factory=set)
 
     @classmethod
-    def of(cls, encoders: Sequence[Encoder]) -> "Turns":
+    def of(cls, encoders: Sequence[Encoder]) -> "ModelOffloader":
         """On a GPU by its memory; elsewhere all of them share the device. The first group is on it afterwards."""
         room = min((encoder.room() for encoder in encoders), default=0)
         if room:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Channel(Generic[T]):
+class BoundedQueue(Generic[T]):
     """Who puts waits while `room` items lie in it; who takes waits while there is none.
 
     Closing lets all who wait go: what is put afterwards is dropped, what lies in it can still be taken.

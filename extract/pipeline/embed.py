@@ -14,14 +14,14 @@ from bb.extract.data.scan import Scan
 from bb.extract.encoder.encoder import Encoder, Features
 from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.feature_writer import FeatureWriter
-from bb.extract.pipeline.missing import Lacking, keys_of
+from bb.extract.pipeline.missing import MissingImages, keys_of
 from bb.extract.pipeline.pipeline import Computed, Failed, Pipeline, Threads, running, torch_threads
 from bb.extract.pipeline.profile import Profile
 from bb.store import Entry, Store
 
 
 @dataclass(frozen=True)
-class Plan:
+class EmbedPlan:
     """What a store lacks of a collection; all of it, where there is no store yet.
 
     wanted   one entry per image (by bytes) that at least one of the spaces lacks
@@ -32,7 +32,7 @@ class Plan:
     present: int
 
     @classmethod
-    def make(cls, store: Store | None, spaces: Spaces, entries: Iterable[Entry]) -> "Plan":
+    def make(cls, store: Store | None, spaces: Spaces, entries: Iterable[Entry]) -> "EmbedPlan":
         entries = list(entries)
         absent = np.zeros(len(entries), dtype=bool)
         keys = keys_of(entries)
@@ -48,7 +48,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Work:
+class BackboneWork:
     """A network, and one entry per image that at least one of its spaces lacks."""
 
     extractor: Extractor
@@ -56,7 +56,7 @@ class Work:
 
 
 @dataclass
-class Outcome:
+class EmbedResult:
     """What came of it for one network: images computed, those that failed, and notes on others (image ID → words)."""
 
     computed: int = 0
@@ -65,12 +65,12 @@ class Outcome:
     stopped: bool = False
 
 
-Progress = Callable[[Sequence[Outcome], int], None]
+Progress = Callable[[Sequence[EmbedResult], int], None]
 
 
 def embed(
     store: Store,
-    work: Sequence[Work],
+    work: Sequence[BackboneWork],
     collection: str,
     scan: Scan,
     *,
@@ -79,7 +79,7 @@ def embed(
     progress: Progress = lambda outcomes, images: None,
     announce: Callable[[str], None] = lambda words: None,
     cores: int | None = None,
-) -> tuple[list[Outcome], Profile]:
+) -> tuple[list[EmbedResult], Profile]:
     """Embeds images of a collection with some networks and publishes the features segment by segment.
 
     Each image is read and decoded once for all networks that lack it; they share a device and a decoder. What can't be
@@ -89,18 +89,18 @@ def embed(
     images that are done for every network. `announce` is told what a person may want to know.
     `cores` are those that it may use, all of the machine's if it is not said.
     """
-    outcomes = [Outcome() for _ in work]
-    lacking = Lacking(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
+    outcomes = [EmbedResult() for _ in work]
+    lacking = MissingImages(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
     if not lacking.entries:
         return outcomes, Profile.start(work[0].extractor.numerics.device.type, cores)
     waiting = lacking.counts()
     images = 0
-    desks: list[_Desk] = []
+    desks: list[_BackboneWriter] = []
     prepare = [partial(_encoder, each, announce) for each in work]
     try:
         with open_pipeline(lacking, [each.extractor for each in work], scan.sources, prepare, cores) as pipeline:
             for each, outcome in zip(work, outcomes, strict=True):
-                desks.append(_Desk(FeatureWriter.open(store, each.extractor), pipeline, collection, outcome))
+                desks.append(_BackboneWriter(FeatureWriter.open(store, each.extractor), pipeline, collection, outcome))
             clock = pipeline.profile.clock("writer")
             results = pipeline.outcomes()
             while True:
@@ -137,7 +137,7 @@ def embed(
 
 @contextmanager
 def open_pipeline(
-    lacking: Lacking,
+    lacking: MissingImages,
     extractors: Sequence[Extractor],
     sources: Mapping[str, Source],
     prepare: Sequence[Callable[[], Encoder]],
@@ -157,7 +157,7 @@ def open_pipeline(
             yield pipeline
 
 
-def _encoder(work: Work, announce: Callable[[str], None]) -> Encoder:
+def _encoder(work: BackboneWork, announce: Callable[[str], None]) -> Encoder:
     """The network, ready, and not on a GPU: each has it alone while its batch size is sought and it is compiled."""
     extractor = work.extractor
     if extractor.compile and work.wanted:
@@ -168,16 +168,16 @@ def _encoder(work: Work, announce: Callable[[str], None]) -> Encoder:
 
 
 @dataclass
-class _Desk:
+class _BackboneWriter:
     """Takes one network's results: features to its writer, reasons and notes to its outcome."""
 
     writer: FeatureWriter
     pipeline: Pipeline
     collection: str
-    outcome: Outcome
+    outcome: EmbedResult
 
     @property
-    def lacking(self) -> Lacking:
+    def lacking(self) -> MissingImages:
         return self.pipeline.lacking
 
     def fail(self, place: int, reason: str) -> None:
@@ -200,7 +200,7 @@ class _Desk:
                 self.outcome.notes[self.lacking.entries[place].image_id] = note
 
 
-def _close(desks: Iterable[_Desk]) -> None:
+def _close(desks: Iterable[_BackboneWriter]) -> None:
     """Publishes what is open, at each desk, whatever becomes of the others. Raises what went wrong at the end."""
     with ExitStack() as stack:
         for desk in desks:

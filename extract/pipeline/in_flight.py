@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from bb.extract.embedding.geometry import Geometry
-from bb.extract.pipeline.missing import Lacking
+from bb.extract.pipeline.missing import MissingImages
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Batch:
     """Images for one network.
 
     job     the network's number
-    places  of the images in Lacking.entries
+    places  of the images in MissingImages.entries
     """
 
     job: int
@@ -39,10 +39,10 @@ class Batch:
 
 
 @dataclass
-class Window:
+class InFlightBuffer:
     """Thread-safe. `sizes` are the networks' batch sizes, `geometries` their views'; `room` is a number of images."""
 
-    lacking: Lacking
+    lacking: MissingImages
     geometries: Sequence[Geometry]
     sizes: list[int]
     room: int

@@ -10,13 +10,13 @@ from bb.extract.backbones.name import BackboneName
 from bb.extract.pipeline.extractor import Extractor
 
 
-def crews(
+def group_by_memory(
     names: Iterable[BackboneName],
     load: Callable[[BackboneName], Extractor | None],
     memory: int | None = None,
     processes: int = 1,
 ) -> Iterator[list[Extractor]]:
-    """Loads networks in order and yields them in crews, whose weights take no more than a share of the memory.
+    """Loads networks in order and yields them in groups, whose weights take no more than a share of the memory.
 
     memory     half of the machine's if it is not said; a network larger than its share is a crew of its own
     processes  which share that memory, since each holds the whole crew

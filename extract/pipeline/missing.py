@@ -16,7 +16,7 @@ SHARE = 0.02
 
 
 @dataclass
-class Lacking:
+class MissingImages:
     """The images that at least one network lacks, each once, known by their place in `entries`.
 
     store   all are missing where there is none

@@ -22,9 +22,9 @@ from bb.extract.backbones.name import BackboneName
 from bb.extract.backbones.pool_grid import Patches, patches_of
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.decoder import DecodeOptions
-from bb.extract.pipeline.embed import Outcome, Progress, Work, embed
+from bb.extract.pipeline.embed import BackboneWork, EmbedResult, Progress, embed
 from bb.extract.pipeline.extractor import Extractor
-from bb.extract.pipeline.partition import Part
+from bb.extract.pipeline.partition import Partition
 from bb.extract.pipeline.profile import Profile
 from bb.store import BBError, Entry, Store, UsageError
 
@@ -69,17 +69,24 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Told:
+class ProcessMessage:
     """What a process says: how far it is, that it is done (with a profile), or why it can't go on (with a fault)."""
 
-    outcomes: list[Outcome]
+    outcomes: list[EmbedResult]
     images: int = 0
     profile: Profile | None = None
     fault: str = ""
 
 
 def shares(
-    devices: Sequence[str], part: Part, store: Store, work: Sequence[Work], collection: str, scan: Scan, *, strict: bool
+    devices: Sequence[str],
+    part: Partition,
+    store: Store,
+    work: Sequence[BackboneWork],
+    collection: str,
+    scan: Scan,
+    *,
+    strict: bool,
 ) -> list[Share]:
     """One for each device; none lacks an image that another has.
 
@@ -112,9 +119,9 @@ def shares(
 
 def embed_on(
     devices: Sequence[str],
-    part: Part,
+    part: Partition,
     store: Store,
-    work: Sequence[Work],
+    work: Sequence[BackboneWork],
     collection: str,
     scan: Scan,
     *,
@@ -122,13 +129,13 @@ def embed_on(
     stop: threading.Event | None = None,
     progress: Progress = lambda outcomes, images: None,
     announce: Callable[[str], None] = lambda words: None,
-) -> tuple[list[Outcome], Profile]:
+) -> tuple[list[EmbedResult], Profile]:
     """As `bb.extract.pipeline.embed.embed`, on several devices. An error of one stops the others, which keep what
     they have.
     """
     processes = get_context("spawn")
     running: dict[Any, Any] = {}
-    told: dict[Any, Told] = {}
+    told: dict[Any, ProcessMessage] = {}
 
     halted = False
 
@@ -148,7 +155,7 @@ def embed_on(
                     process.start()
                 says.close()
                 running[hears] = (process, share.numerics[0])
-                told[hears] = Told([Outcome() for _ in work])
+                told[hears] = ProcessMessage([EmbedResult() for _ in work])
         open_ = set(running)
         while open_:
             for ready in connection.wait(open_, TICK):
@@ -161,7 +168,7 @@ def embed_on(
                     process.join()
                     if told[ours].profile is None and not told[ours].fault:
                         words = f"the process on {device} ended with status {process.exitcode}; what it published stays"
-                        told[ours] = Told(
+                        told[ours] = ProcessMessage(
                             told[ours].outcomes, told[ours].images, fault=f"{words}, and the same command goes on."
                         )
                         halt()
@@ -190,10 +197,10 @@ def embed_on(
     return _together(list(told.values()), len(work)), Profile.merged(profiles, work[0].extractor.numerics.device.type)
 
 
-def _together(told: Sequence[Told], backbones: int) -> list[Outcome]:
+def _together(told: Sequence[ProcessMessage], backbones: int) -> list[EmbedResult]:
     """Of each backbone, what all processes made of it."""
     return [
-        Outcome(
+        EmbedResult(
             sum(each.outcomes[i].computed for each in told),
             {image_id: reason for each in told for image_id, reason in each.outcomes[i].failed.items()},
             {image_id: note for each in told for image_id, note in each.outcomes[i].notes.items()},
@@ -223,7 +230,7 @@ def _serve(share: Share, answers: Any) -> None:
         halt.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    outcomes = [Outcome() for _ in share.names]
+    outcomes = [EmbedResult() for _ in share.names]
     try:
         device, compute, stored = share.numerics
         numerics = Numerics.resolve(device, compute, stored)
@@ -235,16 +242,16 @@ def _serve(share: Share, answers: Any) -> None:
             )
             if [space.key for space in extractor.spaces] != keys:
                 raise BBError(f"the files of {name} changed while bb ran: run it again.")
-            work.append(Work(extractor, wanted))
+            work.append(BackboneWork(extractor, wanted))
 
         said, done = 0.0, 0
 
-        def tell(now: Sequence[Outcome], images: int) -> None:
+        def tell(now: Sequence[EmbedResult], images: int) -> None:
             nonlocal said, done
             outcomes[:], done = now, images
             if time.monotonic() - said > TICK or (share.strict and any(outcome.failed for outcome in now)):
                 said = time.monotonic()
-                answers.send(Told(list(now), images))
+                answers.send(ProcessMessage(list(now), images))
 
         outcomes, profile = embed(
             Store.open(share.store),
@@ -257,12 +264,12 @@ def _serve(share: Share, answers: Any) -> None:
             announce=answers.send,
             cores=share.cores,
         )
-        answers.send(Told(outcomes, done, profile))
+        answers.send(ProcessMessage(outcomes, done, profile))
     except BrokenPipeError:
         pass  # nobody hears it; what was embedded is published
     except BBError as error:
-        answers.send(Told(outcomes, fault=f"{share.numerics[0]}: {error}"))
+        answers.send(ProcessMessage(outcomes, fault=f"{share.numerics[0]}: {error}"))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         words = f"{where}{error.strerror or error}. Fix this and rerun the command."
-        answers.send(Told(outcomes, fault=f"{share.numerics[0]}: {words}"))
+        answers.send(ProcessMessage(outcomes, fault=f"{share.numerics[0]}: {words}"))

@@ -6,14 +6,14 @@ from bb.store import UsageError
 
 
 @dataclass(frozen=True)
-class Part:
+class Partition:
     """Part `number` (from 1) of `of`: the images whose digest's first eight bytes, as a number, leave number - 1."""
 
     number: int
     of: int
 
     @classmethod
-    def parse(cls, text: str) -> "Part":
+    def parse(cls, text: str) -> "Partition":
         """`--part` I/N. Raises UsageError for anything else."""
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
@@ -26,9 +26,9 @@ class Part:
     def holds(self, image_sha256: bytes) -> bool:
         return int.from_bytes(image_sha256[:8], "big") % self.of == self.number - 1
 
-    def split(self, n: int) -> "list[Part]":
+    def split(self, n: int) -> "list[Partition]":
         """This part in n parts, each as even as the digests are."""
-        return [Part(self.number + self.of * i, self.of * n) for i in range(n)]
+        return [Partition(self.number + self.of * i, self.of * n) for i in range(n)]
 
 
-WHOLE = Part(1, 1)
+WHOLE = Partition(1, 1)

@@ -1,6 +1,6 @@
 """The stages from file to feature, which overlap: readers, decoders, and the device. Who consumes is the last stage.
 
-Each is some threads; all let the interpreter lock go while they work. Images wait for the networks in a Window, which
+Each is some threads; all let the interpreter lock go while they work. Images wait for the networks in an InFlightBuffer, which
 bounds how many are under way; files that were read wait for decoders, and features for whoever writes them, in
 channels with little room.
 
@@ -26,11 +26,11 @@ from bb.extract.data.read_image import read_image
 from bb.extract.embedding.decoder import BatchDecoder, Decoder
 from bb.extract.embedding.geometry import Geometry
 from bb.extract.embedding.images import UnreadableImage
-from bb.extract.encoder.encoder import Coming, Encoder
-from bb.extract.encoder.offload import Turns
-from bb.extract.pipeline.bounded_queue import Channel
-from bb.extract.pipeline.in_flight import Batch, Window
-from bb.extract.pipeline.missing import Lacking
+from bb.extract.encoder.encoder import Encoder, PendingFeatures
+from bb.extract.encoder.offload import ModelOffloader
+from bb.extract.pipeline.bounded_queue import BoundedQueue
+from bb.extract.pipeline.in_flight import Batch, InFlightBuffer
+from bb.extract.pipeline.missing import MissingImages
 from bb.extract.pipeline.profile import Clock, Profile
 from bb.extract.pipeline.reading import make_all_pixels
 
@@ -54,7 +54,7 @@ class Computed:
 
     job: int
     places: list[int]
-    features: Coming
+    features: PendingFeatures
     launch: float
 
     @property
@@ -97,7 +97,7 @@ class Pipeline:
     damaged, notes  of pictures that were decoded, what their decoder says, by place
     """
 
-    lacking: Lacking
+    lacking: MissingImages
     sources: Mapping[str, Source]
     decoder: Decoder
     encoders: Sequence[Encoder]
@@ -106,25 +106,25 @@ class Pipeline:
     threads: Threads
     damaged: dict[int, str] = field(default_factory=dict)
     notes: dict[int, str] = field(default_factory=dict)
-    window: Window = field(init=False)
-    turns: Turns = field(init=False)
+    window: InFlightBuffer = field(init=False)
+    turns: ModelOffloader = field(init=False)
     at_once: int = field(init=False)
-    _files: Channel[tuple[int, bytes]] = field(init=False)
-    _outcomes: Channel[Failed | Computed] = field(init=False)
+    _files: BoundedQueue[tuple[int, bytes]] = field(init=False)
+    _outcomes: BoundedQueue[Failed | Computed] = field(init=False)
     _trouble: list[BaseException] = field(default_factory=list)
     _running: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         sizes = [encoder.size for encoder in self.encoders]
-        self.turns = Turns.of(self.encoders)
+        self.turns = ModelOffloader.of(self.encoders)
         self.at_once = self.decoder.batch if isinstance(self.decoder, BatchDecoder) else 1
         room = 2 * sum(sizes) + self.threads.readers + 3 * self.threads.decoders * self.at_once
         if len(self.turns.groups) > 1:
             kept = sum(3 * math.prod(geometry.crop) for geometry in set(self.geometries))
             room = max(room, CACHE // kept)
-        self.window = Window(self.lacking, self.geometries, sizes, room, self.turns.there)
-        self._files = Channel(2 * self.threads.decoders * self.at_once)
-        self._outcomes = Channel(2)
+        self.window = InFlightBuffer(self.lacking, self.geometries, sizes, room, self.turns.there)
+        self._files = BoundedQueue(2 * self.threads.decoders * self.at_once)
+        self._outcomes = BoundedQueue(2)
 
     def outcomes(self) -> Iterator[Failed | Computed]:
         """Until all is done, or what was in hand when it was stopped. Raises what a stage ran into."""

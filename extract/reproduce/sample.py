@@ -11,7 +11,7 @@ from bb.extract.data.scan import Scan
 from bb.extract.embedding.forward import to_stored
 from bb.extract.pipeline.embed import open_pipeline
 from bb.extract.pipeline.extractor import Extractor
-from bb.extract.pipeline.missing import Lacking, keys_of
+from bb.extract.pipeline.missing import MissingImages, keys_of
 from bb.extract.pipeline.pipeline import Failed
 from bb.store import Collection, Entry, FeatureSpace, Store
 
@@ -46,7 +46,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class RecomputedRows:
     """Rows made now and rows that are stored, of the same images in the same order and dtype.
 
     keys    image digests
@@ -68,7 +68,7 @@ class Sampler:
     _made: dict[bytes, tuple[np.ndarray, ...]] = field(default_factory=dict)
     _failed: dict[bytes, str] = field(default_factory=dict)
 
-    def pairs(self, store: Store, stored_in: FeatureSpace, order: Sequence[bytes], n: int) -> Pairs:
+    def pairs(self, store: Store, stored_in: FeatureSpace, order: Sequence[bytes], n: int) -> RecomputedRows:
         """The first `n` images of `order` that can be embedded, beside their rows in a space.
 
         order  digests of images at hand that the space holds
@@ -86,7 +86,7 @@ class Sampler:
         rows = [self._made[key][which] for key in keys]
         x = np.stack(rows) if rows else np.empty((0, *stored_in.row_shape), dtype=np.float32)
         failed = {self.images.entries[key].image_id: self._failed[key] for key in order[:tried] if key in self._failed}
-        return Pairs(keys, to_stored(x, stored_in.dtype), self._stored(store, stored_in, keys), failed)
+        return RecomputedRows(keys, to_stored(x, stored_in.dtype), self._stored(store, stored_in, keys), failed)
 
     def _stored(self, store: Store, space: FeatureSpace, keys: list[bytes]) -> np.ndarray:
         if not keys:
@@ -107,7 +107,7 @@ def embed_sample(
     entries = [images.entries[digest] for digest in digests]
     if not entries:
         return features, failed
-    everything = Lacking(None, [extractor.spaces], [entries])
+    everything = MissingImages(None, [extractor.spaces], [entries])
     with open_pipeline(everything, [extractor], images.sources, [extractor.encoder]) as pipeline:
         for result in pipeline.outcomes():
             if isinstance(result, Failed):

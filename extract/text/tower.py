@@ -26,7 +26,7 @@ SLOT = "{}"  # of a template, where the text stands
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
+class TextVectors:
     """Of some texts.
 
     x    (n, d) float32 unit vectors
@@ -97,7 +97,7 @@ class TextTower:
             found = self.module(tokens.to(self.device))
         return found[0] if isinstance(found, tuple) else found
 
-    def vectors(self, texts: Sequence[str], templates: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str], templates: Sequence[str]) -> TextVectors:
         """A vector for each text. Errors: BBError where one is not finite."""
         rows, cuts = [], []
         step = max(1, BATCH // len(templates))
@@ -114,7 +114,7 @@ class TextTower:
         x_ND = np.ascontiguousarray(np.concatenate(rows), np.float32)
         if bad := np.flatnonzero(~np.isfinite(x_ND).all(axis=1)).tolist():
             raise BBError(f"the vector of {texts[bad[0]]!r} is not finite: the network's weights are damaged.")
-        return Vectors(x_ND, np.array(cuts, np.int64).reshape(len(texts), -1).sum(axis=1))
+        return TextVectors(x_ND, np.array(cuts, np.int64).reshape(len(texts), -1).sum(axis=1))
 
 
 def build(embed_dim: int, config: dict[str, Any], quick_gelu: bool) -> tuple[nn.Module, dict[str, Any]]:

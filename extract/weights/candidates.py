@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bb.extract.weights.checkpoint import Checkpoint, StateDict
+from bb.extract.weights.checkpoint import StateDict, WeightsFile
 from bb.extract.weights.traced import traced
 
 Convert = Callable[[StateDict], Mapping[str, Any]]
@@ -37,7 +37,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TensorGroup:
     """Tensors under one key and prefix of a file.
 
     state: the tensors by their names below the prefix, or by those that a converter gave them
@@ -63,7 +63,7 @@ class Candidate:
         return self.part == "" if part == "." else f"{self.part}.".startswith(f"{part}.")
 
 
-def find_candidates(checkpoint: Checkpoint, size: int) -> Iterator[Candidate]:
+def find_candidates(checkpoint: WeightsFile, size: int) -> Iterator[TensorGroup]:
     """The tensors under each key and prefix; under a prefix, if they are half of the network's `size` at least."""
     for key, state in checkpoint.parts.items():
         prefixes = Counter(
@@ -75,10 +75,10 @@ def find_candidates(checkpoint: Checkpoint, size: int) -> Iterator[Candidate]:
                 for name, value in state.items()
                 if name.startswith(prefix) and not (name.endswith(COUNT) and value.is_floating_point())
             }
-            yield Candidate(key, prefix, below, tuple(name for name in state if not name.startswith(prefix)))
+            yield TensorGroup(key, prefix, below, tuple(name for name in state if not name.startswith(prefix)))
 
 
-def converted(candidate: Candidate, convert: Convert, own: StateDict) -> Candidate | None:
+def converted(candidate: TensorGroup, convert: Convert, own: StateDict) -> TensorGroup | None:
     """What a converter makes of it; None where it makes nothing new or can't read it."""
     try:
         conversion = traced(convert, candidate.state)
@@ -92,7 +92,7 @@ def converted(candidate: Candidate, convert: Convert, own: StateDict) -> Candida
         shapes = [candidate.state[source].shape for source in sorted(sources[name] or own.keys() & {name})]
         if own[name].numel() != sum(shape.numel() for shape in shapes):
             resampled[name] = shapes[0]
-    return Candidate(
+    return TensorGroup(
         candidate.key,
         candidate.prefix,
         conversion.state,

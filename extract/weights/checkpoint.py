@@ -71,7 +71,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class WeightsFile:
     """What a file holds.
 
     parts: state dicts by the keys that lead to them, joined with dots; "" is the file's top level
@@ -91,7 +91,7 @@ def locate(path: str) -> tuple[Path, str | None]:
     return Path(file).expanduser(), part
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> WeightsFile:
     """Raises BBError, saying what to do, for a file that is missing, damaged, of another kind, or a program."""
     content, ignored = _read(path)
     parts = dict(_state_dicts(content)) if isinstance(content, Mapping) else {}
@@ -100,7 +100,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"'{path}' holds {_describe(content, ignored)}, no tensors by name. Save model.state_dict() instead, "
             "tensors as PyTorch has them"
         )
-    return Checkpoint(path, parts, ignored)
+    return WeightsFile(path, parts, ignored)
 
 
 def summarize(names: object, at_most: int = 3) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bb.extract.weights.candidates import Candidate, Target, converted, find_candidates
-from bb.extract.weights.checkpoint import Checkpoint, locate, printable, read_checkpoint, summarize
+from bb.extract.weights.candidates import Target, TensorGroup, converted, find_candidates
+from bb.extract.weights.checkpoint import WeightsFile, locate, printable, read_checkpoint, summarize
 from bb.extract.weights.misfit import describe_misfit, faults_of
 from bb.store.errors import BBError
 
@@ -98,7 +98,7 @@ def is_openais(loaded: Loaded) -> bool:
     return any(name.rpartition(".")[2] == "input_resolution" for name in loaded.dropped)
 
 
-def _choose(fitting: list[Candidate], path: str, target: Target, own: Iterable[str]) -> Candidate:
+def _choose(fitting: list[TensorGroup], path: str, target: Target, own: Iterable[str]) -> TensorGroup:
     """The first that fits, where all that fit are equal."""
     first, *others = fitting
     if all(_are_equal(first, other, own) for other in others):
@@ -110,7 +110,7 @@ def _choose(fitting: list[Candidate], path: str, target: Target, own: Iterable[s
     )
 
 
-def _are_equal(a: Candidate, b: Candidate, own: Iterable[str]) -> bool:
+def _are_equal(a: TensorGroup, b: TensorGroup, own: Iterable[str]) -> bool:
     pairs = [(a.state.get(name), b.state.get(name)) for name in own]
     return all(x is y or (x is not None and y is not None and torch.equal(x.double(), y.double())) for x, y in pairs)
 
@@ -119,7 +119,7 @@ def _is_rounded(tensor: Tensor) -> bool:
     return tensor.dtype is torch.float64 and bool((tensor.float().double() != tensor).any())
 
 
-def _parts(checkpoint: Checkpoint) -> list[str]:
+def _parts(checkpoint: WeightsFile) -> list[str]:
     """Keys, and the first names below them."""
     names = ((key, name.partition(".")[0]) for key, state in checkpoint.parts.items() for name in state)
     return list(dict.fromkeys(".".join(filter(None, each)) for each in names))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bb.extract.weights.candidates import COUNT, Candidate, Target
+from bb.extract.weights.candidates import COUNT, Target, TensorGroup
 from bb.extract.weights.checkpoint import StateDict, printable, summarize
 
 Faults = dict[str, list[str]]
@@ -24,7 +24,7 @@ MISSING, UNEXPECTED, SHAPE, TYPE = "missing", "unexpected", "of another shape", 
 BROKEN = "with NaN or infinite values"
 
 
-def faults_of(candidate: Candidate, target: Target, own: StateDict) -> Faults:
+def faults_of(candidate: TensorGroup, target: Target, own: StateDict) -> Faults:
     """Names of the tensors that do not fit, by kind of fault; empty where all do. `own` is the network's state dict."""
     state = candidate.state
     both = [name for name in own if name in state and name not in candidate.made | candidate.resampled.keys()]
@@ -45,10 +45,10 @@ def faults_of(candidate: Candidate, target: Target, own: StateDict) -> Faults:
     return {kind: names for kind, names in faults.items() if names}
 
 
-def describe_misfit(path: str, candidates: list[Candidate], target: Target, own: StateDict) -> str:
+def describe_misfit(path: str, candidates: list[TensorGroup], target: Target, own: StateDict) -> str:
     """What keeps the nearest candidate from fitting, and what to try."""
 
-    def nearness(candidate: Candidate) -> tuple[int, int]:
+    def nearness(candidate: TensorGroup) -> tuple[int, int]:
         shared = [name for name in candidate.state if name in own]
         return sum(candidate.state[name].shape == own[name].shape for name in shared), len(shared)
 
@@ -62,7 +62,7 @@ def describe_misfit(path: str, candidates: list[Candidate], target: Target, own:
     )
 
 
-def _advise(candidate: Candidate, faults: Mapping[str, list[str]], own: StateDict) -> str:
+def _advise(candidate: TensorGroup, faults: Mapping[str, list[str]], own: StateDict) -> str:
     if BROKEN in faults:
         return "The weights are damaged: take another checkpoint"
     if TYPE in faults or any(name.rpartition(".")[2] in _QUANTIZED for name in candidate.state):
@@ -82,12 +82,12 @@ def _advise(candidate: Candidate, faults: Mapping[str, list[str]], own: StateDic
     return "Name the architecture that the weights were made for (`bb models PATTERN` lists architectures)"
 
 
-def _is_renamed(candidate: Candidate, own: StateDict) -> bool:
+def _is_renamed(candidate: TensorGroup, own: StateDict) -> bool:
     shapes = [tensor.shape for tensor in candidate.state.values()]
     return shapes[: len(own)] == [tensor.shape for tensor in own.values()]
 
 
-def _is_missing(name: str, candidate: Candidate) -> bool:
+def _is_missing(name: str, candidate: TensorGroup) -> bool:
     if name in candidate.resampled or name.endswith(f".{COUNT}"):
         return False
     return name not in candidate.state or name in candidate.made

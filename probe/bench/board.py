@@ -22,7 +22,7 @@ CLAIM = (
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchCell:
     """A score with its interval; None where there is none."""
 
     value: float
@@ -32,12 +32,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """A backbone. rank, low, high: the mean rank with its interval; None where a column lacks a score."""
 
     name: str
     spaces: tuple[str, ...]
-    cells: tuple[Cell | None, ...]
+    cells: tuple[BenchCell | None, ...]
     rank: float | None
     low: float | None
     high: float | None
@@ -54,7 +54,7 @@ class BenchBoard:
     title: str
     columns: tuple[Column, ...]
     reasons: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[BenchRow, ...]
     ranked: int
     failed: Mapping[str, str]
 
@@ -112,15 +112,15 @@ def board(title: str, runs: Mapping[str, Sequence[Run]], failed: Mapping[str, st
         ]
         rank, low, high = ranks.get(place, (None, None, None))
         spaces = tuple(sorted(space for space, each in names.items() if each == name))
-        rows.append(Row(name, spaces, tuple(cells), rank, low, high, cells.count(None)))
+        rows.append(BenchRow(name, spaces, tuple(cells), rank, low, high, cells.count(None)))
     rows.sort(key=lambda row: (row.rank is None, row.rank or row.lacks, row.name))
     reasons = tuple(made.reason for made in blocks for _ in made.columns)
     return BenchBoard(title, tuple(columns), reasons, tuple(rows), len(ranked), failed)
 
 
-def _cell(value: float, bounds: Float64[np.ndarray, " 2"], best: float) -> Cell:
+def _cell(value: float, bounds: Float64[np.ndarray, " 2"], best: float) -> BenchCell:
     low, high = (None if np.isnan(bound) else float(bound) for bound in bounds)
-    return Cell(float(value), low, high, bool(value == best))
+    return BenchCell(float(value), low, high, bool(value == best))
 
 
 def _names(runs: Mapping[str, Sequence[Run]]) -> dict[str, str]:

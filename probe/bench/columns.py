@@ -16,7 +16,7 @@ from bb.probe.classification.board import answers
 from bb.probe.statistics import multilabel, regression
 from bb.probe.statistics.bootstrap import Resampled
 from bb.probe.statistics.multiclass.metrics import METRICS
-from bb.probe.statistics.multiclass.together import Item, together
+from bb.probe.statistics.multiclass.together import TaskScore, together
 from bb.probe.tasks.registry import family_metrics
 from bb.store.local.runs import Run
 
@@ -131,7 +131,7 @@ def _varies(
     return together(names, models)
 
 
-def _items(run: Run, side: str, main: str) -> list[Item]:
+def _items(run: Run, side: str, main: str) -> list[TaskScore]:
     """Of each task what every test image adds to the run's metric."""
     return [
         found
@@ -140,27 +140,27 @@ def _items(run: Run, side: str, main: str) -> list[Item]:
     ]
 
 
-def _of_classes(run: Run, task: str, side: str, main: str) -> Item | None:
+def _of_classes(run: Run, task: str, side: str, main: str) -> TaskScore | None:
     found, metric = answers(run, task, side), METRICS[main]
     if found is None:
         return None
     table = run.predictions(["task", "cluster", "image_id"])
     ids = table.filter((pl.col("task") == task) & (pl.col("cluster") == side))["image_id"].sort()
     stratum = found.y_true if metric.sampled == "counts" else None
-    return Item(
+    return TaskScore(
         ids.to_list(), metric.value(found), metric.contributions(found), found.group, stratum, metric.of_answers
     )
 
 
-def _of_values(run: Run, task: str, side: str, main: str) -> Item | None:
+def _of_values(run: Run, task: str, side: str, main: str) -> TaskScore | None:
     table = run.predictions().filter((pl.col("task") == task) & (pl.col("cluster") == side)).sort("image_id")
     metric = regression.METRICS[main]
     y, predicted = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_pred"))
     group = _group(table)
-    return Item(table["image_id"].to_list(), metric.value(y, predicted), metric.contributions(y, predicted), group)
+    return TaskScore(table["image_id"].to_list(), metric.value(y, predicted), metric.contributions(y, predicted), group)
 
 
-def _of_traits(run: Run, task: str, side: str, main: str) -> Item | None:
+def _of_traits(run: Run, task: str, side: str, main: str) -> TaskScore | None:
     """Over images of which every trait is known, as the run's own score."""
     names = [f"{task}:{trait}" for trait in run.record["class_names"][task]]
     table = run.predictions().filter(pl.col("task").is_in(names) & (pl.col("cluster") == side))
@@ -175,14 +175,14 @@ def _of_traits(run: Run, task: str, side: str, main: str) -> Item | None:
     metric = multilabel.METRICS[main]
     found = multilabel.Traits(true, predicted, decisions, None if group is None else group[:: len(names)])
     ids = table["image_id"].to_list()[:: len(names)]
-    return Item(ids, metric.value(found), metric.contributions(found), found.group)
+    return TaskScore(ids, metric.value(found), metric.contributions(found), found.group)
 
 
 def _group(table: pl.DataFrame) -> Int64[np.ndarray, " n"] | None:
     return None if table["group"].null_count() else table["group"].to_numpy().astype(np.int64)
 
 
-_READ: dict[str, Callable[[Run, str, str, str], Item | None]] = {
+_READ: dict[str, Callable[[Run, str, str, str], TaskScore | None]] = {
     "classes": _of_classes,
     "traits": _of_traits,
     "values": _of_values,

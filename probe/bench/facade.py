@@ -7,7 +7,7 @@ from typing import Any
 
 from bb.probe.bench.board import BenchBoard, board
 from bb.probe.bench.page import page
-from bb.probe.bench.plan import Family, Plan
+from bb.probe.bench.plan import BenchPlan, Family
 from bb.probe.classification.facade import classify, family_options
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.features.missing import MissingPolicy
@@ -65,7 +65,7 @@ class Group:
 
 
 def bench(
-    plan: Plan | str | Path | Mapping[str, Any],
+    plan: BenchPlan | str | Path | Mapping[str, Any],
     store: Store | str | Path | None = None,
     *,
     roots: Mapping[str, Path] | None = None,
@@ -89,9 +89,9 @@ def bench(
     """
     reporter = reporter or Silent()
     if isinstance(plan, Mapping):
-        plan = Plan.parse(plan, Path(), "the plan")
-    elif not isinstance(plan, Plan):
-        plan = Plan.read(Path(plan))
+        plan = BenchPlan.parse(plan, Path(), "the plan")
+    elif not isinstance(plan, BenchPlan):
+        plan = BenchPlan.read(Path(plan))
     opened = store if isinstance(store, Store) else Store.open(store or plan.store or "features.bb")
     failed: dict[str, str] = {}
     groups: list[Group] = []
@@ -113,7 +113,7 @@ def bench(
     return Bench(board(plan.title, made, failed), made, frozenset(fresh), failed)
 
 
-def families_of(plan: Plan, store: Store, roots: Mapping[str, Path]) -> Iterator[Family]:
+def families_of(plan: BenchPlan, store: Store, roots: Mapping[str, Path]) -> Iterator[Family]:
     """Those of the plan; where it names none, those of the registry that the store and the disk have.
 
     Errors: UsageError where there are none.
@@ -154,7 +154,7 @@ def _labels(family: Family, store: Store) -> Any:
     return family_labels(family.name, family.root, sorted(ids))
 
 
-def _groups(plan: Plan, store: Store, family: Family, reporter: Reporter) -> list[Group]:
+def _groups(plan: BenchPlan, store: Store, family: Family, reporter: Reporter) -> list[Group]:
     """The feature spaces of a family, each with all images that any of them lacks left out."""
     if family.data not in store.collection_names():
         raise BBError(f"{store.name} has no collection {family.data!r}: bb extract makes its features.")
@@ -183,7 +183,7 @@ def _name(store: Store, space: FeatureSpace) -> str:
 
 
 def _all(
-    groups: Sequence[Group], plan: Plan, store: Store, compute: bool, jobs: int | None
+    groups: Sequence[Group], plan: BenchPlan, store: Store, compute: bool, jobs: int | None
 ) -> Iterator[tuple[Group, _Found]]:
     """What came of each group, as they end."""
     import joblib
@@ -208,11 +208,11 @@ def _options(family: Family, how: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, **family_options(family.name, family.root, protocol=protocols, **own)}
 
 
-def _numbered(number: int, group: Group, plan: Plan, store: Store, compute: bool) -> tuple[int, _Found]:
+def _numbered(number: int, group: Group, plan: BenchPlan, store: Store, compute: bool) -> tuple[int, _Found]:
     return number, _one(group, plan, store, compute)
 
 
-def _one(group: Group, plan: Plan, store: Store, compute: bool) -> _Found:
+def _one(group: Group, plan: BenchPlan, store: Store, compute: bool) -> _Found:
     """The cells of a group; a family that can't be read is one failure."""
     family = group.family
     asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]

@@ -70,7 +70,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What is asked for.
 
     families   None for all of the registry that the store has
@@ -104,7 +104,7 @@ class Plan:
                 raise UsageError(f"{name} = [] asks for nothing: leave the line out, or name one.")
 
     @classmethod
-    def read(cls, path: Path) -> "Plan":
+    def read(cls, path: Path) -> "BenchPlan":
         """A file's; paths in it are relative to its folder. Errors: UsageError, which names the line to change."""
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ class Plan:
         return cls.parse(content, path.parent, str(path), path.stem)
 
     @classmethod
-    def parse(cls, content: Mapping[str, Any], base: Path, source: str, title: str = "board") -> "Plan":
+    def parse(cls, content: Mapping[str, Any], base: Path, source: str, title: str = "board") -> "BenchPlan":
         """The same of what a file says. Errors: as `read`."""
         known = [each.name for each in fields(cls)]
         _check_keys(content, known, source)

@@ -17,8 +17,8 @@ from bb.probe.classification.run import PROTOCOL
 from bb.probe.features.extraction import Cost
 from bb.probe.statistics.comparison import letters
 from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class, most_confused
-from bb.probe.statistics.multiclass.intervals import Estimate, difference
-from bb.probe.statistics.multiclass.metrics import METRICS, Metric
+from bb.probe.statistics.multiclass.intervals import MetricEstimate, difference
+from bb.probe.statistics.multiclass.metrics import METRICS, MulticlassMetric
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.tasks.registry import family_metrics
 from bb.store.errors import BBError, UsageError
@@ -316,7 +316,7 @@ def _compared(rows: list[Row], task: str, side: str, main: str) -> Iterator[Row]
         )  # fmt: skip
 
 
-def _differ(one: Predictions | None, other: Predictions | None, metric: Metric, level: float) -> bool | None:
+def _differ(one: Predictions | None, other: Predictions | None, metric: MulticlassMetric, level: float) -> bool | None:
     """Whether two runs' difference has an interval without 0; None where it has no interval."""
     if one is None or other is None:
         return None
@@ -350,7 +350,7 @@ class SplitDifference:
     task: str
     split_by: str
     metric: str
-    difference: Estimate
+    difference: MetricEstimate
 
 
 def split_differences(runs: Sequence[Run]) -> list[SplitDifference]:

@@ -16,7 +16,7 @@ from bb.probe.classification.inputs import LabelledImages, labelled_images, spac
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
-from bb.probe.classification.run import Prepared, execute, prepare
+from bb.probe.classification.run import PreparedClassification, execute, prepare
 from bb.probe.classification.run_inputs import Inputs
 from bb.probe.classification.spec import Spec, check_preprocessing
 from bb.probe.classifiers.estimator import reads_of
@@ -347,7 +347,7 @@ def _pool(images: LabelledImages) -> list[Split]:
     ]
 
 
-def find_or_make(prepared: Prepared, force: bool, reporter: Reporter) -> tuple[Run, bool]:
+def find_or_make(prepared: PreparedClassification, force: bool, reporter: Reporter) -> tuple[Run, bool]:
     """The run of prepared inputs, and whether it was computed now."""
     spec = prepared.spec
     what = _words(prepared.inputs.store, prepared.inputs.space, spec)

@@ -36,7 +36,7 @@ VERSIONS = ("backbone-bench", "numba", "numpy", "polars", "scikit-learn", "scipy
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedClassification:
     """A run that can be looked up or made: its ID covers all that decides the outcome."""
 
     inputs: Inputs
@@ -59,7 +59,7 @@ class Prepared:
         return by_precedence(self.inputs.store.runs(self.run_id))
 
 
-def prepare(inputs: Inputs, spec: Spec) -> Prepared:
+def prepare(inputs: Inputs, spec: Spec) -> PreparedClassification:
     """Draws the training sets and names the run; nothing is fitted.
 
     Errors: UsageError for a classifier that is unknown or can't fit the target, for shots of traits or numbers, and for
@@ -100,10 +100,10 @@ def prepare(inputs: Inputs, spec: Spec) -> Prepared:
         held_out = [fold.task.ids[fold.val].tolist() for split in draw.splits for fold in split.folds]
         identity["published"] = [spec.protocol.name, spec.setting, spec.seed, held_out, *code]
     own = {key: canonical_json(plain(value)) for key, value in identity.items()}
-    return Prepared(inputs, spec, draw, parameters, digest_of_parts({**own, **draw.parts}))
+    return PreparedClassification(inputs, spec, draw, parameters, digest_of_parts({**own, **draw.parts}))
 
 
-def execute(prepared: Prepared, *, progress: Callable[[int], None] = lambda done: None) -> Run:
+def execute(prepared: PreparedClassification, *, progress: Callable[[int], None] = lambda done: None) -> Run:
     """Fits, predicts, scores and publishes. `progress` is told how many folds are done.
 
     Errors: BBError naming the task and fold that can't be fitted; then nothing is published.

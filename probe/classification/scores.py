@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64, Num, Shaped
 from bb.probe.statistics import multilabel, regression
 from bb.probe.statistics.multiclass import calibration
 from bb.probe.statistics.multiclass import metrics as multiclass
-from bb.probe.statistics.multiclass.intervals import Estimate, estimate
+from bb.probe.statistics.multiclass.intervals import MetricEstimate, estimate
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.tasks.fold import UNSEEN, Split, TaskImages
 
@@ -170,7 +170,7 @@ def _side(answer: Answers, more: Mapping[str, Any]) -> dict[str, Any]:
     record: dict[str, Any] = {"n": len(answer.rows), "target": answer.task.target}
     if answer.group is not None:
         record["groups"] = len(np.unique(answer.group))
-    found: list[Estimate]
+    found: list[MetricEstimate]
     if answer.task.target == "classes":
         p = answer.predictions()
         found = [
@@ -202,7 +202,7 @@ def _traits(answer: Answers) -> multilabel.Traits:
     )
 
 
-def _plain(found: Estimate, no_interval: str | None) -> dict[str, Any]:
+def _plain(found: MetricEstimate, no_interval: str | None) -> dict[str, Any]:
     low, high = found.interval if found.interval and not no_interval else (None, None)
     return {
         "value": found.value if math.isfinite(found.value) else None,

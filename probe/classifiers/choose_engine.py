@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bb.probe.classifiers import cuml, exact, sklearn
-from bb.probe.classifiers.engine import Engine, Outcome, Problem, Size, checked
+from bb.probe.classifiers.engine import Engine, FitResult, Problem, Size, checked
 from bb.probe.classifiers.protocol import Classifier, GridLinearSVC, PluginClassifier
 from bb.store.errors import UsageError
 
@@ -12,7 +12,7 @@ BACKENDS = ("auto", "exact", "sklearn", "cuml")
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitEngine:
     """Two engines as one: tasks that the exact one has the memory for, and the rest, which a note of theirs names."""
 
     small: Engine
@@ -30,7 +30,7 @@ class Split:
     def identical(self) -> bool:
         return self.small.identical and self.large.identical
 
-    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[Outcome]:
+    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[FitResult]:
         work = [problem for problem, _ in checked(problems, classifier)]
         small = [p for p in work if is_small(Size.of(p))]
         large = [p for p in work if not is_small(Size.of(p))]
@@ -61,7 +61,7 @@ def choose(
         case "auto":
             if isinstance(classifier, GridLinearSVC) or all(is_small(size) for size in sizes):
                 return exact.Exact(announce)
-            return Split(exact.Exact(announce), sklearn.ScikitLearn() if cuml.missing() else cuml.CuML())
+            return SplitEngine(exact.Exact(announce), sklearn.ScikitLearn() if cuml.missing() else cuml.CuML())
         case "exact":
             return exact.Exact(announce)
         case "sklearn":

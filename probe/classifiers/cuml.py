@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bb.probe.classifiers.engine import Outcome, Problem, checked
+from bb.probe.classifiers.engine import FitResult, Problem, checked
 from bb.probe.classifiers.protocol import Classifier
 from bb.probe.classifiers.sklearn import estimator, fit
 from bb.store.errors import UsageError
@@ -37,7 +37,7 @@ class CuML:
 
         return cuml.__version__
 
-    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[Outcome]:
+    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[FitResult]:
         """As the contract has it, one task after another: they share the GPU, so `jobs` has no effect."""
         from cuml.svm import SVC, LinearSVC
 

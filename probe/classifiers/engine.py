@@ -28,7 +28,7 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class FitResult:
     """What an engine found for a task.
 
     `y_pred` has y_train's type. `decision` is the decision function, positive for the larger label.
@@ -60,7 +60,7 @@ class Engine(typing.Protocol):
     @property
     def identical(self) -> bool: ...
 
-    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[Outcome]:
+    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[FitResult]:
         """Outcomes as they are finished, in any order, each problem's once; `jobs` CPU cores may be used.
 
         All problems are checked (`checked`) before the first is fitted. Closing the iterator stops the work.

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from bb.probe.classifiers import svm
-from bb.probe.classifiers.engine import Outcome, Problem, checked
+from bb.probe.classifiers.engine import FitResult, Problem, checked
 from bb.probe.classifiers.linear_svc_search import grid_search, stratified
 from bb.probe.classifiers.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
 from bb.store.errors import BBError
@@ -42,7 +42,7 @@ class Exact:
     def version(self) -> str:
         return f"{ALGORITHM} (numba {version('numba')}, scikit-learn {version('scikit-learn')})"
 
-    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[Outcome]:
+    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[FitResult]:
         work = checked(problems, classifier)
         for start in range(0, len(work), jobs * TASKS_AT_ONCE):
             some = work[start : start + jobs * TASKS_AT_ONCE]
@@ -54,14 +54,14 @@ class Exact:
                 case GridLinearSVC():
                     yield from _grid(some, classifier, jobs)
 
-    def _fit(self, work: list[_Fitted], classifier: LinearSVM, jobs: int) -> Iterator[Outcome]:
+    def _fit(self, work: list[_Fitted], classifier: LinearSVM, jobs: int) -> Iterator[FitResult]:
         svc = svm.SVC(C=classifier.C, tol=classifier.tol, n_threads=jobs, announce=self.announce)
         svc.fit([(p.x_train, p.y_train) for p, _ in work], names=[p.task for p, _ in work])
         tests = [p.x_test for p, _ in work]
         for (p, notes), y_pred, decision in zip(work, svc.predict(tests), svc.decision_function(tests), strict=True):
-            yield Outcome(p.task, y_pred, decision, {"C": classifier.C, "kernel": "linear"}, None, notes)
+            yield FitResult(p.task, y_pred, decision, {"C": classifier.C, "kernel": "linear"}, None, notes)
 
-    def _search(self, work: list[_Fitted], classifier: RandomSearchSVM, jobs: int) -> Iterator[Outcome]:
+    def _search(self, work: list[_Fitted], classifier: RandomSearchSVM, jobs: int) -> Iterator[FitResult]:
         search = svm.RandomSearchSVC(
             n_iter=classifier.n_iter,
             cv=classifier.folds,
@@ -76,7 +76,7 @@ class Exact:
         tests = [p.x_test for p, _ in work]
         answers = zip(search.predict(tests), search.decision_function(tests), strict=True)
         for (p, notes), found, (y_pred, decision) in zip(work, search.results_, answers, strict=True):
-            yield Outcome(p.task, y_pred, decision, vars(found.best_params), found.best_score, notes)
+            yield FitResult(p.task, y_pred, decision, vars(found.best_params), found.best_score, notes)
 
 
 def fits(n: int, m: int, d: int) -> bool:
@@ -84,7 +84,7 @@ def fits(n: int, m: int, d: int) -> bool:
     return svm.bytes_a_thread(n, m, d) <= MEMORY_A_THREAD
 
 
-def _grid(work: list[_Fitted], classifier: GridLinearSVC, jobs: int) -> list[Outcome]:
+def _grid(work: list[_Fitted], classifier: GridLinearSVC, jobs: int) -> list[FitResult]:
     from threadpoolctl import threadpool_limits
 
     # Filters of warnings are the whole process's: set here, around the threads, and not in each of them.
@@ -93,7 +93,7 @@ def _grid(work: list[_Fitted], classifier: GridLinearSVC, jobs: int) -> list[Out
         return list(pool.map(lambda fitted: _fit_grid(fitted[0], fitted[1], classifier), work))
 
 
-def _fit_grid(problem: Problem, notes: tuple[str, ...], classifier: GridLinearSVC) -> Outcome:
+def _fit_grid(problem: Problem, notes: tuple[str, ...], classifier: GridLinearSVC) -> FitResult:
     """What GridSearchCV over LinearSVC(dual=False) gives: accuracy in each fold, the first of the best, a refit."""
     x, y = problem.x_train, problem.y_train
     try:
@@ -102,7 +102,7 @@ def _fit_grid(problem: Problem, notes: tuple[str, ...], classifier: GridLinearSV
         raise BBError(f"task {problem.task!r} can't be fitted: {str(error).splitlines()[0]}") from error
     if found.unconverged:
         notes = (*notes, f"scikit-learn: Liblinear failed to converge ({found.unconverged} times)")
-    return Outcome(
+    return FitResult(
         problem.task,
         found.model.predict(problem.x_test),
         found.model.decision_function(problem.x_test).astype(np.float64),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bb.probe.classifiers.engine import Outcome, Problem, checked
+from bb.probe.classifiers.engine import FitResult, Problem, checked
 from bb.probe.classifiers.protocol import Classifier, GridLinearSVC, LinearSVM, PluginClassifier, RandomSearchSVM
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.store.errors import BBError
@@ -28,7 +28,7 @@ class ScikitLearn:
     def version(self) -> str:
         return version("scikit-learn")
 
-    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[Outcome]:
+    def solve(self, problems: Iterable[Problem], classifier: Classifier, *, jobs: int) -> Iterator[FitResult]:
         import joblib
 
         work = checked(problems, classifier)
@@ -90,7 +90,7 @@ def estimator(classifier: Classifier, *, svc: Any, linear_svc: Any) -> Any:
             )
 
 
-def fit(problem: Problem, classifier: Classifier, notes: tuple[str, ...], fitted: Any) -> Outcome:
+def fit(problem: Problem, classifier: Classifier, notes: tuple[str, ...], fitted: Any) -> FitResult:
     """Fit an estimator made by `estimator` to a problem; the library's warnings become notes of the outcome.
 
     Fold scores that are NaN rank last, as scikit-learn has it. Errors: BBError naming the task.
@@ -104,7 +104,7 @@ def fit(problem: Problem, classifier: Classifier, notes: tuple[str, ...], fitted
             raise BBError(f"task {problem.task!r} can't be fitted: {str(error).strip().splitlines()[0]}") from error
 
     searched = not isinstance(classifier, LinearSVM | PluginClassifier)
-    return Outcome(
+    return FitResult(
         problem.task,
         np.asarray(y_pred).astype(problem.y_train.dtype, copy=False),
         np.asarray(decision, dtype=np.float64).reshape(len(problem.x_test)),
@@ -128,7 +128,7 @@ def _fixed(classifier: Classifier) -> dict[str, Any]:
     return {"C": classifier.C, "kernel": "linear"} if isinstance(classifier, LinearSVM) else {}
 
 
-def _solve(problem: Problem, classifier: Classifier, notes: tuple[str, ...]) -> Outcome:
+def _solve(problem: Problem, classifier: Classifier, notes: tuple[str, ...]) -> FitResult:
     from sklearn.svm import SVC, LinearSVC
 
     random_state = classifier.random_state if isinstance(classifier, GridLinearSVC) else None

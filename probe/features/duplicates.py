@@ -33,7 +33,7 @@ _ROOM = 2**20  # candidates of a task
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class DuplicatePairs:
     """Rows that look alike, in order: rows[:, 0] < rows[:, 1]; with the cosine of their centred features."""
 
     rows: Int64[np.ndarray, "m 2"]
@@ -42,7 +42,7 @@ class Pairs:
 
 def near_duplicates(
     features: Float[np.ndarray, "n d"], *, cosine: float = COSINE, jobs: int | None = None, max_pairs: int = MAX_PAIRS
-) -> Pairs:
+) -> DuplicatePairs:
     """The pairs of rows whose features, less the mean of all rows, have at least this cosine.
 
     features  (n, d) float16 or float32, finite; may be a memory map, which is read in blocks
@@ -63,7 +63,7 @@ def near_duplicates(
     differs = np.arccos(cosine) / np.pi
     cuts = [np.uint64(np.searchsorted(bdtr(np.arange(bits), bits, differs), 1 - MISS)) for bits in (_FIRST, _BITS)]
 
-    def pairs_of(start: int, stop: int, room: int) -> Pairs:
+    def pairs_of(start: int, stop: int, room: int) -> DuplicatePairs:
         found = np.empty((room, 2), np.int64)
         count = sieve(sketch, start, stop, *cuts, found)
         if count < 0 and stop - start > 1:
@@ -71,7 +71,7 @@ def near_duplicates(
             return _joined([pairs_of(start, middle, room), pairs_of(middle, stop, room)], max_pairs)
         return pairs_of(start, stop, n) if count < 0 else _exact(features, centre, norm, found[:count], cosine)
 
-    made: list[Pairs] = []
+    made: list[DuplicatePairs] = []
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(jobs or cpu_count()) as pool:
         for pairs in pool.map(lambda start: pairs_of(start, min(start + _ROWS, n), _ROOM), range(0, n, _ROWS)):
             made.append(pairs)
@@ -106,7 +106,7 @@ def _exact(
     norm: Float32[np.ndarray, " n"],
     pairs: Int64[np.ndarray, "c 2"],
     cosine: float,
-) -> Pairs:
+) -> DuplicatePairs:
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     values = np.empty(len(pairs), np.float32)
     for start in range(0, len(pairs), _BLOCK):
@@ -116,11 +116,13 @@ def _exact(
         dots = np.einsum("nd,nd->n", x, y)
         values[start : start + len(one)] = np.divide(dots, length, out=np.zeros_like(dots), where=length > 0)
     near = values >= cosine
-    return Pairs(pairs[near], values[near])
+    return DuplicatePairs(pairs[near], values[near])
 
 
-def _joined(parts: list[Pairs], max_pairs: int) -> Pairs:
+def _joined(parts: list[DuplicatePairs], max_pairs: int) -> DuplicatePairs:
     if (total := sum(len(part.rows) for part in parts)) > max_pairs:
         raise BBError(f"more than {max_pairs:,} pairs look alike ({total:,} so far); raise the threshold.")
     rows = [np.empty((0, 2), np.int64), *(part.rows for part in parts)]
-    return Pairs(np.concatenate(rows), np.concatenate([np.empty(0, np.float32), *(part.cosine for part in parts)]))
+    return DuplicatePairs(
+        np.concatenate(rows), np.concatenate([np.empty(0, np.float32), *(part.cosine for part in parts)])
+    )

@@ -10,12 +10,12 @@ from jaxtyping import Num
 
 from bb.probe.heads.examples import Examples
 from bb.probe.heads.model import Head
-from bb.probe.heads.recipe import Recipe
+from bb.probe.heads.recipe import HeadRecipe
 from bb.probe.heads.train import Progress, train
 from bb.probe.heads.training_record import Training, training_of
 from bb.probe.heads.validation import Validation, is_better, labels_asked, parts
 from bb.probe.retrieval.clustered import MIN_UNITS
-from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.labels import RetrievalLabels
 from bb.store import BBError, Collection, FeatureSpace, Store, UsageError
 from bb.store.files.canonical_json import digest_of, sha256_hex
 from bb.store.format.derived import derive, head_name, is_derived, parent_key
@@ -30,7 +30,7 @@ ROWS = 8192  # projected and written at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedTraining:
     """A training that can be looked up or done: its ID covers all that decides the outcome.
 
     tasks      the labels' name
@@ -43,11 +43,11 @@ class Prepared:
     parent: FeatureSpace
     collection: Collection
     tasks: str
-    train: Items
+    train: RetrievalLabels
     validation: Validation
     held_out: str
     features: Num[np.ndarray, "n d"]
-    recipe: Recipe
+    recipe: HeadRecipe
     training_id: str
     accept: str = "better"
 
@@ -82,12 +82,12 @@ def prepare(
     store: Store,
     parent: FeatureSpace,
     collection: Collection,
-    items: Items,
+    items: RetrievalLabels,
     *,
     tasks: str,
-    recipe: Recipe,
+    recipe: HeadRecipe,
     accept: str = "better",
-) -> Prepared:
+) -> PreparedTraining:
     """Decides who trains and who validates, reads their features, and names the training; nothing is trained.
 
     The ID is SHA-256 of the canonical JSON of: recipe, parent, both tables, and SHA-256 of both sides' feature rows.
@@ -115,13 +115,13 @@ def prepare(
         "tables": [[side.frame.columns, *map(list, side.frame.iter_rows())] for side in (training, held)],
         "features": [sha256_hex(rows.view(np.uint8).data) for rows in sides],
     }
-    return Prepared(
+    return PreparedTraining(
         store, parent, collection, tasks, training, Validation(held, sides[1]), words, sides[0], recipe,
         digest_of(identity), accept,
     )  # fmt: skip
 
 
-def existing(prepared: Prepared) -> Derived | None:
+def existing(prepared: PreparedTraining) -> Derived | None:
     """What this very training made before; rows that it lacks (it was killed, or images came since) are written now."""
     store = prepared.store
     for space in store.spaces():
@@ -134,7 +134,7 @@ def existing(prepared: Prepared) -> Derived | None:
 
 
 def execute(
-    prepared: Prepared,
+    prepared: PreparedTraining,
     *,
     stop: threading.Event | None = None,
     progress: Progress = lambda epoch, values: None,

@@ -20,13 +20,13 @@ from torch import nn
 
 from bb.probe.heads.examples import Examples
 from bb.probe.heads.model import Head, linear_layers
-from bb.probe.heads.recipe import Recipe
+from bb.probe.heads.recipe import HeadRecipe
 
 MOST_DIM = 128  # of a head whose length nobody said
 LEAST_SHRINKAGE = 0.1
 
 
-def start(examples: Examples, recipe: Recipe, parent: str, generator: torch.Generator) -> Head:
+def start(examples: Examples, recipe: HeadRecipe, parent: str, generator: torch.Generator) -> Head:
     """A head before training. Its first layer is a closed solution, later ones are drawn from `generator`.
 
     "plain": W x, W the principal directions of rows x of length 1, so that where all are kept it is the parent's space

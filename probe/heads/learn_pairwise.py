@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from bb.probe.heads.pairwise_model import LearnedDistance
 from bb.probe.retrieval.clustered import LEVEL, MIN_UNITS, Clustered
-from bb.probe.retrieval.labels import Items, parse_items
+from bb.probe.retrieval.labels import RetrievalLabels, parse_items
 from bb.probe.retrieval.metrics import per_query
 from bb.probe.retrieval.pairwise_model import Distance
 from bb.probe.retrieval.ranking import Ranking, hits
@@ -46,7 +46,7 @@ QUERIES, NEAR, SAME = 32, 16, 8  # a step: so many images, each with so many of 
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class PairwiseExamples:
     """What is learned from, row by row.
 
     features  (n, d) rows of length 1, float32
@@ -58,8 +58,10 @@ class Examples:
     labels: Int[np.ndarray, " n"]
     sequence: Int[np.ndarray, " n"] | None
 
-    def only(self, rows: np.ndarray) -> "Examples":
-        return Examples(self.features[rows], self.labels[rows], None if self.sequence is None else self.sequence[rows])
+    def only(self, rows: np.ndarray) -> "PairwiseExamples":
+        return PairwiseExamples(
+            self.features[rows], self.labels[rows], None if self.sequence is None else self.sequence[rows]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ def learn(
     wide = features.astype(np.float32)
     if not np.isfinite(wide).all():
         raise BBError("the features hold a NaN or an infinity: see `bb store verify`.")
-    examples = Examples(wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12), labels, sequence)
+    examples = PairwiseExamples(wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12), labels, sequence)
     codes, counts = np.unique(labels, return_counts=True)
     several = codes[counts > 1]
     if len(several) < 4:
@@ -131,11 +133,11 @@ def learn(
     if not scores[TRIVIAL].size:
         raise BBError("all images of each label are of one sequence, so there are no pairs to learn from.")
     for shrinkage in SHRINKAGE:
-        scores[Candidate(shrinkage)] = held_out(start(fit, shrinkage) for fit, _ in parts)
+        scores[PairwiseCandidate(shrinkage)] = held_out(start(fit, shrinkage) for fit, _ in parts)
     best = _best({each: found for each, found in scores.items() if each != TRIVIAL})
     runs = [trained(start(fit, best.shrinkage), fit, trivial, top_n, seed) for fit, _ in parts]
     for epoch in range(1, epochs + 1):
-        scores[Candidate(best.shrinkage, epoch)] = held_out(next(run) for run in runs)
+        scores[PairwiseCandidate(best.shrinkage, epoch)] = held_out(next(run) for run in runs)
         if _best(scores).epochs <= epoch - PATIENCE:
             break
     progress(total, total)
@@ -152,7 +154,7 @@ def learn(
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PairwiseCandidate:
     """The trivial distance (nothing shrunk, as nothing is whitened), or the start after so many epochs."""
 
     shrinkage: float
@@ -164,11 +166,11 @@ class Candidate:
         return f"whitened {self.shrinkage}" + (f", {self.epochs} epochs" if self.epochs else "")
 
 
-TRIVIAL = Candidate(math.nan)
+TRIVIAL = PairwiseCandidate(math.nan)
 Scores = Float64[np.ndarray, "2 queries"]  # MAP@R, and what a query's label takes from the others: see `Clustered`
 
 
-def _best(scores: Mapping[Candidate, Scores]) -> Candidate:
+def _best(scores: Mapping[PairwiseCandidate, Scores]) -> PairwiseCandidate:
     """The highest mean; of equal ones the first."""
     return max(scores, key=lambda each: scores[each][0].mean())
 
@@ -191,7 +193,7 @@ def _refused(label: Int[np.ndarray, " queries"], trivial: Scores, best: Scores, 
     )
 
 
-def start(examples: Examples, shrinkage: float) -> LearnedDistance:
+def start(examples: PairwiseExamples, shrinkage: float) -> LearnedDistance:
     """The closed start."""
     x_ND = examples.features.astype(float)
     codes, place = np.unique(examples.labels, return_inverse=True)
@@ -207,7 +209,7 @@ def start(examples: Examples, shrinkage: float) -> LearnedDistance:
 
 
 def trained(
-    model: LearnedDistance, examples: Examples, trivial: Distance, top_n: int, seed: int
+    model: LearnedDistance, examples: PairwiseExamples, trivial: Distance, top_n: int, seed: int
 ) -> Iterator[LearnedDistance]:
     """The same model after one epoch more at each step."""
     rng = np.random.default_rng(seed)
@@ -235,7 +237,7 @@ def trained(
 
 
 def _pairs(
-    examples: Examples, near: np.ndarray, queries: np.ndarray, rng: np.random.Generator
+    examples: PairwiseExamples, near: np.ndarray, queries: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each query with some of its nearest and some of its label; neither with itself nor with its sequence."""
     by_label = np.argsort(examples.labels, kind="stable")
@@ -255,12 +257,12 @@ def _pairs(
 class _Look:
     """Leave-one-out retrieval among some rows: how good a re-ranker is there."""
 
-    examples: Examples
-    items: Items
+    examples: PairwiseExamples
+    items: RetrievalLabels
     ranking: Ranking
 
     @classmethod
-    def at(cls, examples: Examples, trivial: Distance, top_n: int) -> "_Look":
+    def at(cls, examples: PairwiseExamples, trivial: Distance, top_n: int) -> "_Look":
         items = _items(examples)
         n = max(2, min(top_n, len(items) - 1))
         return cls(examples, items, search(examples.features, items, n, distance=trivial.metric))
@@ -286,7 +288,7 @@ class _Look:
         return np.stack([values["map@r"][there], (effect / np.bincount(unit, minlength=len(effect)).clip(1))[unit]])
 
 
-def _items(examples: Examples) -> Items:
+def _items(examples: PairwiseExamples) -> RetrievalLabels:
     """The same rows in the same order, as items of their own."""
     rows = range(len(examples.labels))
     table = pl.DataFrame({"image_id": [f"{row:09d}" for row in rows], "label": examples.labels})

@@ -75,7 +75,7 @@ class All:
         return Triplets(features, a, anchor, positive, negative)
 
 
-class Hard:
+class HardMiner:
     """For each anchor its farthest positive and its nearest negative (Hermans, Beyer and Leibe, 2017)."""
 
     def __call__(

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Integer
 
 from bb.probe.heads.losses import ArcFace, FeatureLoss, TripletLoss
-from bb.probe.heads.miners import All, Bank, Hard, HardCluster, Miner, NHard
+from bb.probe.heads.miners import All, Bank, HardCluster, HardMiner, Miner, NHard
 from bb.probe.heads.samplers import Balanced, BatchSampler, ByCategory, Seed
 from bb.probe.tasks.few_shot import check_seed
 from bb.store.errors import UsageError
 
-MINERS: dict[str, Callable[..., Miner]] = {"all": All, "hard": Hard, "n-hard": NHard, "hard-cluster": HardCluster}
+MINERS: dict[str, Callable[..., Miner]] = {"all": All, "hard": HardMiner, "n-hard": NHard, "hard-cluster": HardCluster}
 # By name, how many in a batch where nothing is said: (categories x) labels x instances.
 SAMPLERS = {"balanced": (16, 8), "category": (2, 8, 8), "distinct-categories": (2, 8, 8)}
 N_HARD = (2, 10)
@@ -69,7 +69,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class HeadRecipe:
     """All that decides a head beside the data.
 
     dim       length of its features; None: as many as it is given, 128 at most

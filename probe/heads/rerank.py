@@ -8,18 +8,18 @@ import polars as pl
 
 from bb.probe.heads.learn_pairwise import Learned
 from bb.probe.heads.pairwise_model import encode, load
-from bb.probe.retrieval.labels import Items
-from bb.probe.retrieval.paired_tests import Change, Estimate, change, of_runs
+from bb.probe.retrieval.labels import RetrievalLabels
+from bb.probe.retrieval.paired_tests import Change, QueryEstimate, change, of_runs
 from bb.probe.retrieval.pairwise_model import Distance
 from bb.probe.retrieval.rerank import Rerank
-from bb.probe.retrieval.run import Prepared
+from bb.probe.retrieval.run import PreparedRetrieval
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.local.runs import Run
 
 SHOWN = ("cmc@1", "cmc@5", "precision@5", "map@10", "r_precision", "map@r")
 
 
-def training(table: Items, split: str) -> Items:
+def training(table: RetrievalLabels, split: str) -> RetrievalLabels:
     """The images of a split, whatever their roles. Errors: UsageError where there are none."""
     both = table.frame.with_columns(is_query=pl.lit(True), is_gallery=pl.lit(True))
     return replace(table, frame=both).split(split)
@@ -35,7 +35,7 @@ def digest(found: Learned) -> str:
     return sha256_hex(encode(found.model))
 
 
-def steps(found: Learned, before: Prepared, top_n: int) -> tuple[Rerank, ...]:
+def steps(found: Learned, before: PreparedRetrieval, top_n: int) -> tuple[Rerank, ...]:
     """What re-ranks what is found before; nothing where the model is the distance that it was found by."""
     if found.model == Distance(before.how.distance):  # type: ignore[arg-type]  # one of the two, or no search would do
         return ()
@@ -48,6 +48,6 @@ def compared(before: Run, after: Run, metrics: Sequence[str] = SHOWN) -> dict[st
     found = {metric: of_runs([before, after], metric) for metric in both}
     changes = {metric: change(each) for metric, each in found.items() if each is not None}
     if before.run_id == after.run_id:
-        nothing = Estimate(0.0, 0.0, 0.0)
+        nothing = QueryEstimate(0.0, 0.0, 0.0)
         return {metric: replace(each, difference=nothing, p=1.0) for metric, each in changes.items()}
     return changes

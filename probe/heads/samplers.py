@@ -89,8 +89,8 @@ class Balanced:
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng(self.seed)
-        rows_of = [Turns(rng, rows) for rows in grouped(self.rows).values()]
-        in_turn = Turns(rng, np.arange(len(rows_of)))
+        rows_of = [ShuffledCycle(rng, rows) for rows in grouped(self.rows).values()]
+        in_turn = ShuffledCycle(rng, np.arange(len(rows_of)))
         for _ in range(len(self)):
             chosen = in_turn.take(self.batch_labels)
             yield [row for label in chosen for row in rows_of[label].take(self.instances)]
@@ -103,7 +103,7 @@ def grouped(codes: Integer[np.ndarray, " n"]) -> dict[int, Integer[np.ndarray, "
     return dict(zip(found.tolist(), rows, strict=True))
 
 
-class Turns:
+class ShuffledCycle:
     """Deals some values in turn, shuffled anew for each round; no value twice in one hand while there are others."""
 
     def __init__(self, rng: np.random.Generator, values: Integer[np.ndarray, " n"]) -> None:
@@ -184,9 +184,9 @@ class ByCategory:
         rng = np.random.default_rng(self.seed)
         codes = np.unique(self.category)
         labels_of = {code: np.unique(self.rows[self.category == code]) for code in codes.tolist()}
-        labels = {code: Turns(rng, own) for code, own in labels_of.items()}
-        rows = {code: Turns(rng, own) for code, own in grouped(self.rows).items()}
-        in_turn = Turns(rng, codes)
+        labels = {code: ShuffledCycle(rng, own) for code, own in labels_of.items()}
+        rows = {code: ShuffledCycle(rng, own) for code, own in grouped(self.rows).items()}
+        in_turn = ShuffledCycle(rng, codes)
         for _ in range(len(self)):
             n = self.batch_categories
             chosen = in_turn.take(n) if self.distinct else rng.choice(codes, n, replace=False).tolist()

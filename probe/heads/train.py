@@ -18,7 +18,7 @@ from bb.probe.heads.examples import Examples
 from bb.probe.heads.initialisation import start
 from bb.probe.heads.losses import FeatureLoss
 from bb.probe.heads.model import Head
-from bb.probe.heads.recipe import Recipe
+from bb.probe.heads.recipe import HeadRecipe
 from bb.store.errors import BBError
 
 
@@ -45,7 +45,7 @@ Progress = Callable[[int, Mapping[str, float]], None]
 
 def train(
     examples: Examples,
-    recipe: Recipe,
+    recipe: HeadRecipe,
     parent: str,
     validate: Validate,
     *,
@@ -89,7 +89,7 @@ def run_epoch(
     head: Head,
     loss: FeatureLoss,
     optimiser: torch.optim.Optimizer,
-    recipe: Recipe,
+    recipe: HeadRecipe,
     data: tuple[Tensor, Tensor],
     examples: Examples,
     epoch: int,

@@ -14,7 +14,7 @@ from jaxtyping import Num
 from bb.probe.heads.model import Head
 from bb.probe.retrieval.clustered import LEVEL
 from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
-from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.labels import RetrievalLabels
 from bb.probe.retrieval.metrics import MAIN
 from bb.probe.retrieval.paired_tests import Change, change, of_evaluations
 from bb.probe.retrieval.ranking import count_relevant
@@ -29,7 +29,7 @@ ENOUGH = 8  # but at least this many, or half of all if there are fewer
 class Validation:
     """features: (n, d) of the items, in their order, as they are in the store"""
 
-    items: Items
+    items: RetrievalLabels
     features: Num[np.ndarray, "n d"]
 
     def __call__(self, head: Head) -> float:
@@ -53,7 +53,7 @@ class Validation:
         return evaluate(features, replace(self.items, frame=frame), HOW)
 
 
-def labels_asked(items: Items) -> int:
+def labels_asked(items: RetrievalLabels) -> int:
     """How many labels have a query with anything to find."""
     asking = items.queries[count_relevant(items) > 0]
     return len(np.unique(items.label_codes[asking]))
@@ -64,7 +64,7 @@ def is_better(change: Change) -> bool:
     return change.difference.low is not None and change.difference.low > 0
 
 
-def parts(items: Items, seed: int) -> tuple[Items, Items, str]:
+def parts(items: RetrievalLabels, seed: int) -> tuple[RetrievalLabels, RetrievalLabels, str]:
     """Which images train and which validate, and how that was decided.
 
     Those of the splits train and val. Where there is no val, one label in five of those with two images or more does
@@ -95,7 +95,7 @@ def parts(items: Items, seed: int) -> tuple[Items, Items, str]:
     return _enough(train.rows(~mask), "train"), train.rows(mask), f"{len(held)} labels held out of training"
 
 
-def _enough(items: Items, split: str) -> Items:
+def _enough(items: RetrievalLabels, split: str) -> RetrievalLabels:
     _, counts = np.unique(items.label_codes, return_counts=True)
     if len(counts) < 2 or counts.max() < 2:
         raise BBError(f"{items.source}, split {split!r}, has no two labels of which one has two images to learn from.")

@@ -16,7 +16,7 @@ import polars as pl
 from jaxtyping import Bool
 
 from bb.probe.labelling.active_learning.choose_images import RANDOM
-from bb.probe.statistics.multiclass.intervals import Estimate
+from bb.probe.statistics.multiclass.intervals import MetricEstimate
 from bb.probe.tasks.task_table import TaskTable
 
 FEWEST = 20  # images drawn at random; of fewer, nothing is stated
@@ -36,7 +36,7 @@ class Measured:
     unstated: str
     note: str
 
-    def checked(self, found: Estimate) -> Estimate:
+    def checked(self, found: MetricEstimate) -> MetricEstimate:
         """Without its interval where that can't be stated."""
         return replace(found, interval=None, reason=self.unstated) if self.unstated else found
 

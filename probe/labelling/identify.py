@@ -18,7 +18,7 @@ from bb.probe.labelling.open_set import NONE, RIGHT, Calibration, cross_fitted, 
 from bb.probe.labelling.predict import check_target_error, one_task
 from bb.probe.labelling.result import SHOWN, plain
 from bb.probe.labelling.stored_model import keep, labels_digest, note_unkept
-from bb.probe.statistics.multiclass.intervals import Estimate
+from bb.probe.statistics.multiclass.intervals import MetricEstimate
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.splits import FOLDS, images_of
@@ -45,10 +45,10 @@ class Identified:
     backbones: list[tuple[str, float]]
     labelled: int
     individuals: int
-    open_set: Estimate
-    of_known: Estimate
-    of_unknown: Estimate
-    nearest: Estimate
+    open_set: MetricEstimate
+    of_known: MetricEstimate
+    of_unknown: MetricEstimate
+    nearest: MetricEstimate
     none_share: float
     target_error: float
     acceptance: Acceptance
@@ -174,7 +174,7 @@ def identify(
     if measured.unstated:
         acceptance = replace(acceptance, interval=None)
 
-    def error(wrong: Bool[np.ndarray, " r"], weight: Float64[np.ndarray, " r"], claim: str) -> Estimate:
+    def error(wrong: Bool[np.ndarray, " r"], weight: Float64[np.ndarray, " r"], claim: str) -> MetricEstimate:
         return measured.checked(error_of(wrong, weight, tested.individual, claim))
 
     best = int(np.argmin(errors))

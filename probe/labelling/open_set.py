@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float64, Int64, Num
 
 from bb.probe.labelling.cross_validation import WIDENING, in_blocks
 from bb.probe.labelling.predictor import unit_rows
-from bb.probe.statistics.multiclass.intervals import Estimate, bounds, spread, too_few
+from bb.probe.statistics.multiclass.intervals import MetricEstimate, bounds, spread, too_few
 from bb.store.errors import BBError
 
 RIGHT, WRONG, NONE = 0, 1, 2  # outcomes: the nearest individual, another known one, none of these
@@ -135,7 +135,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class ReplayAnswers:
     """What is said in each replay by a calibration that its individual had no part in.
 
     confidence  (r,) of the answer: the nearest individual, or none of these
@@ -145,8 +145,8 @@ class Answers:
     confidence: Float64[np.ndarray, " r"]
     hit: Bool[np.ndarray, " r"]
 
-    def among(self, rows: Bool[np.ndarray, " r"]) -> "Answers":
-        return Answers(self.confidence[rows], self.hit[rows])
+    def among(self, rows: Bool[np.ndarray, " r"]) -> "ReplayAnswers":
+        return ReplayAnswers(self.confidence[rows], self.hit[rows])
 
 
 def answer(p: Float64[np.ndarray, "m 3"]) -> tuple[Bool[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
@@ -157,7 +157,7 @@ def answer(p: Float64[np.ndarray, "m 3"]) -> tuple[Bool[np.ndarray, " m"], Float
 
 def cross_fitted(
     made: Sequence[Replays], folds: int, seed: int, none_share: float
-) -> tuple[list[float], Answers, Replays]:
+) -> tuple[list[float], ReplayAnswers, Replays]:
     """Of several feature spaces' replays the error of each, and the honest answers with the replays they are of.
 
     Individuals are dealt to folds; each fold is answered in the space that is best among the others, by the calibration
@@ -182,12 +182,12 @@ def cross_fitted(
         best = int(np.argmin(inner))
         confidence[mine], hit[mine] = each[best].confidence[mine], each[best].hit[mine]
         outcome[mine], evidence[mine] = made[best].outcome[mine], made[best].evidence[mine]
-    return errors, Answers(confidence, hit), Replays(first.image, first.individual, outcome, evidence)
+    return errors, ReplayAnswers(confidence, hit), Replays(first.image, first.individual, outcome, evidence)
 
 
 def error_of(
     wrong: Bool[np.ndarray, " r"], weight: Float64[np.ndarray, " r"], individual: Int64[np.ndarray, " r"], claim: str
-) -> Estimate:
+) -> MetricEstimate:
     """A weighted share of wrong answers, with 95 % bounds over individuals."""
     counts = weight > 0
     wrong, weight, individual = wrong[counts], weight[counts], individual[counts]
@@ -197,7 +197,7 @@ def error_of(
     found = spread(contributions, individual)
     found = replace(found, variance=found.variance * (1 + WIDENING), units=found.units / (1 + WIDENING))
     reason = too_few("the error", individual, found, 1.0).replace("groups", "individuals")
-    return Estimate("error", value, None if reason else bounds(value, found, 1.0, 0.95), claim, reason)
+    return MetricEstimate("error", value, None if reason else bounds(value, found, 1.0, 0.95), claim, reason)
 
 
 def evidence_of(
@@ -210,14 +210,14 @@ def evidence_of(
     return in_blocks(lambda block: np.maximum.reduceat(unit_rows(block) @ rows.T, start, axis=1).astype(np.float64), x)
 
 
-def _answers(made: Replays, fold: Int64[np.ndarray, " r"], none_share: float) -> Answers:
+def _answers(made: Replays, fold: Int64[np.ndarray, " r"], none_share: float) -> ReplayAnswers:
     confidence, hit = np.empty(len(fold)), np.zeros(len(fold), bool)
     for k in np.unique(fold):
         mine = fold == k
         p = Calibration.fit(made.among(~mine), none_share).probabilities(made.evidence[mine])
         none, confidence[mine] = answer(p)
         hit[mine] = np.where(none, made.outcome[mine] == NONE, made.outcome[mine] == RIGHT)
-    return Answers(confidence, hit)
+    return ReplayAnswers(confidence, hit)
 
 
 def _two_nearest(nearest: Float64[np.ndarray, " k"]) -> tuple[int, float, float]:

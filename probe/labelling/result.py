@@ -12,7 +12,7 @@ from bb.probe.labelling.abstention import Acceptance
 from bb.probe.labelling.cross_validation import Setting
 from bb.probe.labelling.group_thresholds import GroupThresholds
 from bb.probe.statistics.multiclass.by_class import OfClass
-from bb.probe.statistics.multiclass.intervals import Estimate
+from bb.probe.statistics.multiclass.intervals import MetricEstimate
 from bb.probe.tables.html_table import html_table
 
 SHOWN = 20  # rows in a notebook
@@ -41,8 +41,8 @@ class Labelled:
     setting: Setting
     labelled: int
     class_names: tuple[str, ...]
-    accuracy: Estimate
-    of_groups: Estimate | None
+    accuracy: MetricEstimate
+    of_groups: MetricEstimate | None
     target_error: float
     acceptance: Acceptance
     classes: list[OfClass]
@@ -120,7 +120,7 @@ def table(
     return pl.DataFrame(dict(zip(COLUMNS, (list(image_ids), *(v.tolist() for v in values)), strict=True)))
 
 
-def plain(found: Estimate) -> dict[str, Any]:
+def plain(found: MetricEstimate) -> dict[str, Any]:
     """JSON-ready."""
     low, high = found.interval or (None, None)
     return {"value": found.value, "low": low, "high": high, "claim": found.claim, "reason": found.reason}

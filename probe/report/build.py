@@ -10,9 +10,9 @@ import polars as pl
 from bb.probe.classifiers.protocol import PROTOCOLS, kind_of, parse_protocol
 from bb.probe.features.damaged_images import damage_note
 from bb.probe.features.missing import missing_of, note_on
-from bb.probe.report.entries import Model, cells, resampled_parts
+from bb.probe.report.entries import TableModel, cells, resampled_parts
 from bb.probe.report.leaderboard import Board, Hard, Row, Task, size
-from bb.probe.report.options import Question, Sort
+from bb.probe.report.options import ReportOptions, Sort
 from bb.probe.report.provenance import origin, problem
 from bb.probe.statistics.metrics import METRICS
 from bb.probe.statistics.predictions import Table, read_table
@@ -30,7 +30,7 @@ _ModelKey = tuple[str, str, str, NTrain]  # space, engine, classifier used, n_tr
 def boards(
     runs: Iterable[Run],
     tasks: str,
-    question: Question | None = None,
+    question: ReportOptions | None = None,
     on_damage: Callable[[str], None] = lambda said: None,
 ) -> list[Board]:
     """One board for each collection, protocol, test set and training pool of a task family's runs, in this order.
@@ -38,7 +38,7 @@ def boards(
     A run whose record is damaged is left out, with a message to `on_damage`.
     Errors: UsageError where no run is of what is asked for; those of `resample`.
     """
-    question = question or Question()
+    question = question or ReportOptions()
     found: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         if run.record["tasks"] != tasks or run.record["protocol"] not in tuple(PROTOCOLS):
@@ -55,7 +55,7 @@ def boards(
     return [board for board in made if board is not None]
 
 
-def _board(tasks: str, runs: list[Run], question: Question) -> Board | None:
+def _board(tasks: str, runs: list[Run], question: ReportOptions) -> Board | None:
     chosen, notes = _one_each(runs)
     groups: dict[_ModelKey, list[Run]] = defaultdict(list)
     for run in chosen:
@@ -70,7 +70,7 @@ def _board(tasks: str, runs: list[Run], question: Question) -> Board | None:
     labels = _labels(rows_of, groups, chosen)
     by_seed = {key: sorted(group, key=_seed) for key, group in groups.items()}
     models = [
-        Model(tuple(labels[row] for row, keys in rows_of.items() if key in keys.values()), key[-1], origin(group))
+        TableModel(tuple(labels[row] for row, keys in rows_of.items() if key in keys.values()), key[-1], origin(group))
         for key, group in by_seed.items()
     ]
     table = read_table(
@@ -233,7 +233,9 @@ def _labels_notes(runs: list[Run]) -> list[str]:
     return notes
 
 
-def _further_notes(rows: list[Row], columns: Sequence[NTrain], question: Question, tasks: Sequence[str]) -> list[str]:
+def _further_notes(
+    rows: list[Row], columns: Sequence[NTrain], question: ReportOptions, tasks: Sequence[str]
+) -> list[str]:
     notes = []
     made = [cell for row in rows for cell in row.cells.values()]
     if question.over == "draws" and "all" in columns:

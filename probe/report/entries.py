@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bb.probe.report.leaderboard import Beside, Cell, Delta, Estimate, Kind, Rank, Task, size
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from bb.probe.report.provenance import Origin
 from bb.probe.report.reference import FAMILY_TASKS
 from bb.probe.statistics.bootstrap import Interval, Level, Resampled, resample
@@ -25,7 +25,7 @@ MAX_PAIRS = 1_000  # on a board, of cells at one n_train: where there are more, 
 
 
 @dataclass(frozen=True)
-class Model:
+class TableModel:
     """A model of the table: the column of its cell, and the rows that show it."""
 
     rows: tuple[str, ...]
@@ -34,11 +34,11 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ResampledModels:
     """Models that are resampled together."""
 
     table: Table
-    models: tuple[Model, ...]
+    models: tuple[TableModel, ...]
     resampled: Resampled
 
     def columns(self) -> dict[NTrain, list[int]]:
@@ -76,7 +76,7 @@ class _Compared:
         return found
 
 
-def resampled_parts(table: Table, models: Sequence[Model], question: Question) -> list[Part]:
+def resampled_parts(table: Table, models: Sequence[TableModel], question: ReportOptions) -> list[ResampledModels]:
     """All models together, so that they share each resample; draws are those of one n_train each."""
     if question.over == "draws":
         columns = sorted({model.n_train for model in models}, key=size)
@@ -91,12 +91,12 @@ def resampled_parts(table: Table, models: Sequence[Model], question: Question) -
         found = resample(part, question.metric, average=average, over=(level,), resamples=question.resamples)
         if np.isnan(found.estimate).any():
             raise BBError(f"{question.metric} has no value on any of these tasks: choose another metric.")
-        parts.append(Part(part, tuple(models[p] for p in places), found))
+        parts.append(ResampledModels(part, tuple(models[p] for p in places), found))
     return parts
 
 
 def cells(
-    parts: Sequence[Part], question: Question, family: str, tasks: Sequence[Task], baseline: str | None
+    parts: Sequence[ResampledModels], question: ReportOptions, family: str, tasks: Sequence[Task], baseline: str | None
 ) -> tuple[dict[tuple[str, NTrain], Cell], str]:
     """The cell of each row and n_train, and what the p-values are of. `family` is the tasks' common name."""
     all_pairs = [part.pairs() for part in parts]
@@ -133,7 +133,9 @@ def cells(
     return made, compared.test
 
 
-def _compare(parts: Sequence[Part], pairs: list[list[tuple[int, int]]], question: Question) -> _Compared:
+def _compare(
+    parts: Sequence[ResampledModels], pairs: list[list[tuple[int, int]]], question: ReportOptions
+) -> _Compared:
     found = [
         differences(part.table, part.resampled, pairs=of_part) if of_part else None
         for part, of_part in zip(parts, pairs, strict=True)
@@ -162,7 +164,7 @@ def _deltas(compared: _Compared, part: int) -> dict[int, Delta]:
 
 
 def _splits(
-    part: Part, question: Question, tasks: Sequence[Task]
+    part: ResampledModels, question: ReportOptions, tasks: Sequence[Task]
 ) -> tuple[dict[Kind, dict[str, list[Estimate]]], dict[int, dict[str, Lead]]]:
     """Of each model, in each cluster, subcluster or task: intervals over test images, and its leads."""
     names: dict[Kind, dict[str, list[str]]] = {kind: defaultdict(list) for kind in question.kinds}
@@ -197,7 +199,7 @@ def _variance(table: Table) -> list[dict[str, float | None]] | None:
         return None
 
 
-def _beside(part: Part, model: int, question: Question, family: str) -> Beside | None:
+def _beside(part: ResampledModels, model: int, question: ReportOptions, family: str) -> Beside | None:
     """The reference's scores of a backbone: of the whole family if it has one, else on the tasks that both have."""
     if question.reference is None:
         return None

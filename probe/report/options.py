@@ -17,7 +17,7 @@ Sort = NTrain | Literal["score", "name"]
 
 
 @dataclass(frozen=True)
-class Question:
+class ReportOptions:
     """Everything has an answer of its own if it is left out.
 
     metric     one of METRICS; "auto" is accuracy, or balanced accuracy where classes are too uneven for it

@@ -26,7 +26,7 @@ FAMILY_TASKS = {"newt": N_TASKS}
 BIOBENCH_POOLING = ("cls", "max")
 
 
-class Published(NamedTuple):
+class ReferenceScore(NamedTuple):
     """A score with how it was made; None where the table does not say."""
 
     score: float
@@ -61,9 +61,9 @@ class Reference:
     """name of the file; scores by backbone and task."""
 
     name: str
-    scores: Mapping[str, Mapping[str, Published]]
+    scores: Mapping[str, Mapping[str, ReferenceScore]]
 
-    def scores_of(self, backbones: Sequence[str], labels: Sequence[str]) -> Mapping[str, Published]:
+    def scores_of(self, backbones: Sequence[str], labels: Sequence[str]) -> Mapping[str, ReferenceScore]:
         """By task: of a row by its label, or by a backbone's name; empty where there are none."""
         return next((self.scores[name] for name in (*labels, *backbones) if name in self.scores), {})
 
@@ -82,7 +82,7 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
     remedy, columns = f"A reference has {', '.join(COLUMNS)}.", (*COLUMNS, *OPTIONAL)
     table = read_table_file(path, what=what, columns=columns, remedy=remedy)
     table.require(COLUMNS, remedy)
-    scores: dict[str, dict[str, Published]] = defaultdict(dict)
+    scores: dict[str, dict[str, ReferenceScore]] = defaultdict(dict)
     optional = [pl.col(c) if c in table.columns else pl.lit(None).alias(c) for c in OPTIONAL]
     for line, task, ckpt, score, protocol, n_train in table.frame.select(LINE, *COLUMNS, *optional).iter_rows():
         if not task or not ckpt:
@@ -93,7 +93,7 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
         if task in scores[name]:
             raise BBError(f"{path}, line {line}: {ckpt} has a score for task {task!r} already; keep one of the rows.")
         try:
-            scores[name][task] = Published(value, protocol or None, parse_n_train(n_train) if n_train else None)
+            scores[name][task] = ReferenceScore(value, protocol or None, parse_n_train(n_train) if n_train else None)
         except UsageError:
             raise BBError(
                 f"{path}, line {line}: the n_train {n_train!r} is neither all nor a number from 2 up."

@@ -18,7 +18,7 @@ SHOWN = 20  # examples in a notebook: the worst ones
 
 
 @dataclass(frozen=True)
-class Report:
+class RunSummary:
     """One run's outcome, and what made it.
 
     summary   the mean score over test images, 0 to 1
@@ -43,7 +43,7 @@ class Report:
     hostname: str = ""
 
     @classmethod
-    def from_run(cls, run: Run, local: Mapping[str, Any] | None = None) -> "Report":
+    def from_run(cls, run: Run, local: Mapping[str, Any] | None = None) -> "RunSummary":
         """The report of a run. `local` is what the store alone knows of it, `store.local(run.digest)`."""
         record, local = run.record, local or {}
         scores, provenance = record["scores"], record["provenance"]
@@ -75,21 +75,23 @@ class Report:
         return json.dumps(_plain(asdict(self)), allow_nan=False, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> "Report":
+    def from_json(cls, text: str) -> "RunSummary":
         """What `to_json` wrote. Errors: BBError where it is something else."""
         try:
             found = _exact(json.loads(text))
             found["examples"] = [(example, score, info) for example, score, info in found["examples"]]
             return cls(**found)
         except (ValueError, TypeError, KeyError, RecursionError) as fact:
-            raise BBError(f"this is not a report in JSON ({str(fact)[:200]}): `Report.to_json` writes them.") from None
+            raise BBError(
+                f"this is not a report in JSON ({str(fact)[:200]}): `RunSummary.to_json` writes them."
+            ) from None
 
     def write(self, path: str | Path) -> None:
         """Writes it to a file as JSON."""
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, path: str | Path) -> "Report":
+    def read(cls, path: str | Path) -> "RunSummary":
         """Reads it from such a file. Errors: BBError where there is none, or it holds something else."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from joblib import cpu_count
 
-from bb.probe.retrieval.labels import OVERALL, Items
+from bb.probe.retrieval.labels import OVERALL, RetrievalLabels
 from bb.probe.retrieval.metrics import AT_K, KS, MAIN, PER_R, check_ks, knn_correct, per_query, summarise
 from bb.probe.retrieval.pair_metrics import FMRS, check_fmrs, pair_up
-from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant, hits
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant, hits
 from bb.probe.retrieval.search import Vectors, search_parts, tiles_of
 from bb.probe.retrieval.units import Units, effects, sample_every
 from bb.store.errors import BBError, UsageError
@@ -53,7 +53,7 @@ class Retrieval:
         """For run.json."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def depth(self, items: Items) -> int:
+    def depth(self, items: RetrievalLabels) -> int:
         """How many neighbours of each query the metrics look at; as many as there are relevant ones, for map@r."""
         deepest = int(count_relevant(items).max()) if set(self.metrics) & set(PER_R) else 0
         return max(*self.ks, *self.knn, deepest, SHOWN)
@@ -71,7 +71,7 @@ class Evaluation:
     tied     how much counting in bins could matter to AUROC; None without pairs
     """
 
-    items: Items
+    items: RetrievalLabels
     top: Ranking
     values: Mapping[str, Float64[np.ndarray, " q"]]
     units: Units
@@ -96,14 +96,14 @@ class Evaluation:
 
 
 def reduce(
-    items: Items, query: Int64[np.ndarray, " q"], values: Mapping[str, Float64[np.ndarray, " q"]]
+    items: RetrievalLabels, query: Int64[np.ndarray, " q"], values: Mapping[str, Float64[np.ndarray, " q"]]
 ) -> dict[str, dict[str, float]]:
     """Means overall and by the queries' category."""
     codes = items.category_codes
     return summarise(values, None if codes is None else codes[query], items.categories)
 
 
-def score(items: Items, ranking: Ranking, how: Retrieval) -> dict[str, Float64[np.ndarray, " q"]]:
+def score(items: RetrievalLabels, ranking: Ranking, how: Retrieval) -> dict[str, Float64[np.ndarray, " q"]]:
     """Metrics of each query of a ranking by name, whoever made it: a search, a re-ranker, a threshold."""
     values = per_query(
         hits(items, ranking), ranking.relevant, ks=how.ks, metrics=how.metrics, convention=how.convention,
@@ -111,7 +111,7 @@ def score(items: Items, ranking: Ranking, how: Retrieval) -> dict[str, Float64[n
     )  # fmt: skip
     if how.knn:
         near = ranking.nearest[:, : max(how.knn)]
-        label = np.where(near == NOBODY, NOBODY, items.label_codes[near])
+        label = np.where(near == NO_MATCH, NO_MATCH, items.label_codes[near])
         truth = items.label_codes[ranking.query]
         values |= {f"knn@{k}": knn_correct(label, truth, k) for k in how.knn}
     return values
@@ -122,7 +122,7 @@ Searched = Callable[[Vectors, int, Callable[[int, int], None]], Iterator[Ranking
 
 def evaluate(
     features: Float[np.ndarray, "n d"],
-    items: Items,
+    items: RetrievalLabels,
     how: Retrieval = Retrieval(),
     *,
     searched: Searched | None = None,
@@ -182,7 +182,7 @@ def join(parts: Sequence[Ranking]) -> Ranking:
     return Ranking(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
 
 
-def _components(features: np.ndarray, items: Items, shares: Sequence[float]) -> dict[str, dict[str, float]]:
+def _components(features: np.ndarray, items: RetrievalLabels, shares: Sequence[float]) -> dict[str, dict[str, float]]:
     whole = {OVERALL: pcf(features, shares)}
     for code, name in enumerate(items.categories):
         whole[name] = pcf(features[items.category_codes == code], shares)

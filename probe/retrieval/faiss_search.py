@@ -9,8 +9,8 @@ from jaxtyping import Num
 from joblib import cpu_count
 
 from bb.probe.retrieval.evaluate import Retrieval, Searched
-from bb.probe.retrieval.labels import Items
-from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant
+from bb.probe.retrieval.labels import RetrievalLabels
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant
 from bb.probe.retrieval.search import Vectors, search_parts
 from bb.store.errors import UsageError
 
@@ -37,7 +37,7 @@ class Faiss:
     def version(self) -> str:
         return str(_faiss().__version__)
 
-    def bind(self, items: Items, jobs: int | None) -> Searched:
+    def bind(self, items: RetrievalLabels, jobs: int | None) -> Searched:
         """The search, as `evaluate` takes it."""
 
         def searched(vectors: Vectors, n: int, progress: Callable[[int, int], None]) -> Iterator[Ranking]:
@@ -48,7 +48,7 @@ class Faiss:
     def search_parts(
         self,
         vectors: Vectors,
-        items: Items,
+        items: RetrievalLabels,
         n: int,
         *,
         jobs: int | None = None,
@@ -70,20 +70,20 @@ class Faiss:
             query = queries[start : start + QUERIES]
             asking = vectors.x[query] if not vectors.is_cosine else vectors.side(query, asking=True)
             _, place = index.search(asking, wanted)
-            rows = np.where(place >= 0, gallery[place], NOBODY)
+            rows = np.where(place >= 0, gallery[place], NO_MATCH)
             own = sequence[query][:, None]
-            rows[(rows == query[:, None]) | ((own >= 0) & (sequence[rows] == own))] = NOBODY
+            rows[(rows == query[:, None]) | ((own >= 0) & (sequence[rows] == own))] = NO_MATCH
             distance = vectors.measured(query, rows)
-            best = np.lexsort((np.where(rows == NOBODY, len(items), rows), distance), axis=1)[:, :n]
+            best = np.lexsort((np.where(rows == NO_MATCH, len(items), rows), distance), axis=1)[:, :n]
             nearest, distance = np.take_along_axis(rows, best, 1), np.take_along_axis(distance, best, 1)
             if short := n - nearest.shape[1]:
-                nearest = np.pad(nearest, ((0, 0), (0, short)), constant_values=NOBODY)
+                nearest = np.pad(nearest, ((0, 0), (0, short)), constant_values=NO_MATCH)
                 distance = np.pad(distance, ((0, 0), (0, short)), constant_values=np.inf)
             progress(min(start + QUERIES, len(queries)), len(queries))
             yield Ranking(query, nearest, distance, relevant[start : start + QUERIES])
 
     def recall(
-        self, features: Num[np.ndarray, "n d"], items: Items, how: Retrieval, jobs: int | None = None
+        self, features: Num[np.ndarray, "n d"], items: RetrievalLabels, how: Retrieval, jobs: int | None = None
     ) -> dict[str, float]:
         """The share of the exact search's nearest that are found, at each cut-off, on an even sample of queries."""
         every = items.queries[:: max(1, -(-len(items.queries) // self.sample))]
@@ -97,7 +97,7 @@ class Faiss:
         found = np.concatenate([part.nearest for part in self.search_parts(vectors, sampled, n, jobs=jobs)])
         shares = {"queries": float(len(every))}
         for k in how.ks:
-            there = exact[:, :k] != NOBODY
+            there = exact[:, :k] != NO_MATCH
             same = (exact[:, :k, None] == found[:, None, :k]).any(axis=2) & there
             shares[f"recall@{k}"] = float(same.sum() / max(1, there.sum()))
         return shares

@@ -29,7 +29,7 @@ NO_CODE = -1  # of a row without a sequence
 
 
 @dataclass(frozen=True, eq=False)
-class Items:
+class RetrievalLabels:
     """Labelled images, sorted by image ID; "row" means a place in this order.
 
     frame   image_id, label (strings, none empty), is_query, is_gallery (booleans), and where the file has them
@@ -110,18 +110,18 @@ class Items:
         found = self.frame.drop_nulls("x1").select("image_id", *BOX)
         return {image_id: (x1, y1, x2, y2) for image_id, x1, y1, x2, y2 in found.iter_rows()}
 
-    def renamed(self, match: IdMatch) -> "Items":
+    def renamed(self, match: IdMatch) -> "RetrievalLabels":
         """The same with the collection's image IDs. Errors: BBError where two rows are of one image then."""
         if match.note is None:
             return self
         frame = self.frame.with_columns(pl.col("image_id").replace(match.names)).sort("image_id")
         if twice := frame.filter(pl.col("image_id").is_duplicated())["image_id"].to_list():
             raise BBError(f"{self.source}: two rows are of image {twice[0]!r}, which they write differently; keep one.")
-        return Items(frame, self.source, (*self.notes, match.note))
+        return RetrievalLabels(frame, self.source, (*self.notes, match.note))
 
     def without(
         self, missing: Mapping[str, str], max_missing: float | None = None, same_images_as: Sequence[str] = ()
-    ) -> "Items":
+    ) -> "RetrievalLabels":
         """The rows of all but some images. Errors: BBError where none ask or answer any more."""
         if not missing:
             return self
@@ -130,15 +130,15 @@ class Items:
         left = replace(self.rows(kept), missing=missing, max_missing=max_missing, same_images_as=tuple(same_images_as))
         return check_roles(left, named)
 
-    def rows(self, mask: Bool[np.ndarray, " n"]) -> "Items":
+    def rows(self, mask: Bool[np.ndarray, " n"]) -> "RetrievalLabels":
         """Some of the rows, in the same order; codes count anew."""
         return replace(self, frame=self.frame.filter(pl.Series(mask)))
 
-    def split(self, name: str) -> "Items":
+    def split(self, name: str) -> "RetrievalLabels":
         """The rows of one split. Errors: UsageError where there are none, BBError where none ask or answer."""
         return check_roles(self.rows(self._of_split(name)), f"{self.source}, split {name!r}")
 
-    def against(self, queries: str, gallery: str) -> "Items":
+    def against(self, queries: str, gallery: str) -> "RetrievalLabels":
         """Two splits: every row of the one asks, every row of the other answers. Errors: UsageError as of `split`."""
         ask, answer = self._of_split(queries), self._of_split(gallery)
         roles = self.frame.with_columns(is_query=pl.Series(ask), is_gallery=pl.Series(answer))
@@ -152,7 +152,7 @@ class Items:
             raise UsageError(f"{self.source} has no rows of split {name!r}; it has {', '.join(there) or 'none'}.")
         return (self.frame["split"] == name).fill_null(False).to_numpy()
 
-    def folded(self, folds: int, seed: int) -> "Items":
+    def folded(self, folds: int, seed: int) -> "RetrievalLabels":
         """Cross-validation: the rows are dealt to folds, and no row answers another of its fold.
 
         A fold takes the sequence's place, so images of one sequence share a fold. Sequences (images, without one) are
@@ -181,8 +181,13 @@ class Items:
 
 
 def assign(
-    items: Items, *, split: str | None = None, against: str | None = None, folds: int | None = None, seed: int = 0
-) -> tuple[Items, dict[str, Any], list[str]]:
+    items: RetrievalLabels,
+    *,
+    split: str | None = None,
+    against: str | None = None,
+    folds: int | None = None,
+    seed: int = 0,
+) -> tuple[RetrievalLabels, dict[str, Any], list[str]]:
     """Which rows ask and which answer, as a person says it: the items, what was chosen, and warnings.
 
     split    the rows to take, "all" of them, or (None) those of "test" where there are such
@@ -214,7 +219,7 @@ def assign(
     return items, roles, warnings
 
 
-def read_items(file: str | Path, *, not_missing: Sequence[str] = ()) -> Items:
+def read_items(file: str | Path, *, not_missing: Sequence[str] = ()) -> RetrievalLabels:
     """Read a labelled table from CSV or Parquet; columns and `not_missing` as `parse_items` says.
 
     Errors: UsageError where there is no such file or it lacks a column, BBError where it is no table or `parse_items`
@@ -226,7 +231,7 @@ def read_items(file: str | Path, *, not_missing: Sequence[str] = ()) -> Items:
     return _parse(read_table_file(file, what=what, columns=columns, remedy=remedy), not_missing)
 
 
-def parse_items(table: pl.DataFrame, *, source: str = "the labels", not_missing: Sequence[str] = ()) -> Items:
+def parse_items(table: pl.DataFrame, *, source: str = "the labels", not_missing: Sequence[str] = ()) -> RetrievalLabels:
     """Check a labelled table; `source` names it in messages.
 
     Required are image_id (each once) and label, neither missing. Optional are is_query and is_gallery (both or none:
@@ -239,7 +244,7 @@ def parse_items(table: pl.DataFrame, *, source: str = "the labels", not_missing:
     return _parse(TableFile.from_frame(table, source, (*REQUIRED, *OPTIONAL)), not_missing)
 
 
-def family_items(found: Path | pl.DataFrame | TaskTable, family: str) -> Items:
+def family_items(found: Path | pl.DataFrame | TaskTable, family: str) -> RetrievalLabels:
     """The labels of a task family, of which each image asks and answers; columns that retrieval has no use for are left
     out. Errors: as of `read_items` and `parse_items`.
     """
@@ -250,7 +255,7 @@ def family_items(found: Path | pl.DataFrame | TaskTable, family: str) -> Items:
     return parse_items(frame.select(used), source=family)
 
 
-def _parse(table: TableFile, not_missing: Sequence[str]) -> Items:
+def _parse(table: TableFile, not_missing: Sequence[str]) -> RetrievalLabels:
     source, there = table.source, table.columns
     missing = [column for column in REQUIRED if column not in there]
     table.require(REQUIRED, f"Rename or add {'them' if len(missing) > 1 else 'it'}.")
@@ -277,11 +282,11 @@ def _parse(table: TableFile, not_missing: Sequence[str]) -> Items:
     order = [column for column in (*REQUIRED, *OPTIONAL) if column in frame.columns]
     named = [column for column in ("label", "category", "sequence") if column in there]
     alike = [note for column in named for note in lookalike.notes(column, frame[column].drop_nulls().unique())]
-    items = Items(frame.select(order).sort("image_id"), source, (*table.notes, *alike))
+    items = RetrievalLabels(frame.select(order).sort("image_id"), source, (*table.notes, *alike))
     return check_roles(items, source)
 
 
-def check_roles(items: Items, source: str) -> Items:
+def check_roles(items: RetrievalLabels, source: str) -> RetrievalLabels:
     """The items, if some ask and some answer. Errors: BBError."""
     if not len(items.queries):
         raise BBError(f"{source} has no queries: is_query is false in all of its {len(items)} rows.")

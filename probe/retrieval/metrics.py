@@ -34,7 +34,7 @@ CHUNK = 2**21  # places of hits that are worked on at once
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class RankingSums:
     """What the metrics are computed from, with the sums that several of them need.
 
     hits       (q, n)
@@ -58,7 +58,7 @@ class Answers:
         relevant: Int64[np.ndarray, " q"],
         convention: Convention,
         retrieved: Int64[np.ndarray, " q"] | None,
-    ) -> "Answers":
+    ) -> "RankingSums":
         q, n = hits.shape
         found = np.zeros((q, n + 1), np.int64)
         np.cumsum(hits, axis=1, out=found[:, 1:])
@@ -85,29 +85,29 @@ def _divide(numerator: np.ndarray, denominator: Any) -> Float64[np.ndarray, " q"
     return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 0)
 
 
-def _cmc(a: Answers, k: int) -> np.ndarray:
+def _cmc(a: RankingSums, k: int) -> np.ndarray:
     return (a.at(a.found, k) > 0).astype(float)
 
 
-def _precision(a: Answers, k: int) -> np.ndarray:
+def _precision(a: RankingSums, k: int) -> np.ndarray:
     return _divide(a.at(a.found, k), np.minimum(np.minimum(a.relevant, k), a.retrieved) if a.is_oml else k)
 
 
-def _recall(a: Answers, k: int) -> np.ndarray:
+def _recall(a: RankingSums, k: int) -> np.ndarray:
     return _divide(a.at(a.found, k), a.relevant)
 
 
-def _map(a: Answers, k: int) -> np.ndarray:
+def _map(a: RankingSums, k: int) -> np.ndarray:
     return _divide(a.at(a.gain, k), a.at(a.found, k) if a.is_oml else np.minimum(a.relevant, k))
 
 
-def _mrr(a: Answers, k: int) -> np.ndarray:
+def _mrr(a: RankingSums, k: int) -> np.ndarray:
     """1 / the place of the first hit, 0 where it is not among the first k."""
     top = a.hits[:, :k]
     return np.where(top.any(axis=1), 1 / (1 + top.argmax(axis=1)), 0) if top.shape[1] else np.zeros(len(top))
 
 
-def _ndcg(a: Answers, k: int) -> np.ndarray:
+def _ndcg(a: RankingSums, k: int) -> np.ndarray:
     top = a.hits[:, :k]
     discount = 1 / np.log2(np.arange(2, k + 2))
     best = np.concatenate([[0], np.cumsum(discount)])[np.minimum(a.relevant, k)]
@@ -116,7 +116,7 @@ def _ndcg(a: Answers, k: int) -> np.ndarray:
     return _divide(gain[:, -1], best)
 
 
-AT_K: dict[str, Callable[[Answers, int], np.ndarray]] = {
+AT_K: dict[str, Callable[[RankingSums, int], np.ndarray]] = {
     "cmc": _cmc,
     "precision": _precision,
     "recall": _recall,
@@ -159,7 +159,7 @@ def per_query(
             for part in parts
         ]  # fmt: skip
         return {name: np.concatenate([values[name] for values in done]) for name in done[0]}
-    a = Answers.of(hits, relevant, convention, retrieved)  # type: ignore[arg-type]
+    a = RankingSums.of(hits, relevant, convention, retrieved)  # type: ignore[arg-type]
     values = {f"{name}@{k}": AT_K[name](a, k) for name in metrics if name in AT_K for k in ks}
     if "r_precision" in metrics:
         values["r_precision"] = _divide(a.at_r(a.found), relevant)

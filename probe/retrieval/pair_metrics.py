@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.labels import RetrievalLabels
 from bb.probe.retrieval.search import BLOCK, Vectors, both_sides, tiles_of
 from bb.probe.search_kernels import count_pairs
 from bb.store.errors import UsageError
@@ -24,7 +24,7 @@ FMRS = (0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class PairHistogram:
     """Pairs counted by distance, nearest bin first.
 
     positive, negative  (BINS,) pairs of one label, pairs of two
@@ -78,11 +78,11 @@ def check_fmrs(fmrs: Sequence[float]) -> None:
 
 def pair_up(
     vectors: Vectors,
-    items: Items,
+    items: RetrievalLabels,
     *,
     jobs: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Pairs:
+) -> PairHistogram:
     """Counts all pairs; an item is no pair with itself or its sequence. Time and memory are those of a search."""
     jobs = jobs or cpu_count()
     queries, gallery = items.queries, items.gallery
@@ -108,4 +108,4 @@ def pair_up(
         for done, _ in enumerate(pool.map(count, tiles), 1):
             progress(done, len(tiles))
     negative, positive = np.sum(counts, axis=0)
-    return Pairs(positive, negative)
+    return PairHistogram(positive, negative)

@@ -20,7 +20,7 @@ MANY = {"label": "labels", "unit": "units", "sequence": "sequences of queries", 
 
 
 @dataclass(frozen=True)
-class Estimate:
+class QueryEstimate:
     """A mean over queries and its 95% interval; None where too few units were sampled to give one."""
 
     mean: float
@@ -39,9 +39,9 @@ class Estimate:
 class Change:
     """How much better one is than another on the same queries; p is two-sided, None where units are too few."""
 
-    before: Estimate
-    after: Estimate
-    difference: Estimate
+    before: QueryEstimate
+    after: QueryEstimate
+    difference: QueryEstimate
     p: float | None
     queries: int
     units: int
@@ -51,7 +51,7 @@ class Change:
 class Behind:
     """Less the first of several on the same queries; p is two-sided, by Holm for all of them."""
 
-    difference: Estimate
+    difference: QueryEstimate
     p: float | None
 
 
@@ -106,16 +106,16 @@ def effect_of_queries(found: Evaluation, metric: str) -> Float[np.ndarray, " q"]
     return np.where(there, (effect / queries)[unit], 0)
 
 
-def estimates(found: Clustered, level: float = LEVEL) -> list[Estimate]:
+def estimates(found: Clustered, level: float = LEVEL) -> list[QueryEstimate]:
     """Of each model."""
     bounds = [found.interval(model, level) if found.enough else (None, None) for model in range(len(found.mean))]
-    return [Estimate(float(mean), *bound) for mean, bound in zip(found.mean, bounds, strict=True)]
+    return [QueryEstimate(float(mean), *bound) for mean, bound in zip(found.mean, bounds, strict=True)]
 
 
-def difference(found: Clustered, first: int, second: int, level: float = LEVEL) -> Estimate:
+def difference(found: Clustered, first: int, second: int, level: float = LEVEL) -> QueryEstimate:
     """Of one model less another."""
     bounds = found.difference(first, second, level) if found.enough else (None, None)
-    return Estimate(float(found.mean[first] - found.mean[second]), *bounds)
+    return QueryEstimate(float(found.mean[first] - found.mean[second]), *bounds)
 
 
 def change(found: Clustered, level: float = LEVEL) -> Change:
@@ -134,13 +134,13 @@ def behind_first(found: Clustered) -> list[Behind | None]:
     return [None, *(Behind(difference(found, other, 0), float(p)) for other, p in zip(others, adjusted, strict=True))]
 
 
-def of_models(runs: Sequence[Run], metric: str) -> tuple[list[Estimate], list[Behind | None], str]:
+def of_models(runs: Sequence[Run], metric: str) -> tuple[list[QueryEstimate], list[Behind | None], str]:
     """Of runs of one test set: each with its interval, each less the first, and what these claim. Errors: `of_runs`."""
     found = of_runs(runs, metric)
     if found is None:
         means = [float(run.record["scores"]["tasks"][metric]["mean"]) for run in runs]
-        behind = [Behind(Estimate(mean - means[0], None, None), None) for mean in means[1:]]
-        return [Estimate(mean, None, None) for mean in means], [None, *behind], claim(None)
+        behind = [Behind(QueryEstimate(mean - means[0], None, None), None) for mean in means[1:]]
+        return [QueryEstimate(mean, None, None) for mean in means], [None, *behind], claim(None)
     return estimates(found), behind_first(found), claim(runs[0].record["units"], found.units)
 
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.labels import RetrievalLabels
 
-NOBODY = -1  # stands in `nearest` where a query has fewer items than there are columns
+NO_MATCH = -1  # stands in `nearest` where a query has fewer items than there are columns
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """The nearest gallery items of each query, nearest first. Items of equal distance stand in order of image ID.
 
-    query     (q,) rows of Items
-    nearest   (q, n) rows of Items (not places in the gallery), -1 where there are fewer than n
+    query     (q,) rows of the items
+    nearest   (q, n) rows of the items (not places in the gallery), -1 where there are fewer than n
     distance  (q, n) ascending, inf where there is none
     relevant  (q,) how many relevant gallery items there are, without the query itself and its sequence
     """
@@ -32,7 +32,7 @@ class Ranking:
     @property
     def retrieved(self) -> Int64[np.ndarray, " q"]:
         """How many items each query has."""
-        return (self.nearest != NOBODY).sum(axis=1)
+        return (self.nearest != NO_MATCH).sum(axis=1)
 
     def top(self, n: int) -> "Ranking":
         """The first n items of each query."""
@@ -40,13 +40,13 @@ class Ranking:
         return Ranking(self.query, self.nearest[:, :n].copy(), self.distance[:, :n].copy(), self.relevant)
 
 
-def hits(items: Items, ranking: Ranking) -> Bool[np.ndarray, "q n"]:
+def hits(items: RetrievalLabels, ranking: Ranking) -> Bool[np.ndarray, "q n"]:
     """Which of the retrieved items have their query's label."""
     same = items.label_codes[ranking.nearest] == items.label_codes[ranking.query][:, None]
-    return same & (ranking.nearest != NOBODY)
+    return same & (ranking.nearest != NO_MATCH)
 
 
-def count_relevant(items: Items) -> Int64[np.ndarray, " q"]:
+def count_relevant(items: RetrievalLabels) -> Int64[np.ndarray, " q"]:
     """How many gallery items have each query's label, without the query itself and the images of its sequence."""
     label, gallery, query = items.label_codes, items.gallery, items.queries
     relevant = np.bincount(label[gallery], minlength=len(items.labels))[label[query]]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from bb.probe.retrieval.evaluate import Searched
-from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.labels import RetrievalLabels
 from bb.probe.retrieval.pairwise_model import PairwiseModel, Rows, distances
 from bb.probe.retrieval.ranking import Ranking
 from bb.probe.retrieval.search import Vectors, search_parts
@@ -123,7 +123,7 @@ def _only(ranking: Ranking, keep: Bool[np.ndarray, "q n"]) -> Ranking:
     )
 
 
-def then(searched: Searched | None, items: Items, steps: Sequence[Step], jobs: int | None) -> Searched:
+def then(searched: Searched | None, items: RetrievalLabels, steps: Sequence[Step], jobs: int | None) -> Searched:
     """A search (the exact one if None) whose rankings go through steps, deep enough for all of them.
 
     An AdaptiveThreshold sees the queries of one part of the search at a time.

@@ -16,9 +16,9 @@ from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
 from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
 from bb.probe.retrieval.faiss_search import Faiss
-from bb.probe.retrieval.labels import OVERALL, Items
+from bb.probe.retrieval.labels import OVERALL, RetrievalLabels
 from bb.probe.retrieval.paired_tests import effect_of_queries, sampled
-from bb.probe.retrieval.ranking import NOBODY, hits
+from bb.probe.retrieval.ranking import NO_MATCH, hits
 from bb.probe.retrieval.rerank import Step, then
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.files.canonical_json import digest_of, sha256_hex
@@ -33,7 +33,7 @@ VERSIONS = ("backbone-bench", "faiss-cpu", "numba", "numpy", "polars")
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedRetrieval:
     """A run that can be looked up or made: its ID covers all that decides the outcome.
 
     tasks     the labels' name
@@ -47,7 +47,7 @@ class Prepared:
     store: Store
     space: FeatureSpace
     collection: Collection
-    items: Items
+    items: RetrievalLabels
     tasks: str
     how: Retrieval
     roles: dict[str, Any]
@@ -77,7 +77,7 @@ def prepare(
     store: Store,
     space: FeatureSpace,
     collection: Collection,
-    items: Items,
+    items: RetrievalLabels,
     *,
     tasks: str,
     how: Retrieval,
@@ -85,7 +85,7 @@ def prepare(
     faiss: Faiss | None = None,
     warnings: Sequence[str] = (),
     steps: Sequence[Step] = (),
-) -> Prepared:
+) -> PreparedRetrieval:
     """Reads the features and names the run; nothing is searched.
 
     The ID is SHA-256 of the canonical JSON of: protocol and its parameters, index and its version, the items (image
@@ -98,7 +98,7 @@ def prepare(
     table = [columns, *map(list, items.frame.select(columns).iter_rows())]
     how_scored = {key: value for key, value in how.parameters().items() if key != "distance"}
     test_set = digest_of([table, how_scored])
-    prepared = Prepared(
+    prepared = PreparedRetrieval(
         store,
         space,
         collection,
@@ -125,7 +125,10 @@ def prepare(
 
 
 def execute(
-    prepared: Prepared, *, jobs: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    prepared: PreparedRetrieval,
+    *,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Run:
     """Searches, scores and publishes. Errors: those of `evaluate`; then nothing is published."""
     items, space = prepared.items, prepared.space
@@ -177,7 +180,7 @@ def execute(
     return prepared.store.put_run(record, predictions(found), _gallery(items), retrieved(found))
 
 
-def _notes(prepared: Prepared, found: Evaluation) -> Iterator[str]:
+def _notes(prepared: PreparedRetrieval, found: Evaluation) -> Iterator[str]:
     """What a reader of the scores should know."""
     yield from prepared.warnings
     if prepared.items.missing:
@@ -203,7 +206,7 @@ def _notes(prepared: Prepared, found: Evaluation) -> Iterator[str]:
         yield f"{found.left_out} of {len(found.top)} queries have nothing relevant in the gallery and {counted}"
 
 
-def _damage(prepared: Prepared) -> dict[str, Any]:
+def _damage(prepared: PreparedRetrieval) -> dict[str, Any]:
     ids = prepared.items.image_ids.tolist()
     return damage_record(damaged_images(prepared.store, prepared.space, prepared.collection, ids))
 
@@ -246,7 +249,7 @@ def predictions(found: Evaluation) -> pl.DataFrame:
 def retrieved(found: Evaluation) -> pl.DataFrame:
     """The first items of each query: image_id, rank from 1, retrieved_id, distance, hit."""
     items, top = found.items, found.top
-    there = top.nearest != NOBODY
+    there = top.nearest != NO_MATCH
     query, place = np.nonzero(there)
     ids = pl.Series(items.image_ids.tolist(), dtype=pl.String)
     return pl.DataFrame(
@@ -260,7 +263,7 @@ def retrieved(found: Evaluation) -> pl.DataFrame:
     )
 
 
-def _gallery(items: Items) -> pl.DataFrame:
+def _gallery(items: RetrievalLabels) -> pl.DataFrame:
     """In the place of a run's training images stands what answers: task "gallery", image_id, y the label's code."""
     rows = items.gallery
     ids = pl.Series(items.image_ids[rows].tolist(), dtype=pl.String)

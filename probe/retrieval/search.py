@@ -18,8 +18,8 @@ from jaxtyping import Float, Float32, Float64, Int64
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from bb.probe.retrieval.labels import Items
-from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant
+from bb.probe.retrieval.labels import RetrievalLabels
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant
 from bb.probe.search_kernels import measure_pairs, scan_columns, scan_rows, settle, squares
 from bb.store.errors import BBError, UsageError
 
@@ -49,7 +49,7 @@ class Vectors:
     scale: float
 
     @classmethod
-    def of(cls, features: Float[np.ndarray, "n d"], items: Items, distance: str = "cosine") -> "Vectors":
+    def of(cls, features: Float[np.ndarray, "n d"], items: RetrievalLabels, distance: str = "cosine") -> "Vectors":
         """Features of the items, in their order. Errors: UsageError for another distance, BBError where a feature is
         not finite or is too large to be squared.
         """
@@ -115,7 +115,7 @@ class Vectors:
 
 def search(
     features: Float[np.ndarray, "n d"],
-    items: Items,
+    items: RetrievalLabels,
     n: int,
     *,
     distance: str = "cosine",
@@ -140,7 +140,7 @@ def search(
 
 def search_parts(
     vectors: Vectors,
-    items: Items,
+    items: RetrievalLabels,
     n: int,
     *,
     jobs: int | None = None,
@@ -164,7 +164,7 @@ def search_parts(
         nearest, distances = each.run(wanted, kept, partial(_count, progress, done, total))
         done += len(each.tiles)
         if n > wanted:
-            nearest = np.pad(nearest, ((0, 0), (0, n - wanted)), constant_values=NOBODY)
+            nearest = np.pad(nearest, ((0, 0), (0, n - wanted)), constant_values=NO_MATCH)
             distances = np.pad(distances, ((0, 0), (0, n - wanted)), constant_values=np.inf)
         yield Ranking(each.query, nearest, distances, relevant[start : start + part])
 
@@ -189,7 +189,7 @@ def blocks(vectors: Vectors, rows: Int64[np.ndarray, " n"], *, asking: bool, kee
     return block
 
 
-def both_sides(vectors: Vectors, items: Items, jobs: int) -> tuple[Side, Side]:
+def both_sides(vectors: Vectors, items: RetrievalLabels, jobs: int) -> tuple[Side, Side]:
     """The blocks of queries, and those of the gallery, which are kept while there is room."""
     room = KEPT_BYTES // (BLOCK * 4 * (vectors.x.shape[1] + 2))
     return (
@@ -205,7 +205,7 @@ class _Search:
     """
 
     def __init__(
-        self, vectors: Vectors, items: Items, query: np.ndarray, answering: Side, both: bool, jobs: int
+        self, vectors: Vectors, items: RetrievalLabels, query: np.ndarray, answering: Side, both: bool, jobs: int
     ) -> None:
         self.vectors, self.query, self.gallery, self.both, self.jobs = vectors, query, items.gallery, both, jobs
         self.sequence = np.full(len(items), -1, np.int64) if items.sequence is None else items.sequence
@@ -218,7 +218,7 @@ class _Search:
     def run(self, n: int, kept: int, progress: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
         """(q, n) rows and distances."""
         score = np.full((len(self.query), kept), -np.inf, np.float32)
-        row = np.full((len(self.query), kept), NOBODY, np.int32)
+        row = np.full((len(self.query), kept), NO_MATCH, np.int32)
         rows = range(-(-len(self.query) // BLOCK))
         locks = [Lock() for _ in rows]
 
@@ -232,7 +232,7 @@ class _Search:
                 with locks[j]:
                     scan_columns(scores, query, gallery, self.sequence, self.block(score, j), self.block(row, j))
 
-        nearest = np.full((len(self.query), n), NOBODY, np.int64)
+        nearest = np.full((len(self.query), n), NO_MATCH, np.int64)
         distance = np.full((len(self.query), n), np.inf, np.float32)
         floor = np.empty(len(self.query))
 

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from bb.probe.retrieval.evaluate import Retrieval, evaluate
-from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.labels import RetrievalLabels
 from bb.store.errors import BBError
 
 
 @runtime_checkable
-class Metric(Protocol):
+class StreamingMetric(Protocol):
     """What is computed once over all samples of an epoch: `setup`, then `update` for each batch, then `compute`."""
 
     def setup(self, num_samples: int | None = None) -> None:
@@ -33,7 +33,7 @@ class RetrievalMetric:
     how    pairs are not counted unless it says so
     """
 
-    def __init__(self, items: Items, how: Retrieval | None = None) -> None:
+    def __init__(self, items: RetrievalLabels, how: Retrieval | None = None) -> None:
         self.items, self.how = items, how or replace(Retrieval(), pairs=False)
         self.setup()
 

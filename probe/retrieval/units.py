@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
-from bb.probe.retrieval.labels import Items
-from bb.probe.retrieval.ranking import NOBODY, Ranking
+from bb.probe.retrieval.labels import RetrievalLabels
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking
 from bb.store.errors import BBError
 
 CELLS = 2**24  # of lists that are scored anew; beyond that, of an even sample of queries
@@ -37,7 +37,7 @@ class Units:
     shared: bool
 
     @classmethod
-    def of(cls, items: Items) -> "Units":
+    def of(cls, items: RetrievalLabels) -> "Units":
         """Errors: BBError where queries stand in the gallery and the column `unit` parts a label."""
         frame = items.frame
         shared = bool(frame.select((pl.col("is_query") & pl.col("is_gallery")).any()).item())
@@ -88,7 +88,7 @@ def effects(
     depth    how far down the metrics look
     every    1 looks at every query, 2 at every second one, which then counts for two
     """
-    unit = np.where(ranking.nearest == NOBODY, -1, units.code[ranking.nearest])
+    unit = np.where(ranking.nearest == NO_MATCH, -1, units.code[ranking.nearest])
     own = units.code[ranking.query]
     seen = unit[:, :depth]
     rows, places = np.nonzero((seen >= 0) & (seen != own[:, None]) & (np.arange(len(own)) % every == 0)[:, None])
@@ -100,7 +100,7 @@ def effects(
         part, left = row[start : start + step], gone[start : start + step]
         out = unit[part] == left[:, None]
         order = np.argsort(out, axis=1, kind="stable")[:, :depth]
-        nearest = np.take_along_axis(np.where(out, NOBODY, ranking.nearest[part]), order, axis=1)
+        nearest = np.take_along_axis(np.where(out, NO_MATCH, ranking.nearest[part]), order, axis=1)
         distance = np.take_along_axis(ranking.distance[part], order, axis=1)
         after = score(Ranking(ranking.query[part], nearest, distance, ranking.relevant[part]))
         for name, value in after.items():

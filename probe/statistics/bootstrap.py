@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float64, Int
 
 from bb.probe.statistics import influence
 from bb.probe.statistics.bounds import quantile, score_bounds, widened
-from bb.probe.statistics.influence import Items, Units
+from bb.probe.statistics.influence import UnitInfluence, WeightedTasks
 from bb.probe.statistics.metrics import METRICS
 from bb.probe.statistics.predictions import Table
 from bb.store.errors import BBError, UsageError
@@ -61,7 +61,7 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class ModelCovariance:
     """Covariances of models, from independent contributions g.
 
     covariance  Σg_i g_j;  third: Σg_i³ g_j;  fourth: Σg_i² g_j²
@@ -74,12 +74,12 @@ class Spread:
     freedom: float
 
     @classmethod
-    def of(cls, g: Float64[np.ndarray, "units models"], freedom: float) -> "Spread":
+    def of(cls, g: Float64[np.ndarray, "units models"], freedom: float) -> "ModelCovariance":
         scale = float(np.abs(g).max(initial=0)) or 1.0  # fourth powers of shares of thousands are small numbers
         unit = g / scale
         return cls(g.T @ g, scale**4 * (unit**3).T @ unit, scale**4 * (unit**2).T @ (unit**2), freedom)
 
-    def some(self, models: Sequence[int]) -> "Spread":
+    def some(self, models: Sequence[int]) -> "ModelCovariance":
         at = np.ix_(models, models)
         return replace(self, covariance=self.covariance[at], third=self.third[at], fourth=self.fourth[at])
 
@@ -120,7 +120,7 @@ class Resampled:
     by_task: Float64[np.ndarray, "tasks models"]
     weight: Float64[np.ndarray, " tasks"]
     bias: Float64[np.ndarray, " models"]
-    spread: Spread
+    spread: ModelCovariance
     draws: "Draws | None"
     units: float
     bounded: bool
@@ -263,12 +263,12 @@ def resample(
     drawn = None
     if "tasks" in levels:
         of_tasks, size = _over_tasks(by_task, weight)
-        spread = Spread.of(of_tasks.influence, of_tasks.freedom)
+        spread = ModelCovariance.of(of_tasks.influence, of_tasks.freedom)
         common = _in_common(_by_model(units.cells, first), units.unit, items.task[units.item], len(table.tasks))
         spread = replace(spread, covariance=spread.covariance + common)
         reason = reason or _few_tasks(len(table.tasks), of_tasks.freedom)
     else:
-        spread = Spread.of(g, freedom)
+        spread = ModelCovariance.of(g, freedom)
     if draws:
         drawn = _over_draws(by_column, weight, units.influence, draws)
         reason = reason or _few_draws(len(table.tasks), draws, drawn.freedom)
@@ -296,7 +296,7 @@ def _values(table: Table, metric: str) -> Float64[np.ndarray, "tasks columns"]:
     return np.concatenate(values)
 
 
-def _items(table: Table, metric: str, weight: Float64[np.ndarray, " tasks"]) -> Items:
+def _items(table: Table, metric: str, weight: Float64[np.ndarray, " tasks"]) -> WeightedTasks:
     """Strata are tasks, or the true classes in them."""
     of = METRICS[metric]
     drawn = of.bends and not table.shares_given
@@ -307,11 +307,11 @@ def _items(table: Table, metric: str, weight: Float64[np.ndarray, " tasks"]) -> 
     stratum = table.class_of_task if of.by_class and not drawn else task
     strata = np.bincount(np.unique(np.stack([task, stratum]), axis=1)[0])
     item_weight = weight[task] / strata[task] / np.bincount(stratum)[stratum]
-    items = Items(values, bias, item_weight, task, stratum, table.unit)
+    items = WeightedTasks(values, bias, item_weight, task, stratum, table.unit)
     return items if of.by_class else _collapsed(items, table)
 
 
-def _alike(table: Table, metric: str, items: Items, units: Units) -> float:
+def _alike(table: Table, metric: str, items: WeightedTasks, units: UnitInfluence) -> float:
     """How many units of equal weight these are worth; of average precision, by how much each class matters.
 
     It is about the positives: where 20 of 200 images are, it is as sure as 20 make it. With s a class's part of the
@@ -325,7 +325,7 @@ def _alike(table: Table, metric: str, items: Items, units: Units) -> float:
     return min(units.size, 1 / float(((squares / squares.sum()) ** 2 / (n + 2)).sum()) - 2)
 
 
-def _collapsed(items: Items, table: Table) -> Items:
+def _collapsed(items: WeightedTasks, table: Table) -> WeightedTasks:
     """Tasks of one unit as one stratum, which makes their variance too large rather than none (Cochran, "Sampling
     Techniques", 1977, section 5A.12); with the smallest other task where there is only one."""
     task_units = np.bincount(np.unique(np.stack([items.stratum, items.unit]), axis=1)[0])
@@ -389,14 +389,14 @@ def _few_draws(tasks: int, draws: int, freedom: float) -> str:
 
 def _over_tasks(
     by_task: Float64[np.ndarray, "tasks models"], weight: Float64[np.ndarray, " tasks"]
-) -> tuple[Units, float]:
+) -> tuple[UnitInfluence, float]:
     there = weight > 0
     values = by_task[there]
     share = weight[there]
     n = len(values)
     apart = share[:, None] * (values - share @ values)
     one = np.zeros(n, np.int64)
-    items = Items(apart, np.zeros(values.shape[1]), share, one, one, np.arange(n))
+    items = WeightedTasks(apart, np.zeros(values.shape[1]), share, one, one, np.arange(n))
     units = influence.of_units(items)
     return units, units.size
 

@@ -21,7 +21,7 @@ DENSE = 500  # units up to which the quadratic form is written out; with more, d
 
 
 @dataclass(frozen=True, eq=False)
-class Items:
+class WeightedTasks:
     """Of a statistic that is a weighted mean over tasks.
 
     influence  (n, columns) h
@@ -40,7 +40,7 @@ class Items:
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class UnitInfluence:
     """
     influence  (units, columns) g
     cells      (cells, columns) the part of g from each stratum, by unit and stratum; unit, item: (cells,) the unit, and
@@ -57,7 +57,7 @@ class Units:
     size: float
 
 
-def of_units(items: Items) -> Units:
+def of_units(items: WeightedTasks) -> UnitInfluence:
     order = np.lexsort((items.stratum, items.unit))
     unit, stratum, weight = items.unit[order], items.stratum[order], items.weight[order]
     starts = np.flatnonzero(np.r_[True, (np.diff(unit) != 0) | (np.diff(stratum) != 0)])
@@ -73,7 +73,7 @@ def of_units(items: Items) -> Units:
     scale, freedom = _quadratic(cell_unit, cell_stratum, cell_weight * factor, share, by_unit, firsts)
     scale = np.sqrt(scale)
     size = float((by_unit**2).sum())
-    return Units(influence * scale, cells * scale, cell_unit, order[starts], freedom, 1 / size if size else 1.0)
+    return UnitInfluence(influence * scale, cells * scale, cell_unit, order[starts], freedom, 1 / size if size else 1.0)
 
 
 def _quadratic(

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from bb.probe.statistics.multiclass.contributions import precision_terms
-from bb.probe.statistics.multiclass.intervals import Estimate, bounds, spread, too_few
+from bb.probe.statistics.multiclass.intervals import MetricEstimate, bounds, spread, too_few
 from bb.store.errors import BBError
 
 FEWEST_POSITIVES = 10
@@ -51,8 +51,8 @@ Contributions = Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
-class Metric:
-    """As bb.probe.statistics.multiclass.metrics.Metric; for all, higher is better and the highest value is 1.
+class MultilabelMetric:
+    """As bb.probe.statistics.multiclass.metrics.MulticlassMetric; for all, higher is better and the highest value is 1.
 
     by_trait  whether it is a mean over traits
     """
@@ -119,23 +119,23 @@ def _exact_contributions(p: Traits) -> Contributions:
     return (p.true == p.predicted).all(axis=1) / len(p.true)
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, MultilabelMetric] = {
     metric.name: metric
     for metric in (
-        Metric("macro_f1", _macro_f1, _macro_f1_contributions),
-        Metric("macro_f1@biobench", _f1_of_both, _f1_of_both_contributions),
-        Metric("mean_ap", _mean_ap, _mean_ap_contributions, needs_decisions=True),
-        Metric("exact_match", _exact, _exact_contributions, by_trait=False),
+        MultilabelMetric("macro_f1", _macro_f1, _macro_f1_contributions),
+        MultilabelMetric("macro_f1@biobench", _f1_of_both, _f1_of_both_contributions),
+        MultilabelMetric("mean_ap", _mean_ap, _mean_ap_contributions, needs_decisions=True),
+        MultilabelMetric("exact_match", _exact, _exact_contributions, by_trait=False),
     )
 }
 
 
-def estimate(p: Traits, metric: Metric, level: float = 0.95) -> Estimate:
+def estimate(p: Traits, metric: MultilabelMetric, level: float = 0.95) -> MetricEstimate:
     """A classifier's metric. Errors: BBError where it needs decisions and there are none."""
     return _with_bounds(metric, p, metric.value(p), lambda: metric.contributions(p), level, apart=False)
 
 
-def difference(first: Traits, second: Traits, metric: Metric, level: float = 0.95) -> Estimate:
+def difference(first: Traits, second: Traits, metric: MultilabelMetric, level: float = 0.95) -> MetricEstimate:
     """How much higher the first one's metric is, of predictions of the same images."""
     value = metric.value(first) - metric.value(second)
     return _with_bounds(
@@ -144,18 +144,24 @@ def difference(first: Traits, second: Traits, metric: Metric, level: float = 0.9
 
 
 def _with_bounds(
-    metric: Metric, p: Traits, value: float, contributions: Callable[[], Contributions], level: float, *, apart: bool
-) -> Estimate:
+    metric: MultilabelMetric,
+    p: Traits,
+    value: float,
+    contributions: Callable[[], Contributions],
+    level: float,
+    *,
+    apart: bool,
+) -> MetricEstimate:
     claim = f"this classifier, on {'further images' if p.group is None else 'further groups of images'}"
     if np.isnan(value):
-        return Estimate(metric.name, value, None, claim, f"{metric.name} has no value here")
+        return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
     counts = p.true.sum(axis=0)
     positives = int(np.minimum(counts, len(p.true) - counts).min() if "@biobench" in metric.name else counts.min())
     if metric.by_trait and positives < FEWEST_POSITIVES:
         reason = f"{positives} images of a trait are too few: an interval of {metric.name} needs {FEWEST_POSITIVES}"
-        return Estimate(metric.name, value, None, claim, reason)
+        return MetricEstimate(metric.name, value, None, claim, reason)
     found = spread(contributions(), p.group, of_answers=not metric.by_trait)
     reason = too_few(metric.name, p.group, found, 1.0)
-    return Estimate(
+    return MetricEstimate(
         metric.name, value, None if reason else bounds(value, found, 1.0, level, apart=apart), claim, reason
     )

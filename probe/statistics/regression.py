@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from bb.probe.statistics.bounds import quantile
-from bb.probe.statistics.multiclass.intervals import Estimate
+from bb.probe.statistics.multiclass.intervals import MetricEstimate
 from bb.store.errors import BBError
 
 FEWEST_GROUPS, FEWEST_IMAGES = 10, 30
@@ -36,8 +36,8 @@ FISHER = Scale(lambda v: float(np.arctanh(v)), lambda v: 1 / (1 - v**2), lambda 
 
 
 @dataclass(frozen=True, eq=False)
-class Metric:
-    """name, better as of bb.probe.statistics.multiclass.metrics.Metric.
+class RegressionMetric:
+    """name, better as of bb.probe.statistics.multiclass.metrics.MulticlassMetric.
 
     value          of true and predicted numbers; NaN where all true ones are equal and it needs others
     contributions  of each image, 0 in the mean
@@ -115,13 +115,13 @@ def _spearman_contributions(y: Numbers, predicted: Numbers) -> Numbers:
     return (out - out.mean()) / len(y)
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, RegressionMetric] = {
     metric.name: metric
     for metric in (
-        Metric("r2", "higher", _r2, _r2_contributions, OF_LEFT_OVER, 1.0),
-        Metric("mae", "lower", _mae, _mae_contributions, LOGARITHM, 0.0),
-        Metric("rmse", "lower", _rmse, _rmse_contributions, LOGARITHM, 0.0),
-        Metric("spearman", "higher", _spearman, _spearman_contributions, FISHER, 1.0),
+        RegressionMetric("r2", "higher", _r2, _r2_contributions, OF_LEFT_OVER, 1.0),
+        RegressionMetric("mae", "lower", _mae, _mae_contributions, LOGARITHM, 0.0),
+        RegressionMetric("rmse", "lower", _rmse, _rmse_contributions, LOGARITHM, 0.0),
+        RegressionMetric("spearman", "higher", _spearman, _spearman_contributions, FISHER, 1.0),
     )
 }
 
@@ -129,47 +129,49 @@ METRICS: dict[str, Metric] = {
 def estimate(
     y_true: Float64[np.ndarray, " n"],
     predicted: Float64[np.ndarray, " n"],
-    metric: Metric,
+    metric: RegressionMetric,
     *,
     group: Int[np.ndarray, " n"] | None = None,
     level: float = 0.95,
-) -> Estimate:
+) -> MetricEstimate:
     """A model's metric on further images, or further groups of them."""
     value = metric.value(y_true, predicted)
     claim = f"this model, on {'further images' if group is None else 'further groups of images'}"
     if np.isnan(value):
-        return Estimate(metric.name, value, None, claim, f"{metric.name} has no value here")
+        return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
     units, reason = _units(group, len(y_true))
     if not reason and abs(value - metric.exact) < 1e-12:
         reason = "nothing is wrong in these images, which does not say how little is in others"
     if reason:
-        return Estimate(metric.name, value, None, claim, reason)
+        return MetricEstimate(metric.name, value, None, claim, reason)
     half = _half(metric.contributions(y_true, predicted), group, units, level) * metric.scale.slope(value)
     middle = metric.scale.to(value)
-    return Estimate(metric.name, value, (metric.scale.back(middle - half), metric.scale.back(middle + half)), claim)
+    return MetricEstimate(
+        metric.name, value, (metric.scale.back(middle - half), metric.scale.back(middle + half)), claim
+    )
 
 
 def difference(
     y_true: Float64[np.ndarray, " n"],
     first: Float64[np.ndarray, " n"],
     second: Float64[np.ndarray, " n"],
-    metric: Metric,
+    metric: RegressionMetric,
     *,
     group: Int[np.ndarray, " n"] | None = None,
     level: float = 0.95,
-) -> Estimate:
+) -> MetricEstimate:
     """How much higher the first model's metric is. Errors: BBError where both predicted the same."""
     if np.array_equal(first, second):
         raise BBError("both models predicted the same numbers: compare two models.")
     value = metric.value(y_true, first) - metric.value(y_true, second)
     claim = f"these models, on {'further images' if group is None else 'further groups of images'}"
     if np.isnan(value):
-        return Estimate(metric.name, value, None, claim, f"{metric.name} has no value here")
+        return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
     units, reason = _units(group, len(y_true))
     if reason:
-        return Estimate(metric.name, value, None, claim, reason)
+        return MetricEstimate(metric.name, value, None, claim, reason)
     half = _half(metric.contributions(y_true, first) - metric.contributions(y_true, second), group, units, level)
-    return Estimate(metric.name, value, (value - half, value + half), claim)
+    return MetricEstimate(metric.name, value, (value - half, value + half), claim)
 
 
 def _units(group: Int[np.ndarray, " n"] | None, images: int) -> tuple[int, str]:

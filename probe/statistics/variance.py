@@ -34,7 +34,7 @@ SOURCES = ("tasks", "images", "draws", "rest")
 
 
 @dataclass(frozen=True)
-class Split:
+class VarianceComponents:
     """One model's components. Those that the data can't show are None.
 
     components  of one item's score: σ_T², and the means over tasks of the others
@@ -55,7 +55,7 @@ class Split:
         }
 
 
-def split(table: Table) -> list[Split]:
+def split(table: Table) -> list[VarianceComponents]:
     """The components of each model's scores. Errors: BBError for a task with one test image."""
     alone = np.flatnonzero(table.sizes < 2)
     if len(alone):
@@ -63,7 +63,7 @@ def split(table: Table) -> list[Split]:
     return [_split(table, model) for model in range(len(table.models))]
 
 
-def _split(table: Table, model: int) -> Split:
+def _split(table: Table, model: int) -> VarianceComponents:
     columns = table.columns_of(model)
     n_tasks, n_draws = len(table.tasks), len(columns)
     means, within = np.empty(n_tasks), np.empty((n_tasks, 3))
@@ -79,7 +79,7 @@ def _split(table: Table, model: int) -> Split:
     parts = [None if between is None else between / n_tasks, *(noise_T3.sum(axis=0) / n_tasks**2).tolist()]
     if n_draws == 1:
         components[2:] = parts[2:] = [None, None]
-    return Split(
+    return VarianceComponents(
         table.models[model],
         dict(zip(SOURCES, components, strict=True)),
         dict(zip(SOURCES, parts, strict=True)),

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from bb.probe.tasks.newt import Task
+from bb.probe.tasks.newt import BinaryTask
 from bb.store.errors import UsageError
 
 # The number of training images of a task, over both classes, at least 2; or all there are.
@@ -56,7 +56,7 @@ def check_seed(seed: int) -> None:
         raise UsageError(f"--seed {seed} makes no sense: choose a whole number from 0 to {MAX_SEED - 1}.")
 
 
-def sample(task: Task, n_train: NTrain, seed: int) -> Sample:
+def sample(task: BinaryTask, n_train: NTrain, seed: int) -> Sample:
     """Draw a task's training set: n_train // 2 images of class 0 and the rest of class 1.
 
     "all" takes every image, in the order of seed 0 whatever the seed. A class that has too few images is
@@ -79,7 +79,7 @@ def sample(task: Task, n_train: NTrain, seed: int) -> Sample:
     return Sample(task.name, np.array(drawn[0] + drawn[1], dtype=np.str_), y, tuple(notes))
 
 
-def takes_all(task: Task, n_train: NTrain) -> bool:
+def takes_all(task: BinaryTask, n_train: NTrain) -> bool:
     """Whether a request for this many training images uses every one that the task has, in both classes."""
     if n_train == "all":
         return True

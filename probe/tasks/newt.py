@@ -62,7 +62,7 @@ READ = (*REQUIRED, "text_label")
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class BinaryTask:
     """One two-class problem over image IDs. Both splits are sorted by image ID; labels are 0 or 1."""
 
     name: str
@@ -86,7 +86,7 @@ class Labels:
     `same_images_as` are keys of the feature spaces that lack them.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[BinaryTask, ...]
     table: pl.DataFrame
     notes: tuple[str, ...] = ()
     class_names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -185,11 +185,11 @@ def _class_names(rows: pl.DataFrame) -> dict[str, tuple[str, str]]:
     return {task: (zero, one) for task, (zero, one) in names.items() if zero and one and zero != one}
 
 
-def _tasks(rows: pl.DataFrame, source: str) -> tuple[Task, ...]:
+def _tasks(rows: pl.DataFrame, source: str) -> tuple[BinaryTask, ...]:
     return tuple(_task(of_task, source) for of_task in rows.partition_by("task", maintain_order=True))
 
 
-def _task(rows: pl.DataFrame, source: str) -> Task:
+def _task(rows: pl.DataFrame, source: str) -> BinaryTask:
     """One task from its rows, sorted by image ID."""
     name = rows["task"][0]
     where = f"{source}, task {name!r}"
@@ -204,7 +204,7 @@ def _task(rows: pl.DataFrame, source: str) -> Task:
                 "each split needs both classes. Add such rows or leave the task out."
             )
         splits[split] = np.array(part["id"].to_list(), dtype=np.str_), part["label"].to_numpy()
-    return Task(name, cluster, subcluster, *splits["train"], *splits["test"])
+    return BinaryTask(name, cluster, subcluster, *splits["train"], *splits["test"])
 
 
 def _only(column: pl.Series, where: str) -> Any:

@@ -27,7 +27,7 @@ KINDS = ("supercategory", "category", "iconic_group")
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeanInterval:
     """A mean over queries; low and high are None where there are too few queries for an interval."""
 
     value: float
@@ -50,7 +50,7 @@ class SearchScores:
     text_space: FeatureSpace
     collection: str
     frame: pl.DataFrame
-    means: dict[str, Interval]
+    means: dict[str, MeanInterval]
     k: int | None
     notes: tuple[str, ...]
 
@@ -155,12 +155,14 @@ def _rerank(gallery: Gallery, w: Float32[np.ndarray, " d"], ranked: set[int], po
     return score_list(np.isin(order, list(positives)), cosine, len(positives))
 
 
-def _means(frame: pl.DataFrame) -> dict[str, Interval]:
+def _means(frame: pl.DataFrame) -> dict[str, MeanInterval]:
     """Each query is a unit: intervals are for further queries, and hold the collection fixed."""
     scores = frame.select(METRICS).to_numpy().T.astype(np.float64)
     found = Clustered.of(np.arange(len(frame)), scores)
     bounds = [found.interval(m) if found.enough else (None, None) for m in range(len(METRICS))]
-    return {name: Interval(float(value), *pair) for name, value, pair in zip(METRICS, found.mean, bounds, strict=True)}
+    return {
+        name: MeanInterval(float(value), *pair) for name, value, pair in zip(METRICS, found.mean, bounds, strict=True)
+    }
 
 
 def _read_queries(path: Path) -> pl.DataFrame:

@@ -23,7 +23,7 @@ BLOCK = 16_384  # images whose features are in memory at once
 SCORES = 2**25  # of a block's images and all queries, at most
 
 
-class Encoder(Protocol):
+class QueryEncoder(Protocol):
     """What makes vectors of texts that are not stored; bb.extract.TextEncoder is one."""
 
     @property
@@ -33,7 +33,7 @@ class Encoder(Protocol):
         ...
 
 
-Load = Callable[[str], Encoder]
+Load = Callable[[str], QueryEncoder]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import polars as pl
 
 from bb.probe.classification.facade import Classified, find_or_make
 from bb.probe.classification.inputs import LabelledImages, labelled_images
-from bb.probe.classification.run import Prepared, prepare
+from bb.probe.classification.run import PreparedClassification, prepare
 from bb.probe.classification.run_inputs import Inputs
 from bb.probe.classification.spec import Spec
 from bb.probe.classifiers.multiclass.zero_shot import ZeroShot
@@ -121,7 +121,7 @@ def _prepare(
     text: str | None,
     text_space: str | None,
     seed: int,
-) -> Prepared:
+) -> PreparedClassification:
     check_projected(store, space)
     classes = list(dict.fromkeys(name for split in splits for name in split.task.classes))
     texts = class_texts(store, classes, text)

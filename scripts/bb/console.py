@@ -119,7 +119,7 @@ class Progress:
             warn(f"{self.what}: {parts}, {shown}, {(self.total - done) / rate:.0f} s left")
 
 
-class Reporter:
+class ConsoleReporter:
     """Fulfils bb.store.reporter.Reporter on standard error. Leaving the context removes bars of unfinished tasks.
 
     before  what each message begins with
@@ -129,7 +129,7 @@ class Reporter:
         self.before = before
         self._open: dict[str, Progress] = {}
 
-    def __enter__(self) -> "Reporter":
+    def __enter__(self) -> "ConsoleReporter":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,15 +9,14 @@ from bb.stores import backbone_names
 
 if TYPE_CHECKING:
     from bb.probe.features.missing import MissingPolicy
-    from bb.probe.heads.derive import Derived
-    from bb.probe.heads.derive import Prepared as PreparedHead
-    from bb.probe.retrieval.run import Prepared
-    from bb.probe.run import Inputs, Spec
+    from bb.probe.heads.derive import Derived, PreparedTraining
+    from bb.probe.retrieval.run import PreparedRetrieval
+    from bb.probe.run import FamilyInputs, FamilySpec
     from bb.store import Collection, FeatureSpace, Store
     from bb.store.local.runs import Run
 
 
-def space_text(inputs: "Inputs | Prepared") -> str:
+def space_text(inputs: "FamilyInputs | PreparedRetrieval") -> str:
     from bb.store.format.space import short
 
     return ", ".join(inputs.store.backbones(inputs.space)) or short(inputs.space.key)
@@ -71,7 +70,7 @@ def shared_notes(collection: "Collection", held_out: list[str], learned: list[st
 
 
 def probe_all(
-    inputs: "Sequence[Inputs]", specs: "Sequence[Spec]", *, jobs: int | None, force: bool = False
+    inputs: "Sequence[FamilyInputs]", specs: "Sequence[FamilySpec]", *, jobs: int | None, force: bool = False
 ) -> "list[tuple[Run, bool]]":
     """Each input with each spec: the run, and whether it was computed now. Finished runs stay if it is broken off."""
     from joblib import cpu_count
@@ -97,7 +96,9 @@ def probe_all(
     return results
 
 
-def retrieve_all(prepared: "Sequence[Prepared]", *, jobs: int | None, force: bool = False) -> "list[tuple[Run, bool]]":
+def retrieve_all(
+    prepared: "Sequence[PreparedRetrieval]", *, jobs: int | None, force: bool = False
+) -> "list[tuple[Run, bool]]":
     """The run of each, and whether it was computed now. Finished runs stay if it is broken off."""
     from bb.probe.retrieval.run import execute
     from bb.store.format.space import short
@@ -116,7 +117,9 @@ def retrieve_all(prepared: "Sequence[Prepared]", *, jobs: int | None, force: boo
     return results
 
 
-def train_all(prepared: "Sequence[PreparedHead]", log: Sequence[str], *, force: bool) -> "list[tuple[Derived, bool]]":
+def train_all(
+    prepared: "Sequence[PreparedTraining]", log: Sequence[str], *, force: bool
+) -> "list[tuple[Derived, bool]]":
     """What came of each training, and whether it was done now. Every epoch is told to the loggers."""
     from contextlib import closing
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bb.console import Reporter, warn
+from bb.console import ConsoleReporter, warn
 from bb.options import DEFAULT_STORE
 from bb.settings import Settings, parse_data_root
 
@@ -160,7 +160,7 @@ def find_version(
         images = find_known_files(root)
         if isinstance(images, dict):
             images = {image_id: images[image_id] for image_id in ids if image_id in images}
-        with Reporter() as reporter:
+        with ConsoleReporter() as reporter:
             entries = hash_images(name, images, reporter=reporter).entries
         here = {entry.image_id: entry.image_sha256 for entry in entries}
         chosen = version_with(several.versions, ids, [here.get(image_id) for image_id in ids])

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bb.console import Reporter, warn
+from bb.console import ConsoleReporter, warn
 
 if TYPE_CHECKING:
     from bb.extract.data.source_spec import Root
@@ -73,7 +73,7 @@ def thumbnails_of(
     from bb.store import BBError
 
     try:
-        with Reporter() as reporter:
+        with ConsoleReporter() as reporter:
             images = open_images(opened, name, root, image_ids=sorted(ids), reporter=reporter)
     except BBError as error:
         warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")

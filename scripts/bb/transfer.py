@@ -8,21 +8,25 @@ import typer
 from bb.console import Progress, say, show_json, show_table, stop_gracefully, warn
 from bb.store.format.collection import some
 from bb.store.sync.plan import summary
-from bb.store.sync.transfer import Outcome
+from bb.store.sync.transfer import TransferResult
 from bb.store.text.size import size_text
 
 if TYPE_CHECKING:
-    from bb.store.sync.plan import Plan
-    from bb.store.sync.transfer import Outcome
+    from bb.store.sync.plan import TransferPlan
+    from bb.store.sync.transfer import TransferResult
 
 
 def transfer(
-    plan: "Plan", work: "Callable[..., Outcome] | None", jobs: int, json_: bool, then: Callable[[], None] | None = None
+    plan: "TransferPlan",
+    work: "Callable[..., TransferResult] | None",
+    jobs: int,
+    json_: bool,
+    then: Callable[[], None] | None = None,
 ) -> None:
     """Says what is planned, does the work if there is one, then what follows it, and says what came of it."""
     source, target = plan.source.place.url, plan.target.place.url
     warn(*(f"note: {note}" for note in plan.notes))
-    outcome = Outcome()
+    outcome = TransferResult()
     if work:
         with (
             stop_gracefully("stopping; what has come is kept") as stop,

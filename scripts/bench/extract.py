@@ -56,7 +56,7 @@ from bb.extract.embedding.decoder import DecodeOptions  # noqa: E402
 from bb.extract.embedding.forward import autocast  # noqa: E402
 from bb.extract.embedding.timm import TimmBackbone  # noqa: E402
 from bb.extract.pipeline import feature_writer  # noqa: E402
-from bb.extract.pipeline.embed import Plan, Work, embed  # noqa: E402
+from bb.extract.pipeline.embed import BackboneWork, EmbedPlan, embed  # noqa: E402
 from bb.extract.pipeline.extractor import Extractor  # noqa: E402
 from bb.store import Store  # noqa: E402
 
@@ -132,7 +132,10 @@ class Bench:
         """Embeds the first n images with these networks into a store of its own."""
         self.stores += 1
         store = Store.create(self.root / f"{self.stores}.bb")
-        work = [Work(e, Plan.make(store, e.spaces, self.found.entries[:n]).wanted) for e in map(self.extractor, names)]
+        work = [
+            BackboneWork(e, EmbedPlan.make(store, e.spaces, self.found.entries[:n]).wanted)
+            for e in map(self.extractor, names)
+        ]
         outcomes, _ = embed(store, work, "bench", self.found)
         return sum(outcome.computed for outcome in outcomes)
 

@@ -36,14 +36,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where
 
 from bb.probe.heads.examples import Examples  # noqa: E402
 from bb.probe.heads.initialisation import start  # noqa: E402
-from bb.probe.heads.recipe import Recipe  # noqa: E402
+from bb.probe.heads.recipe import HeadRecipe  # noqa: E402
 from bb.probe.heads.train import run_epoch  # noqa: E402
 from bb.store import Collection, Entry, FeatureSpace, SegmentWriter, Store  # noqa: E402
 
 ROUNDS = 5
 STEPS = 300  # of a turn, where they are quick
 QUICK = {"n": 4_000, "dim": 16, "rounds": 1, "steps": 10}
-RECIPE = Recipe(start="plain", dim=128)
+RECIPE = HeadRecipe(start="plain", dim=128)
 
 
 def make_store(root: Path, n: int, dim: int) -> tuple[Store, FeatureSpace, Collection]:

@@ -28,15 +28,14 @@ import numpy as np  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 
 from bb.cluster.engine import Resources  # noqa: E402
-from bb.cluster.extract_driver import Work, stream  # noqa: E402
+from bb.cluster.extract_driver import ClusterWork, stream  # noqa: E402
 from bb.cluster.ray import Cluster, connected  # noqa: E402
 from bb.extract.backbones.decoders import find_decoder  # noqa: E402
 from bb.extract.backbones.device import Numerics  # noqa: E402
 from bb.extract.backbones.name import BackboneName  # noqa: E402
 from bb.extract.data.scan import HashMemory, Scan, find_images, scan  # noqa: E402
 from bb.extract.embedding.decoder import DecodeOptions  # noqa: E402
-from bb.extract.pipeline.embed import Work as Share  # noqa: E402
-from bb.extract.pipeline.embed import embed  # noqa: E402
+from bb.extract.pipeline.embed import BackboneWork, embed  # noqa: E402
 from bb.extract.pipeline.extractor import Extractor  # noqa: E402
 from bb.store import Store  # noqa: E402
 
@@ -93,14 +92,14 @@ def make_photographs(folder: Path, n: int) -> Scan:
 def one_process(store: Store, extractor: Extractor, found: Scan, clock: Callable[[int], None]) -> None:
     """As `bb extract` does it."""
     embed(
-        store, [Share(extractor, found.entries)], "noise", found,
+        store, [BackboneWork(extractor, found.entries)], "noise", found,
         progress=lambda outcomes, images: clock(images),
     )  # fmt: skip
 
 
 def on_ray(store: Store, extractor: Extractor, found: Scan, cluster: Cluster, clock: Callable[[int], None]) -> None:
     """As `bb extract --on ray` does it."""
-    work = Work.of(store, [extractor], {"noise": found})
+    work = ClusterWork.of(store, [extractor], {"noise": found})
     stream(work, cluster, "cpu", stop=lambda: False, progress=lambda done, total: clock(done), say=print)
     assert not work.features(work.absent())
 

@@ -48,7 +48,7 @@ class Linked(Refused):
     """A symbolic link."""
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     """A name in a folder, and what it is: "file", "folder", "link", or "other" (fifo, socket, device)."""
 
     name: str
@@ -124,7 +124,7 @@ class Directory:
         self._require_regular(found, path)
         return found
 
-    def entries(self, folder: str = "") -> list[Entry]:
+    def entries(self, folder: str = "") -> list[DirectoryEntry]:
         """What is in a folder, sorted by name; nothing where there is no such folder."""
         try:
             handle = self._folder(folder, LISTED)
@@ -132,7 +132,7 @@ class Directory:
             return []
         try:
             with os.scandir(handle) as found:
-                return sorted(Entry(entry.name, _kind(entry)) for entry in found)
+                return sorted(DirectoryEntry(entry.name, _kind(entry)) for entry in found)
         finally:
             os.close(handle)
 

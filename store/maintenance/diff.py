@@ -14,7 +14,7 @@ HASHES = ("weights", "code")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SpaceDiff:
     """Two feature spaces and their fields: name → the word "same", or how they differ."""
 
     a: FeatureSpace
@@ -42,7 +42,7 @@ def find_pairs(store: Store, words: list[str]) -> list[tuple[FeatureSpace, Featu
     return list(combinations(named, 2))
 
 
-def compare(a: FeatureSpace, b: FeatureSpace) -> Comparison:
+def compare(a: FeatureSpace, b: FeatureSpace) -> SpaceDiff:
     """Each field in words, in the order in which the space lists them."""
     fields = {}
     theirs = b.record()
@@ -53,10 +53,10 @@ def compare(a: FeatureSpace, b: FeatureSpace) -> Comparison:
             fields[name] = f"differs, {short(ours)} against {short(theirs[name])}"
         else:
             fields[name] = ", ".join(_differences(ours, theirs[name]))
-    return Comparison(a, b, fields)
+    return SpaceDiff(a, b, fields)
 
 
-def nearest(space: FeatureSpace, others: Iterable[FeatureSpace]) -> Comparison | None:
+def nearest(space: FeatureSpace, others: Iterable[FeatureSpace]) -> SpaceDiff | None:
     """The space of the same kind that differs in the fewest fields, those of the same weights before all others."""
     found = [compare(space, other) for other in others if other.kind == space.kind]
     return min(found, key=lambda c: (c.fields["weights"] != "same", len(c.differing), c.b.key), default=None)

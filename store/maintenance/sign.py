@@ -14,7 +14,7 @@ from bb.store.format.space import FeatureSpace
 from bb.store.local.runs import read_run
 from bb.store.maintenance.verify import verify
 from bb.store.signing.key import Key
-from bb.store.signing.statement import FIELDS, MOST, Item, Revocation, sign_items, sign_revocation
+from bb.store.signing.statement import FIELDS, MOST, Revocation, SignedItem, sign_items, sign_revocation
 from bb.store.storage.local import Folder
 from bb.store.store import Store
 
@@ -63,7 +63,7 @@ def sign(
     """
     done = {item for s in store.statements().signatures if s.public_key == key.public for item in s.items}
     revoked = store.revoked()
-    parts = [part for part in signable(store) if part.digest not in revoked and Item.of(part) not in done]
+    parts = [part for part in signable(store) if part.digest not in revoked and SignedItem.of(part) not in done]
     if spaces is not None:
         keys, heads = {space.key for space in spaces}, {head_part(space) for space in spaces}
         parts = [part for part in parts if (part in heads if part.kind == "head" else _is_of(store, part, keys))]
@@ -75,7 +75,7 @@ def sign(
             f"`bb store verify --repair` moves aside what is bad."
         )
     pieces = [parts[start : start + MOST] for start in range(0, len(parts), MOST)]
-    files = [_publish(store, sign_items(key, [Item.of(part) for part in piece])) for piece in pieces]
+    files = [_publish(store, sign_items(key, [SignedItem.of(part) for part in piece])) for piece in pieces]
     return files, parts
 
 
@@ -126,12 +126,12 @@ def revoke(store: Store, key: Key, digests: Sequence[str], reason: str | None = 
 def coverage(store: Store) -> Coverage:
     """Who has signed what lies here. What is signed and not here is nobody's fault: a pull may have taken a part."""
     parts = signable(store)
-    there = {Item.of(part) for part in parts}
-    by_key: dict[str, set[Item]] = {}
+    there = {SignedItem.of(part) for part in parts}
+    by_key: dict[str, set[SignedItem]] = {}
     for signature in store.statements().signatures:
         by_key.setdefault(signature.public_key, set()).update(signature.items & there)
     signed = {item for items in by_key.values() for item in items}
-    unsigned = tuple(part.path for part in parts if Item.of(part) not in signed)
+    unsigned = tuple(part.path for part in parts if SignedItem.of(part) not in signed)
     return Coverage(len(parts), {key: len(items) for key, items in sorted(by_key.items())}, unsigned)
 
 

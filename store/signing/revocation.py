@@ -14,7 +14,7 @@ from bb.store.errors import Malformed
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_SIGNATURE_BYTES
 from bb.store.format.layout import is_digest, read_plain
-from bb.store.signing.statement import Item, Revocation, Signature, Statement, read_statement
+from bb.store.signing.statement import Revocation, Signature, SignedItem, Statement, read_statement
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Statements:
             keys.setdefault(item.digest, set()).update(signers)
         return {digest: next(iter(signers)) for digest, signers in keys.items() if len(signers) == 1}
 
-    def signers(self) -> dict[Item, set[str]]:
+    def signers(self) -> dict[SignedItem, set[str]]:
         """The public keys that have signed each object."""
-        found: dict[Item, set[str]] = {}
+        found: dict[SignedItem, set[str]] = {}
         for signature in self.signatures:
             for item in signature.items:
                 found.setdefault(item, set()).add(signature.public_key)
         return found
 
-    def signed_by(self, keys: Container[str]) -> frozenset[Item]:
+    def signed_by(self, keys: Container[str]) -> frozenset[SignedItem]:
         """What any of some keys has signed."""
         return frozenset().union(*(s.items for s in self.signatures if s.public_key in keys))
 

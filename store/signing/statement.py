@@ -39,7 +39,7 @@ _NAMED = ("collections", "labels")
 _COMMON = {"domain", "date", "signer", "public_key"}
 
 
-class Item(NamedTuple):
+class SignedItem(NamedTuple):
     """An object that can be signed: its kind, what it lies under (see `Part.owner`), and its digest."""
 
     kind: Kind
@@ -47,7 +47,7 @@ class Item(NamedTuple):
     digest: str
 
     @classmethod
-    def of(cls, part: Part) -> "Item":
+    def of(cls, part: Part) -> "SignedItem":
         return cls(part.kind, part.owner, part.digest)
 
 
@@ -58,7 +58,7 @@ class Signature:
     public_key: str
     signer: str | None
     date: str
-    items: frozenset[Item]
+    items: frozenset[SignedItem]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Revocation:
 Statement = Signature | Revocation
 
 
-def sign_items(key: Key, items: Collection[Item], now: datetime | None = None) -> bytes:
+def sign_items(key: Key, items: Collection[SignedItem], now: datetime | None = None) -> bytes:
     """The file in which a key vouches for up to `MOST` objects."""
     lists: dict[str, Any] = {field: [] if field == "heads" else {} for field in FIELDS.values()}
     for kind, owner, digest in sorted(items):
@@ -131,7 +131,7 @@ def read_statement(name: str, raw: bytes) -> Statement:
 def _signature(statement: dict[str, Any], public_key: str, signer: str | None, date: str) -> Signature:
     if statement.keys() | LATER != _COMMON | set(FIELDS.values()):
         raise Malformed(f"it has the fields {clip(sorted(statement))}")
-    items: list[Item] = []
+    items: list[SignedItem] = []
     for kind, field in FIELDS.items():
         if field not in statement:
             continue
@@ -143,7 +143,7 @@ def _signature(statement: dict[str, Any], public_key: str, signer: str | None, d
         for owner, digests in owned.items():
             if kind != "head":
                 _check_owner(field, owner)
-            items += [Item(kind, owner, digest) for digest in _digests(field, digests)]
+            items += [SignedItem(kind, owner, digest) for digest in _digests(field, digests)]
     return Signature(public_key, signer, date, frozenset(items))
 
 

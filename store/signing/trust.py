@@ -16,7 +16,7 @@ from bb.store.format.layout import is_digest
 from bb.store.format.space import short
 from bb.store.signing.key import MAX_NAME, is_line, is_point
 from bb.store.signing.revocation import Statements, read_statements
-from bb.store.signing.statement import FIELDS, Item, Revocation
+from bb.store.signing.statement import FIELDS, Revocation, SignedItem
 
 MAX_TRUST_BYTES = 2**20
 
@@ -146,7 +146,7 @@ def acceptance(
             return revoked_text(revoked[part.digest], trusted if isinstance(trusted, Mapping) else None)
         if not require_signed or part.kind == "root":
             return None
-        item = Item.of(part)
+        item = SignedItem.of(part)
         if item in vouched or (part.kind == "space" and part.owner in spaces):
             return None
         if part.kind == "space":

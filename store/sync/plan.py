@@ -22,8 +22,7 @@ from bb.store.local.row_index import RowIndex
 from bb.store.local.segment import group_json
 from bb.store.local.tier import Tier
 from bb.store.signing.revocation import Statements, read_statements
-from bb.store.signing.statement import FIELDS, Revocation
-from bb.store.signing.statement import Item as SignedItem
+from bb.store.signing.statement import FIELDS, Revocation, SignedItem
 from bb.store.signing.trust import Here, acceptance, revoked_text
 from bb.store.storage.base import Place
 from bb.store.storage.inventory import Holdings, Item, check_empty, has_store
@@ -46,7 +45,7 @@ class Left:
 
 
 @dataclass
-class Plan:
+class TransferPlan:
     """What would be copied.
 
     items        the parts, in order of their paths; a new store's root among them
@@ -83,7 +82,7 @@ def plan_push(
     *,
     trusted: Container[str] = (),
     jobs: int = JOBS,
-) -> Plan:
+) -> TransferPlan:
     """What of a local store a place lacks, save what is revoked; keys that are `trusted` may revoke anything.
 
     Raises UsageError where nothing can be written there, BBError where something else lies there, or a store of another
@@ -103,7 +102,7 @@ def plan_pull(
     trusted: Container[str] = (),
     require_signed: bool = False,
     jobs: int = JOBS,
-) -> Plan:
+) -> TransferPlan:
     """What of a place's store the local one lacks, which need not be there yet.
 
     Segments all of whose rows are here are passed over unless `replicates`, and so is what is revoked, or with
@@ -186,7 +185,7 @@ def _plan(
     jobs: int,
     *,
     replicates: bool = True,
-) -> Plan:
+) -> TransferPlan:
     for text in selection.data:
         check_name(text.partition("@")[0])
     if not has_store(source):
@@ -201,7 +200,7 @@ def _plan(
     judge = trusting.judge(held, there, readers)
     accept = judge.accept
     choice = choose(held, selection, there.parts.keys(), accept, judge.tier, readers)
-    plan = Plan(held, there, [], choice.spaces, notes=choice.notes)
+    plan = TransferPlan(held, there, [], choice.spaces, notes=choice.notes)
     if new:
         plan.items.append(Item(ROOT, sum(map(len, root_files().values()))))
     plan.there = len(choice.parts & there.parts.keys())
@@ -231,7 +230,7 @@ def _plan(
     return plan
 
 
-def _rows_here(choice: Choice, parts: Sequence[Part], held: Holdings, plan: Plan, jobs: int) -> set[Part]:
+def _rows_here(choice: Choice, parts: Sequence[Part], held: Holdings, plan: TransferPlan, jobs: int) -> set[Part]:
     """The segments all of whose rows (of those that matter) the local store has in others, which are read there.
 
     What a trusted key has signed is brought all the same where the rows here come from elsewhere and nobody trusted has

@@ -21,7 +21,7 @@ from bb.store.local.segment import Segment
 from bb.store.storage.base import LocalFile, Parcel
 from bb.store.storage.inventory import Item, parse_collection, parse_labels
 from bb.store.storage.local import PIECE, Folder
-from bb.store.sync.plan import JOBS, ROOT, Left, Plan, root_files
+from bb.store.sync.plan import JOBS, ROOT, Left, TransferPlan, root_files
 from bb.store.sync.staging import fetch, landing, write_file
 
 # What others refer to goes first, what vouches for others last; within a stage in parallel.
@@ -29,7 +29,7 @@ STAGES = (("root",), ("space",), ("collection", "labels", "segment", "run", "hea
 
 
 @dataclass
-class Outcome:
+class TransferResult:
     """What was copied, what could not be, and whether a person stopped it."""
 
     copied: list[Item] = field(default_factory=list)
@@ -65,8 +65,12 @@ class Count:
 
 
 def push(
-    plan: Plan, *, jobs: int = JOBS, stop: threading.Event | None = None, tick: Callable[[int], None] = lambda n: None
-) -> Outcome:
+    plan: TransferPlan,
+    *,
+    jobs: int = JOBS,
+    stop: threading.Event | None = None,
+    tick: Callable[[int], None] = lambda n: None,
+) -> TransferResult:
     """Publishes what was planned, each file first held against its digest. `tick` hears how many bytes are done.
 
     Raises BBError where the place can't be reached or written any more; what was published stays.
@@ -87,12 +91,16 @@ def push(
         count.add(sum(item.n_bytes for item in items))
         return left
 
-    return _copy(plan, send, target.at_once, jobs, count, tick, Outcome())
+    return _copy(plan, send, target.at_once, jobs, count, tick, TransferResult())
 
 
 def pull(
-    plan: Plan, *, jobs: int = JOBS, stop: threading.Event | None = None, tick: Callable[[int], None] = lambda n: None
-) -> Outcome:
+    plan: TransferPlan,
+    *,
+    jobs: int = JOBS,
+    stop: threading.Event | None = None,
+    tick: Callable[[int], None] = lambda n: None,
+) -> TransferResult:
     """Brings what was planned: each part is fetched aside, checked, and renamed. `tick` hears how many bytes are done.
 
     Raises BBError where the disk is full or the source can't be reached any more; what was published stays, and what
@@ -106,7 +114,7 @@ def pull(
         why = [(item.part, _bring(plan, item, target, count)) for item in items]
         return [Left(part, reason) for part, reason in why if reason]
 
-    outcome = Outcome()
+    outcome = TransferResult()
     try:
         return _copy(plan, bring, 1, jobs, count, tick, outcome)
     finally:
@@ -118,7 +126,7 @@ def pull(
             raise _full_disk(plan, error) from None
 
 
-def _full_disk(plan: Plan, error: OSError) -> BBError:
+def _full_disk(plan: TransferPlan, error: OSError) -> BBError:
     """What to say of a full disk; any other error is raised as it is."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         raise error
@@ -126,14 +134,14 @@ def _full_disk(plan: Plan, error: OSError) -> BBError:
 
 
 def _copy(
-    plan: Plan,
+    plan: TransferPlan,
     work: Callable[[Sequence[Item]], list[Left]],
     at_once: int,
     jobs: int,
     count: Count,
     tick: Callable[[int], None],
-    outcome: Outcome,
-) -> Outcome:
+    outcome: TransferResult,
+) -> TransferResult:
     """Hands the items to the work, stage after stage, so many at once, in so many threads; fills in the outcome."""
     for kinds in STAGES:
         stage = [item for item in plan.items if item.part.kind in kinds]
@@ -155,7 +163,7 @@ def _copy(
 # One part
 
 
-def _parcel(item: Item, root: Path, plan: Plan, count: Count) -> Parcel:
+def _parcel(item: Item, root: Path, plan: TransferPlan, count: Count) -> Parcel:
     """A local part, whose files have been held against their digests. Of one half pushed, only what is not there: there
     a file is whole or absent, while a folder takes a part as one."""
     if item.part == ROOT:
@@ -187,7 +195,7 @@ def _digest(folder: Directory, path: str, count: Count) -> str:
     return hasher.hexdigest()
 
 
-def _bring(plan: Plan, item: Item, target: Folder, count: Count) -> str | None:
+def _bring(plan: TransferPlan, item: Item, target: Folder, count: Count) -> str | None:
     """Fetches a part aside, checks it, and puts it in place; a segment whose rows disagree with those here in `aside/`,
     and then says why."""
     part, root, source = item.part, target.root, plan.source
@@ -216,7 +224,7 @@ def _bring(plan: Plan, item: Item, target: Folder, count: Count) -> str | None:
     return why
 
 
-def _settle(plan: Plan, root: Path, outcome: Outcome) -> None:
+def _settle(plan: TransferPlan, root: Path, outcome: TransferResult) -> None:
     """Sets aside what came in one pull with rows that disagree with better ones of the same pull."""
     came = {item.part: plan.tier(item.part) for item in outcome.copied if item.part.kind == "segment"}
     if len(came) < 2:
@@ -233,7 +241,7 @@ def _settle(plan: Plan, root: Path, outcome: Outcome) -> None:
     outcome.copied = [item for item in outcome.copied if item.part not in {one.part for one in left}]
 
 
-def _disagreement(plan: Plan, part: Part, folder: Directory) -> str | None:
+def _disagreement(plan: TransferPlan, part: Part, folder: Directory) -> str | None:
     assert plan.here is not None
     return plan.here.disagreement(part, Segment.open(folder.path, plan.spaces[part.owner]), plan.tier(part))
 

@@ -2,16 +2,16 @@
 
 import sys
 
-from bb.cluster.engine import Engine, Job
+from bb.cluster.engine import ClusterEngine, Job
 
 
 def python(code: str) -> tuple[str, ...]:
     return (sys.executable, "-c", code)
 
 
-def check_engine(engine: Engine) -> None:
+def check_engine(engine: ClusterEngine) -> None:
     """Command lines run, come back in order, and say how they ended; one that is ended from outside does too."""
-    assert isinstance(engine, Engine)
+    assert isinstance(engine, ClusterEngine)
     failing = "import sys; print('warning', file=sys.stderr); sys.exit('bb: no such store.')"
     jobs = [
         Job("well", python("print('done')")),

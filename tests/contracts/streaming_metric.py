@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from bb.probe.retrieval.metrics import OVERALL
-from bb.probe.retrieval.streaming import Metric
+from bb.probe.retrieval.streaming import StreamingMetric
 from bb.store.errors import BBError
 
 
 def check_metric(metric, features, categories):
     """`features`: of all samples, in their order, four or more; `categories`: the names that results are given for."""
-    assert isinstance(metric, Metric)
+    assert isinstance(metric, StreamingMetric)
     n = len(features)
 
     def epoch(order, batches):

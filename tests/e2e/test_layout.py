@@ -17,7 +17,7 @@ from bb.probe.features.extraction import Cost
 from bb.probe.report.build import boards
 from bb.probe.report.formats.html import page
 from bb.probe.report.leaderboard import KINDS, Estimate
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from bb.store import Store
 from tests.helpers.boards import put
 from tests.helpers.classified import put_classified
@@ -73,7 +73,7 @@ def newt(tmp_path_factory):
     for name, accuracy in (("timm:a", 0.9), ("timm:b", 0.8)):
         for n_train in (4, 6, 10, "all"):
             put(store, name, accuracy, n_train=n_train, tasks=["fox against wolf at night", "t1"], images=24)
-    (board,) = boards(store.runs(), "newt", Question(resamples=100, kinds=KINDS, details=True))
+    (board,) = boards(store.runs(), "newt", ReportOptions(resamples=100, kinds=KINDS, details=True))
     return replace(board, majority=0.61)
 
 

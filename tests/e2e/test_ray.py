@@ -11,7 +11,7 @@ import pytest
 
 from bb.cluster.engine import Resources
 from bb.cluster.ray import connected
-from bb.cluster.ray_stream import Stream
+from bb.cluster.ray_stream import RayStream
 from bb.store import BBError, Store, UsageError
 from tests.contracts.engine import check_engine
 from tests.helpers.command_line import call, make_newt, own_place
@@ -38,7 +38,7 @@ def cluster(nodes):
 
 def flow(cluster, prepare, make, items, **options):
     heard = []
-    stream = Stream(cluster, prepare, make, 2, heard.append)
+    stream = RayStream(cluster, prepare, make, 2, heard.append)
     stream.run(items, **options)
     totals = [each["total"] for each in heard if isinstance(each, dict)]
     return stream, heard.count(1), totals

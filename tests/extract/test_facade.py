@@ -12,7 +12,7 @@ from PIL import Image
 import bb.extract
 import bb.extract.pipeline.extractor
 from bb.extract.data.scan import HashMemory, find_images, scan
-from bb.extract.pipeline.embed import Work, embed
+from bb.extract.pipeline.embed import BackboneWork, embed
 from bb.store import Collection, Store, UsageError
 
 VIT, RESNET = "timm:test_vit/untrained", "timm:test_resnet/untrained"
@@ -24,7 +24,7 @@ def test_it_fills_the_spaces_that_it_names_with_what_the_network_makes(tmp_path)
     picture.save(tmp_path / "pics" / "a.png")
     loaded = bb.extract.load_backbone(VIT, patch=True, device="cpu", decode="pillow")
     store, found = Store.create(tmp_path / "s.bb"), scan(find_images(tmp_path / "pics"), HashMemory.open(None))
-    embed(store, [Work(loaded, found.entries)], "pics", found)
+    embed(store, [BackboneWork(loaded, found.entries)], "pics", found)
     pixels = loaded.backbone.make_img_transform()(picture)[None]
     with torch.inference_mode():
         expected = loaded.backbone.img_encode(pixels)

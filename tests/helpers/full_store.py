@@ -17,7 +17,7 @@ from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.paths import locate
 from bb.store.format.adopted import Adopted
 from bb.store.signing.key import Key
-from bb.store.signing.statement import Item, sign_items
+from bb.store.signing.statement import SignedItem, sign_items
 from tests.helpers.stores import features, images, put, run_record, space
 
 A, B, OLD = space(), space("patch", weights="2" * 64), space(code="9" * 40)
@@ -68,7 +68,7 @@ def template(tmp_path_factory):
     made.put_adopted(Adopted(OLD.key, A.key, (OLD.code, A.code), ("a" * 64,), 0.0, 1e-3, {}), A)
     made.put_labels("newt", labels_table(NEWT.table["image_id"].to_list()), collection="newt", licence="MIT")
     lay_named(made.root, "heads", b"a head", ".safetensors")
-    lay_named(made.root, "signatures", sign_items(KEY, [Item("head", "", sha256_hex(b"a head"))]), ".json")
+    lay_named(made.root, "signatures", sign_items(KEY, [SignedItem("head", "", sha256_hex(b"a head"))]), ".json")
     table = pl.DataFrame({"task": ["t"], "image_id": ["a"], "y": [1]})
     for run_id, where, name, backbone in (
         ("a" * 64, A, "newt", "timm:tiny/untrained"), ("b" * 64, B, "pics", "open_clip:ViT-S/x"),

@@ -6,7 +6,7 @@ import torch
 
 from bb.probe.heads.examples import Examples
 from bb.probe.heads.model import Head, linear_layers
-from bb.probe.heads.recipe import Angular, Recipe, Sampling, Triplet
+from bb.probe.heads.recipe import Angular, HeadRecipe, Sampling, Triplet
 from bb.probe.heads.train import train
 from bb.probe.heads.validation import Validation
 from bb.probe.retrieval.labels import parse_items
@@ -51,12 +51,12 @@ def trained(recipe, **options):
 
 
 RECIPES = {
-    "hard": Recipe(start="plain", epochs=8),
-    "bank": Recipe(Triplet(bank=20), start="plain", epochs=8),
-    "soft, all": Recipe(Triplet("all", margin=None), start="plain", epochs=8),
-    "clusters": Recipe(Triplet("hard-cluster"), start="plain", epochs=8),
-    "arcface": Recipe(Angular(), start="plain", epochs=8, rate=1e-2, warmup=2),
-    "hidden": Recipe(Triplet("n-hard", (1, 3)), hidden=20, epochs=8, rate=1e-2, warmup=2),
-    "category": Recipe(sampling=Sampling("category", (2, 2, 4)), start="plain", epochs=8),
-    "distinct": Recipe(sampling=Sampling("distinct-categories", (1, 3, 4)), start="plain", epochs=8),
+    "hard": HeadRecipe(start="plain", epochs=8),
+    "bank": HeadRecipe(Triplet(bank=20), start="plain", epochs=8),
+    "soft, all": HeadRecipe(Triplet("all", margin=None), start="plain", epochs=8),
+    "clusters": HeadRecipe(Triplet("hard-cluster"), start="plain", epochs=8),
+    "arcface": HeadRecipe(Angular(), start="plain", epochs=8, rate=1e-2, warmup=2),
+    "hidden": HeadRecipe(Triplet("n-hard", (1, 3)), hidden=20, epochs=8, rate=1e-2, warmup=2),
+    "category": HeadRecipe(sampling=Sampling("category", (2, 2, 4)), start="plain", epochs=8),
+    "distinct": HeadRecipe(sampling=Sampling("distinct-categories", (1, 3, 4)), start="plain", epochs=8),
 }

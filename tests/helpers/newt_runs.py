@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bb.probe.run import Inputs
+from bb.probe.run import FamilyInputs
 from bb.probe.tasks.newt import parse_labels
 from bb.store import Collection, Entry, FeatureSpace, SegmentWriter, Store
 
@@ -37,4 +37,4 @@ def inputs(tmp_path):
     writer = SegmentWriter(store, space, {"backbone": "timm:toy"})
     writer.add(collection.all_digests(), ids, x.astype(np.float32))
     writer.close()
-    return Inputs.read(store, space, store.put_collection(collection), family, "newt")
+    return FamilyInputs.read(store, space, store.put_collection(collection), family, "newt")

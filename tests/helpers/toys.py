@@ -15,7 +15,7 @@ from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.embedding.backbone import EncodedImgBatch
 from bb.extract.embedding.pillow_decoder import Pillow
 from bb.extract.embedding.view import View
-from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.pipeline.embed import BackboneWork, EmbedPlan, embed
 from bb.extract.pipeline.extractor import Extractor
 
 PILLOW = Pillow()
@@ -91,5 +91,5 @@ def several(toys, decoder, **options):
 
 
 def run_all(store, jobs, found, **options):
-    work = [Work(job, Plan.make(store, job.spaces, found.entries).wanted) for job in jobs]
+    work = [BackboneWork(job, EmbedPlan.make(store, job.spaces, found.entries).wanted) for job in jobs]
     return embed(store, work, "pics", found, **options)

@@ -15,10 +15,10 @@ from sklearn.svm import SVC
 import bb.probe.classifiers.cuml
 import bb.probe.classifiers.exact
 import bb.probe.classifiers.svm
-from bb.probe.classifiers.choose_engine import Split, choose
-from bb.probe.classifiers.engine import Outcome
+from bb.probe.classifiers.choose_engine import SplitEngine, choose
+from bb.probe.classifiers.engine import FitResult
 from bb.probe.classifiers.protocol import BioBench
-from bb.probe.run import Spec, execute, prepare
+from bb.probe.run import FamilySpec, execute, prepare
 from bb.probe.tasks.newt import parse_labels
 from tests.helpers.newt_runs import N, inputs, labels
 
@@ -32,10 +32,10 @@ class Wrong:
 
     def solve(self, problems, classifier, *, jobs):
         for p in problems:
-            yield Outcome(p.task, np.zeros(len(p.x_test), p.y_train.dtype), -np.ones(len(p.x_test)), {}, None, ())
+            yield FitResult(p.task, np.zeros(len(p.x_test), p.y_train.dtype), -np.ones(len(p.x_test)), {}, None, ())
 
 
-SPEC = Spec(BioBench(), 10, 0, "auto", "exact")
+SPEC = FamilySpec(BioBench(), 10, 0, "auto", "exact")
 
 
 def test_everything_that_decides_the_outcome_is_in_the_id(inputs):
@@ -121,7 +121,7 @@ def test_of_two_engines_the_one_for_large_tasks_is_held_against_the_exact_one(in
     needed = bb.probe.classifiers.svm.bytes_a_thread(2 * N, 2 * N, 6)
     monkeypatch.setattr(bb.probe.classifiers.exact, "MEMORY_A_THREAD", needed)
     prepared = prepare(inputs, spec)
-    assert isinstance(prepared.engine, Split) and prepared.engine.name == "exact+wrong"
+    assert isinstance(prepared.engine, SplitEngine) and prepared.engine.name == "exact+wrong"
     record = execute(prepared, jobs=1).record
     assert record["agreement"]["tasks"] == ["task1", "task2"]
     assert record["agreement"]["predictions"] == pytest.approx(0.5, abs=0.3)

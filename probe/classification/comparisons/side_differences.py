@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from bb.probe.classification.board import Board, Row
-from bb.probe.statistics.multiclass.intervals import Estimate
+from bb.probe.statistics.multiclass.intervals import MetricEstimate
 
 PAIRS = (("id_test", "test"),)  # images of sites that were trained on, and of others
 
@@ -27,7 +27,7 @@ class SideDifference:
     task: str
     one: str
     other: str
-    difference: Estimate
+    difference: MetricEstimate
 
 
 def side_differences(boards: Sequence[Board]) -> list[SideDifference]:
@@ -48,7 +48,7 @@ def side_differences(boards: Sequence[Board]) -> list[SideDifference]:
     return found
 
 
-def _difference(row: Row, match: Row, board: Board, other: str) -> Estimate:
+def _difference(row: Row, match: Row, board: Board, other: str) -> MetricEstimate:
     ours, theirs = row.metrics[board.metric], match.metrics[board.metric]
     value = math.nan if None in (ours["value"], theirs["value"]) else ours["value"] - theirs["value"]
     claim = "of this classifier, on further images of both sides"
@@ -56,10 +56,10 @@ def _difference(row: Row, match: Row, board: Board, other: str) -> Estimate:
     if not why and _shared(row, board.task, board.side, other):
         why = "some groups have test images on both sides, so the two scores are not independent"
     if why or None in (ours["low"], theirs["low"]):
-        return Estimate(board.metric, value, None, claim, why or "a side has no interval")
+        return MetricEstimate(board.metric, value, None, claim, why or "a side has no interval")
     below = math.hypot(ours["value"] - ours["low"], theirs["high"] - theirs["value"])
     above = math.hypot(ours["high"] - ours["value"], theirs["value"] - theirs["low"])
-    return Estimate(board.metric, value, (value - below, value + above), claim)
+    return MetricEstimate(board.metric, value, (value - below, value + above), claim)
 
 
 def _shared(row: Row, task: str, one: str, other: str) -> bool:

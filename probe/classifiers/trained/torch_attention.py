@@ -21,7 +21,7 @@ WITHOUT_CHOICE = (1e-3, 0.0)
 
 
 @runtime_checkable
-class Recipe(Protocol):
+class ProbeRecipe(Protocol):
     """As in trained/attentive.py."""
 
     epochs: int
@@ -33,7 +33,7 @@ class Recipe(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FittedProbe:
     """A fitted probe, in float64: queries (heads, d) as scores take them, values (heads, d / heads, d), mean (d,) and
     scale (d,) of tokens, coef (k, d)."""
 
@@ -65,7 +65,7 @@ class Probe(nn.Module):
         return self.linear(torch.einsum("bhd,hcd->bhc", pooled, values).flatten(1))
 
 
-def train_attentive(X: Any, codes: Int64[np.ndarray, " n"], k: int, heads: int, recipe: Recipe) -> Found:
+def train_attentive(X: Any, codes: Int64[np.ndarray, " n"], k: int, heads: int, recipe: ProbeRecipe) -> FittedProbe:
     """Chooses a learning rate and a decay on rows held out, and fits all rows.
 
     X  (n, p, d): an array, or stored rows that are read batch by batch
@@ -90,7 +90,7 @@ def train_attentive(X: Any, codes: Int64[np.ndarray, " n"], k: int, heads: int, 
     with torch.no_grad():
         learned = [probe.queries(), values, mean, scale, probe.linear.weight]
     arrays = [each.astype(np.float64) for each in finite(learned, pairs[0][0])]
-    return Found(arrays, *pairs[0], accuracy)
+    return FittedProbe(arrays, *pairs[0], accuracy)
 
 
 def _train(
@@ -99,7 +99,7 @@ def _train(
     codes: Int64[np.ndarray, " all"],
     k: int,
     heads: int,
-    recipe: Recipe,
+    recipe: ProbeRecipe,
     pairs: Sequence[tuple[float, float]],
 ) -> tuple[list[Probe], Tensor, Tensor]:
     """A probe for each learning rate and decay, all from the same first weights; mean and scale of all tokens."""

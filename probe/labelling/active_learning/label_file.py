@@ -52,8 +52,8 @@ class LabelFile:
         with _locked(path):
             if not path.exists() or not path.stat().st_size:
                 columns = (id or HEADER[0], label or HEADER[1], HEADER[2])
-                _replace(path, _Table(",", "\n", list(columns), [], b"").content())
-            table = _Table.read(path)
+                _replace(path, _CsvText(",", "\n", list(columns), [], b"").content())
+            table = _CsvText.read(path)
             roles = assign(table.header, {"image_id": id, "label": label}, str(path))
             if "label" not in roles.columns:
                 raise UsageError(f"{path} has traits; bb label takes one column of classes. Name it with --label.")
@@ -69,7 +69,7 @@ class LabelFile:
         if label is not None:
             check_label(label, self.not_missing)
         with _locked(self.path):
-            table = _Table.read(self.path)
+            table = _CsvText.read(self.path)
             try:
                 id_at, label_at = table.header.index(self.id_column), table.header.index(self.label_column)
             except ValueError:
@@ -94,7 +94,7 @@ class LabelFile:
     def labels(self) -> dict[str, tuple[str, str]]:
         """Image ID → (label, how it was suggested), of rows with a label."""
         with _locked(self.path):
-            table = _Table.read(self.path)
+            table = _CsvText.read(self.path)
         rows = (dict(zip(table.header, row, strict=True)) for row in table.rows)
         return {
             row[self.id_column]: (label, row.get(HEADER[2], ""))
@@ -122,7 +122,7 @@ def _missing(label: str, not_missing: Collection[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Table:
+class _CsvText:
     """A CSV as text. end: how lines end; mark: a byte order mark, or none."""
 
     separator: str
@@ -132,7 +132,7 @@ class _Table:
     mark: bytes
 
     @classmethod
-    def read(cls, path: Path) -> "_Table":
+    def read(cls, path: Path) -> "_CsvText":
         raw = path.read_bytes()
         mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
         try:
@@ -149,7 +149,7 @@ class _Table:
             raise BBError(f"{path} has rows with other numbers of cells than its header. Fix them, or export it again.")
         return cls(separator, "\r\n" if first.endswith("\r") else "\n", rows[0], rows[1:], mark)
 
-    def with_column(self, name: str) -> "_Table":
+    def with_column(self, name: str) -> "_CsvText":
         """An empty one at the end."""
         return replace(self, header=[*self.header, name], rows=[[*row, ""] for row in self.rows])
 
@@ -173,7 +173,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _append(path: Path, table: _Table, row: list[str]) -> None:
+def _append(path: Path, table: _CsvText, row: list[str]) -> None:
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     try:
         size = os.fstat(file).st_size

@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Point:
+class LearningPoint:
     """The accuracy that `labels` labels give, with its 95 % interval."""
 
     labels: int
@@ -40,8 +40,8 @@ class Point:
 class LearningCurve:
     """points: measured, ascending in labels; forecast: at those asked for; tested: images that it was measured on."""
 
-    points: tuple[Point, ...]
-    forecast: tuple[Point, ...]
+    points: tuple[LearningPoint, ...]
+    forecast: tuple[LearningPoint, ...]
     tested: int
 
 
@@ -75,12 +75,14 @@ def learning_curve(
     drawn = drawn + noise * rng.standard_normal((DRAWS, 1))
     tail = (1 - LEVEL) / 2
     low, high = np.clip(np.quantile(drawn, [tail, 1 - tail], axis=0), 0, 1)
-    points = tuple(Point(*each) for each in zip(sizes, means.tolist(), low.tolist(), high.tolist(), strict=True))
+    points = tuple(
+        LearningPoint(*each) for each in zip(sizes, means.tolist(), low.tolist(), high.tolist(), strict=True)
+    )
     made = []
     for more in further:
         values = forecast(sizes, drawn, spread, len(y) + more, rng)
         low_at, middle, high_at = np.quantile(values, [tail, 0.5, 1 - tail]).tolist()
-        made.append(Point(len(y) + more, middle, low_at, high_at))
+        made.append(LearningPoint(len(y) + more, middle, low_at, high_at))
     return LearningCurve(points, tuple(made), len(right))
 
 

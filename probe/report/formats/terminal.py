@@ -19,7 +19,7 @@ GAP = 2
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
-class Shown(NamedTuple):
+class ShownFigure(NamedTuple):
     """A figure as it stands in a table: its value, its bounds, and whether it is the best."""
 
     value: str
@@ -71,60 +71,60 @@ def show_board(board: Board, console: Console, *, by: Kind | None = None, verbos
                 )
 
 
-def _by(board: Board, by: Kind) -> Iterator[tuple[list[str], list[Shown]]]:
+def _by(board: Board, by: Kind) -> Iterator[tuple[list[str], list[ShownFigure]]]:
     names = sorted({name for row in board.rows for cell in row.cells.values() for name in cell.splits.get(by, ())})
     for name in names:
         for row in board.rows:
             found = {n: cell.splits[by][name] for n, cell in row.cells.items()}
-            yield [name, row.label], [_estimate(found[n]) if n in found else Shown("", "") for n in board.columns]
+            yield [name, row.label], [_estimate(found[n]) if n in found else ShownFigure("", "") for n in board.columns]
 
 
-def _beside(board: Board) -> Iterator[tuple[list[str], list[Shown]]]:
+def _beside(board: Board) -> Iterator[tuple[list[str], list[ShownFigure]]]:
     for row in board.rows:
         found = [row.cells[n].beside if n in row.cells else None for n in board.columns]
         if any(found):
             yield (
                 [row.label],
-                [_published(b) if b else Shown("", "") for b in found],
+                [_published(b) if b else ShownFigure("", "") for b in found],
             )
 
 
-def _published(beside: Beside) -> Shown:
+def _published(beside: Beside) -> ShownFigure:
     mark = "~" if beside.obstacles else ""
     figures = f"({beside.mean:.3f} - {beside.score:.3f}, {beside.tasks} tasks)"
-    return Shown(f"{beside.difference:+.3f}{mark}", figures)
+    return ShownFigure(f"{beside.difference:+.3f}{mark}", figures)
 
 
-def _shown(cell: Cell | None) -> Shown:
+def _shown(cell: Cell | None) -> ShownFigure:
     if cell is None:
-        return Shown("", "")
+        return ShownFigure("", "")
     found = _estimate(cell.estimate)
-    return Shown(found.value + ("*" if cell.best else "=" if cell.tied else ""), found.bounds, cell.best)
+    return ShownFigure(found.value + ("*" if cell.best else "=" if cell.tied else ""), found.bounds, cell.best)
 
 
-def _estimate(estimate: Estimate) -> Shown:
+def _estimate(estimate: Estimate) -> ShownFigure:
     if estimate.mean != estimate.mean:
-        return Shown("-", "no value")
+        return ShownFigure("-", "no value")
     if estimate.no_interval:
-        return Shown(f"{estimate.mean:.3f}", "no interval")
+        return ShownFigure(f"{estimate.mean:.3f}", "no interval")
     mark = "" if estimate.holds else "!"
-    return Shown(f"{estimate.mean:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]{mark}")
+    return ShownFigure(f"{estimate.mean:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]{mark}")
 
 
-def _delta(cell: Cell | None) -> Shown:
+def _delta(cell: Cell | None) -> ShownFigure:
     if cell is None or cell.delta is None:
-        return Shown("", "")
+        return ShownFigure("", "")
     delta = cell.delta
     p = "p<0.001" if delta.p < 0.001 else f"p={delta.p:.3f}"
     bounds = f"[{delta.low:+.3f}, {delta.high:+.3f}]" if delta.low == delta.low else "no interval"
-    return Shown(f"{delta.difference:+.3f} {p}", bounds, delta.p <= 0.05)
+    return ShownFigure(f"{delta.difference:+.3f} {p}", bounds, delta.p <= 0.05)
 
 
 def _table(
     console: Console,
     heads: Sequence[str],
     columns: Sequence[str],
-    rows: Sequence[tuple[list[str], list[Shown]]],
+    rows: Sequence[tuple[list[str], list[ShownFigure]]],
     last: tuple[str, Sequence[str]] | None = None,
 ) -> None:
     """One table if it fits, with the bounds below the figures if it must be, cut between columns if not even so."""
@@ -154,7 +154,7 @@ def _width(
     heads: Sequence[str],
     labels: Sequence[Sequence[str]],
     columns: Sequence[str],
-    rows: Sequence[tuple[list[str], list[Shown]]],
+    rows: Sequence[tuple[list[str], list[ShownFigure]]],
     last: tuple[str, Sequence[str]] | None,
     *,
     tall: bool,
@@ -168,7 +168,7 @@ def _width(
     return sum(names) + sum(cells) + sum(ends) + GAP * (len(names) + len(cells) + len(ends))
 
 
-def _cell_width(shown: Shown, tall: bool) -> int:
+def _cell_width(shown: ShownFigure, tall: bool) -> int:
     return max(len(shown.value), len(shown.bounds)) if tall else len(shown.value) + 1 + len(shown.bounds)
 
 
@@ -177,7 +177,7 @@ def _cuts(
     heads: Sequence[str],
     labels: Sequence[Sequence[str]],
     columns: Sequence[str],
-    rows: Sequence[tuple[list[str], list[Shown]]],
+    rows: Sequence[tuple[list[str], list[ShownFigure]]],
     last: tuple[str, Sequence[str]] | None,
     tall: bool,
 ) -> Iterator[list[int]]:

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from bb.probe.retrieval.labels import Items
+from bb.probe.retrieval.labels import RetrievalLabels
 from bb.probe.retrieval.loggers.base import PipelineLogger
 from bb.probe.retrieval.paired_tests import of_models
-from bb.probe.retrieval.ranking import NOBODY, Ranking, count_relevant
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant
 from bb.probe.retrieval.report.figures import draw
 from bb.probe.retrieval.report.html import Sheet
 from bb.probe.retrieval.report.thumbnail import Thumbnail
@@ -96,7 +96,9 @@ def names(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def sheets(runs: Sequence[Run], items: Items, *, metric: str | None, queries: int, top: int) -> Iterator[Sheet]:
+def sheets(
+    runs: Sequence[Run], items: RetrievalLabels, *, metric: str | None, queries: int, top: int
+) -> Iterator[Sheet]:
     """What is told of runs of one test set, the best first.
 
     items    the labels that they were made on, with the same roles
@@ -133,7 +135,7 @@ def sheets(runs: Sequence[Run], items: Items, *, metric: str | None, queries: in
         )
 
 
-def ranking_of(run: Run, items: Items) -> Ranking:
+def ranking_of(run: Run, items: RetrievalLabels) -> Ranking:
     """What a run kept of each query's nearest. Errors: BBError where it was made on other labels, or kept nothing."""
     gallery = run.train().sort("image_id")
     same = gallery["image_id"].to_list() == items.image_ids[items.gallery].tolist()
@@ -149,12 +151,12 @@ def ranking_of(run: Run, items: Items) -> Ranking:
     if not (inside & (items.queries[place] == query)).all():
         raise _other(run, items)
     shape = len(items.queries), int(rank.max(initial=0)) + 1
-    rows, distance = np.full(shape, NOBODY, np.int64), np.full(shape, np.inf, np.float32)
+    rows, distance = np.full(shape, NO_MATCH, np.int64), np.full(shape, np.inf, np.float32)
     rows[place, rank], distance[place, rank] = nearest, table["distance"].to_numpy()
     return Ranking(items.queries, rows, distance, count_relevant(items))
 
 
-def _scores(run: Run, items: Items, metric: str) -> Float64[np.ndarray, " q"]:
+def _scores(run: Run, items: RetrievalLabels, metric: str) -> Float64[np.ndarray, " q"]:
     """A metric of each query; NaN where it has no value."""
     table = run.predictions().filter(pl.col("task") == metric)
     rows = _rows(items, table["image_id"])
@@ -165,7 +167,7 @@ def _scores(run: Run, items: Items, metric: str) -> Float64[np.ndarray, " q"]:
     return found[items.queries]
 
 
-def _rows(items: Items, ids: pl.Series) -> np.ndarray:
+def _rows(items: RetrievalLabels, ids: pl.Series) -> np.ndarray:
     """Rows of images; -1 of one that is not there."""
     there = pl.DataFrame({"id": items.frame["image_id"], "row": np.arange(len(items))})
     return (
@@ -177,7 +179,7 @@ def _rows(items: Items, ids: pl.Series) -> np.ndarray:
     )
 
 
-def _other(run: Run, items: Items) -> BBError:
+def _other(run: Run, items: RetrievalLabels) -> BBError:
     return BBError(
         f"run {short(run.run_id)} was made on other labels than {items.source} has now. To make one on these: "
         f"{command('probe retrieval', labels=items.source)}"

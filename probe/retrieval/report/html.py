@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bb.probe.report.formats.templates import render
-from bb.probe.retrieval.paired_tests import Behind, Estimate
+from bb.probe.retrieval.paired_tests import Behind, QueryEstimate
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import Answer, Kind
 
@@ -36,7 +36,7 @@ class Sheet:
     name: str
     space: str
     facts: str
-    scores: Mapping[str, Estimate]
+    scores: Mapping[str, QueryEstimate]
     categories: Mapping[str, Mapping[str, float]]
     metric: str
     answers: tuple[Answer, ...]

@@ -6,14 +6,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from bb.probe.retrieval.labels import Items
-from bb.probe.retrieval.ranking import NOBODY, Ranking, hits
+from bb.probe.retrieval.labels import RetrievalLabels
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking, hits
 
 Kind = Literal["query", "hit", "miss", "missed"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownImage:
     """One image beside a query.
 
     kind      hit, miss, or missed: relevant, but not among those retrieved that are shown
@@ -43,11 +43,11 @@ class Answer:
     score: float
     relevant: int
     missed: int
-    shown: tuple[Shown, ...]
+    shown: tuple[ShownImage, ...]
 
 
 def worst(
-    items: Items,
+    items: RetrievalLabels,
     ranking: Ranking,
     scores: Float[np.ndarray, " q"],
     *,
@@ -69,23 +69,23 @@ def worst(
     )
 
 
-def _answer(items: Items, ranking: Ranking, place: int, hit: np.ndarray, score: float, missed: int) -> Answer:
+def _answer(items: RetrievalLabels, ranking: Ranking, place: int, hit: np.ndarray, score: float, missed: int) -> Answer:
     query, nearest = int(ranking.query[place]), ranking.nearest[place]
-    there = nearest != NOBODY
+    there = nearest != NO_MATCH
     shown = [
-        Shown("hit" if right else "miss", *_named(items, row), rank, distance)
+        ShownImage("hit" if right else "miss", *_named(items, row), rank, distance)
         for rank, (row, distance, right) in enumerate(
             zip(nearest[there].tolist(), ranking.distance[place][there].tolist(), hit[there].tolist(), strict=True),
             start=1,
         )
     ]
     absent = np.setdiff1d(relevant_rows(items, query), nearest)
-    shown += [Shown("missed", *_named(items, row)) for row in absent[:missed].tolist()]
+    shown += [ShownImage("missed", *_named(items, row)) for row in absent[:missed].tolist()]
     category = "" if items.category is None else str(items.category[query])
     return Answer(*_named(items, query), category, score, int(ranking.relevant[place]), len(absent), tuple(shown))
 
 
-def relevant_rows(items: Items, query: int) -> np.ndarray:
+def relevant_rows(items: RetrievalLabels, query: int) -> np.ndarray:
     """The rows of the gallery that a query should find, ascending."""
     gallery, labels, sequence = items.gallery, items.label_codes, items.sequence
     mine = (labels[gallery] == labels[query]) & (gallery != query)
@@ -94,5 +94,5 @@ def relevant_rows(items: Items, query: int) -> np.ndarray:
     return gallery[mine]
 
 
-def _named(items: Items, row: int) -> tuple[str, str]:
+def _named(items: RetrievalLabels, row: int) -> tuple[str, str]:
     return str(items.image_ids[row]), items.labels[items.label_codes[row]]

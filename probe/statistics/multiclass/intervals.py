@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from bb.probe.statistics.bounds import quantile, score_bounds, widened
-from bb.probe.statistics.influence import Items, of_units
-from bb.probe.statistics.multiclass.metrics import Metric
+from bb.probe.statistics.influence import WeightedTasks, of_units
+from bb.probe.statistics.multiclass.metrics import MulticlassMetric
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.store.errors import BBError
 
@@ -29,7 +29,7 @@ FEW = 4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MetricEstimate:
     """A metric, or the difference of two classifiers' in it.
 
     interval  95% bounds, or those of another level; None where none was shown to hold
@@ -44,7 +44,7 @@ class Estimate:
     reason: str = ""
 
 
-def estimate(p: Predictions, metric: Metric, level: float = 0.95, *, widening: float = 1.0) -> Estimate:
+def estimate(p: Predictions, metric: MulticlassMetric, level: float = 0.95, *, widening: float = 1.0) -> MetricEstimate:
     """A classifier's metric.
 
     widening  multiplies the variance, where answers are less independent than their units say
@@ -52,11 +52,13 @@ def estimate(p: Predictions, metric: Metric, level: float = 0.95, *, widening: f
     """
     value = metric.value(p)
     if not np.isnan(value) and (reason := _few_images(metric, p)):
-        return Estimate(metric.name, value, None, _claim(metric, p), reason)
+        return MetricEstimate(metric.name, value, None, _claim(metric, p), reason)
     return _with_bounds(metric, p, value, metric.contributions(p), level, widening=widening)
 
 
-def difference(first: Predictions, second: Predictions, metric: Metric, level: float = 0.95) -> Estimate:
+def difference(
+    first: Predictions, second: Predictions, metric: MulticlassMetric, level: float = 0.95
+) -> MetricEstimate:
     """How much higher the first one's metric is. Errors: BBError where they are not of the same images."""
     same = np.array_equal(first.y_true, second.y_true) and (
         (first.group is None and second.group is None)
@@ -107,7 +109,7 @@ def spread(
         lone = _of_lone(contributions, inside, size)
         return Spread.of(g, lone, np.inf if of_answers else n - 1.0, 1 / float((weight**2).sum()))
     unit, task = np.unique(group, return_inverse=True)[1], np.zeros(n, np.int64)
-    units = of_units(Items(centred[:, None], np.zeros(1), weight, task, inside, unit))
+    units = of_units(WeightedTasks(centred[:, None], np.zeros(1), weight, task, inside, unit))
     return Spread.of(units.influence[:, 0], 0.0, units.freedom, units.size)
 
 
@@ -153,7 +155,7 @@ def _of_lone(
 
 
 def _with_bounds(
-    metric: Metric,
+    metric: MulticlassMetric,
     p: Predictions,
     value: float,
     contributions: Float64[np.ndarray, " n"],
@@ -161,18 +163,18 @@ def _with_bounds(
     *,
     apart: bool = False,
     widening: float = 1.0,
-) -> Estimate:
+) -> MetricEstimate:
     claim = _claim(metric, p)
     if np.isnan(value):
-        return Estimate(metric.name, value, None, claim, f"{metric.name} has no value here")
+        return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
     found = spread(contributions, p.group, p.y_true if metric.sampled == "counts" else None, metric.of_answers)
     found = replace(found, variance=found.variance * widening, units=found.units / widening)
     reason = _few_images(metric, p) or too_few(metric.name, p.group, found, metric.greatest)
     interval = None if reason else bounds(value, found, metric.greatest, level, apart=apart)
-    return Estimate(metric.name, value, interval, claim, reason)
+    return MetricEstimate(metric.name, value, interval, claim, reason)
 
 
-def _claim(metric: Metric, p: Predictions) -> str:
+def _claim(metric: MulticlassMetric, p: Predictions) -> str:
     models = "this classifier"
     if p.fold is not None and (count := len(np.unique(p.fold))) > 1:
         models = f"the mean over these {count} fitted classifiers"
@@ -193,7 +195,7 @@ def too_few(name: str, group: Int[np.ndarray, " n"] | None, found: Spread, great
     return ""
 
 
-def _few_images(metric: Metric, p: Predictions) -> str:
+def _few_images(metric: MulticlassMetric, p: Predictions) -> str:
     """With few images of a class, those of one fold change what the others' classifiers answer too much."""
     if p.group is not None and not metric.over_groups:
         return f"no interval of {metric.name} over groups was shown to hold"

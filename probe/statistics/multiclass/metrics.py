@@ -18,7 +18,7 @@ Sampled = Literal["images", "counts"]
 
 
 @dataclass(frozen=True)
-class Metric:
+class MulticlassMetric:
     """A number of one task's predictions.
 
     name       as it is asked for
@@ -114,10 +114,10 @@ def _guessed_f1(p: Predictions) -> Float64[np.ndarray, " classes"]:
 
 
 _ALL = (
-    Metric(
+    MulticlassMetric(
         "accuracy", "higher", _share(of_images.accuracy), of_images.accuracy, lambda p: 1 / p.classes, of_answers=True
     ),
-    Metric(
+    MulticlassMetric(
         "balanced_accuracy",
         "higher",
         _share(of_images.balanced_accuracy),
@@ -126,7 +126,7 @@ _ALL = (
         sampled="counts",
         of_answers=True,
     ),
-    Metric(
+    MulticlassMetric(
         "macro_f1@wilds",
         "higher",
         _f1_of_present,
@@ -135,7 +135,7 @@ _ALL = (
         sampled="counts",
         of_answers=True,
     ),
-    Metric(
+    MulticlassMetric(
         "macro_f1@biobench",
         "higher",
         _f1_of_all,
@@ -144,7 +144,7 @@ _ALL = (
         sampled="counts",
         of_answers=True,
     ),
-    Metric(
+    MulticlassMetric(
         "top_5",
         "higher",
         lambda p: min(float(of_images.top_5(p).sum()), 1.0) if p.classes > of_images.TOP else float("nan"),
@@ -153,7 +153,7 @@ _ALL = (
         needs_probabilities=True,
         of_answers=True,
     ),
-    Metric(
+    MulticlassMetric(
         "average_precision",
         "higher",
         _average_precision,
@@ -163,7 +163,7 @@ _ALL = (
         sampled="counts",
         fewest=FEWEST_RANKED,
     ),
-    Metric(
+    MulticlassMetric(
         "auroc",
         "higher",
         _auroc,
@@ -173,7 +173,7 @@ _ALL = (
         sampled="counts",
         fewest=FEWEST_RANKED,
     ),
-    Metric(
+    MulticlassMetric(
         "ece",
         "lower",
         partial(_ece, of_images.equal_widths),
@@ -183,7 +183,7 @@ _ALL = (
         fewest_images=FEWEST_BINNED,
         over_groups=False,
     ),
-    Metric(
+    MulticlassMetric(
         "ece_adaptive",
         "lower",
         partial(_ece, of_images.equal_counts),
@@ -193,7 +193,7 @@ _ALL = (
         fewest_images=FEWEST_BINNED,
         over_groups=False,
     ),
-    Metric(
+    MulticlassMetric(
         "nll",
         "lower",
         _sum(of_images.nll),
@@ -202,7 +202,7 @@ _ALL = (
         needs_probabilities=True,
         greatest=np.inf,
     ),
-    Metric(
+    MulticlassMetric(
         "brier",
         "lower",
         _sum(of_images.brier),
@@ -211,6 +211,6 @@ _ALL = (
         needs_probabilities=True,
         greatest=2.0,
     ),
-    Metric("aurc", "lower", _aurc, of_images.aurc, lambda p: 1 - 1 / p.classes, needs_probabilities=True),
+    MulticlassMetric("aurc", "lower", _aurc, of_images.aurc, lambda p: 1 - 1 / p.classes, needs_probabilities=True),
 )
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+METRICS: dict[str, MulticlassMetric] = {metric.name: metric for metric in _ALL}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
-from bb.probe.statistics.bootstrap import Resampled, Spread
-from bb.probe.statistics.influence import Items, of_units
+from bb.probe.statistics.bootstrap import ModelCovariance, Resampled
+from bb.probe.statistics.influence import WeightedTasks, of_units
 from bb.probe.statistics.multiclass.intervals import FEWEST_FREEDOM, FEWEST_UNITS
 from bb.store.errors import BBError
 
@@ -20,7 +20,7 @@ RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
+class TaskScore:
     """One model's score on one task.
 
     image_ids      of the tested images, in order
@@ -38,7 +38,7 @@ class Item:
     of_answers: bool = False
 
 
-def together(names: Sequence[str], models: Sequence[Sequence[Sequence[Item]]], *, seed: int = 0) -> Resampled:
+def together(names: Sequence[str], models: Sequence[Sequence[Sequence[TaskScore]]], *, seed: int = 0) -> Resampled:
     """The mean over tasks of each model's scores, of the mean over its runs, which differ in what was trained on.
 
     models  of each model its runs, and of each run its tasks: the same tasks and images everywhere
@@ -67,7 +67,9 @@ def together(names: Sequence[str], models: Sequence[Sequence[Sequence[Item]]], *
     offsets = np.cumsum([0, *(int(each.max()) + 1 for each in strata)])
     stratum = np.concatenate([each + offset for each, offset in zip(strata, offsets, strict=False)])
     unit = np.unique(np.concatenate(units), return_inverse=True)[1].astype(np.int64)
-    items = Items(np.concatenate(influence), np.zeros(len(models)), np.concatenate(weight), task_of, stratum, unit)
+    items = WeightedTasks(
+        np.concatenate(influence), np.zeros(len(models)), np.concatenate(weight), task_of, stratum, unit
+    )
     found_units = of_units(items)
     alone = all(task.group is None for task in tasks) and len(tasks) == 1
     freedom = np.inf if alone and tasks[0].of_answers else found_units.freedom
@@ -80,7 +82,7 @@ def together(names: Sequence[str], models: Sequence[Sequence[Sequence[Item]]], *
         by_task=values,
         weight=np.full(len(tasks), share),
         bias=np.zeros(len(models)),
-        spread=Spread.of(found_units.influence, freedom),
+        spread=ModelCovariance.of(found_units.influence, freedom),
         draws=None,
         units=found_units.size,
         bounded=True,
@@ -90,7 +92,7 @@ def together(names: Sequence[str], models: Sequence[Sequence[Sequence[Item]]], *
     )
 
 
-def _strata(task: Item) -> Int64[np.ndarray, " n"]:
+def _strata(task: TaskScore) -> Int64[np.ndarray, " n"]:
     """From 0, without gaps; those of one image are one stratum."""
     n = len(task.image_ids)
     if task.stratum is None:
@@ -100,7 +102,7 @@ def _strata(task: Item) -> Int64[np.ndarray, " n"]:
     return np.unique(np.where(lone, -1, stratum), return_inverse=True)[1].astype(np.int64)
 
 
-def _reason(tasks: Sequence[Item], freedom: float) -> str:
+def _reason(tasks: Sequence[TaskScore], freedom: float) -> str:
     grouped = [task for task in tasks if task.group is not None]
     if grouped and len(tasks) > 1:
         return "no interval of a mean over tasks whose images are in groups was shown to hold"

@@ -23,7 +23,7 @@ _OUTSIDE = r"^\s*$|^[/~]|^[A-Za-z]:|\\|\x00|(^|/)\.\.(/|$)"
 
 
 @dataclass(frozen=True)
-class Part:
+class LayoutPart:
     """A file or folder that a family needs.
 
     names  what it may be called, as paths below the root; the first is the publishers' name
@@ -70,7 +70,7 @@ def entries(folder: Path) -> list[Path]:
         return []
 
 
-def absent(root: Path, parts: Sequence[Part]) -> list[str]:
+def absent(root: Path, parts: Sequence[LayoutPart]) -> list[str]:
     """A clause for each part that is not there, with what is; where a folder below has all, that it is to be named."""
     if not root.is_dir():
         return [f"{root} is not a folder"]
@@ -88,7 +88,7 @@ def absent(root: Path, parts: Sequence[Part]) -> list[str]:
     return [f"it has no {missing[0].words()}, only {some(names, 5)}" if names else "it is empty"]
 
 
-def require(root: Path, parts: Sequence[Part]) -> list[Path]:
+def require(root: Path, parts: Sequence[LayoutPart]) -> list[Path]:
     """The parts, all there. Errors: UsageError."""
     if problems := absent(root, parts):
         raise UsageError(f"{root}: {'; '.join(problems)}.")

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bb.cluster.command import Ended
-    from bb.cluster.engine import Engine, Job
+    from bb.cluster.engine import ClusterEngine, Job
     from bb.probe.bench.facade import Bench
-    from bb.probe.bench.plan import Plan
+    from bb.probe.bench.plan import BenchPlan
     from bb.store import Store
     from bb.store.reporter import Reporter
 
@@ -24,7 +24,7 @@ def bench_on_cluster(
     ctx: Any,
     cluster_run: ClusterRun,
     store: "Store",
-    plan: "Plan",
+    plan: "BenchPlan",
     file: Path,
     roots: "Mapping[str, Path]",
     reporter: "Reporter",
@@ -53,7 +53,7 @@ def bench_on_cluster(
         return again
 
     with ExitStack() as stack:
-        engine: Engine | None = cluster_run.slurm
+        engine: ClusterEngine | None = cluster_run.slurm
         parts = cluster_run.resources.workers or WORKERS
         if isinstance(cluster_run.on, OnRay):
             cluster = stack.enter_context(connected(cluster_run.on.address, cluster_run.resources))

@@ -42,7 +42,7 @@ class Resources:
 
 
 @runtime_checkable
-class Engine(Protocol):
+class ClusterEngine(Protocol):
     """Somewhere to run command lines."""
 
     def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[int], None]) -> list[Ended]:
@@ -84,7 +84,7 @@ def parse_on(text: str) -> OnRay | OnSlurm:
 
 
 def until_done(
-    engine: Engine,
+    engine: ClusterEngine,
     jobs: Sequence[Job],
     undone: Callable[[Sequence[Job], Sequence[Ended]], Sequence[Job]],
     *,

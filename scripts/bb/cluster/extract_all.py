@@ -11,7 +11,7 @@ from bb.console import Progress, stop_gracefully, warn
 from bb.store.text.size import size_text
 
 if TYPE_CHECKING:
-    from bb.cluster.extract_driver import Work
+    from bb.cluster.extract_driver import ClusterWork
     from bb.extract.backbones.name import BackboneName
     from bb.extract.data.shards import Files
     from bb.extract.data.source_spec import Root
@@ -33,7 +33,7 @@ def extract_on_cluster(
 ) -> "list[Summary]":
     """`bb extract --on …`: collections are hashed and older rows adopted here, images embedded there."""
     from bb.cluster.engine import OnRay
-    from bb.cluster.extract_driver import Work, run_parts, stream
+    from bb.cluster.extract_driver import ClusterWork, run_parts, stream
     from bb.cluster.ray import connected
     from bb.cluster.slurm import WORKERS
     from bb.extract.backbones.decoders import find_decoder
@@ -80,7 +80,7 @@ def extract_on_cluster(
             extractors.append(extractor)
         if not extractors:
             return list(left_out.summaries(scans, store))
-        work = Work.of(store, extractors, scans)
+        work = ClusterWork.of(store, extractors, scans)
         lacked = [work.lacking(extractor, scan) for extractor in extractors for scan in scans.values()]
         absent = work.absent()
         warn(
@@ -124,7 +124,7 @@ def extract_on_cluster(
 
 
 def _summary(
-    work: "Work",
+    work: "ClusterWork",
     extractor: "Extractor",
     collection: str,
     lacked: Any,

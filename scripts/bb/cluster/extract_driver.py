@@ -13,17 +13,17 @@ import numpy as np
 from jaxtyping import Bool
 
 from bb.cluster.command import Ended
-from bb.cluster.engine import Engine, Job, until_done
-from bb.cluster.extract_worker import Chunk, Network, Piece, Plant, Told, load_piece
+from bb.cluster.engine import ClusterEngine, Job, until_done
+from bb.cluster.extract_worker import DecodedBatch, Network, WorkerConfig, WorkerResult, WorkItem, load_piece
 from bb.cluster.ray import Cluster
-from bb.cluster.ray_stream import Stream
+from bb.cluster.ray_stream import RayStream
 from bb.extract.backbones.pool_grid import patches_of
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.decoder import Decoder
 from bb.extract.embedding.geometry import Geometry
 from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.missing import keys_of
-from bb.extract.pipeline.partition import Part
+from bb.extract.pipeline.partition import Partition
 from bb.extract.reproduce.sample import Images
 from bb.store import Store
 
@@ -33,7 +33,7 @@ LOST = "lost with its worker, each time it was tried"
 
 
 @dataclass(frozen=True)
-class Work:
+class ClusterWork:
     """What spaces of some backbones lack of some collections, as it was at first and as it is now.
 
     failed  of each backbone, image digest → reason; not tried again
@@ -48,7 +48,7 @@ class Work:
     notes: dict[bytes, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, store: Store, extractors: Sequence[Extractor], scans: Mapping[str, Scan]) -> "Work":
+    def of(cls, store: Store, extractors: Sequence[Extractor], scans: Mapping[str, Scan]) -> "ClusterWork":
         return cls(store, extractors, scans, Images.of(scans))
 
     def absent(self) -> dict[str, Bool[np.ndarray, " n"]]:
@@ -73,7 +73,7 @@ class Work:
         spaces = [space for extractor in self.extractors for space in extractor.spaces]
         return sum(int(absent[s.key].sum()) * int(np.prod(s.row_shape)) * s.dtype.itemsize for s in spaces)
 
-    def pieces(self, absent: Mapping[str, Bool[np.ndarray, " n"]], size: int) -> Iterator[Piece]:
+    def pieces(self, absent: Mapping[str, Bool[np.ndarray, " n"]], size: int) -> Iterator[WorkItem]:
         """The images that any of them lacks, in pieces."""
         wanted = np.flatnonzero(np.logical_or.reduce(list(absent.values())))
         entries = list(self.images.entries.values())
@@ -81,7 +81,7 @@ class Work:
             some = wanted[start : start + size]
             taken = [entries[i] for i in some]
             sources = [self.images.sources[entry.image_id] for entry in taken]
-            yield Piece(taken, sources, {key: mask[some] for key, mask in absent.items()})
+            yield WorkItem(taken, sources, {key: mask[some] for key, mask in absent.items()})
 
     def hear(self, out: str) -> None:
         """Notes the images that failed, out of what `bb extract --json` printed."""
@@ -101,10 +101,10 @@ class Work:
 
 
 def run_parts(
-    work: Work,
-    engine: Engine,
-    parts: Sequence[Part],
-    command: Callable[[Part], Sequence[str]],
+    work: ClusterWork,
+    engine: ClusterEngine,
+    parts: Sequence[Partition],
+    command: Callable[[Partition], Sequence[str]],
     *,
     rounds: int,
     strict: bool = False,
@@ -148,7 +148,7 @@ def run_parts(
 
 
 def stream(
-    work: Work,
+    work: ClusterWork,
     cluster: Cluster,
     device: str,
     *,
@@ -169,7 +169,7 @@ def stream(
     total, size, before = work.features(absent), PIECE, -1
     made = 0
 
-    def hear(told: Told) -> None:
+    def hear(told: WorkerResult) -> None:
         nonlocal made
         made += told.computed + sum(map(len, told.failed.values()))
         work.notes.update(told.notes)
@@ -190,7 +190,7 @@ def stream(
         before, made = left, total - left
         workers = min(cluster.workers, -(-left // size))
         load, plant = _plant(work, cluster, workers, device, left)
-        turn = Stream(cluster, load, plant.open, workers, hear, show)
+        turn = RayStream(cluster, load, plant.open, workers, hear, show)
         turn.run(work.pieces(absent, size), halt)
         absent, size = work.absent(), max(1, size // 8)
         if turn.lost and (left := work.features(absent)) and not halt():
@@ -199,14 +199,14 @@ def stream(
 
 
 def _plant(
-    work: Work, cluster: Cluster, workers: int, device: str, features: int
-) -> tuple[Callable[[Piece], Chunk], Plant]:
+    work: ClusterWork, cluster: Cluster, workers: int, device: str, features: int
+) -> tuple[Callable[[WorkItem], DecodedBatch], WorkerConfig]:
     """What decodes, for all networks at once, and how a worker with networks sets itself up."""
     views = {str(extractor.name): extractor.backbone.view.geometry() for extractor in work.extractors}
     geometries: list[Geometry] = list(dict.fromkeys(views.values()))
     first = work.extractors[0]
     decoder: Decoder = first.decoder
-    plant = Plant(
+    plant = WorkerConfig(
         store=work.store.root.resolve(),
         networks=[
             Network(each.name, geometries.index(views[str(each.name)]), [space.key for space in each.spaces])
@@ -225,7 +225,7 @@ def _plant(
     return partial(load_piece, decoder=decoder, geometries=geometries), plant
 
 
-def _give_up(work: Work, absent: Mapping[str, Bool[np.ndarray, " n"]]) -> None:
+def _give_up(work: ClusterWork, absent: Mapping[str, Bool[np.ndarray, " n"]]) -> None:
     digests = list(work.images.entries)
     for extractor in work.extractors:
         for space in extractor.spaces:

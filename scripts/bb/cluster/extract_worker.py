@@ -29,7 +29,7 @@ from bb.store.format.space import short
 
 
 @dataclass(frozen=True)
-class Piece:
+class WorkItem:
     """Some images that at least one feature space lacks. Their IDs begin with their collection's name.
 
     absent  of each space, by key, which of them it lacks
@@ -41,7 +41,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class DecodedBatch:
     """A piece, decoded.
 
     good    those images that could be, by their place in the piece
@@ -50,7 +50,7 @@ class Chunk:
     damaged, notes  of good ones, what their decoder says, by their place in the piece
     """
 
-    piece: Piece
+    piece: WorkItem
     good: list[int]
     pixels: list[UInt8[np.ndarray, "n 3 h w"]]
     failed: dict[bytes, str]
@@ -59,7 +59,7 @@ class Chunk:
 
 
 @dataclass
-class Told:
+class WorkerResult:
     """What has come of it: how many features were made, and of each backbone, image digest → why there is none; notes
     on images, by digest."""
 
@@ -68,7 +68,7 @@ class Told:
     notes: dict[bytes, str] = field(default_factory=dict)
 
 
-def load_piece(piece: Piece, decoder: Decoder, geometries: Sequence[Geometry]) -> Chunk:
+def load_piece(piece: WorkItem, decoder: Decoder, geometries: Sequence[Geometry]) -> DecodedBatch:
     """Reads and decodes each image once, and cuts it once for each geometry."""
     good: list[int] = []
     rows: list[list[np.ndarray]] = [[] for _ in geometries]
@@ -85,7 +85,7 @@ def load_piece(piece: Piece, decoder: Decoder, geometries: Sequence[Geometry]) -
             damaged[i], notes[i] = made.damage, made.note
             for kept, geometry in zip(rows, geometries, strict=True):
                 kept.append(made.cuts[geometry].numpy())
-    return Chunk(piece, good, [np.stack(kept) for kept in rows] if good else [], failed, damaged, notes)
+    return DecodedBatch(piece, good, [np.stack(kept) for kept in rows] if good else [], failed, damaged, notes)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Plant:
+class WorkerConfig:
     """How a worker sets itself up.
 
     device   as torch writes it, on the worker's own machine
@@ -118,7 +118,7 @@ class Plant:
     threads: int
     images: int
 
-    def open(self) -> "Sink":
+    def open(self) -> "ExtractWorker":
         """Raises BBError, with the machine's name, where store, weights or device are not there, or where what would be
         made belongs to another feature space than was asked for."""
         try:
@@ -126,11 +126,11 @@ class Plant:
                 torch.set_num_threads(self.threads)
             store = Store.open(self.store)
             numerics = Numerics.resolve(self.device, self.compute, self.stored)
-            return Sink([self._line(store, network, numerics) for network in self.networks])
+            return ExtractWorker([self._line(store, network, numerics) for network in self.networks])
         except BBError as error:
             raise BBError(f"a worker on {socket.gethostname()} can't begin: {error}") from None
 
-    def _line(self, store: Store, network: Network, numerics: Numerics) -> "Line":
+    def _line(self, store: Store, network: Network, numerics: Numerics) -> "BackboneQueue":
         decoder = find_decoder(self.decode, torch.device("cpu"))  # its options are part of the space; others decode
         extractor = Extractor.load(
             network.name, decoder, numerics, patch=self.patch, batch_size=self.batch_size, compile=self.compile
@@ -143,22 +143,22 @@ class Plant:
                 )
         if self.compile:
             extractor.compile_if_it_repays(self.images)
-        return Line(FeatureWriter.open(store, extractor), network.geometry)
+        return BackboneQueue(FeatureWriter.open(store, extractor), network.geometry)
 
 
 @dataclass
-class Line:
+class BackboneQueue:
     """One network: pixels wait until they are a batch, and features until they are a segment."""
 
     writer: FeatureWriter
     geometry: int
-    waiting: list[tuple[Chunk, int, UInt8[Tensor, "3 h w"]]] = field(default_factory=list)
+    waiting: list[tuple[DecodedBatch, int, UInt8[Tensor, "3 h w"]]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return str(self.writer.extractor.name)
 
-    def add(self, chunk: Chunk, told: Told) -> None:
+    def add(self, chunk: DecodedBatch, told: WorkerResult) -> None:
         """Takes those images of a chunk that a space of this network misses; notes which of them failed."""
         entries = chunk.piece.entries
         wanted = np.logical_or.reduce([chunk.piece.absent[space.key] for space in self.writer.extractor.spaces])
@@ -170,7 +170,7 @@ class Line:
         if failed := {digest: reason for digest, reason in chunk.failed.items() if digest in missing}:
             told.failed.setdefault(self.name, {}).update(failed)
 
-    def encode(self, told: Told, *, rest: bool) -> None:
+    def encode(self, told: WorkerResult, *, rest: bool) -> None:
         """Whole batches; with `rest` what is left over too."""
         encoder = self.writer.extractor.encoder()
         while len(self.waiting) >= (1 if rest else encoder.size):
@@ -191,22 +191,22 @@ class Line:
 
 
 @dataclass
-class Sink:
+class ExtractWorker:
     """All networks of one worker; each chunk goes through those that lack something of it."""
 
-    lines: list[Line]
+    lines: list[BackboneQueue]
 
-    def take(self, chunk: Chunk) -> Told:
+    def take(self, chunk: DecodedBatch) -> WorkerResult:
         """Whole batches become features; segments that are full are published beside it."""
-        told = Told()
+        told = WorkerResult()
         for line in self.lines:
             line.add(chunk, told)
             line.encode(told, rest=False)
         return told
 
-    def close(self) -> Told:
+    def close(self) -> WorkerResult:
         """Encodes and publishes what is left."""
-        told = Told()
+        told = WorkerResult()
         for line in self.lines:
             line.encode(told, rest=True)
         with ExitStack() as stack:

@@ -12,7 +12,7 @@ from bb.runs import existing_run
 from bb.settings import Settings
 
 if TYPE_CHECKING:
-    from bb.cluster.engine import Engine, Job, OnRay, OnSlurm, Resources
+    from bb.cluster.engine import ClusterEngine, Job, OnRay, OnSlurm, Resources
     from bb.cluster.slurm import Slurm
     from bb.store import Store
     from bb.store.local.runs import Run
@@ -106,7 +106,7 @@ def run_on_cluster(
     jobs = [job(each) for each, lacks in zip(prepared, lacking, strict=True) if lacks]
     if jobs:
         with ExitStack() as stack:
-            engine: Engine | None = cluster_run.slurm
+            engine: ClusterEngine | None = cluster_run.slurm
             if isinstance(cluster_run.on, OnRay):
                 engine = stack.enter_context(connected(cluster_run.on.address, cluster_run.resources))
             assert engine

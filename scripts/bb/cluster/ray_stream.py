@@ -62,7 +62,7 @@ class _Actor:
 
 
 @dataclass
-class Stream(Generic[T, L, R]):
+class RayStream(Generic[T, L, R]):
     """Items → `prepare` on any machine → `make()`'s sinks on `workers` actors.
 
     told   what each take and close returned

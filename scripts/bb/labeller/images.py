@@ -6,7 +6,7 @@ from hashlib import sha256
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from bb.console import Reporter
+from bb.console import ConsoleReporter
 from bb.store import BBError, Collection
 from bb.store.errors import UsageError
 
@@ -38,7 +38,7 @@ class Pictures:
         if isinstance(images, dict):
             sources = {image_id: File(path) for image_id, path in images.items()}
         else:
-            with Reporter() as reporter:
+            with ConsoleReporter() as reporter:
                 sources = hash_images(collection.name, images, read_only=True, reporter=reporter).sources
         made = cls(collection, sources)
         if not sources.keys() & set(made.ids):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bb.labeller.images import Pictures
-from bb.labeller.session import Session, Settings
+from bb.labeller.session import Session, SessionSettings
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, random_order
@@ -71,4 +71,6 @@ def open_session(
         return store.read(chosen, collection, [ids[row] for row in wanted])
 
     order = random_order(digests, seed)
-    return Session(file, ids, rows, read, Settings(strategy, every, random_share, seed), written, order), pictures
+    return Session(
+        file, ids, rows, read, SessionSettings(strategy, every, random_share, seed), written, order
+    ), pictures

@@ -16,7 +16,7 @@ from bb.store.errors import BBError
 
 
 @dataclass(frozen=True)
-class Settings:
+class SessionSettings:
     """every: answers between two fits; random_share: of images that are drawn at random."""
 
     strategy: Strategy
@@ -39,7 +39,7 @@ class Session:
         ids: list[str],
         rows: Any,
         read: Read,
-        settings: Settings,
+        settings: SessionSettings,
         written: Mapping[int, str],
         order: UInt64[np.ndarray, " all"],
     ) -> None:

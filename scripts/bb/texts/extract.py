@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bb.console import Reporter, say, show_json, show_table, warn
+from bb.console import ConsoleReporter, say, show_json, show_table, warn
 from bb.store.text.size import size_text
 from bb.stores import local_folder, open_store
 
@@ -86,14 +86,14 @@ def show_forecasts(
     store = open_store(place) if local_folder(place).exists() else None
     numerics = Numerics.resolve(options.device, options.precision, options.store_dtype)
     decoder = find_decoder(options.decoding(), numerics.device)
-    with Reporter() as reporter:
+    with ConsoleReporter() as reporter:
         scans = {
             name: part_of(hash_images(name, images, options.limit, read_only=True, reporter=reporter), options)
             for name, images in found.items()
         }
     adopting = options.adopt == "auto" and options.limit is None
     told: list[Forecast] = []
-    left_out = LeftOut(Reporter(), alone=len(names) == 1)
+    left_out = LeftOut(ConsoleReporter(), alone=len(names) == 1)
     for name in names:
         warn(f"looking at {name}")
         look = partial(forecast, store, name, decoder, numerics, scans, patch=options.patches(), adopt=adopting)

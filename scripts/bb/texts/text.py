@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bb.console import Reporter, say, show_json, show_table, warn
+from bb.console import ConsoleReporter, say, show_json, show_table, warn
 from bb.store.text.command import command
 from bb.stores import open_store, require_extract
 
@@ -31,7 +31,7 @@ def extract_texts(
     chosen = parse_templates(templates)
     opened = open_store(store, create=True)
     opened.check_writable("spaces", "collections", "local")
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         made = embed_texts(opened, ckpt, names.texts, name, templates=chosen, device=device, reporter=reporter)
     if json_:
         show_json([summary.record() for summary in made])

@@ -7,7 +7,7 @@ import typer
 
 from bb.cluster.bench import bench_on_cluster
 from bb.cluster.options import ClusterRun
-from bb.console import Reporter, say, show_json, warn
+from bb.console import ConsoleReporter, say, show_json, warn
 from bb.options import (
     DEFAULT_STORE,
     AccountOption,
@@ -22,7 +22,7 @@ from bb.options import (
     WorkersOption,
 )
 from bb.probe.bench.facade import bench
-from bb.probe.bench.plan import EXAMPLE, Plan
+from bb.probe.bench.plan import EXAMPLE, BenchPlan
 from bb.store import UsageError
 from bb.stores import open_to_probe
 from bb.texts.bench import show_bench
@@ -62,7 +62,7 @@ def verb(
         return
     if file is None:
         raise UsageError("which families and classifiers? Give FILE.toml; `bb bench --example` prints one.")
-    plan = Plan.read(file)
+    plan = BenchPlan.read(file)
     place = store or plan.store or ctx.obj.options.get("store") or DEFAULT_STORE
     target = out or plan.out or file.with_suffix(".html")
     check_files({"--out": target}, read=file)
@@ -70,7 +70,7 @@ def verb(
     which = parse_part(part)
     opened, _ = open_to_probe(place, runs_to, cache_size)
     roots = {name: root for name, root in ctx.obj.data.items() if isinstance(root, Path)}
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         if cluster_run:
             found = bench_on_cluster(ctx, cluster_run, opened, plan, file, roots, reporter)
         else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bb.console import Reporter, say, stop_gracefully, warn
+from bb.console import ConsoleReporter, say, stop_gracefully, warn
 from bb.probe.tasks.digits import digits_labels
 from bb.runs import probe_all
 from bb.settings import NEWT_LABELS
@@ -52,8 +52,8 @@ def _digits(to: Path, ckpts: list[str]) -> None:
     from bb.probe.classifiers.protocol import parse_protocol
     from bb.probe.report.build import boards
     from bb.probe.report.leaderboard import KINDS
-    from bb.probe.report.options import Question
-    from bb.probe.run import Inputs, Spec
+    from bb.probe.report.options import ReportOptions
+    from bb.probe.run import FamilyInputs, FamilySpec
     from bb.probe.tasks.newt import read_labels
 
     root, store = to / "digits", open_store(str(to / "features.bb"), create=True)
@@ -64,11 +64,11 @@ def _digits(to: Path, ckpts: list[str]) -> None:
     collection = store.collection("digits", labels.image_ids)
     pixels = import_pixels(store, collection, root)
     spaces = [pixels, *(store.space(each.spaces[0]) for each in summaries)]
-    inputs = [Inputs.read(store, space, collection, labels, "newt") for space in spaces]
-    specs = [Spec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in SHOTS]
+    inputs = [FamilyInputs.read(store, space, collection, labels, "newt") for space in spaces]
+    specs = [FamilySpec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in SHOTS]
     results = probe_all(inputs, specs, jobs=None)
     warn("3. report")
-    found = boards(store.runs(), "newt", Question(kinds=KINDS, details=True))
+    found = boards(store.runs(), "newt", ReportOptions(kinds=KINDS, details=True))
     page = to / "report.html"
     show_boards(found)
     write_report(found, {"--html": page}, store, {"digits": root})
@@ -106,7 +106,7 @@ def _photographs(to: Path, images: Path, ckpts: list[str]) -> None:
         _next(to, {command("label", labels="mine.csv", data="photos"): "label in the browser"})
         return
     warn("2. probe: cross-validation, where classes are folders")
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         name = f"photos@{collection.digest}"
         found = classify(store, None, name, space=[each.spaces[0] for each in summaries], reporter=reporter)
     warn("3. report")
@@ -136,7 +136,7 @@ def _extract(to: Path, store: "Store", ckpts: list[str], name: str, root: Path) 
         settings.write_text(content, encoding="utf-8")
         settings.chmod(0o644)  # one that others can change would be passed over
     warn(f"1. extract: {' and '.join(ckpts)}")
-    with Reporter() as reporter:
+    with ConsoleReporter() as reporter:
         summaries = extract(
             store, parse_names(ckpts), {name: find_files(root)}, ExtractOptions(), reporter, stop_gracefully
         )

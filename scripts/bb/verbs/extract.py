@@ -8,7 +8,7 @@ import typer
 
 from bb.cluster.extract_all import extract_on_cluster
 from bb.cluster.options import ClusterRun
-from bb.console import Reporter, say, show_json, stop_gracefully, warn
+from bb.console import ConsoleReporter, say, show_json, stop_gracefully, warn
 from bb.labels import share_labels
 from bb.options import (
     DEFAULT_STORE,
@@ -142,7 +142,7 @@ def verb(
     from bb.extract.encoder.encoder import parse_batch_size
     from bb.extract.extraction import ExtractOptions, extract
     from bb.extract.pipeline.multi_gpu import parse_devices
-    from bb.extract.pipeline.partition import Part
+    from bb.extract.pipeline.partition import Partition
     from bb.extract.scan_collection import find_files
     from bb.store.format.collection import check_name
 
@@ -171,7 +171,7 @@ def verb(
         check_known(backbone)
     options = ExtractOptions(
         several[0] if several else device, precision, store_dtype, batch_size, compile, patch, limit, strict, adopt,
-        decode, depth, damaged, profile, tuple(several), None if part is None else Part.parse(part), pool_grid,
+        decode, depth, damaged, profile, tuple(several), None if part is None else Partition.parse(part), pool_grid,
     )  # fmt: skip
     options.patches()
     if dry_run:
@@ -183,7 +183,7 @@ def verb(
         for collection, root in collections.items():
             if (labels := labels_beside(root)) is not None:
                 share_labels(opened, collection, labels, ctx.obj)
-    with Reporter() as reporter:
+    with ConsoleReporter() as reporter:
         if cluster_run is None:
             summaries = extract(opened, names, found, options, reporter, stop_gracefully)
         else:

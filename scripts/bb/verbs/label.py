@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bb.console import Reporter, say, warn
+from bb.console import ConsoleReporter, say, warn
 from bb.options import (
     DEFAULT_STORE,
     CacheOption,
@@ -54,7 +54,7 @@ def verb(
     name, root = one_collection(opened, data, ctx.obj)
     if root is None:
         raise UsageError(f"bb label shows images: say where they are with --data {name}=DIR.")
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         session, pictures = open_session(
             opened, labels, name, root, strategy=how, random_share=random_share, every=every, id=id_, label=label,
             not_missing=not_missing or (),

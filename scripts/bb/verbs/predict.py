@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from bb.console import Reporter, show_json
+from bb.console import ConsoleReporter, show_json
 from bb.labels import with_paths
 from bb.options import (
     DEFAULT_STORE,
@@ -112,7 +112,7 @@ def verb(
     if labels is None:
         found = use_model(opened, model or "", name, groups=read_groups(groups, id_, group) if groups else None)
     else:
-        with Reporter("note: ") as reporter:
+        with ConsoleReporter("note: ") as reporter:
             asked: dict[str, Any] = {
                 "id": id_, "label": label, "group": group, "not_missing": not_missing or (),
                 "ckpt": backbone_names(ckpt, opened), "space": space or (), "max_missing": max_missing,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bb.console import Reporter, show_json
+from bb.console import ConsoleReporter, show_json
 from bb.labels import with_paths
 from bb.options import DEFAULT_STORE, CacheOption, JsonOption, SpaceOption, StoreOption, TextSpaceOption
 from bb.probe.labelling.active_learning.sheet import sheet
@@ -42,7 +42,7 @@ def verb(
     opened = open_store(store, cache_size=cache_size)
     name, root = one_collection(opened, data, ctx.obj)
     shared = backbone_names([ckpt], opened)[0] if ckpt else None
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         found = search(
             opened, query, name, n=n, ckpt=shared, space=space, text_space=text_space,
             encode=encoder_for(ckpt, device), reporter=reporter,

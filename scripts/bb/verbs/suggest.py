@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bb.console import Reporter, say, show_json, show_table
+from bb.console import ConsoleReporter, say, show_json, show_table
 from bb.labels import with_paths
 from bb.options import (
     DEFAULT_STORE,
@@ -58,7 +58,7 @@ def verb(
         raise UsageError(f"--out {out} must end in .csv.")
     opened = open_store(store, cache_size=cache_size)
     name, root = one_collection(opened, data, ctx.obj)
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         found = suggest(
             opened, labels, name, n=n, strategy=strategy, random_share=random_share, id=id_, label=label,
             not_missing=not_missing or (), ckpt=backbone_names(ckpt, opened), space=space or (),

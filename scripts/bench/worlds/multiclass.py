@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from bb.probe.statistics.multiclass.contributions import TOP
-from bb.probe.statistics.multiclass.intervals import Estimate, difference, estimate
+from bb.probe.statistics.multiclass.intervals import MetricEstimate, difference, estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
 from worlds import Share, World
@@ -51,7 +51,7 @@ class Counted:
     refused: int = 0
     of: int = 0
 
-    def add(self, found: Estimate, truth: float) -> None:
+    def add(self, found: MetricEstimate, truth: float) -> None:
         self.of += 1
         if found.interval is None:
             self.refused += 1

@@ -14,7 +14,7 @@ import polars as pl
 
 from bb.probe.retrieval.clustered import Clustered
 from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
-from bb.probe.retrieval.labels import Items, parse_items
+from bb.probe.retrieval.labels import RetrievalLabels, parse_items
 from bb.probe.retrieval.paired_tests import of_evaluations
 from worlds import Share, World
 
@@ -59,17 +59,17 @@ def _alike(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @cache
-def leave_one_out(label: bytes) -> Items:
+def leave_one_out(label: bytes) -> RetrievalLabels:
     return _items(np.frombuffer(label, np.int64))
 
 
-def _items(label: np.ndarray, query: np.ndarray | None = None) -> Items:
+def _items(label: np.ndarray, query: np.ndarray | None = None) -> RetrievalLabels:
     columns = {"image_id": [f"{row:05d}" for row in range(len(label))], "label": [f"{code:05d}" for code in label]}
     roles = {} if query is None else {"is_query": query, "is_gallery": ~query}
     return parse_items(pl.DataFrame({**columns, **roles}))
 
 
-def _evaluated(items: Items, features: np.ndarray) -> list[Evaluation]:
+def _evaluated(items: RetrievalLabels, features: np.ndarray) -> list[Evaluation]:
     return [evaluate(each, items, HOW, jobs=1) for each in features]
 
 

@@ -16,7 +16,7 @@ import torch
 from bb.cluster import slurm
 from bb.cluster.command import run
 from bb.cluster.engine import Job, OnRay, OnSlurm, Resources, parse_on, until_done
-from bb.cluster.extract_worker import Line, Network, Piece, Plant, Sink, load_piece
+from bb.cluster.extract_worker import BackboneQueue, ExtractWorker, Network, WorkerConfig, WorkItem, load_piece
 from bb.extract.backbones.code_hash import tree_hash
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
@@ -180,7 +180,7 @@ def test_a_piece_tells_what_could_not_be_decoded(tmp_path):
     names = ["000.png", "broken.png", "001.png", "gone.png"]
     entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in names]
     entries[2] = entries[2]._replace(image_sha256=bytes(32))
-    piece = Piece(entries, [File(images / name) for name in names], {"space": np.ones(4, dtype=bool)})
+    piece = WorkItem(entries, [File(images / name) for name in names], {"space": np.ones(4, dtype=bool)})
     numerics = Numerics.resolve("cpu")
     geometry = load(VIT).view.geometry()
     chunk = load_piece(piece, find_decoder(DecodeOptions(), numerics.device), [geometry])
@@ -199,8 +199,8 @@ def test_what_a_worker_publishes_says_how_it_was_made(tmp_path):
     extractor = Extractor.load(name, decoder, numerics, patch=False, batch_size=3, compile=False)
     entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in ("000.png", "001.png")]
     sources = [File(images / "000.png"), File(images / "001.png")]
-    piece = Piece(entries, sources, {extractor.spaces.img.key: np.ones(2, dtype=bool)})
-    sink = Sink([Line(FeatureWriter.open(store, extractor), 0)])
+    piece = WorkItem(entries, sources, {extractor.spaces.img.key: np.ones(2, dtype=bool)})
+    sink = ExtractWorker([BackboneQueue(FeatureWriter.open(store, extractor), 0)])
     told = [sink.take(load_piece(piece, decoder, [extractor.backbone.view.geometry()])), sink.close()]
     assert [each.computed for each in told] == [0, 2], "a batch is three, so the rest comes last"
     (segment,) = store.segments(extractor.spaces.img)
@@ -230,7 +230,7 @@ def plant(store, **changed):
         "store": store, "networks": networks, "decode": DecodeOptions(), "device": "cpu", "compute": "fp32",
         "stored": "float32", "patch": False, "batch_size": None, "compile": False, "threads": 1, "images": 1,
     }  # fmt: skip
-    return Plant(**values | changed)
+    return WorkerConfig(**values | changed)
 
 
 def test_a_worker_with_another_bb_is_refused(tmp_path):
@@ -418,7 +418,7 @@ def test_every_kind_of_source_reaches_a_worker(tmp_path):
         scans["folder"] = scan(find_images(tmp_path / "folder"), HashMemory.open(None))
         chunks = []
         for found in scans.values():
-            piece = Piece(found.entries, list(found.sources.values()), {"space": np.ones(len(found.entries), bool)})
+            piece = WorkItem(found.entries, list(found.sources.values()), {"space": np.ones(len(found.entries), bool)})
             sent = pickle.loads(pickle.dumps((piece, decoder, [geometry])))
             chunks.append(pickle.loads(pickle.dumps(load_piece(*sent))))
     kinds = [type(source).__name__ for found in scans.values() for source in list(found.sources.values())[:1]]

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from bb.cluster.extract_driver import Work as ClusterWork
-from bb.cluster.extract_worker import Network, Plant, load_piece
+from bb.cluster.extract_driver import ClusterWork
+from bb.cluster.extract_worker import Network, WorkerConfig, load_piece
 from bb.extract.backbones.code_hash import EXTRACT_AT_START
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
@@ -17,7 +17,7 @@ from bb.extract.backbones.pool_grid import patches_of
 from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.embedding.decoder import DecodeOptions
 from bb.extract.pipeline import multi_gpu
-from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.pipeline.embed import BackboneWork, EmbedPlan, embed
 from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.missing import keys_of
 from bb.extract.pipeline.partition import WHOLE
@@ -58,13 +58,13 @@ def load(network, decoder="simplejpeg", patch=False):
 
 
 def in_one_process(store, extractors, found):
-    work = [Work(each, Plan.make(store, each.spaces, found.entries).wanted) for each in extractors]
+    work = [BackboneWork(each, EmbedPlan.make(store, each.spaces, found.entries).wanted) for each in extractors]
     embed(store, work, "awkward", found)
 
 
 def on_several_devices(store, extractors, found):
     """What each of two processes does, in this one."""
-    work = [Work(each, Plan.make(store, each.spaces, found.entries).wanted) for each in extractors]
+    work = [BackboneWork(each, EmbedPlan.make(store, each.spaces, found.entries).wanted) for each in extractors]
     for share in multi_gpu.shares(["cpu", "cpu"], WHOLE, store, work, "awkward", found, strict=False):
         here, there = multiprocessing.Pipe()
         multi_gpu._serve(share, there)
@@ -89,7 +89,7 @@ def plant(store, extractors):
     networks = [Network(each.name, i, [space.key for space in each.spaces]) for i, each in enumerate(extractors)]
     options = extractors[0].decoder.options
     patch = patches_of(extractors[0].spaces.patch)
-    return Plant(store.root, networks, options, "cpu", "fp32", "float32", patch, BATCH, False, 1, 12)
+    return WorkerConfig(store.root, networks, options, "cpu", "fp32", "float32", patch, BATCH, False, 1, 12)
 
 
 def rows(store, space, found):

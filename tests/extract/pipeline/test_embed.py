@@ -18,15 +18,15 @@ from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.embedding.backbone import EncodedImgBatch
 from bb.extract.embedding.pillow_decoder import Pillow
 from bb.extract.encoder.encoder import Encoder, parse_batch_size
-from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.pipeline.embed import BackboneWork, EmbedPlan, embed
 from bb.store import BBError, Collection, Store, UsageError
 from tests.helpers.toys import Toy, extractor, look, make_images, noise
 
 
 def run(store, job, folder, **options):
     found = look(folder)
-    plan = Plan.make(store, job.spaces, found.entries)
-    (outcome,), _ = embed(store, [Work(job, plan.wanted)], "pics", found, **options)
+    plan = EmbedPlan.make(store, job.spaces, found.entries)
+    (outcome,), _ = embed(store, [BackboneWork(job, plan.wanted)], "pics", found, **options)
     return outcome
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_changes_after_it_was_hashed_is_never_stored_under_the_old_k
     folder, job = make_images(tmp_path / "pics", 3), extractor(Toy())
     found = look(folder)
     make_images(folder, 1, seed=9)
-    (outcome,), _ = embed(store, [Work(job, found.entries)], "pics", found)
+    (outcome,), _ = embed(store, [BackboneWork(job, found.entries)], "pics", found)
     assert outcome.failed == {"000.png": "changed while bb ran; run again"}
     assert outcome.computed == 2
 

@@ -14,7 +14,7 @@ from bb.extract.backbones.name import BackboneName
 from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.embedding.decoder import DecodeOptions
 from bb.extract.pipeline import multi_gpu as devices
-from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.pipeline.embed import BackboneWork, EmbedPlan, embed
 from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.multi_gpu import Share, embed_on, parse_devices, shares
 from bb.extract.pipeline.partition import WHOLE
@@ -88,7 +88,7 @@ def vit():
 
 
 def work_of(store, vit, collection, n=None):
-    return [Work(vit, Plan.make(store, vit.spaces, collection.entries[:n]).wanted)]
+    return [BackboneWork(vit, EmbedPlan.make(store, vit.spaces, collection.entries[:n]).wanted)]
 
 
 def rows(store, vit, collection, n=None):

@@ -23,7 +23,7 @@ from bb.extract.embedding.pillow_decoder import Pillow
 from bb.extract.embedding.view import View
 from bb.extract.encoder.encoder import Encoder
 from bb.extract.encoder.offload import groups
-from bb.extract.pipeline.memory_groups import crews
+from bb.extract.pipeline.memory_groups import group_by_memory
 from bb.extract.pipeline.pipeline import Threads
 from bb.store import BBError, Collection, Store
 from tests.helpers.command_line import GUARD
@@ -212,7 +212,9 @@ def test_crews_share_the_memory_and_are_gone_before_the_next():
         loaded.append(weakref.ref(made))
         return made
 
-    seen = [[float(each.backbone.scale) for each in crew] for crew in crews(names, load, memory=16, processes=2)]
+    seen = [
+        [float(each.backbone.scale) for each in crew] for crew in group_by_memory(names, load, memory=16, processes=2)
+    ]
     assert seen == [[1, 2], [3, 4], [4]], "two names of one feature space never work together"
     assert alive == [0, 1, 2, 1, 2]
 

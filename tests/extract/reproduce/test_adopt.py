@@ -20,7 +20,7 @@ from bb.extract.backbones.feature_spaces import Spaces
 from bb.extract.embedding.backbone import EncodedImgBatch
 from bb.extract.embedding.pillow_decoder import Pillow
 from bb.extract.embedding.simplejpeg_decoder import SimpleJpeg
-from bb.extract.pipeline.embed import Plan, Work, embed
+from bb.extract.pipeline.embed import BackboneWork, EmbedPlan, embed
 from bb.extract.reproduce.adopt import adopt, candidates, sample_order
 from bb.extract.reproduce.sample import Images
 from bb.probe.report.build import boards
@@ -67,8 +67,8 @@ def job(code, backbone=None, **options):
 
 def run(store, extracting, folder):
     found = look(folder)
-    wanted = Plan.make(store, extracting.spaces, found.entries).wanted
-    (outcome,), _ = embed(store, [Work(extracting, wanted)], "pics", found)
+    wanted = EmbedPlan.make(store, extracting.spaces, found.entries).wanted
+    (outcome,), _ = embed(store, [BackboneWork(extracting, wanted)], "pics", found)
     return outcome
 
 
@@ -124,7 +124,7 @@ def test_equal_rows_serve_and_the_record_says_why(store, pics):
         trial.words(),
     )
     older, newer = job(OLD).spaces.img, new.spaces.img
-    assert Plan.make(store, new.spaces, look(pics).entries).wanted == []
+    assert EmbedPlan.make(store, new.spaces, look(pics).entries).wanted == []
     assert (rows(store, newer, pics) == rows(store, older, pics)).all()
     assert store.backbones(newer) == ["timm:toy/untrained"]
     assert store.segments(newer) == [] and len(store.rows(newer)) == 80
@@ -206,7 +206,7 @@ def test_nothing_is_adopted_across_decoders(store, pics):
     new = job(NEW, decoder=SimpleJpeg())
     assert candidates(store, new.spaces.img, at_hand(pics)) == []
     assert trials(store, new, pics) == []
-    assert Plan.make(store, new.spaces, look(pics).entries).present == 0
+    assert EmbedPlan.make(store, new.spaces, look(pics).entries).present == 0
     assert len(trials(store, job(NEW, decoder=Pillow()), pics)) == 1
 
 
@@ -223,7 +223,7 @@ def test_the_one_that_fills_most_comes_first_and_then_what_still_fills(store, tm
     run(store, job(MID), more)
     done = trials(store, job(NEW), pics)
     assert [(trial.older.code, trial.fills, trial.compared) for trial in done] == [(MID, 65, 64), (OLD, 5, 10)]
-    assert len(Plan.make(store, job(NEW).spaces, look(pics).entries).wanted) == 10
+    assert len(EmbedPlan.make(store, job(NEW).spaces, look(pics).entries).wanted) == 10
     run(store, job(NEW), pics)
     assert trials(store, job(NEW), pics) == [], "nothing is missing, so nothing is tried"
 

@@ -10,7 +10,7 @@ from bb.probe.statistics.comparison import mean_ranks, ranks
 from bb.probe.statistics.multiclass.intervals import estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
-from bb.probe.statistics.multiclass.together import Item, together
+from bb.probe.statistics.multiclass.together import TaskScore, together
 from bb.store.errors import BBError
 from tests.helpers.benches import bench_store
 
@@ -102,7 +102,7 @@ def test_traits_and_values_are_columns_too(place):
 
 def item(p, metric, ids):
     stratum = p.y_true if metric.sampled == "counts" else None
-    return Item(ids, metric.value(p), metric.contributions(p), p.group, stratum, metric.of_answers)
+    return TaskScore(ids, metric.value(p), metric.contributions(p), p.group, stratum, metric.of_answers)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "macro_f1@wilds"])

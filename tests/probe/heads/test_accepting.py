@@ -17,7 +17,7 @@ from tests.helpers.stores import fill, space
 torch = pytest.importorskip("torch")
 
 from bb.probe.heads.examples import Examples  # noqa: E402
-from bb.probe.heads.recipe import Recipe  # noqa: E402
+from bb.probe.heads.recipe import HeadRecipe  # noqa: E402
 from bb.probe.heads.train import train  # noqa: E402
 from bb.probe.heads.validation import Validation, is_better, labels_asked, parts  # noqa: E402
 from bb.probe.retrieval.labels import parse_items  # noqa: E402
@@ -27,7 +27,7 @@ __all__ = ["call", "own_place"]  # fixtures
 
 LABELS, EACH = 24, 8
 NAMES = [f"{row:03}.png" for row in range(LABELS * EACH)]
-RECIPE = Recipe(epochs=5, patience=2)
+RECIPE = HeadRecipe(epochs=5, patience=2)
 
 
 def compared(labels, nuisance, seed=0):

@@ -8,15 +8,15 @@ from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.reducers import MeanReducer, SumReducer
 
 from bb.probe.heads.losses import ArcFace, TripletLoss
-from bb.probe.heads.miners import All, Hard, HardCluster, NHard
+from bb.probe.heads.miners import All, HardCluster, HardMiner, NHard
 from bb.store import UsageError
 from tests.contracts.loss import check_loss
 from tests.helpers.heads import clusters
 
 LOSSES = {
-    "hard": lambda: TripletLoss(Hard()),
+    "hard": lambda: TripletLoss(HardMiner()),
     "all": lambda: TripletLoss(All(), 1.0),
-    "soft": lambda: TripletLoss(Hard(), None),
+    "soft": lambda: TripletLoss(HardMiner(), None),
     "n-hard": lambda: TripletLoss(NHard(), 0.5),
     "cluster": lambda: TripletLoss(HardCluster(), 1.0),
     "arcface": lambda: ArcFace(4, 8, generator=torch.Generator().manual_seed(0)),
@@ -77,7 +77,7 @@ def test_the_triplet_loss_is_that_of_pytorch_metric_learning(margin, reduction, 
 @pytest.mark.parametrize("reduction, shape", [("mean", ()), ("sum", ()), ("none", (0,))])
 def test_no_triplets_are_a_loss_of_nothing(reduction, shape):
     x = torch.ones(3, 4, requires_grad=True)
-    loss = TripletLoss(Hard(), 0.2, reduction)
+    loss = TripletLoss(HardMiner(), 0.2, reduction)
     value = loss(x, torch.arange(3))
     assert value.shape == shape and float(value.detach().sum()) == 0
     value.sum().backward()
@@ -86,7 +86,7 @@ def test_no_triplets_are_a_loss_of_nothing(reduction, shape):
 
 def test_equal_features_have_gradients_that_are_numbers():
     x = torch.zeros(4, 3, requires_grad=True)
-    TripletLoss(Hard())(x, torch.tensor([0, 0, 1, 1])).backward()
+    TripletLoss(HardMiner())(x, torch.tensor([0, 0, 1, 1])).backward()
     assert x.grad.isfinite().all()
 
 
@@ -114,9 +114,12 @@ def test_arcface_learns_directions_that_tell_labels_apart():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: TripletLoss(Hard(), -0.1), "a margin of -0.1 makes no sense: choose 0 or more, or the soft margin."),
-        (lambda: TripletLoss(Hard(), float("nan")), "a margin of nan makes no sense"),
-        (lambda: TripletLoss(Hard(), 0.1, "median"), "there is no reduction 'median'; there are mean, sum, none."),
+        (
+            lambda: TripletLoss(HardMiner(), -0.1),
+            "a margin of -0.1 makes no sense: choose 0 or more, or the soft margin.",
+        ),
+        (lambda: TripletLoss(HardMiner(), float("nan")), "a margin of nan makes no sense"),
+        (lambda: TripletLoss(HardMiner(), 0.1, "median"), "there is no reduction 'median'; there are mean, sum, none."),
         (lambda: ArcFace(4, 8, margin=90.0, generator=torch.Generator()), "a margin of 90 degrees makes no sense"),
     ],
 )

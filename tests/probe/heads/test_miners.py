@@ -6,12 +6,12 @@ import torch
 from pytorch_metric_learning import miners as pml
 from pytorch_metric_learning.utils.loss_and_miner_utils import get_all_triplets_indices
 
-from bb.probe.heads.miners import All, Bank, Hard, HardCluster, NHard
+from bb.probe.heads.miners import All, Bank, HardCluster, HardMiner, NHard
 from bb.store import UsageError
 from tests.contracts.miner import check_miner
 from tests.helpers.heads import clusters
 
-MINERS = {"all": All(), "hard": Hard(), "n-hard": NHard(2, 3), "n-hard from": NHard((2, 3), (2, 5))}
+MINERS = {"all": All(), "hard": HardMiner(), "n-hard": NHard(2, 3), "n-hard from": NHard((2, 3), (2, 5))}
 
 
 @pytest.mark.parametrize("name", MINERS)
@@ -45,7 +45,7 @@ def test_hard_are_those_of_pytorch_metric_learning(batch):
     from pytorch_metric_learning.distances import LpDistance
 
     expected = pml.BatchHardMiner(distance=LpDistance(normalize_embeddings=False))(x, labels)
-    assert as_set(Hard()(x, labels)) == set(zip(*(part.tolist() for part in expected), strict=True))
+    assert as_set(HardMiner()(x, labels)) == set(zip(*(part.tolist() for part in expected), strict=True))
 
 
 @pytest.mark.parametrize("anchors", [40, 12])
@@ -61,7 +61,7 @@ def test_n_hard_by_definition(batch, anchors, p, n):
         expected |= {(a, i, j) for i in same[p[0] - 1 : p[1]] for j in differ[n[0] - 1 : n[1]]}
     assert as_set(NHard(p, n)(x, labels, anchors)) == expected
     if p == n == (1, 1):
-        assert as_set(Hard()(x, labels, anchors)) == expected
+        assert as_set(HardMiner()(x, labels, anchors)) == expected
     if p == n == (1, 99):
         assert as_set(All()(x, labels, anchors)) == expected
 

@@ -18,7 +18,7 @@ from bb.extract.backbones.registry import load
 from bb.probe.heads.examples import Examples
 from bb.probe.heads.initialisation import start
 from bb.probe.heads.model import Head, linear_layers
-from bb.probe.heads.recipe import Angular, Recipe, Sampling, Triplet, parse_loss, parse_sampling
+from bb.probe.heads.recipe import Angular, HeadRecipe, Sampling, Triplet, parse_loss, parse_sampling
 from bb.probe.heads.train import set_stage, train
 from bb.probe.heads.validation import parts
 from bb.probe.retrieval.labels import parse_items
@@ -135,7 +135,7 @@ def test_what_is_no_head_is_said(tmp_path, data, fact):
 
 
 def test_the_plain_start_is_the_parents_own_space_turned():
-    found = start(Examples(X, LABELS), Recipe(start="plain", dim=12), PARENT, torch.Generator())
+    found = start(Examples(X, LABELS), HeadRecipe(start="plain", dim=12), PARENT, torch.Generator())
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     z = found.project(X)
     np.testing.assert_allclose(z @ z.T, unit @ unit.T, atol=1e-5)
@@ -143,7 +143,7 @@ def test_the_plain_start_is_the_parents_own_space_turned():
 
 
 def test_the_whitened_start_evens_out_what_varies_within_labels():
-    found = start(Examples(X, LABELS), Recipe(dim=12), PARENT, torch.Generator())
+    found = start(Examples(X, LABELS), HeadRecipe(dim=12), PARENT, torch.Generator())
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     z = unit @ found.stages[0].weight.detach().numpy().T + found.stages[0].bias.detach().numpy()
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-4)
@@ -164,7 +164,7 @@ def test_few_rows_of_many_dimensions_are_hardly_whitened():
     """Where no direction can be told to vary more than another, the start leaves distances as they are."""
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(40, 300)).astype(np.float32), np.arange(40) // 4
-    found = start(Examples(x, labels), Recipe(dim=300), PARENT, torch.Generator())
+    found = start(Examples(x, labels), HeadRecipe(dim=300), PARENT, torch.Generator())
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     centred = unit - unit.mean(axis=0)
     z = unit @ found.stages[0].weight.detach().numpy().T + found.stages[0].bias.detach().numpy()
@@ -174,7 +174,7 @@ def test_few_rows_of_many_dimensions_are_hardly_whitened():
 @pytest.mark.parametrize("how", ["plain", "whitened"])
 @pytest.mark.parametrize("dim, hidden", [(3, None), (40, None), (3, 30), (None, None), (None, 6)])
 def test_a_start_has_the_length_that_is_asked_for(how, dim, hidden):
-    recipe = Recipe(dim=dim, hidden=hidden, start=how)
+    recipe = HeadRecipe(dim=dim, hidden=hidden, start=how)
     one, again = (start(Examples(X, LABELS), recipe, PARENT, torch.Generator().manual_seed(3)) for _ in range(2))
     assert one.feat_dim == (dim or 12) and one.digest == again.digest
     assert np.isfinite(one.project(X)).all()
@@ -192,14 +192,14 @@ def test_training_is_decided_by_its_seed(name):
     assert one.head.digest == again.head.digest and one.history == again.history
     assert len(one.history) == 9 and one.history[one.best] == max(one.history)
     assert VALIDATE(one.head) == max(one.history)
-    other = trained(Recipe(**{**recipe.__dict__, "seed": 1}))
+    other = trained(HeadRecipe(**{**recipe.__dict__, "seed": 1}))
     assert other.history[1:] != one.history[1:]
     assert not any(parameter.requires_grad for parameter in one.head.parameters())
 
 
 def test_training_makes_the_loss_smaller_and_validation_better():
-    found = trained(Recipe(start="plain", epochs=60, patience=60, rate=1e-2))
-    first = trained(Recipe(start="plain", epochs=1))
+    found = trained(HeadRecipe(start="plain", epochs=60, patience=60, rate=1e-2))
+    first = trained(HeadRecipe(start="plain", epochs=1))
     assert found.logs["loss"] < 0.6 * first.logs["loss"]
     assert max(found.history) > found.history[0] + 0.02
 
@@ -209,7 +209,7 @@ def test_it_ends_when_validation_gets_no_better():
     told = []
     found = train(
         Examples(X, LABELS),
-        Recipe(patience=3),
+        HeadRecipe(patience=3),
         PARENT,
         lambda head: next(scores),
         progress=lambda epoch, values: told.append((epoch, values["validation"], "loss" in values)),
@@ -220,16 +220,16 @@ def test_it_ends_when_validation_gets_no_better():
 
 def test_the_start_is_kept_where_no_epoch_is_better():
     scores = itertools.chain([0.5], itertools.repeat(0.4))
-    found = train(Examples(X, LABELS), Recipe(patience=2), PARENT, lambda head: next(scores))
-    begun = start(Examples(X, LABELS), Recipe(), PARENT, torch.Generator().manual_seed(0))
+    found = train(Examples(X, LABELS), HeadRecipe(patience=2), PARENT, lambda head: next(scores))
+    begun = start(Examples(X, LABELS), HeadRecipe(), PARENT, torch.Generator().manual_seed(0))
     assert found.best == 0 and found.head.digest == begun.digest
 
 
 def test_warming_up_trains_what_began_by_chance_alone():
-    arcface = trained(Recipe(Angular(), epochs=2, warmup=2))
+    arcface = trained(HeadRecipe(Angular(), epochs=2, warmup=2))
     assert arcface.history == (arcface.history[0],) * 3
-    begun = start(Examples(X, LABELS), Recipe(hidden=8), PARENT, torch.Generator().manual_seed(0))
-    recipe = Recipe(hidden=8, epochs=1, warmup=1, rate=0.1)
+    begun = start(Examples(X, LABELS), HeadRecipe(hidden=8), PARENT, torch.Generator().manual_seed(0))
+    recipe = HeadRecipe(hidden=8, epochs=1, warmup=1, rate=0.1)
     scores = iter([0.0, 1.0])
     found = train(Examples(X, LABELS), recipe, PARENT, lambda head: next(scores)).head
     assert torch.equal(found.stages[0].weight, begun.stages[0].weight)
@@ -297,11 +297,11 @@ def test_a_damaged_state_is_said(tmp_path):
 
 def test_what_can_not_be_trained_is_said():
     with pytest.raises(BBError, match="the features hold a NaN or an infinity: see `bb store verify`"):
-        train(Examples(np.where(X > 2, np.nan, X), LABELS), Recipe(), PARENT, VALIDATE)
+        train(Examples(np.where(X > 2, np.nan, X), LABELS), HeadRecipe(), PARENT, VALIDATE)
     with pytest.raises(
         BBError, match=r"the weights became NaN or infinite in epoch \d+: choose a smaller --lr than 1e\+37"
     ):
-        trained(Recipe(rate=1e37, decay=10.0, patience=100))
+        trained(HeadRecipe(rate=1e37, decay=10.0, patience=100))
     with pytest.raises(
         UsageError, match="--sampler category needs a column category in the labels, or choose balanced"
     ):
@@ -321,7 +321,7 @@ def test_words_are_parsed_once():
     assert parse_loss("triplet", "n-hard:3x7", "0.5", 9) == Triplet("n-hard", (3, 7), 0.5, 9)
     assert parse_loss(miner="n-hard").n == (2, 10)
     assert parse_sampling() == Sampling("balanced", (16, 8)) and parse_sampling("category:3x2x4").sizes == (3, 2, 4)
-    json.dumps(Recipe(Angular(), parse_sampling("distinct-categories")).record())
+    json.dumps(HeadRecipe(Angular(), parse_sampling("distinct-categories")).record())
 
 
 @pytest.mark.parametrize(
@@ -348,16 +348,16 @@ def test_words_are_parsed_once():
             lambda: parse_sampling("category:4x"),
             "after the colon, write numbers with x between them, for example category:4x2.",
         ),
-        (lambda: Recipe(dim=0), "--dim 0 makes no sense: choose 1 or more."),
-        (lambda: Recipe(hidden=-3), "--hidden -3 makes no sense: choose 1 or more."),
-        (lambda: Recipe(epochs=0), "--epochs 0 makes no sense: choose 1 or more."),
-        (lambda: Recipe(patience=0), "--patience 0 makes no sense: choose 1 or more."),
-        (lambda: Recipe(warmup=-1), "--warmup -1 makes no sense: choose 0 or more."),
-        (lambda: Recipe(seed=-1), "--seed -1 makes no sense: choose a whole number from 0 to"),
-        (lambda: Recipe(rate=0.0), "--lr 0 with --decay 0.0001 makes no sense: choose 0.001 and 0.0001."),
-        (lambda: Recipe(decay=-1.0), "--lr 0.001 with --decay -1 makes no sense"),
-        (lambda: Recipe(start="zero"), "--start zero is unknown; there are whitened, plain."),
-        (lambda: Recipe(warmup=3), "--warmup freezes all but what begins by chance, which a linear head"),
+        (lambda: HeadRecipe(dim=0), "--dim 0 makes no sense: choose 1 or more."),
+        (lambda: HeadRecipe(hidden=-3), "--hidden -3 makes no sense: choose 1 or more."),
+        (lambda: HeadRecipe(epochs=0), "--epochs 0 makes no sense: choose 1 or more."),
+        (lambda: HeadRecipe(patience=0), "--patience 0 makes no sense: choose 1 or more."),
+        (lambda: HeadRecipe(warmup=-1), "--warmup -1 makes no sense: choose 0 or more."),
+        (lambda: HeadRecipe(seed=-1), "--seed -1 makes no sense: choose a whole number from 0 to"),
+        (lambda: HeadRecipe(rate=0.0), "--lr 0 with --decay 0.0001 makes no sense: choose 0.001 and 0.0001."),
+        (lambda: HeadRecipe(decay=-1.0), "--lr 0.001 with --decay -1 makes no sense"),
+        (lambda: HeadRecipe(start="zero"), "--start zero is unknown; there are whitened, plain."),
+        (lambda: HeadRecipe(warmup=3), "--warmup freezes all but what begins by chance, which a linear head"),
     ],
 )
 def test_what_makes_no_recipe_is_said(make, message):

@@ -12,9 +12,9 @@ import pytest
 from bb.probe.report.build import boards
 from bb.probe.report.formats import svg as figure
 from bb.probe.report.leaderboard import KINDS
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from bb.probe.report.provenance import origin
-from bb.probe.report.reference import Published, Reference, read_reference
+from bb.probe.report.reference import Reference, ReferenceScore, read_reference
 from bb.probe.statistics.metrics import METRICS
 from bb.store import Store
 from bb.store.errors import BBError, UsageError
@@ -27,7 +27,7 @@ def store(tmp_path_factory):
 
 
 def board_of(store, **question):
-    (board,) = boards(store.runs(), "newt", Question(resamples=400, **question))
+    (board,) = boards(store.runs(), "newt", ReportOptions(resamples=400, **question))
     return board
 
 
@@ -161,7 +161,7 @@ def test_no_command_is_made_of_what_is_no_word_of_the_command_line(tmp_path, cha
     run = put(Store.create(tmp_path / "s.bb"), "timm:x; id", 0.8, **changes)
     found = origin([run])
     assert found.command is None and found.extract is None
-    (board,) = boards([run], "newt", Question(resamples=100))
+    (board,) = boards([run], "newt", ReportOptions(resamples=100))
     assert board.rows[0].cells[10].origin.command is None
 
 
@@ -183,7 +183,7 @@ def test_a_record_that_cannot_be_is_left_out_and_said(tmp_path, field, value):
     bad = put(store, "timm:bad", 0.8, seed=1)
     bad.record[field] = value
     said = []
-    (board,) = boards([good, bad], "newt", Question(resamples=100), said.append)
+    (board,) = boards([good, bad], "newt", ReportOptions(resamples=100), said.append)
     assert [row.label for row in board.rows] == ["timm:good"]
     assert len(said) == 1 and f"is damaged: its run.json has the {field}" in said[0]
 
@@ -200,7 +200,7 @@ def test_a_published_table_is_laid_beside(store, tmp_path):
     assert all(row.cells[10].beside is None for row in board.rows if row.label != "timm:good")
     assert board.notes[0] == "theirs.csv has the task 't99', which is none of ours"
     assert board.notes[1:] == ("~ theirs.csv does not compare in 2 cells: it does not state protocol and n_train",)
-    none = board_of(store, reference=Reference("none.csv", {"other": {"t00": Published(0.5)}}))
+    none = board_of(store, reference=Reference("none.csv", {"other": {"t00": ReferenceScore(0.5)}}))
     assert none.notes == ("none.csv has no score of these backbones on these tasks",)
 
 
@@ -276,14 +276,14 @@ def obstacles(run, reference, **question):
 def test_what_keeps_a_published_score_from_comparing_is_said(tmp_path, made, published, reasons):
     store = Store.create(tmp_path / "s.bb")
     put(store, "timm:x", 0.8, **made)
-    reference = Reference("r.csv", {"timm:x": {"newt": Published(0.8, *published)}})
+    reference = Reference("r.csv", {"timm:x": {"newt": ReferenceScore(0.8, *published)}})
     assert obstacles(store, reference) == reasons
 
 
 def test_a_forced_classifier_and_another_metric_keep_a_published_score_from_comparing(tmp_path):
     store = Store.create(tmp_path / "s.bb")
     put(store, "timm:x", 0.8, n_train="all", pooling="cls", classifier="search")
-    reference = Reference("r.csv", {"timm:x": {"newt": Published(0.8, "biobench", "all")}})
+    reference = Reference("r.csv", {"timm:x": {"newt": ReferenceScore(0.8, "biobench", "all")}})
     board = board_of(store, reference=reference)
     (cell,) = board.rows[0].cells.values()
     assert board.rows[0].label == "timm:x --svm search"
@@ -298,7 +298,7 @@ def test_runs_on_other_training_images_or_labels_stand_on_another_board(tmp_path
     for seed, (pool, name) in enumerate((("real", None), ("shuffled", "shuffled"), ("site", "site-a"))):
         put(store, "timm:x", 0.8, seed=seed, train_pool=sha(pool), labels_name=name)
     put(store, "timm:x", 0.8, seed=3, train_pool=sha("real"))
-    found = boards(store.runs(), "newt", Question(resamples=100))
+    found = boards(store.runs(), "newt", ReportOptions(resamples=100))
     seeds = {
         board.title: [len(cell.origin.runs) for row in board.rows for cell in row.cells.values()] for board in found
     }
@@ -310,7 +310,7 @@ def test_runs_that_do_not_record_their_training_pool_are_noted(tmp_path):
     store = Store.create(tmp_path / "s.bb")
     run = put(store, "timm:x", 0.8)
     del run.record["train_pool"]
-    (board,) = boards([run], "newt", Question(resamples=100))
+    (board,) = boards([run], "newt", ReportOptions(resamples=100))
     assert board.train_pool == "" and "made before bb recorded the labelled images" in board.notes[0]
 
 

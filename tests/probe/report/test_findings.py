@@ -9,7 +9,7 @@ from bb.probe.report.build import boards
 from bb.probe.report.findings import findings, further
 from bb.probe.report.leaderboard import Estimate
 from bb.probe.report.methods import bibtex, methods
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from bb.store import Store
 from tests.helpers.boards import small_store
 
@@ -18,7 +18,7 @@ from tests.helpers.boards import small_store
 def board(tmp_path_factory):
     folder = tmp_path_factory.mktemp("boards") / "features.bb"
     small_store(folder)
-    (found,) = boards(Store.open(folder).runs(), "newt", Question(resamples=100))
+    (found,) = boards(Store.open(folder).runs(), "newt", ReportOptions(resamples=100))
     return found
 
 

@@ -27,8 +27,8 @@ from bb.probe.report.formats.svg import curves, ranks, scatter, scores
 from bb.probe.report.formats.svg_parts import document
 from bb.probe.report.formats.terminal import show_board
 from bb.probe.report.leaderboard import KINDS, Estimate
-from bb.probe.report.options import Question
-from bb.probe.report.reference import Published, Reference
+from bb.probe.report.options import ReportOptions
+from bb.probe.report.reference import Reference, ReferenceScore
 from bb.store import Store
 from bb.store.errors import UsageError
 from tests.helpers.boards import predictions, put, sha, small_store
@@ -40,7 +40,7 @@ EVIL_TASKS = (f"=cmd|' /C calc'!A0{EVIL}", "@t", "-t\u2028", "</script><b>t")
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
     store = small_store(tmp_path_factory.mktemp("shown") / "s.bb")
-    question = Question(resamples=300, baseline="timm:poor", kinds=KINDS, details=True)
+    question = ReportOptions(resamples=300, baseline="timm:poor", kinds=KINDS, details=True)
     return boards(store.runs(), "newt", question)[0]
 
 
@@ -53,8 +53,8 @@ def evil(tmp_path_factory):
         made = {"made": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}, "extraction": [{"device": EVIL, EVIL: EVIL}]}
         names = dict.fromkeys(("collection_name", "labels_name", "pooling", "backend"), EVIL)
         put(store, name, 0.7, rows=rows, provenance=made, space=sha(str(place)), **names)
-    reference = Reference(EVIL, {f"timm:{EVIL}": {EVIL_TASKS[1]: Published(0.5, EVIL, 4)}})
-    question = Question(
+    reference = Reference(EVIL, {f"timm:{EVIL}": {EVIL_TASKS[1]: ReferenceScore(0.5, EVIL, 4)}})
+    question = ReportOptions(
         resamples=100, kinds=KINDS, details=True, reference=reference, baseline=f"timm:{EVIL}", units=EVIL
     )
     return boards(store.runs(), "newt", question)[0]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bb.probe.retrieval.paired_tests import Estimate
+from bb.probe.retrieval.paired_tests import QueryEstimate
 from bb.probe.retrieval.report.html import Sheet, page
-from bb.probe.retrieval.report.worst_queries import Answer, Shown
+from bb.probe.retrieval.report.worst_queries import Answer, ShownImage
 from tests.helpers.retrieval import small
 
 CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
@@ -23,8 +23,8 @@ CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
 
 def answer(name, label, score):
     shown = (
-        Shown("miss", f"{name}-1", "ray", 1, 0.125), Shown("hit", f"{name}-2", label, 2, 0.25),
-        Shown("missed", f"{name}-3", label),
+        ShownImage("miss", f"{name}-1", "ray", 1, 0.125), ShownImage("hit", f"{name}-2", label, 2, 0.25),
+        ShownImage("missed", f"{name}-3", label),
     )  # fmt: skip
     return Answer(name, label, "bird", score, 4, 3, shown)
 
@@ -33,14 +33,14 @@ SHEET = Sheet(
     name="timm:vit/untrained",
     space="ab" * 32,
     facts="8 queries, 8 images in the gallery, 3 labels; cosine distance",
-    scores={"cmc@1": Estimate(0.5, 0.4, 0.6), "map@10": Estimate(0.25, 0.2, 0.3)},
+    scores={"cmc@1": QueryEstimate(0.5, 0.4, 0.6), "map@10": QueryEstimate(0.25, 0.2, 0.3)},
     categories={"bird": {"cmc@1": 0.5, "map@10": 0.25}, "": {"cmc@1": float("nan"), "map@10": 0.5}},
     metric="map@10",
     answers=(answer("heron", "owl", 0.0), answer("gannet", "auk", 0.125)),
 )
 SHEETS = [
     SHEET,
-    replace(SHEET, name="timm:resnet/untrained", scores={m: Estimate(0.75, 0.7, 0.8) for m in SHEET.scores}),
+    replace(SHEET, name="timm:resnet/untrained", scores={m: QueryEstimate(0.75, 0.7, 0.8) for m in SHEET.scores}),
 ]
 PICTURES = {name: small(colour) for name, colour in (("heron", "magenta"), ("heron-1", "navy"), ("heron-3", "teal"))}
 BOXED = {**PICTURES, "gannet": replace(PICTURES["heron"], box=(4.0, 3.0, 20.0, 27.0))}
@@ -62,9 +62,9 @@ class Reader(HTMLParser):
 
 def test_hostile_names_stay_text():
     bad = "</li><script>alert(1)</script><img src=x onerror=alert(1)>\"'\x1b[31m\u202e"
-    parts = (Shown("hit", bad, bad, 1, 0.5), Shown("missed", bad, bad))
+    parts = (ShownImage("hit", bad, bad, 1, 0.5), ShownImage("missed", bad, bad))
     hostile = replace(
-        SHEET, name=bad, space=bad, facts=bad, metric=bad, scores={bad: Estimate(0.5, 0.4, 0.6)},
+        SHEET, name=bad, space=bad, facts=bad, metric=bad, scores={bad: QueryEstimate(0.5, 0.4, 0.6)},
         categories={bad: {bad: 0.5}}, answers=(Answer(bad, bad, bad, 0.5, 1, 1, parts),),
     )  # fmt: skip
     found = Reader(page([hostile], bad, {bad: small("red")}))

@@ -14,7 +14,7 @@ from torchmetrics.functional import retrieval as theirs
 from bb.probe.retrieval import metrics as counting
 from bb.probe.retrieval.evaluate import pcf
 from bb.probe.retrieval.metrics import knn_correct, per_query, summarise
-from bb.probe.retrieval.pair_metrics import BINS, Pairs, pair_up
+from bb.probe.retrieval.pair_metrics import BINS, PairHistogram, pair_up
 from bb.probe.retrieval.ranking import hits
 from bb.probe.retrieval.search import Vectors, search
 from bb.store.errors import UsageError
@@ -282,7 +282,7 @@ def test_pairs_agree_with_scikit_learn(distance, roles, monkeypatch):
 
 def counted(positive, negative):
     both = [np.bincount(np.array(distances), minlength=BINS).astype(np.int64) for distances in (positive, negative)]
-    return Pairs(*both)
+    return PairHistogram(*both)
 
 
 def test_pairs_worked_by_hand():

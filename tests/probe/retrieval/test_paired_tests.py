@@ -9,7 +9,7 @@ import pytest
 from bb.probe.retrieval.evaluate import Retrieval, evaluate
 from bb.probe.retrieval.labels import parse_items
 from bb.probe.retrieval.paired_tests import (
-    Estimate,
+    QueryEstimate,
     behind_first,
     change,
     claim,
@@ -65,8 +65,8 @@ def test_few_labels_have_means_and_nothing_else():
 
 
 def test_words():
-    assert Estimate(0.5, 0.25, 0.75).text(2) == "0.50 [0.25, 0.75]"
-    assert Estimate(0.5, 0.25, 0.75).text(1, "+") == "+0.5 [+0.2, +0.8]"
+    assert QueryEstimate(0.5, 0.25, 0.75).text(2) == "0.50 [0.25, 0.75]"
+    assert QueryEstimate(0.5, 0.25, 0.75).text(1, "+") == "+0.5 [+0.2, +0.8]"
     (found,) = evaluated(20, models=1)
     assert sampled(found) == {"kind": "label", "shared": True, "n": 20}
     assert claim(sampled(found)) == "95% intervals for further labels like these 20, with images of their own"
@@ -79,7 +79,7 @@ def test_words():
 def test_runs_made_before_units_were_recorded_have_no_intervals():
     run = Run(Path("gone"), {"scores": {"tasks": {"map@r": {"mean": 0.5}}}})
     means, behind, said = of_models([run, run], "map@r")
-    assert means[0] == Estimate(0.5, None, None) and behind[1].p is None
+    assert means[0] == QueryEstimate(0.5, None, None) and behind[1].p is None
     assert said.startswith("no intervals: the run was made before bb recorded what was sampled; run bb probe retrieval")
 
 

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save as to_safetensors  # noqa: E402
 
-from bb.probe.heads.learn_pairwise import Examples, _Look, _pairs, _refused, learn, start, trained  # noqa: E402
+from bb.probe.heads.learn_pairwise import PairwiseExamples, _Look, _pairs, _refused, learn, start, trained  # noqa: E402
 from bb.probe.heads.pairwise_model import FORMAT, LearnedDistance, encode, load, save  # noqa: E402
 from bb.probe.retrieval.pairwise_model import Distance, Separable  # noqa: E402
 from bb.store.errors import BBError, UsageError  # noqa: E402
@@ -24,7 +24,7 @@ def learned():
 
 def test_it_helps_on_labels_that_it_has_not_seen(learned):
     features, labels = clouds(12, 12, nuisance=2.0, seed=1)
-    look = _Look.at(Examples(features, labels, None), Distance(), 30)
+    look = _Look.at(PairwiseExamples(features, labels, None), Distance(), 30)
     assert learned.chosen.startswith("whitened") and isinstance(learned.model, LearnedDistance)
     assert look.score(learned.model)[0].mean() > look.score(Distance())[0].mean() + 0.1
     assert learned.refused == ""
@@ -93,7 +93,7 @@ def test_its_distances_are_log_odds(learned):
 
 def test_training_lowers_the_loss_and_moves_only_what_it_may():
     features, labels = clouds(6, 10, nuisance=1.0)
-    examples = Examples(features / np.linalg.norm(features, axis=1, keepdims=True), labels, None)
+    examples = PairwiseExamples(features / np.linalg.norm(features, axis=1, keepdims=True), labels, None)
     model = start(examples, 0.1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     run = trained(model, examples, Distance(), 20, seed=0)
@@ -105,7 +105,7 @@ def test_training_lowers_the_loss_and_moves_only_what_it_may():
 
 def test_the_start_makes_labels_round():
     features, labels = clouds(30, 30, nuisance=2.0)
-    examples = Examples(features / np.linalg.norm(features, axis=1, keepdims=True), labels, None)
+    examples = PairwiseExamples(features / np.linalg.norm(features, axis=1, keepdims=True), labels, None)
     model = start(examples, 0.0)
     white = (examples.features - model.centre.numpy()) @ model.whitening.numpy()
     means = np.stack([white[labels == code].mean(axis=0) for code in range(30)])
@@ -116,7 +116,7 @@ def test_the_start_makes_labels_round():
 def test_no_pair_is_of_one_image_or_of_one_sequence():
     features, labels = clouds(5, 8, nuisance=1.0)
     sequence = np.arange(40) // 2  # of a label each
-    examples = Examples(features, labels, sequence)
+    examples = PairwiseExamples(features, labels, sequence)
     near = _Look.at(examples, Distance(), 10).ranking.nearest
     first, second = _pairs(examples, near, np.arange(40), np.random.default_rng(0))
     assert len(first) > 500 and (second >= 0).all()
@@ -179,7 +179,7 @@ def file_of(tensors, said=None):
     return to_safetensors(tensors, {"bb": FORMAT} if said is None else said)
 
 
-GOOD = dict(start(Examples(*clouds(4, 4, nuisance=1.0), None), 0.1).state_dict())
+GOOD = dict(start(PairwiseExamples(*clouds(4, 4, nuisance=1.0), None), 0.1).state_dict())
 
 
 @pytest.mark.parametrize(

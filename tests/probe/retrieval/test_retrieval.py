@@ -9,11 +9,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from bb.probe.report.run_summary import Report
+from bb.probe.report.run_summary import RunSummary
 from bb.probe.retrieval import faiss_search as approximate
 from bb.probe.retrieval.evaluate import Retrieval, evaluate, score
 from bb.probe.retrieval.faiss_search import Faiss, parse_index
-from bb.probe.retrieval.ranking import NOBODY, Ranking
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking
 from bb.probe.retrieval.search import Vectors, search
 from bb.probe.retrieval.streaming import RetrievalMetric
 from bb.probe.statistics.bootstrap import resample
@@ -97,7 +97,7 @@ def test_a_threshold_shortens_rankings_and_counts(example):
     """What a post-processing leaves is scored as what was retrieved."""
     _, items = example
     empty = Ranking(
-        items.queries[:1], np.full((1, 4), NOBODY), np.full((1, 4), np.inf, np.float32), np.zeros(1, np.int64)
+        items.queries[:1], np.full((1, 4), NO_MATCH), np.full((1, 4), np.inf, np.float32), np.zeros(1, np.int64)
     )
     how = Retrieval(convention="oml", knn=(), ks=(1, 4))
     assert {float(value[0]) for value in score(items, empty, how).values()} == {1.0}
@@ -254,7 +254,7 @@ def test_a_run_stands_in_the_store_and_in_a_table(place, call):
         assert first.height == N and (first["hit"].cast(float) == first["score"]).all()
         assert not (retrieved["image_id"] == retrieved["retrieved_id"]).any()
         assert run.train()["image_id"].sort().to_list() == [f"{i:04}.png" for i in range(N)]
-        assert Report.from_run(run).summary == scores["mean"]
+        assert RunSummary.from_run(run).summary == scores["mean"]
     status, out, _ = call("probe", "retrieval", "--labels", "digits.csv", "--split", "all")
     assert status == 0 and out.count("was there") == 2
     status, out, _ = call("probe", "retrieval", "--labels", "digits.csv", "--split", "all", "--json")

@@ -7,7 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from bb.probe.retrieval import search as searching
 from bb.probe.retrieval.labels import parse_items
-from bb.probe.retrieval.ranking import NOBODY, Ranking, hits
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking, hits
 from bb.probe.retrieval.search import Vectors, search, search_parts
 from bb.store.errors import BBError, UsageError
 from tests.helpers.retrieval import items_of
@@ -25,11 +25,11 @@ def brute(x, items, n, distance="cosine"):
     else:
         apart = np.sqrt(((x[:, None] - x[None]) ** 2).sum(axis=2))
     apart = apart.astype(np.float32)
-    nearest = np.full((len(items.queries), n), NOBODY, np.int64)
+    nearest = np.full((len(items.queries), n), NO_MATCH, np.int64)
     distances = np.full((len(items.queries), n), np.inf, np.float32)
     relevant = np.zeros(len(items.queries), np.int64)
     for place, q in enumerate(items.queries):
-        own = NOBODY if items.sequence is None else items.sequence[q]
+        own = NO_MATCH if items.sequence is None else items.sequence[q]
         may = [g for g in items.gallery if g != q and (own == -1 or items.sequence is None or items.sequence[g] != own)]
         ranked = sorted(may, key=lambda g: (apart[q, g], g))[:n]
         nearest[place, : len(ranked)] = ranked
@@ -158,7 +158,7 @@ def test_the_ends_of_float32(distance, size):
 def test_one_query_and_one_gallery_item():
     items = items_of(["a", "a"], is_query=[True, False], is_gallery=[False, True])
     found = search(np.eye(2, dtype=np.float32), items, 3)
-    assert found.nearest.tolist() == [[1, NOBODY, NOBODY]] and found.relevant.tolist() == [1]
+    assert found.nearest.tolist() == [[1, NO_MATCH, NO_MATCH]] and found.relevant.tolist() == [1]
     assert found.distance.tolist() == [[1.0, np.inf, np.inf]]
     assert hits(items, found).tolist() == [[True, False, False]]
 
@@ -166,7 +166,7 @@ def test_one_query_and_one_gallery_item():
 def test_a_single_image_finds_nothing():
     items = items_of(["a"])
     found = search(np.ones((1, 4), np.float32), items, 2)
-    assert found.nearest.tolist() == [[NOBODY, NOBODY]] and found.relevant.tolist() == [0]
+    assert found.nearest.tolist() == [[NO_MATCH, NO_MATCH]] and found.relevant.tolist() == [0]
     assert found.retrieved.tolist() == [0] and not hits(items, found).any()
 
 

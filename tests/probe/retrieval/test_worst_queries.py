@@ -12,7 +12,7 @@ from bb.probe.retrieval.labels import parse_items
 from bb.probe.retrieval.loggers.base import Figure
 from bb.probe.retrieval.ranking import Ranking
 from bb.probe.retrieval.report.figures import COLOURS, GAP, Drawing, draw
-from bb.probe.retrieval.report.worst_queries import Answer, Shown, relevant_rows, worst
+from bb.probe.retrieval.report.worst_queries import Answer, ShownImage, relevant_rows, worst
 from bb.store.errors import UsageError
 from tests.helpers.retrieval import small
 
@@ -54,10 +54,14 @@ def test_what_a_query_got_and_what_it_missed():
     last, first, *_ = worst(items, FOUND, np.array([0.5, 0.9, 0.0, 0.8]), top=2)
     assert first == Answer(
         "a", "owl", "bird", 0.5, 2, 1,
-        (Shown("miss", "e", "ray", 1, 0.125), Shown("hit", "c", "owl", 2, 0.25), Shown("missed", "d", "owl")),
+        (
+            ShownImage("miss", "e", "ray", 1, 0.125),
+            ShownImage("hit", "c", "owl", 2, 0.25),
+            ShownImage("missed", "d", "owl"),
+        ),
     )  # fmt: skip
     assert last == Answer(
-        "e", "ray", "fish", 0.0, 1, 1, (Shown("miss", "d", "owl", 1, 0.75), Shown("missed", "f", "ray"))
+        "e", "ray", "fish", 0.0, 1, 1, (ShownImage("miss", "d", "owl", 1, 0.75), ShownImage("missed", "f", "ray"))
     )
 
 
@@ -134,7 +138,7 @@ def test_a_box_beyond_its_image_is_refused(box):
 
 def test_hostile_names_stay_text():
     bad = '</text><script>alert(1)</script>"\x1b[31m\x00'
-    found = draw(Answer(bad, bad, bad, 0.0, 1, 1, (Shown("missed", bad, bad),)), bad, {})
+    found = draw(Answer(bad, bad, bad, 0.0, 1, 1, (ShownImage("missed", bad, bad),)), bad, {})
     root = ElementTree.fromstring(found.svg)
     assert {element.tag for element in root.iter()} == {SVG + tag for tag in ("svg", "style", "rect", "g", "text")}
     assert "\x1b" not in found.svg and "\x00" not in found.svg

@@ -12,7 +12,7 @@ from bb.probe.report.formats.csv_file import sheet
 from bb.probe.report.formats.html import page
 from bb.probe.report.formats.latex import latex_tables
 from bb.probe.report.formats.markdown import markdown_tables
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from bb.probe.statistics.shares import constant_notes, is_uneven, majority
 from bb.store import Store
 from tests.helpers.boards import put
@@ -43,7 +43,7 @@ def board_of(folder, positives, **question):
     store = Store.create(folder)
     for name, right in (("timm:sees", 0.8), ("timm:no", None)):
         put(store, name, 0, rows=rows_of(positives, right), tasks=8, images=36)
-    (board,) = boards(store.runs(), "newt", Question(kinds=("task",), details=True, **question))
+    (board,) = boards(store.runs(), "newt", ReportOptions(kinds=("task",), details=True, **question))
     return board
 
 

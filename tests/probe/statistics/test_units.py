@@ -6,7 +6,7 @@ import pytest
 
 from bb.probe.retrieval.evaluate import Retrieval, evaluate, score
 from bb.probe.retrieval.labels import parse_items
-from bb.probe.retrieval.ranking import NOBODY, Ranking
+from bb.probe.retrieval.ranking import NO_MATCH, Ranking
 from bb.probe.retrieval.search import search
 from bb.probe.retrieval.units import Units, sample_every
 from bb.store import BBError
@@ -66,9 +66,9 @@ def test_a_units_effect_is_what_changes_when_its_images_are_not_there(columns):
     whole = search(features, items, N, jobs=1)
     unit = found.units.code
     for place in range(len(found.units.names)):
-        out = (whole.nearest != NOBODY) & (unit[whole.nearest] == place)
+        out = (whole.nearest != NO_MATCH) & (unit[whole.nearest] == place)
         order = np.argsort(out, axis=1, kind="stable")
-        nearest = np.take_along_axis(np.where(out, NOBODY, whole.nearest), order, axis=1)
+        nearest = np.take_along_axis(np.where(out, NO_MATCH, whole.nearest), order, axis=1)
         left = Ranking(whole.query, nearest, np.take_along_axis(whole.distance, order, axis=1), whole.relevant)
         others = unit[whole.query] != place
         for metric, after in score(items, left, HOW).items():

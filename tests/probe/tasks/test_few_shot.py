@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bb.probe.tasks.few_shot import parse_n_train, sample, takes_all
-from bb.probe.tasks.newt import Task
+from bb.probe.tasks.newt import BinaryTask
 from bb.store.errors import UsageError
 
 IDS = st.lists(st.text(min_size=1, max_size=8).filter(lambda s: "\0" not in s), min_size=2, unique=True)
 
 
-def task_of(ids: list[str], n_ones: int, name: str = "t") -> Task:
+def task_of(ids: list[str], n_ones: int, name: str = "t") -> BinaryTask:
     """A task whose first n_ones images are of class 1, tested on one image of each class."""
     y = (np.arange(len(ids)) < n_ones).astype(np.uint8)
-    return Task(name, "c", None, np.array(ids), y, np.array(["p", "q"]), np.array([0, 1], dtype=np.uint8))
+    return BinaryTask(name, "c", None, np.array(ids), y, np.array(["p", "q"]), np.array([0, 1], dtype=np.uint8))
 
 
 def test_golden_example():
@@ -43,7 +43,9 @@ def test_nested_and_independent_of_row_order(ids: list[str], data: st.DataObject
     assert (few.y == 1).sum() == min(small - small // 2, (task.train_y == 1).sum())
 
     rows = np.array(data.draw(st.permutations(range(len(ids)))))
-    shuffled = Task(task.name, task.cluster, None, task.train_ids[rows], task.train_y[rows], task.test_ids, task.test_y)
+    shuffled = BinaryTask(
+        task.name, task.cluster, None, task.train_ids[rows], task.train_y[rows], task.test_ids, task.test_y
+    )
     assert np.array_equal(sample(shuffled, large, seed).image_ids, many.image_ids)
 
 

@@ -26,7 +26,7 @@ from bb.store.format.layout import check_provenance
 from bb.store.format.parquet import FEW_ROWS, read_table
 from bb.store.local.runs import read_run
 from bb.store.local.segment import group_json
-from bb.store.signing.statement import Item, sign_items
+from bb.store.signing.statement import SignedItem, sign_items
 from bb.store.storage.local import Folder
 from bb.store.storage.read_cache import Mirror
 from tests.helpers.signers import A
@@ -90,7 +90,7 @@ def store(tmp_path):
 
 
 def test_a_large_signature_stops_no_reader(store, tmp_path):
-    raw = sign_items(A, [Item("run", f"{i:064x}", f"{i:064x}") for i in range(32_768)])
+    raw = sign_items(A, [SignedItem("run", f"{i:064x}", f"{i:064x}") for i in range(32_768)])
     assert len(raw) > 4 * 2**20
     (store.root / "signatures").mkdir()
     (store.root / "signatures" / f"{sha256_hex(raw)}.json").write_bytes(raw)

@@ -11,7 +11,7 @@ import pytest
 from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.heads.derive import execute, existing, extend, load, prepare
 from bb.probe.heads.model import Head, linear_layers
-from bb.probe.heads.recipe import Recipe
+from bb.probe.heads.recipe import HeadRecipe
 from bb.probe.heads.training_record import Training, training_of
 from bb.probe.heads.validation import parts
 from bb.probe.retrieval.labels import parse_items
@@ -35,7 +35,7 @@ from tests.helpers.stores import fill, images, run_record, space
 
 N = 60
 PARENT = space(stored="float32", output={"kind": "img", "pooling": "cls", "projected": False, "dim": 12})
-QUICK = Recipe(start="plain", epochs=3, dim=5)
+QUICK = HeadRecipe(start="plain", epochs=3, dim=5)
 
 
 def labelled(n=N, labels=10, **columns):
@@ -84,7 +84,7 @@ def test_a_derived_space_is_what_a_head_makes_of_its_parent(store, made):
 
 
 def test_the_key_covers_the_parent_and_the_weights(store, items, made):
-    other = execute(training(store, items, Recipe(start="plain", epochs=3, dim=5, seed=1)))
+    other = execute(training(store, items, HeadRecipe(start="plain", epochs=3, dim=5, seed=1)))
     assert other.space.key != made.space.key
     elsewhere = space(stored="float32", output=PARENT.output, weights="2" * 64)
     fill(store, elsewhere, images(N), clusters(np.arange(N) % 10, 12))
@@ -126,7 +126,7 @@ def test_the_same_training_is_done_once(store, items, made):
     before = sorted(store.segment_digests(made.space))
     found = existing(training(store, items))
     assert (found.space.key, found.rows, found.training.id) == (made.space.key, 0, made.training.id)
-    assert existing(training(store, items, Recipe(start="plain", epochs=4, dim=5))) is None
+    assert existing(training(store, items, HeadRecipe(start="plain", epochs=4, dim=5))) is None
     fewer = labelled(split=["train" if i % 10 < 6 else "test" for i in range(N)])
     assert existing(training(store, fewer)) is None
     again = execute(training(store, items))

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import bb
-from bb.probe.run import Inputs, extraction
+from bb.probe.run import FamilyInputs, extraction
 from bb.probe.tasks.newt import Labels
 from bb.store import BBError, Collection, Entry, Store, UsageError
 from bb.store.files.canonical_json import sha256_hex
@@ -348,7 +348,7 @@ def test_a_run_after_compaction_tells_of_the_same_extraction(store):
     labels = Labels((), pl.DataFrame({"id": [f"{i:03d}.png" for i in range(20)]}))
 
     def facts():
-        inputs = Inputs.read(Store.open(store.root), space(), images(20), labels, "newt")
+        inputs = FamilyInputs.read(Store.open(store.root), space(), images(20), labels, "newt")
         return extraction(inputs.store, inputs.space), inputs.features.tobytes()
 
     before = facts()

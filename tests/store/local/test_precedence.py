@@ -11,11 +11,11 @@ import pytest
 
 from bb.probe.classifiers.protocol import BioBench
 from bb.probe.report import build as report
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from bb.probe.report.run_diff import find_run
 from bb.probe.retrieval.paired_tests import of_runs
 from bb.probe.retrieval.report.build import newest
-from bb.probe.run import Inputs, Spec, execute, prepare
+from bb.probe.run import FamilyInputs, FamilySpec, execute, prepare
 from bb.store import BBError, Store
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.machine_key import is_mark, mark, user_folder
@@ -25,7 +25,7 @@ from bb.store.local.segment import encode_rows, seal_segment
 from bb.store.local.tier import Tier
 from bb.store.maintenance.compact import compact
 from bb.store.maintenance.verify import verify
-from bb.store.signing.statement import Item, sign_items
+from bb.store.signing.statement import SignedItem, sign_items
 from bb.store.storage.local import Folder
 from bb.store.storage.read_cache import Mirror
 from bb.store.sync.plan import plan_pull
@@ -156,9 +156,9 @@ def test_a_local_folder_that_came_with_a_store_claims_nothing(mine, tmp_path, mo
 
 def test_what_a_trusted_key_has_signed_comes_before_the_rest(tmp_path, monkeypatch):
     signed, high = others(tmp_path, monkeypatch, X)
-    lay(signed, sign_items(A, [Item("segment", space().key, high)], NOON))
+    lay(signed, sign_items(A, [SignedItem("segment", space().key, high)], NOON))
     strange, low = others(tmp_path, monkeypatch, lower_than=high)
-    lay(strange, sign_items(STRANGER, [Item("segment", space().key, low)], NOON))
+    lay(strange, sign_items(STRANGER, [SignedItem("segment", space().key, low)], NOON))
     merge(strange, signed)
     assert read(signed)[0].tobytes() == DOCTORED.tobytes()
     found, said = read(signed, trusted=[A.public])
@@ -240,7 +240,7 @@ def test_compact_leaves_what_a_trusted_key_has_signed(mine):
         put(mine, X[:1], {"i": i}, keys=images(N + 3).all_digests()[N + i : N + i + 1])
     shutil.rmtree(mine.root / "local")
     every = mine.segment_digests(space())
-    lay(mine, sign_items(A, [Item("segment", space().key, digest) for digest in every], NOON))
+    lay(mine, sign_items(A, [SignedItem("segment", space().key, digest) for digest in every], NOON))
     assert compact(replace(Store.open(mine.root), trusted={A.public: ""}), space()).made == ()
     assert len(compact(Store.open(mine.root), space()).made) == 1
 
@@ -282,7 +282,7 @@ def test_a_pull_brings_rows_that_agree(mine, tmp_path, monkeypatch):
 def test_rows_that_a_trusted_key_has_signed_take_the_place_of_strangers(tmp_path, monkeypatch):
     strange, _ = others(tmp_path, monkeypatch)
     signed, high = others(tmp_path, monkeypatch, X)
-    lay(signed, sign_items(A, [Item("segment", space().key, high)], NOON))
+    lay(signed, sign_items(A, [SignedItem("segment", space().key, high)], NOON))
     assert [left.why for left in plan(signed, strange).passed_over if left.part.kind == "segment"] == [
         "all its rows are here"
     ]
@@ -304,7 +304,7 @@ def both_in_one(tmp_path, monkeypatch, sign=None):
             shutil.rmtree(theirs.root / "spaces" / space().key / "segments" / right)
             n += 1
     if sign:
-        lay(theirs, sign_items(sign, [Item("segment", space().key, right)], NOON))
+        lay(theirs, sign_items(sign, [SignedItem("segment", space().key, right)], NOON))
     return theirs, low, right
 
 
@@ -345,9 +345,9 @@ def test_a_probe_of_rows_that_disagree_says_so_and_records_it(inputs):
     store.put_segment(inputs.space, pics.all_digests(), [f"pics/{i}" for i in ids], doctored, {"lab": "b"})
     said = []
     opened = replace(Store.open(store.root), say=said.append)
-    again = Inputs.read(opened, inputs.space, pics, inputs.labels, "newt")
+    again = FamilyInputs.read(opened, inputs.space, pics, inputs.labels, "newt")
     assert again.notes == tuple(said) and f"disagree on {len(ids)} images" in said[0]
-    run = execute(prepare(again, Spec(BioBench(), 4, 0, "linear", "exact")), jobs=1)
+    run = execute(prepare(again, FamilySpec(BioBench(), 4, 0, "linear", "exact")), jobs=1)
     assert run.record["notes"]["features"] == said
     assert inputs.notes == ()
 
@@ -393,13 +393,13 @@ def test_a_report_shows_the_run_made_here_whatever_date_another_has(board_stores
 
 
 def reported(store):
-    return report.boards(store.runs(), "newt", Question(resamples=100))
+    return report.boards(store.runs(), "newt", ReportOptions(resamples=100))
 
 
 def test_of_runs_from_elsewhere_that_of_a_trusted_key_is_shown(board_stores, tmp_path, monkeypatch):
     mine, theirs = board_stores
     signed = elsewhere(tmp_path, monkeypatch, theirs, "timm:a", 0.6, seed=0)
-    lay(theirs, sign_items(A, [Item("run", signed.run_id, signed.digest)], NOON))
+    lay(theirs, sign_items(A, [SignedItem("run", signed.run_id, signed.digest)], NOON))
     elsewhere(tmp_path, monkeypatch, theirs, "timm:a", 1.0, seed=0, run_id="f" * 64, provenance=LATER)
     merge(theirs, mine)
     for trusted, score in (({}, 1.0), ({A.public: ""}, signed.record["scores"]["mean"])):
@@ -445,7 +445,7 @@ def test_a_run_on_other_images_is_named_with_the_remedy(board_stores, tmp_path, 
 
 
 def test_a_probe_takes_the_run_made_here_of_several_of_its_id(inputs, tmp_path, monkeypatch):
-    prepared = prepare(inputs, Spec(BioBench(), 4, 0, "linear", "exact"))
+    prepared = prepare(inputs, FamilySpec(BioBench(), 4, 0, "linear", "exact"))
     ours = execute(prepared, jobs=1)
     with monkeypatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config of another machine"))

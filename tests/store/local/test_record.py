@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bb.probe.git_commit
-from bb.probe.report.run_summary import Report
+from bb.probe.report.run_summary import RunSummary
 from bb.probe.scores import score
 from bb.store import Store
 from bb.store.errors import BBError
@@ -49,7 +49,7 @@ def run_in(store, **changes):
 
 def test_a_report_is_made_from_a_run(store):
     run = run_in(store)
-    report = Report.from_run(run, store.local(run.digest))
+    report = RunSummary.from_run(run, store.local(run.digest))
     assert report.summary == run.record["scores"]["mean"] == 2 / 3
     assert report.splits == {"cluster/c": 2 / 3, "task/t": 0.5, "task/u": 1.0}
     assert report.examples[1] == (
@@ -66,11 +66,11 @@ def test_a_report_is_made_from_a_run(store):
 def test_a_run_from_elsewhere_names_no_host(store):
     run = run_in(store)
     (store.root / "local" / f"{run.digest}.json").unlink()
-    report = Report.from_run(run, store.local(run.digest))
+    report = RunSummary.from_run(run, store.local(run.digest))
     assert report.argv == [] and report.hostname == ""
-    assert Report.from_run(run) == report
+    assert RunSummary.from_run(run) == report
     older = run_in(store, provenance={"made": "2026-11-05T12:00:00+00:00"}, n_train="all")
-    assert Report.from_run(older).commit == Report.from_run(older).gpu == ""
+    assert RunSummary.from_run(older).commit == RunSummary.from_run(older).gpu == ""
 
 
 @settings(deadline=None)
@@ -89,27 +89,27 @@ def test_a_run_from_elsewhere_names_no_host(store):
     )
 )
 def test_through_json_and_back_without_loss(parts):
-    report = Report(**parts)
+    report = RunSummary(**parts)
     text = report.to_json()
-    again = Report.from_json(text)
+    again = RunSummary.from_json(text)
     assert again == report and again.to_json() == text
     json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
 
 
 def test_nan_and_files(tmp_path):
-    report = Report(float("nan"), {"a": -math.inf, "b": 0.1 + 0.2}, [("x", math.inf, {"d": float("nan")})])
+    report = RunSummary(float("nan"), {"a": -math.inf, "b": 0.1 + 0.2}, [("x", math.inf, {"d": float("nan")})])
     report.write(tmp_path / "r.json")
-    again = Report.read(tmp_path / "r.json")
+    again = RunSummary.read(tmp_path / "r.json")
     assert math.isnan(again.summary) and again.splits == report.splits
     assert again.examples[0][1] == math.inf and math.isnan(again.examples[0][2]["d"])
 
 
 def test_what_is_no_report_is_refused(tmp_path):
     for text in ("", "[]", "{}", '{"summary": 1}', '{"summary": 1, "splits": {}, "examples": [[1]]}', "[" * 10**5):
-        with pytest.raises(BBError, match="this is not a report in JSON \\(.*\\): `Report.to_json` writes them"):
-            Report.from_json(text)
+        with pytest.raises(BBError, match="this is not a report in JSON \\(.*\\): `RunSummary.to_json` writes them"):
+            RunSummary.from_json(text)
     with pytest.raises(BBError, match="can't read a report from .*nothing.json"):
-        Report.read(tmp_path / "nothing.json")
+        RunSummary.read(tmp_path / "nothing.json")
 
 
 class Tags(HTMLParser):
@@ -123,14 +123,14 @@ class Tags(HTMLParser):
 
 def test_a_notebook_shows_it_escaped():
     evil = "</td><script>alert(1)</script>&lt;"
-    report = Report(0.5, {evil: 1.0}, [(evil, 0.0, {evil: evil})], evil, [evil], evil, 1e9, evil, evil)
+    report = RunSummary(0.5, {evil: 1.0}, [(evil, 0.0, {evil: evil})], evil, [evil], evil, 1e9, evil, evil)
     html, tags = report._repr_html_(), Tags()
     tags.feed(html)
     assert tags.tags == {("table",), ("caption",), ("thead",), ("tbody",), ("tr",), ("th",), ("td",)}
     assert html.count("&lt;script&gt;") == 9 and "<script" not in html
     assert "<td>score</td><td>0.5000</td>" in html
-    odd = Report(float("nan"), {}, [], name="\udcff.jpg", time=float("inf"))
-    assert "?.jpg" in odd._repr_html_() and Report.from_json(odd.to_json()).name == odd.name
+    odd = RunSummary(float("nan"), {}, [], name="\udcff.jpg", time=float("inf"))
+    assert "?.jpg" in odd._repr_html_() and RunSummary.from_json(odd.to_json()).name == odd.name
 
 
 def test_the_commit_is_that_of_git(monkeypatch, tmp_path):

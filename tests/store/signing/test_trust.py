@@ -39,7 +39,7 @@ from bb.store.signing.statement import (
     MAX_SIGNATURE_BYTES,
     REVOCATION,
     SIGNATURE,
-    Item,
+    SignedItem,
     read_statement,
     sign_items,
     sign_revocation,
@@ -93,7 +93,7 @@ def fresh(store, *trusted):
 
 
 def items(store, *kinds):
-    return [Item.of(part) for part in signable(store) if part.kind in (kinds or ("segment", "collection", "run"))]
+    return [SignedItem.of(part) for part in signable(store) if part.kind in (kinds or ("segment", "collection", "run"))]
 
 
 def digests(store):
@@ -329,7 +329,7 @@ def test_a_signature_lists_all_that_lies_in_the_store_and_nothing_else(store, tm
         bytes.fromhex(document["signature"]), b"bb store signature 1\0" + canonical_json(statement)
     )
     parsed = read_statement(path.stem, path.read_bytes())
-    assert parsed.items == {Item.of(part) for part in parts} and len(parts) == 8
+    assert parsed.items == {SignedItem.of(part) for part in parts} and len(parts) == 8
     assert fresh(store).statements().signatures == [parsed]
     assert verify(fresh(store)).faults == []
 
@@ -344,7 +344,7 @@ def test_signing_again_lists_what_is_new_or_says_that_nothing_is(call, store):
     digest = put(store, space(), features(space(), 3), images(3, salt="x").all_digests()).name
     assert json.loads(call("sign", "--json")[1])["signed"] == {"segment": 1}
     added = [read_statement(name[11:-5], raw).items for name, raw in signature_files(store)]
-    assert {Item("segment", space().key, digest)} in added
+    assert {SignedItem("segment", space().key, digest)} in added
 
 
 def test_a_large_store_is_signed_in_several_statements(store, monkeypatch):
@@ -603,8 +603,8 @@ def test_too_much_is_not_revoked_at_once(store):
 
 def test_the_largest_statements_fit_their_bound():
     name = "x" * 100
-    many = [Item("collection", name, f"{i:064x}") for i in range(32_768)]
-    runs = [Item("run", f"{i:064x}", f"{i:064x}") for i in range(32_768)]
+    many = [SignedItem("collection", name, f"{i:064x}") for i in range(32_768)]
+    runs = [SignedItem("run", f"{i:064x}", f"{i:064x}") for i in range(32_768)]
     for chosen in (many, runs):
         raw = sign_items(A, chosen)
         assert len(raw) < MAX_SIGNATURE_BYTES
@@ -675,7 +675,7 @@ def test_disagreeing_replicates_are_settled_by_a_revocation(store):
 def test_verify_says_who_vouches_for_what(call, store):
     assert "signed" not in call("verify")[1]
     some = items(store, "segment")[:3]
-    lay(store, sign_items(A, [*some, Item("head", "", "e" * 64)], NOON))
+    lay(store, sign_items(A, [*some, SignedItem("head", "", "e" * 64)], NOON))
     lay(store, sign_items(STRANGER, some[:1], NOON))
     status, out, _ = call("verify")
     assert status == 0
@@ -715,8 +715,8 @@ def sealed(statement, signer=A, domain=None):
     return canonical_json({"signature": signature, "statement": statement}) + b"\n"
 
 
-GOOD = sign_items(A, [Item("segment", "1" * 64, "2" * 64), Item("collection", "pics", "3" * 64),
-                      Item("head", "", "4" * 64), Item("run", "5" * 64, "6" * 64)], NOON)  # fmt: skip
+GOOD = sign_items(A, [SignedItem("segment", "1" * 64, "2" * 64), SignedItem("collection", "pics", "3" * 64),
+                      SignedItem("head", "", "4" * 64), SignedItem("run", "5" * 64, "6" * 64)], NOON)  # fmt: skip
 TAKEN_BACK = sign_revocation(A, ["2" * 64, "3" * 64], "wrong crop", NOON)
 
 
@@ -858,7 +858,7 @@ def test_only_what_a_trusted_key_has_signed_is_accepted(store):
     sign(store, A)
     other = put(store, space(), features(space(), 3, 9), provenance={"other": 1})
     strangers = put(store, space(), features(space(), 3, 8), provenance={"other": 2})
-    lay(store, sign_items(STRANGER, [Item("segment", space().key, strangers.name)]))
+    lay(store, sign_items(STRANGER, [SignedItem("segment", space().key, strangers.name)]))
     accept = acceptance(signature_files(store), {A.public}, require_signed=True)
     refused = {p.digest: why for p in [*signable(store), part("zarr.json"), part(f"spaces/{space().key}/zarr.json")]
                if (why := accept(p))}  # fmt: skip

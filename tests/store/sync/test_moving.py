@@ -22,7 +22,7 @@ from bb.store.files.limits import MAX_HEAD_BYTES, MAX_JSON_BYTES
 from bb.store.maintenance.compact import compact
 from bb.store.maintenance.gc import find_garbage
 from bb.store.maintenance.verify import verify
-from bb.store.signing.statement import Item, sign_items, sign_revocation
+from bb.store.signing.statement import SignedItem, sign_items, sign_revocation
 from bb.store.storage.local import Folder
 from bb.store.storage.url import open_place
 from bb.store.sync.plan import plan_pull, plan_push
@@ -329,8 +329,8 @@ def test_rows_that_are_revoked_here_are_not_counted_as_here(store, here):
 
 def test_only_what_is_signed_where_that_is_asked_for(store, here, call):
     signed = [
-        Item("segment", A.key, segments(store.root)[0].name),
-        Item("segment", A.key, segments(store.root)[1].name),
+        SignedItem("segment", A.key, segments(store.root)[0].name),
+        SignedItem("segment", A.key, segments(store.root)[1].name),
     ]
     lay_named(store.root, "signatures", sign_items(KEY, signed), ".json")
     plan = plan_pull(Folder(store.root), here, EVERYTHING, trusted={KEY.public}, require_signed=True)

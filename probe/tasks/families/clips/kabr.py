@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from bb.probe.tasks.families.csv_file import refuse_numbers_but, refuse_repeats
-from bb.probe.tasks.families.layout import Part, absent, counted, refuse_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, counted, refuse_outside, require, table_of
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
@@ -14,9 +14,9 @@ from bb.store.storage.download import Archive
 
 FRAMES, EVERY = 16, 5
 PARTS = (
-    Part(("annotation/train.csv",), "video, frame, path and label of each training frame"),
-    Part(("annotation/val.csv",), "the same of each validation frame"),
-    Part(("dataset/image",), "the frames", folder=True),
+    LayoutPart(("annotation/train.csv",), "video, frame, path and label of each training frame"),
+    LayoutPart(("annotation/val.csv",), "the same of each validation frame"),
+    LayoutPart(("dataset/image",), "the frames", folder=True),
 )
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from bb.probe.tasks.families.csv_file import refuse_numbers_but, refuse_repeats
-from bb.probe.tasks.families.layout import Part, absent, counted, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, counted, require, table_of
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
@@ -15,9 +15,11 @@ from bb.store.storage.download import Archive
 
 FRAMES = 32
 PARTS = (
-    Part(("annotation/composition/train.csv",), "path, behaviour and species of each training clip"),
-    Part(("annotation/composition/test.csv",), "the same of each test clip"),
-    Part(("frames",), "a folder for each clip with frame_01.jpg to frame_32.jpg, cut from the videos", folder=True),
+    LayoutPart(("annotation/composition/train.csv",), "path, behaviour and species of each training clip"),
+    LayoutPart(("annotation/composition/test.csv",), "the same of each test clip"),
+    LayoutPart(
+        ("frames",), "a folder for each clip with frame_01.jpg to frame_32.jpg, cut from the videos", folder=True
+    ),
 )
 _VIDEO = r"^trimmed_videos/([^/\\]+)\.mp4$"
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from bb.probe.tasks.families.json_file import read_json, records
-from bb.probe.tasks.families.layout import Part, absent, counted, is_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, counted, is_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
@@ -18,9 +18,9 @@ from bb.store.text.lookalike import shown
 
 EMPTY = "empty"  # the category of images without an animal
 PARTS = (
-    Part(("caltech_images_20210113.json",), "category and location of each image"),
-    Part(("CaltechCameraTrapsSplits_v0.json",), "the locations of each side"),
-    Part(("cct_images",), "the images", folder=True),
+    LayoutPart(("caltech_images_20210113.json",), "category and location of each image"),
+    LayoutPart(("CaltechCameraTrapsSplits_v0.json",), "the locations of each side"),
+    LayoutPart(("cct_images",), "the images", folder=True),
 )
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import polars as pl
 
-from bb.probe.tasks.families.layout import Part, absent, counted, entries, image_files, plain_name, require, table_of
+from bb.probe.tasks.families.layout import (
+    LayoutPart,
+    absent,
+    counted,
+    entries,
+    image_files,
+    plain_name,
+    require,
+    table_of,
+)
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.format.collection import normalise_id
@@ -32,8 +41,8 @@ class ClassFolders:
     unknown: frozenset[str] = frozenset()
     archives: tuple[Archive, ...] = field(default=())
 
-    def parts(self) -> list[Part]:
-        return [Part(names, "a folder for each class", folder=True) for names in self.sides.values()]
+    def parts(self) -> list[LayoutPart]:
+        return [LayoutPart(names, "a folder for each class", folder=True) for names in self.sides.values()]
 
     def check(self, root: Path) -> list[str]:
         """See DescribedFamily."""

@@ -8,13 +8,13 @@ import polars as pl
 
 from bb.probe.tasks.families.folders.class_folders import ClassFolders
 from bb.probe.tasks.families.json_file import read_json
-from bb.probe.tasks.families.layout import Part
+from bb.probe.tasks.families.layout import LayoutPart
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
 from bb.store.storage.download import Archive
 
-METADATA = Part(("plantnet300K_metadata.json",), "observation and licence of each image")
+METADATA = LayoutPart(("plantnet300K_metadata.json",), "observation and licence of each image")
 _ABOUT = About(
     needs="images/{train,val,test}/SPECIES_ID/*.jpg; for intervals by observation plantnet300K_metadata.json",
     size="306,146 images, 1,081 species",

@@ -6,7 +6,16 @@ from pathlib import Path
 import polars as pl
 
 from bb.probe.tables.table_file import TableFile
-from bb.probe.tasks.families.layout import Part, absent, base_of, entries, image_files, plain_name, require, table_of
+from bb.probe.tasks.families.layout import (
+    LayoutPart,
+    absent,
+    base_of,
+    entries,
+    image_files,
+    plain_name,
+    require,
+    table_of,
+)
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_columns import TRAIT
@@ -15,12 +24,12 @@ from bb.store.errors import BBError
 from bb.store.storage.download import Archive
 
 PARTS = (
-    Part(("JPEGImages",), "a folder for each class", folder=True),
-    Part(("classes.txt",), "number and name of each class"),
-    Part(("predicates.txt",), "number and name of each trait"),
-    Part(("predicate-matrix-binary.txt",), "a line of 0 and 1 for each class"),
-    Part(("trainclasses.txt",), "the classes to train on"),
-    Part(("testclasses.txt",), "the classes to test on"),
+    LayoutPart(("JPEGImages",), "a folder for each class", folder=True),
+    LayoutPart(("classes.txt",), "number and name of each class"),
+    LayoutPart(("predicates.txt",), "number and name of each trait"),
+    LayoutPart(("predicate-matrix-binary.txt",), "a line of 0 and 1 for each class"),
+    LayoutPart(("trainclasses.txt",), "the classes to train on"),
+    LayoutPart(("testclasses.txt",), "the classes to test on"),
 )
 UNPACKED = "Animals_with_Attributes2"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from bb.probe.tables.table_file import LINE, TableFile, of_value
-from bb.probe.tasks.families.layout import Part, absent, base_of, refuse_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, base_of, refuse_outside, require, table_of
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
@@ -14,13 +14,13 @@ from bb.store.errors import BBError
 from bb.store.storage.download import Archive
 
 PARTS = (
-    Part(("images",), "the images", folder=True),
-    Part(("images.txt",), "number and path of each image"),
-    Part(("image_class_labels.txt",), "number and class of each image"),
-    Part(("train_test_split.txt",), "number of each image, and 1 where it trains"),
-    Part(("classes.txt",), "number and name of each class"),
+    LayoutPart(("images",), "the images", folder=True),
+    LayoutPart(("images.txt",), "number and path of each image"),
+    LayoutPart(("image_class_labels.txt",), "number and class of each image"),
+    LayoutPart(("train_test_split.txt",), "number of each image, and 1 where it trains"),
+    LayoutPart(("classes.txt",), "number and name of each class"),
 )
-BOXES = Part(("bounding_boxes.txt",))
+BOXES = LayoutPart(("bounding_boxes.txt",))
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ import polars as pl
 
 from bb.probe.tables.table_file import LINE
 from bb.probe.tasks.families.csv_file import plain_date, read_csv, refuse_repeats
-from bb.probe.tasks.families.layout import Part, absent, counted, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, counted, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
 from bb.store.storage.download import Archive
 
 PARTS = (
-    Part(("metadata.csv",), "image, date and taxonomy of each specimen"),
-    Part(("images",), "the images", folder=True),
+    LayoutPart(("metadata.csv",), "image, date and taxonomy of each specimen"),
+    LayoutPart(("images",), "the images", folder=True),
 )
 RANKS = ["gbif_class", "gbif_order", "gbif_family", "gbif_genus", "gbif_species"]
 TRAINED = 0.8  # of a species' images, the earliest

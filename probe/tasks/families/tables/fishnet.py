@@ -8,7 +8,7 @@ import polars as pl
 
 from bb.probe.tables.table_file import of_value, read_table_file
 from bb.probe.tasks.families.csv_file import AGAIN
-from bb.probe.tasks.families.layout import Part, absent, counted, is_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, counted, is_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_columns import TRAIT
 from bb.probe.tasks.task_table import TaskTable
@@ -16,9 +16,9 @@ from bb.store.errors import BBError
 from bb.store.storage.download import Archive
 
 PARTS = (
-    Part(("train.csv",), "image, folder and traits of each training image"),
-    Part(("test.csv",), "the same of each test image"),
-    Part(("Image_Library", "images"), "a folder for each family of fishes", folder=True),
+    LayoutPart(("train.csv",), "image, folder and traits of each training image"),
+    LayoutPart(("test.csv",), "the same of each test image"),
+    LayoutPart(("Image_Library", "images"), "a folder for each family of fishes", folder=True),
 )
 # The publishers' columns of the image's path and its folder, by place: the first may be nameless.
 IMAGE, FOLDER = 3, 12

@@ -6,17 +6,17 @@ from pathlib import Path
 import polars as pl
 
 from bb.probe.tasks.families.csv_file import read_csv, refuse_numbers_but, refuse_repeats, whole
-from bb.probe.tasks.families.layout import Part, absent, counted, image_files, refuse_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, counted, image_files, refuse_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.storage.download import Archive
 
 UNKNOWN = "-1"  # class_id of a species that is not among the training images'
 PARTS = (
-    Part(("FungiCLEF2023_train_metadata_PRODUCTION.csv",), "image_path and class_id of each training image"),
-    Part(("FungiCLEF2023_val_metadata_PRODUCTION.csv",), "image_path, class_id and observationID of each image"),
-    Part(("DF20_300", "DF20"), "training images", folder=True),
-    Part(("DF21_300", "DF21"), "validation images", folder=True),
+    LayoutPart(("FungiCLEF2023_train_metadata_PRODUCTION.csv",), "image_path and class_id of each training image"),
+    LayoutPart(("FungiCLEF2023_val_metadata_PRODUCTION.csv",), "image_path, class_id and observationID of each image"),
+    LayoutPart(("DF20_300", "DF20"), "training images", folder=True),
+    LayoutPart(("DF21_300", "DF21"), "validation images", folder=True),
 )
 
 

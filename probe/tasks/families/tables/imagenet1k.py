@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from bb.probe.tasks.families.folders.class_folders import ClassFolders
-from bb.probe.tasks.families.layout import Part, absent, entries, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, entries, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError, UsageError
@@ -40,7 +40,7 @@ class ImageNet1k:
         """See DescribedFamily."""
         shards = _shards(root)
         if not shards:
-            parts = [Part(("data",), "train-*.parquet and validation-*.parquet", folder=True)]
+            parts = [LayoutPart(("data",), "train-*.parquet and validation-*.parquet", folder=True)]
             if any((root / name).is_dir() for names in FOLDERS.values() for name in names):
                 return self.folders.check(root)
             return absent(root, parts) or [f"{root.name}/data has no train-*.parquet and validation-*.parquet"]

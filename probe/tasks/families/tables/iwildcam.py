@@ -13,13 +13,16 @@ from bb.probe.tasks.families.csv_file import (
     refuse_repeats,
     whole,
 )
-from bb.probe.tasks.families.layout import Part, absent, base_of, refuse_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, base_of, refuse_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.storage.download import Archive
 
 UNPACKED = "iwildcam_v2.0"
-PARTS = (Part(("metadata.csv",), "split, y and location of each image"), Part(("train",), "all images", folder=True))
+PARTS = (
+    LayoutPart(("metadata.csv",), "split, y and location of each image"),
+    LayoutPart(("train",), "all images", folder=True),
+)
 
 
 @dataclass(frozen=True)

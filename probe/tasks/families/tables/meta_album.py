@@ -6,13 +6,13 @@ from pathlib import Path
 import polars as pl
 
 from bb.probe.tasks.families.csv_file import read_csv, refuse_other_sides, refuse_repeats
-from bb.probe.tasks.families.layout import Part, absent, refuse_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, absent, refuse_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import UsageError
 from bb.store.storage.download import Archive
 
-PARTS = (Part(("metadata.csv",), "filepath and class, or species, of each image"),)
+PARTS = (LayoutPart(("metadata.csv",), "filepath and class, or species, of each image"),)
 
 
 @dataclass(frozen=True)

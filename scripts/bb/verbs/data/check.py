@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bb.console import Progress, Reporter, say, warn
+from bb.console import ConsoleReporter, Progress, say, warn
 from bb.options import DEFAULT_STORE, CkptOption, FollowOption, SpacesOption, StoreOption
 from bb.settings import labels_beside
 from bb.stores import backbone_names, one_collection, open_store, parse_data, require_images
@@ -75,7 +75,7 @@ def verb(
                 continue
         left_out: list[str] = []
         files = find_files(root, follow_links=follow_links, announce=left_out.append)
-        with Reporter() as reporter:
+        with ConsoleReporter() as reporter:
             found = hash_images(name, files, reporter=reporter)
         problems = dict(found.failed)  # one for each image
         if decode:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bb.console import Reporter, say, show_json, warn
+from bb.console import ConsoleReporter, say, show_json, warn
 from bb.labels import family_table
 from bb.options import (
     DEFAULT_STORE,
@@ -122,7 +122,7 @@ def verb(
     if family and labels is None:
         table = family_table(opened, family, name, root)
         how = family_options(family, root if isinstance(root, Path) else None, protocol=protocols, **how)
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         found = classify(
             opened, table, name, tasks=family, id=id_, label=label, split=split, group=group, task=task,
             regression=regression, not_missing=not_missing or (), split_by=ways, folds=folds,

@@ -75,7 +75,7 @@ def verb(
 ) -> None:
     from bb.probe.heads.derive import extend, prepare
     from bb.probe.heads.derive import load as load_head
-    from bb.probe.heads.recipe import Recipe, parse_loss, parse_sampling
+    from bb.probe.heads.recipe import HeadRecipe, parse_loss, parse_sampling
 
     absent = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if absent:
@@ -89,7 +89,7 @@ def verb(
         )
     if load is None and labels is None:
         raise UsageError("which labels? Give --labels FILE to train a head, or --load HEAD to use one that is there.")
-    recipe = Recipe(
+    recipe = HeadRecipe(
         parse_loss(loss, miner, margin, bank), parse_sampling(sampler), dim, hidden, start, epochs, patience, lr, decay,
         warmup, seed,
     )  # fmt: skip

@@ -33,7 +33,7 @@ from bb.probe.classifiers.choose_engine import choose
 from bb.probe.classifiers.protocol import parse_protocol
 from bb.probe.features.damaged_images import damage_note, damage_record
 from bb.probe.features.missing import MissingPolicy
-from bb.probe.run import Inputs, Spec, prepare
+from bb.probe.run import FamilyInputs, FamilySpec, prepare
 from bb.probe.tasks.few_shot import MAX_SEED, parse_n_train
 from bb.probe.tasks.leaks import find_leaks
 from bb.runs import probe_all, space_text, spaces_to_probe, when_made
@@ -119,12 +119,12 @@ def verb(
     warn(*(f"note: {head_name(each.weights)} {SEEN}" for each in spaces if has_seen(opened, each, keys)))
     choose(backend)  # one that is unknown or not there is said before anything is read
     labels_name = labels.stem if labels and not str(labels).startswith("@") and labels.name != NEWT_LABELS else None
-    inputs = [Inputs.read(opened, each, collection, found_labels, "newt", labels_name) for each in spaces]
+    inputs = [FamilyInputs.read(opened, each, collection, found_labels, "newt", labels_name) for each in spaces]
     for each in inputs:
         if note := damage_note(damage_record(each.damaged())):
             warn(f"note: {space_text(each)}: {note}")
     requested = [
-        Spec(chosen, shot, number, svm, backend, warn)
+        FamilySpec(chosen, shot, number, svm, backend, warn)
         for shot in dict.fromkeys(shots)
         for number in ([0] if shot == "all" else dict.fromkeys(seeds))
     ]

@@ -37,7 +37,7 @@ from bb.stores import collection_of, find_version, open_to_probe, space_names
 from bb.texts.report import check_files
 
 if TYPE_CHECKING:
-    from bb.probe.retrieval.labels import Items
+    from bb.probe.retrieval.labels import RetrievalLabels
     from bb.probe.retrieval.paired_tests import Change
 
 
@@ -89,7 +89,9 @@ def verb(
     opened, _ = open_to_probe(store, runs_to, cache_size)
     test_split = test_on or ("all" if load else "test")
 
-    def parts(table: "Items") -> "tuple[Items | None, Items, dict[str, Any], list[str], list[str]]":
+    def parts(
+        table: "RetrievalLabels",
+    ) -> "tuple[RetrievalLabels | None, RetrievalLabels, dict[str, Any], list[str], list[str]]":
         train = None if load else training(table, learn_on)
         test, roles, warnings = assign(table, split=test_split)
         every = sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})

@@ -6,7 +6,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from bb.console import Reporter, show_json
+from bb.console import ConsoleReporter, show_json
 from bb.options import DEFAULT_STORE, CacheOption, CkptOption, JsonOption, StoreOption, TextSpaceOption
 from bb.probe.text.score_search import K, score_search
 from bb.store import UsageError
@@ -50,7 +50,7 @@ def verb(
     named: list[tuple[str | None, str | None]] = [(None, key) for key in space or []]
     named += [(text, None) for text in ckpt or []]
     found = []
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         for one, key in named or [(None, None)]:
             shared = backbone_names([one], opened)[0] if one else None
             found.append(

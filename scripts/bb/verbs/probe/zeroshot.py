@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bb.console import Reporter, say, show_json
+from bb.console import ConsoleReporter, say, show_json
 from bb.options import (
     DEFAULT_STORE,
     CacheOption,
@@ -72,7 +72,7 @@ def verb(
         raise UsageError(f"--split-by {split_by}: zero-shot trains on no side, so choose one way.")
     opened, runs_store = open_to_probe(store, runs_to, cache_size)
     name, _ = one_collection(opened, data, ctx.obj)
-    with Reporter("note: ") as reporter:
+    with ConsoleReporter("note: ") as reporter:
         found = zeroshot(
             opened, labels, name, text=text, text_space=text_space, id=id_, label=label, split=split, group=group,
             task=task, not_missing=not_missing or (), split_by=ways[0] if ways else None, folds=folds, seed=seed,

@@ -14,7 +14,7 @@ from bb.probe.classifiers.protocol import PROTOCOLS
 from bb.probe.report.build import boards
 from bb.probe.report.formats.image_file import check_format
 from bb.probe.report.leaderboard import KINDS
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from bb.probe.report.reference import read_reference
 from bb.probe.tasks.few_shot import parse_n_train
 from bb.store import BBError, UsageError
@@ -89,7 +89,7 @@ def verb(
             raise UsageError(f"{option} {value} is unknown: choose {', '.join(known)}.")
     opened = open_store(store, cache_size=cache_size)
     roots = parse_data(data, ctx.obj)
-    question = Question(
+    question = ReportOptions(
         metric=metric.replace("-", "_"),
         average=average,  # type: ignore[arg-type]  # checked above, as are the next three
         over=over,  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from bb.console import Reporter, say, show_json, warn
+from bb.console import ConsoleReporter, say, show_json, warn
 from bb.options import DEFAULT_STORE, JsonOption, StoreOption
 from bb.probe.tables.table_file import read_table_file
 from bb.store import Collection, UsageError
@@ -68,7 +68,7 @@ def _publish(opened: "Store", name: str, root: "Root") -> Collection:
     require_images("bb store import --data NAME=DIR")
     from bb.extract.scan_collection import find_files, hash_images
 
-    with Reporter() as reporter:
+    with ConsoleReporter() as reporter:
         scan = hash_images(name, find_files(root), reporter=reporter)
     if not scan.entries:
         raise UsageError(f"{root} has no images: --data {name}=DIR names the folder that holds them.")

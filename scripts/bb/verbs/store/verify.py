@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bb.console import Progress, Reporter, say, show_json, warn
+from bb.console import ConsoleReporter, Progress, say, show_json, warn
 from bb.options import DEFAULT_STORE, CacheOption, CkptOption, DataOption, JsonOption, StoreOption
 from bb.probe.features.missing import describe_missing, incomplete_spaces
 from bb.settings import Settings
@@ -134,7 +134,7 @@ def _images_to_recompute(opened: "Store", data: Sequence[str] | None, settings: 
     scans = {}
     for name, root in collections.items():
         check_name(name)
-        with Reporter() as reporter:
+        with ConsoleReporter() as reporter:
             scans[name] = hash_images(name, find_known_files(root or Path()), reporter=reporter)
         if other := changed(opened, name, scans[name]):
             warn(f"{len(other)} available images differ from those of the store's collection {name}: {some(other)}")

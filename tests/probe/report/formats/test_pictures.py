@@ -14,7 +14,7 @@ from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_w
 from bb.probe.report.formats.svg_parts import distinct, document, marker
 from bb.probe.report.formats.templates import breakable, environment
 from bb.probe.report.leaderboard import KINDS
-from bb.probe.report.options import Question
+from bb.probe.report.options import ReportOptions
 from tests.helpers.boards import small_store
 
 EVIL = "<script>alert(1)</script>"
@@ -88,8 +88,8 @@ def test_answers_name_few_backbones_and_fold_many(macros):
 
 def test_a_page_in_a_notebook_is_the_whole_page_in_a_frame(tmp_path):
     store = small_store(tmp_path / "s.bb", shots=(4,), seeds=1)
-    (plain,) = boards(store.runs(), "newt", Question(resamples=100))
-    (whole,) = boards(store.runs(), "newt", Question(resamples=100, kinds=KINDS, details=True))
+    (plain,) = boards(store.runs(), "newt", ReportOptions(resamples=100))
+    (whole,) = boards(store.runs(), "newt", ReportOptions(resamples=100, kinds=KINDS, details=True))
     assert "Tasks and backbones" in page([whole]) and "Tasks and backbones" not in page([plain])
     shown = inline(page([plain]), 'a "title"')
     assert shown.count("<") == 2 and 'sandbox="allow-scripts"' in shown and "&quot;title&quot;" in shown
@@ -98,7 +98,7 @@ def test_a_page_in_a_notebook_is_the_whole_page_in_a_frame(tmp_path):
 
 def test_the_page_says_what_each_backbone_said(tmp_path):
     store = small_store(tmp_path / "s.bb", shots=(4,), seeds=1)
-    (board,) = boards(store.runs(), "newt", Question(resamples=100, kinds=KINDS, details=True))
+    (board,) = boards(store.runs(), "newt", ReportOptions(resamples=100, kinds=KINDS, details=True))
     hard = board.task_list[0].hardest[0]
     assert set(hard.said) == {"timm:good", "timm:alike", "timm:poor"}
     assert hard.wrong == pytest.approx(sum(hard.said.values()) / 3)
