@@ -209,14 +209,14 @@ def extract(
         if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
             for trial in adopt(store, extractor, images):
                 reporter.info(f"{name}: {trial.words()}")
-            extractor.rest()
+            extractor.offload()
         return extractor
 
     summaries: list[Summary] = []
-    for crew in group_by_memory(available, load, processes=max(1, len(options.devices))):
+    for group in group_by_memory(available, load, processes=max(1, len(options.devices))):
         for collection, scan in scans.items():
             with stopping() as stop:
-                made = _extract_group(store, crew, collection, scan, options, reporter, stop)
+                made = _extract_group(store, group, collection, scan, options, reporter, stop)
             undone = len(summaries) + len(made) < (len(names) - len(left_out.reasons)) * len(scans)
             if undone and (stop.is_set() or (options.strict and any(summary.failed for summary in made))):
                 made = [replace(summary, stopped=True) for summary in made]
@@ -306,7 +306,7 @@ def _announce_download(name: BackboneName, reporter: Reporter) -> None:
 
 def _extract_group(
     store: Store,
-    crew: list[Extractor],
+    group: list[Extractor],
     collection: str,
     scan: Scan,
     options: ExtractOptions,
@@ -316,10 +316,10 @@ def _extract_group(
     """One pass over a collection for some backbones; a summary of each."""
     if options.strict:
         refuse_failed(collection, scan)
-    plans = [EmbedPlan.make(store, extractor.spaces, scan.entries) for extractor in crew]
-    needed = [plan.store_bytes(extractor.spaces) for plan, extractor in zip(plans, crew, strict=True)]
+    plans = [EmbedPlan.make(store, extractor.spaces, scan.entries) for extractor in group]
+    needed = [plan.store_bytes(extractor.spaces) for plan, extractor in zip(plans, group, strict=True)]
     free = free_bytes(store.root)
-    for extractor, plan, size in zip(crew, plans, needed, strict=True):
+    for extractor, plan, size in zip(group, plans, needed, strict=True):
         what = f"{extractor.name} on {collection}"
         reporter.info(
             f"{what}: {plan.present} of {len(scan.entries)} images are there, {len(plan.wanted)} to compute on "
@@ -333,9 +333,9 @@ def _extract_group(
             )
     check_room(store, sum(needed))
     started = time.monotonic()
-    who = str(crew[0].name) if len(crew) == 1 else f"{len(crew)} backbones"
+    who = str(group[0].name) if len(group) == 1 else f"{len(group)} backbones"
     wanted = {entry.image_sha256 for plan in plans for entry in plan.wanted}
-    work = [BackboneWork(extractor, plan.wanted) for extractor, plan in zip(crew, plans, strict=True)]
+    work = [BackboneWork(extractor, plan.wanted) for extractor, plan in zip(group, plans, strict=True)]
     embed_all = partial(embed_on, options.devices, options.part or WHOLE) if options.devices else embed
     outcomes, profile = embed_all(
         store,
@@ -366,10 +366,10 @@ def _extract_group(
             store=str(store.root),
             profile=profile.record() if options.profile else None,
         )
-        for extractor, plan, outcome in zip(crew, plans, outcomes, strict=True)
+        for extractor, plan, outcome in zip(group, plans, outcomes, strict=True)
     ]
     digests = {entry.image_id: entry.image_sha256.hex() for entry in scan.entries}
-    for extractor, outcome in zip(crew, outcomes, strict=True):
+    for extractor, outcome in zip(group, outcomes, strict=True):
         remember_failures(store, extractor, collection, scan, {digests[i]: why for i, why in outcome.failed.items()})
     report_images(summaries, options, reporter)
     return summaries

@@ -16,7 +16,7 @@ def compile_if_it_repays(encoder: Encoder, shape: tuple[int, ...], images: int, 
     images     how many there are to embed
     tolerance  what the features of one image may differ by, as in store/format/tolerance.py
     """
-    encoder.enter()  # others may have had its place
+    encoder.to_device()  # others may have had its place
     drawn = torch.Generator().manual_seed(0)
     batch = torch.randint(256, (encoder.size, *shape), dtype=torch.uint8, generator=drawn)
     expected, _ = encoder(batch)

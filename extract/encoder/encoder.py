@@ -110,7 +110,7 @@ class Encoder:
             backbone.img_encode, backbone.view.normalise, numerics, size, auto, convolutional, streams, network,
             pooling=pooling,
         )  # fmt: skip
-        encoder.enter()
+        encoder.to_device()
         if streams:
             shape = (3, *backbone.view.crop)
             if auto:
@@ -144,13 +144,13 @@ class Encoder:
             return 0
         return torch.cuda.mem_get_info(self.numerics.device)[0] + torch.cuda.memory_reserved(self.numerics.device)
 
-    def leave(self) -> None:
+    def offload(self) -> None:
         """Leaves a GPU to others; elsewhere nothing is to be gained."""
         if self.streams and self.network is not None:
             self.network.to("cpu")
             torch.cuda.empty_cache()
 
-    def enter(self) -> None:
+    def to_device(self) -> None:
         """Comes to the device. Raises BBError where the weights don't fit it."""
         if self.network is None:
             return
@@ -178,33 +178,33 @@ class Encoder:
         if self._ran:
             return self._start(pixels)
         with self._first:  # some networks fill a cache of theirs in the first pass
-            coming = self._start(pixels)
+            pending = self._start(pixels)
             self._ran = True
-            return coming
+            return pending
 
     def __call__(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Features:
         """Image and patch features, float32, on the CPU; what `start` begins and `PendingFeatures.wait` ends."""
         return self.start(pixels).wait()
 
     def _start(self, pixels: Tensor) -> PendingFeatures:
-        coming, done = PendingFeatures([], [], [], self.pooling), 0
+        pending, done = PendingFeatures([], [], [], self.pooling), 0
         while done < len(pixels):
             size = self.size
             try:
-                self._forward(pixels[done : done + size], size, coming)
+                self._forward(pixels[done : done + size], size, pending)
             except RuntimeError as error:
                 self._shrink(error, size)
                 continue
             done += size
-        return coming
+        return pending
 
-    def _forward(self, batch: Tensor, size: int = 0, coming: PendingFeatures | None = None) -> None:
-        """One forward pass, the batch filled up to `size`; its outcome is added to `coming`."""
+    def _forward(self, batch: Tensor, size: int = 0, pending: PendingFeatures | None = None) -> None:
+        """One forward pass, the batch filled up to `size`; its outcome is added to `pending`."""
         spans = []
 
         def to_device(pixels: Tensor) -> Tensor:
             moved = self.streams.bring(pixels) if self.streams else pixels.to(self.numerics.device)
-            if self.streams and coming:
+            if self.streams and pending:
                 spans.append(self.streams.mark())  # after the copy, which it waits for
             return moved
 
@@ -218,15 +218,15 @@ class Encoder:
                 compute=self.numerics.compute,
                 to_device=to_device,
             )
-            if coming is None:
+            if pending is None:
                 return
             if self.streams:
-                coming.spans.append((spans[0], self.streams.mark()))
+                pending.spans.append((spans[0], self.streams.mark()))
                 made, arrived = self.streams.fetch(made)
-                coming.arrived.append(arrived)
+                pending.arrived.append(arrived)
             else:
                 made = [rows.cpu() for rows in made]
-        coming.parts.append((made[0], made[1] if len(made) > 1 else None))
+        pending.parts.append((made[0], made[1] if len(made) > 1 else None))
 
     def _shrink(self, error: RuntimeError, tried: int) -> None:
         if not out_of_memory(error):

@@ -37,17 +37,17 @@ class ModelOffloader:
         room = min((encoder.room() for encoder in encoders), default=0)
         if room:
             for encoder in encoders:
-                encoder.leave()
+                encoder.offload()
         found = groups([e.weights for e in encoders], [e.work for e in encoders], int(SHARE * room))
-        turns = cls(encoders, found if room else [set(range(len(encoders)))])
-        turns.take(0)
-        return turns
+        offloader = cls(encoders, found if room else [set(range(len(encoders)))])
+        offloader.take(0)
+        return offloader
 
     def take(self, job: int) -> None:
         """Brings a network's group to the device, and all others away from it."""
         group = next(group for group in self.groups if job in group)
         for other in self.there - group:
-            self.encoders[other].leave()
+            self.encoders[other].offload()
         for each in group - self.there:
-            self.encoders[each].enter()
+            self.encoders[each].to_device()
         self.there = group

@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 class BoundedQueue(Generic[T]):
-    """Who puts waits while `room` items lie in it; who takes waits while there is none.
+    """`put` waits while it holds `room` items; `take` waits while it holds none.
 
-    Closing lets all who wait go: what is put afterwards is dropped, what lies in it can still be taken.
+    Closing ends all waiting: what is put afterwards is dropped, what it holds can still be taken.
     """
 
     def __init__(self, room: int) -> None:
@@ -21,7 +21,7 @@ class BoundedQueue(Generic[T]):
         self._filled, self._freed = threading.Condition(lock), threading.Condition(lock)
 
     def put(self, item: T) -> bool:
-        """Whether the item was taken in: False once the channel is closed."""
+        """Whether the item was taken in: False once the queue is closed."""
         with self._freed:
             while len(self._items) >= self._room and not self._closed:
                 self._freed.wait()
@@ -32,11 +32,11 @@ class BoundedQueue(Generic[T]):
             return True
 
     def take(self) -> T | None:
-        """The next item, in order; None once the channel is closed and empty."""
+        """The next item, in order; None once the queue is closed and empty."""
         return next(iter(self.take_some(1)), None)
 
     def take_some(self, most: int) -> list[T]:
-        """What lies there, in order, at most so many; nothing once the channel is closed and empty."""
+        """The items it holds, in order, at most `most`; nothing once the queue is closed and empty."""
         with self._filled:
             while not self._items and not self._closed:
                 self._filled.wait()

@@ -38,9 +38,9 @@ class EmbedPlan:
         keys = keys_of(entries)
         for space in spaces:
             absent |= True if store is None else ~store.has(space, keys)
-        lacking = [entry for entry, gone in zip(entries, absent, strict=True) if gone]
-        wanted = {entry.image_sha256: entry for entry in reversed(lacking)}  # of copies, the first ID
-        return cls(list(reversed(wanted.values())), len(entries) - len(lacking))
+        missing = [entry for entry, gone in zip(entries, absent, strict=True) if gone]
+        wanted = {entry.image_sha256: entry for entry in reversed(missing)}  # of copies, the first ID
+        return cls(list(reversed(wanted.values())), len(entries) - len(missing))
 
     def store_bytes(self, spaces: Spaces) -> int:
         """Size of the features to come, in bytes."""
@@ -90,17 +90,19 @@ def embed(
     `cores` are those that it may use, all of the machine's if it is not said.
     """
     outcomes = [EmbedResult() for _ in work]
-    lacking = MissingImages(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
-    if not lacking.entries:
+    missing = MissingImages(store, [each.extractor.spaces for each in work], [each.wanted for each in work])
+    if not missing.entries:
         return outcomes, Profile.start(work[0].extractor.numerics.device.type, cores)
-    waiting = lacking.counts()
+    waiting = missing.counts()
     images = 0
-    desks: list[_BackboneWriter] = []
+    writers: list[_BackboneWriter] = []
     prepare = [partial(_encoder, each, announce) for each in work]
     try:
-        with open_pipeline(lacking, [each.extractor for each in work], scan.sources, prepare, cores) as pipeline:
+        with open_pipeline(missing, [each.extractor for each in work], scan.sources, prepare, cores) as pipeline:
             for each, outcome in zip(work, outcomes, strict=True):
-                desks.append(_BackboneWriter(FeatureWriter.open(store, each.extractor), pipeline, collection, outcome))
+                writers.append(
+                    _BackboneWriter(FeatureWriter.open(store, each.extractor), pipeline, collection, outcome)
+                )
             clock = pipeline.profile.clock("writer")
             results = pipeline.outcomes()
             while True:
@@ -110,16 +112,16 @@ def embed(
                 if result is None:
                     break
                 if isinstance(result, Failed) and not (strict and outcomes[0].stopped):
-                    for job in lacking.networks(result.place):
-                        desks[job].fail(result.place, result.reason)
+                    for job in missing.networks(result.place):
+                        writers[job].fail(result.place, result.reason)
                     images += 1
                 elif isinstance(result, Computed) and features:
                     with clock("write"):
-                        desks[result.job].write(result.places, features)
+                        writers[result.job].write(result.places, features)
                     waiting[result.places] -= 1
                     images += int((waiting[result.places] == 0).sum())
                     pipeline.profile.add(str(work[result.job].extractor.name), len(result.places), result.seconds)
-                    desks[result.job].writer.timed(len(result.places), result.seconds / pipeline.threads.forwards)
+                    writers[result.job].writer.timed(len(result.places), result.seconds / pipeline.threads.forwards)
                 progress(outcomes, images)
                 if (stop and stop.is_set()) or (strict and any(outcome.failed for outcome in outcomes)):
                     pipeline.stop()
@@ -127,17 +129,17 @@ def embed(
                         outcome.stopped = True
     except Exception:
         with suppress(Exception):  # a full disk, say, fails here once more; the first error is the one to raise
-            _close(desks)
+            _close(writers)
         raise
     with clock("write"):
-        _close(desks)
+        _close(writers)
     pipeline.profile.close()
     return outcomes, pipeline.profile
 
 
 @contextmanager
 def open_pipeline(
-    lacking: MissingImages,
+    missing: MissingImages,
     extractors: Sequence[Extractor],
     sources: Mapping[str, Source],
     prepare: Sequence[Callable[[], Encoder]],
@@ -153,7 +155,7 @@ def open_pipeline(
         encoders = [encoder() for encoder in prepare]
         geometries = [extractor.backbone.view.geometry() for extractor in extractors]
         profile = Profile.start(device, cores)
-        with running(Pipeline(lacking, sources, decoder, encoders, geometries, profile, threads)) as pipeline:
+        with running(Pipeline(missing, sources, decoder, encoders, geometries, profile, threads)) as pipeline:
             yield pipeline
 
 
@@ -163,7 +165,7 @@ def _encoder(work: BackboneWork, announce: Callable[[str], None]) -> Encoder:
     if extractor.compile and work.wanted:
         announce(f"{extractor.name}: {extractor.compile_if_it_repays(len(work.wanted))}")
     encoder = extractor.encoder()
-    encoder.leave()
+    encoder.offload()
     return encoder
 
 
@@ -177,31 +179,31 @@ class _BackboneWriter:
     outcome: EmbedResult
 
     @property
-    def lacking(self) -> MissingImages:
-        return self.pipeline.lacking
+    def missing(self) -> MissingImages:
+        return self.pipeline.missing
 
     def fail(self, place: int, reason: str) -> None:
-        self.outcome.failed[self.lacking.entries[place].image_id] = reason
+        self.outcome.failed[self.missing.entries[place].image_id] = reason
 
     def write(self, places: Sequence[int], features: Features) -> None:
         """Writes the rows that each space still misses, less those that can't be stored."""
-        names = [f"{self.collection}/{self.lacking.entries[place].image_id}" for place in places]
-        missing = {space.key: self.lacking.rows(space.key, places) for space in self.writer.extractor.spaces}
+        names = [f"{self.collection}/{self.missing.entries[place].image_id}" for place in places]
+        missing = {space.key: self.missing.rows(space.key, places) for space in self.writer.extractor.spaces}
         damaged = {i: self.pipeline.damaged[p] for i, p in enumerate(places) if p in self.pipeline.damaged}
         published = self.writer.published
-        failed = self.writer.write(self.lacking.keys(places), names, features, missing, damaged)
+        failed = self.writer.write(self.missing.keys(places), names, features, missing, damaged)
         if self.writer.published > published:
-            self.lacking.refresh()
+            self.missing.refresh()
         for i, reason in failed.items():
             self.fail(places[i], reason)
         self.outcome.computed += len(places) - len(failed)
         for place in places:
             if note := self.pipeline.notes.get(place):
-                self.outcome.notes[self.lacking.entries[place].image_id] = note
+                self.outcome.notes[self.missing.entries[place].image_id] = note
 
 
-def _close(desks: Iterable[_BackboneWriter]) -> None:
+def _close(writers: Iterable[_BackboneWriter]) -> None:
     """Publishes what is open, at each desk, whatever becomes of the others. Raises what went wrong at the end."""
     with ExitStack() as stack:
-        for desk in desks:
-            stack.callback(desk.writer.close)
+        for each in writers:
+            stack.callback(each.writer.close)

@@ -92,10 +92,10 @@ class Extractor:
             self._encoder = Encoder.prepare(self.backbone, self.numerics, batch_size=self.batch_size, pooling=pooling)
         return self._encoder
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Leaves a GPU to others."""
         if self._encoder is not None:
-            self._encoder.leave()
+            self._encoder.offload()
 
     def compile_if_it_repays(self, images: int) -> str:
         """Compiles the network where that saves time over so many images; what was done, in words."""

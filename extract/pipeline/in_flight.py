@@ -1,8 +1,8 @@
-"""The images between their file and their last forward pass: how many may be there at once, and which come next.
+"""Bounded buffer between decoders and the device; decides which batch runs next.
 
-All stages but writing meet here. A reader gets leave for an image only while there is room, so memory is bounded
-whatever the collection's size; a decoder lays its pixels in; the device takes a batch for whichever network has most
-waiting. An image makes room when the last network that lacks it has taken it, so that it is decoded once for all.
+All stages but writing meet here. A reader may read an image only while there is room, so memory is bounded whatever the
+collection's size; a decoder adds its pixels; the device takes a batch for the network that has most waiting. An image
+makes room when the last network that misses it has taken it, so that it is decoded once for all.
 """
 
 import threading
@@ -40,30 +40,30 @@ class Batch:
 
 @dataclass
 class InFlightBuffer:
-    """Thread-safe. `sizes` are the networks' batch sizes, `geometries` their views'; `room` is a number of images."""
+    """Thread-safe. `sizes` are the networks' batch sizes, `geometries` their views'; `capacity` is in images."""
 
-    lacking: MissingImages
+    missing: MissingImages
     geometries: Sequence[Geometry]
     sizes: list[int]
-    room: int
+    capacity: int
     resident: set[int]
     _waiting: list[deque[Decoded]] = field(init=False)
-    _within: int = 0  # images that have leave to be read, are being decoded, or wait for a network
-    _coming: int = 0  # of these, those that are not decoded yet
+    _within: int = 0  # images that may be read, are being decoded, or wait for a network
+    _undecoded: int = 0  # of these, those that are not decoded yet
     _exhausted: bool = False
     _stopped: bool = False
 
     def __post_init__(self) -> None:
         self._waiting = [deque() for _ in self.sizes]
-        self._order = iter(self.lacking)
+        self._order = iter(self.missing)
         lock = threading.Lock()
         self._freed, self._filled = threading.Condition(lock), threading.Condition(lock)
 
     def next(self) -> int | None:
-        """Leave to read one image more, by its place; None when there is none, or the window was stopped."""
+        """The place of one image more that may be read; None when there is none, or the buffer was stopped."""
         with self._freed:
             while not (self._exhausted or self._stopped):
-                if self._within >= self.room:
+                if self._within >= self.capacity:
                     self._freed.wait()
                     continue
                 place = next(self._order, None)
@@ -71,17 +71,17 @@ class InFlightBuffer:
                     self._exhausted = True
                     self._filled.notify_all()
                     self._freed.notify_all()
-                elif self.lacking.networks(place):
+                elif self.missing.networks(place):
                     self._within += 1
-                    self._coming += 1
+                    self._undecoded += 1
                     return place
             return None
 
     def put(self, place: int, pixels: dict[Geometry, Tensor]) -> None:
-        """Lays in the pixels of an image that had leave; none where it failed."""
+        """Adds the pixels of an image that might be read; none where it failed."""
         with self._filled:
-            self._coming -= 1
-            jobs = [job for job in self.lacking.networks(place) if self.geometries[job] in pixels]
+            self._undecoded -= 1
+            jobs = [job for job in self.missing.networks(place) if self.geometries[job] in pixels]
             if jobs and not self._stopped:
                 image = Decoded(place, pixels, len(jobs))
                 for job in jobs:
@@ -122,7 +122,7 @@ class InFlightBuffer:
     @property
     def _ended(self) -> bool:
         """Whether every image is decoded."""
-        return self._exhausted and not self._coming
+        return self._exhausted and not self._undecoded
 
     def _ready(self, job: int) -> bool:
         return len(self._waiting[job]) >= (1 if self._ended else self.sizes[job])
@@ -130,12 +130,12 @@ class InFlightBuffer:
     def _choose(self) -> int | None:
         """The network that has most batches waiting, those on the device first.
 
-        One that is not there is worth the way only when the others have nothing left to do: when the window is full,
+        One that is not there is worth the way only when the others have nothing left to do: when the buffer is full,
         or nothing more comes.
         """
         ready = [job for job in range(len(self.sizes)) if self._ready(job)]
         there = [job for job in ready if job in self.resident]
-        if not there and self._within < self.room and not self._ended:
+        if not there and self._within < self.capacity and not self._ended:
             return None
         return max(there or ready, key=lambda job: len(self._waiting[job]) / self.sizes[job], default=None)
 
@@ -144,7 +144,7 @@ class InFlightBuffer:
         batch = Batch(job, [], [])
         while self._waiting[job] and len(batch.places) < self.sizes[job]:
             image = self._waiting[job].popleft()
-            if self.lacking.of(job, image.place):
+            if self.missing.of(job, image.place):
                 batch.places.append(image.place)
                 batch.pixels.append(image.pixels[self.geometries[job]])
             image.left -= 1

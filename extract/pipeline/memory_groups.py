@@ -18,27 +18,27 @@ def group_by_memory(
 ) -> Iterator[list[Extractor]]:
     """Loads networks in order and yields them in groups, whose weights take no more than a share of the memory.
 
-    memory     half of the machine's if it is not said; a network larger than its share is a crew of its own
-    processes  which share that memory, since each holds the whole crew
+    memory     half of the machine's if it is not said; a network larger than its share is a group of its own
+    processes  which share that memory, since each holds the whole group
 
     What `load` gives None for is left out.
 
-    A crew is emptied before more is loaded for the next, so that its memory is free then. Two names of one feature
-    space never stand in one crew, since the second finds everything done by the first.
+    A group is emptied before more is loaded for the next, so that its memory is free then. Two names of one feature
+    space are never in one group, since the second finds everything done by the first.
     """
     memory = (memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2) // processes
-    crew: list[Extractor] = []
+    group: list[Extractor] = []
     for name in names:
         if (extractor := load(name)) is None:
             continue
-        keys = {space.key for each in crew for space in each.spaces}
+        keys = {space.key for each in group for space in each.spaces}
         known = any(space.key in keys for space in extractor.spaces)
-        if crew and (known or sum(map(weight_bytes, [*crew, extractor])) > memory):
-            yield crew
-            crew.clear()
-        crew.append(extractor)
-    if crew:
-        yield crew
+        if group and (known or sum(map(weight_bytes, [*group, extractor])) > memory):
+            yield group
+            group.clear()
+        group.append(extractor)
+    if group:
+        yield group
 
 
 def weight_bytes(extractor: Extractor) -> int:

@@ -1,4 +1,4 @@
-"""What several networks lack of one collection, image by image, and less of it as others publish."""
+"""Tracks which images each backbone still has to embed, and drops those that other processes publish meanwhile."""
 
 import secrets
 import time

@@ -1,13 +1,13 @@
-"""The stages from file to feature, which overlap: readers, decoders, and the device. Who consumes is the last stage.
+"""The stages from file to feature, which overlap: readers, decoders, and the device. The caller is the last stage.
 
-Each is some threads; all let the interpreter lock go while they work. Images wait for the networks in an InFlightBuffer, which
-bounds how many are under way; files that were read wait for decoders, and features for whoever writes them, in
-channels with little room.
+Each stage has some threads; all release the interpreter lock while they work. Images wait for the networks in an
+InFlightBuffer, which bounds how many there are; files that were read wait for decoders, and features for the writer, in
+short bounded queues.
 
-On a CPU whoever lays in the last image of a batch computes it too, alone: with one thread for each core none waits for
-another, as threads of one operation have to, and none is put aside by the system while it holds the interpreter lock,
-as happens where more want to run than there are cores. Where cores are so many that a batch for each would fill the
-memory, a few threads compute, with several cores each, beside the decoders.
+On a CPU the thread that completes a batch also runs its forward pass, alone: with one thread for each core none waits
+for another, as threads of one operation have to, and the system interrupts none while it holds the interpreter lock,
+as happens where more want to run than there are cores. On a machine with too many cores for a batch each in memory, a
+few threads compute, with several cores each, next to the decoders.
 """
 
 import itertools
@@ -97,7 +97,7 @@ class Pipeline:
     damaged, notes  of pictures that were decoded, what their decoder says, by place
     """
 
-    lacking: MissingImages
+    missing: MissingImages
     sources: Mapping[str, Source]
     decoder: Decoder
     encoders: Sequence[Encoder]
@@ -106,8 +106,8 @@ class Pipeline:
     threads: Threads
     damaged: dict[int, str] = field(default_factory=dict)
     notes: dict[int, str] = field(default_factory=dict)
-    window: InFlightBuffer = field(init=False)
-    turns: ModelOffloader = field(init=False)
+    buffer: InFlightBuffer = field(init=False)
+    offloader: ModelOffloader = field(init=False)
     at_once: int = field(init=False)
     _files: BoundedQueue[tuple[int, bytes]] = field(init=False)
     _outcomes: BoundedQueue[Failed | Computed] = field(init=False)
@@ -116,13 +116,13 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         sizes = [encoder.size for encoder in self.encoders]
-        self.turns = ModelOffloader.of(self.encoders)
+        self.offloader = ModelOffloader.of(self.encoders)
         self.at_once = self.decoder.batch if isinstance(self.decoder, BatchDecoder) else 1
         room = 2 * sum(sizes) + self.threads.readers + 3 * self.threads.decoders * self.at_once
-        if len(self.turns.groups) > 1:
+        if len(self.offloader.groups) > 1:
             kept = sum(3 * math.prod(geometry.crop) for geometry in set(self.geometries))
             room = max(room, CACHE // kept)
-        self.window = InFlightBuffer(self.lacking, self.geometries, sizes, room, self.turns.there)
+        self.buffer = InFlightBuffer(self.missing, self.geometries, sizes, room, self.offloader.there)
         self._files = BoundedQueue(2 * self.threads.decoders * self.at_once)
         self._outcomes = BoundedQueue(2)
 
@@ -135,7 +135,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """Begins nothing more; what the device has in hand still comes."""
-        self.window.stop()
+        self.buffer.stop()
 
     def start(self) -> None:
         self._run(self._read, "reader", self.threads.readers, self._files.close)
@@ -147,7 +147,7 @@ class Pipeline:
 
     def end(self, patience: float | None = None) -> None:
         """Ends all threads, whatever they are at, and waits for them so many seconds. What they hold is lost."""
-        self.window.stop()
+        self.buffer.stop()
         self._files.close()
         self._outcomes.close()
         until = None if patience is None else time.monotonic() + patience
@@ -164,7 +164,7 @@ class Pipeline:
                 stage(clock)
             except BaseException as error:
                 self._trouble.append(error)
-                self.window.stop()
+                self.buffer.stop()
             finally:
                 if next(left) == 0:
                     at_end()
@@ -177,10 +177,10 @@ class Pipeline:
     def _read(self, clock: Clock) -> None:
         while True:
             with clock("waiting"):
-                place = self.window.next()
+                place = self.buffer.next()
             if place is None:
                 return
-            entry = self.lacking.entries[place]
+            entry = self.missing.entries[place]
             try:
                 with clock("read"):
                     data = read_image(entry, self.sources[entry.image_id])
@@ -192,7 +192,7 @@ class Pipeline:
 
     def _decode_and_compute(self, clock: Clock) -> None:
         for _ in self._decoded(clock):
-            while batch := self.window.take(wait=False):
+            while batch := self.buffer.take(wait=False):
                 self._compute_batch(batch, clock)
         self._compute(clock)  # what others lay in last
 
@@ -207,9 +207,9 @@ class Pipeline:
                 files = self._files.take_some(self.at_once)
             if not files:
                 return
-            wanted = {place: {self.geometries[job] for job in self.lacking.networks(place)} for place, _ in files}
-            for place in [place for place, _ in files if self.window.stopped or not wanted[place]]:
-                self.window.put(place, {})
+            wanted = {place: {self.geometries[job] for job in self.missing.networks(place)} for place, _ in files}
+            for place in [place for place, _ in files if self.buffer.stopped or not wanted[place]]:
+                self.buffer.put(place, {})
                 del wanted[place]
             files = [(place, data) for place, data in files if place in wanted]
             made = make_all_pixels(
@@ -223,22 +223,22 @@ class Pipeline:
                     self.damaged[place] = pixels.damage
                 if pixels.note:
                     self.notes[place] = pixels.note
-                self.window.put(place, pixels.cuts)
+                self.buffer.put(place, pixels.cuts)
             yield
 
     def _compute(self, clock: Clock) -> None:
         while True:
             with clock("waiting"):
-                batch = self.window.take()
+                batch = self.buffer.take()
             if batch is None:
                 return
             self._compute_batch(batch, clock)
 
     def _compute_batch(self, batch: Batch, clock: Clock) -> None:
-        if batch.job not in self.turns.there:  # only on a GPU, which one thread serves
+        if batch.job not in self.offloader.there:  # only on a GPU, which one thread serves
             with clock("copy"):
-                self.turns.take(batch.job)
-            self.window.resident = self.turns.there
+                self.offloader.take(batch.job)
+            self.buffer.resident = self.offloader.there
         encoder = self.encoders[batch.job]
         with clock("copy"):
             pixels = encoder.stack(batch.pixels)
@@ -246,13 +246,13 @@ class Pipeline:
         with clock("forward"):
             features = encoder.start(pixels)
         launch = clock.wall["forward"] - before
-        self.window.sizes[batch.job] = encoder.size
+        self.buffer.sizes[batch.job] = encoder.size
         with clock("waiting"):
             self._outcomes.put(Computed(batch.job, batch.places, features, launch))
 
     def _fail(self, place: int, reason: str) -> None:
         self._outcomes.put(Failed(place, reason))
-        self.window.put(place, {})
+        self.buffer.put(place, {})
 
 
 @contextmanager

@@ -263,11 +263,11 @@ def gpu(photographs: Path, root: Path, n: int, rounds: int, decode: str) -> dict
             return sum(1 for _ in pool.map(pixels, files))
 
     def forerunners() -> int:
-        encoder.enter()  # bb leaves the device to others once it is done
+        encoder.to_device()  # bb leaves the device to others once it is done
         return forerunner(files, extractor.backbone, bench.numerics, 1, workers=cores, batch=encoder.size)
 
     times = interleave({"forerunner": forerunners, "decode": decode_alone, "bb": lambda: bench.bb([GPU], n)}, rounds)
-    encoder.enter()
+    encoder.to_device()
     resident = torch.zeros(encoder.size, 3, *geometry.crop, dtype=torch.uint8, device=bench.numerics.device)
     rates = {side: n / min(times[side]["seconds"]) for side in times}
     rates["forward"] = encoder.size / encoder.seconds(resident)

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 
 from bb.cluster.command import Ended
 from bb.cluster.engine import ClusterEngine, Job, until_done
-from bb.cluster.extract_worker import DecodedBatch, Network, WorkerConfig, WorkerResult, WorkItem, load_piece
+from bb.cluster.extract_worker import DecodedBatch, Network, WorkerConfig, WorkerResult, WorkItem, decode_item
 from bb.cluster.ray import Cluster
 from bb.cluster.ray_stream import RayStream
 from bb.extract.backbones.pool_grid import patches_of
@@ -73,7 +73,7 @@ class ClusterWork:
         spaces = [space for extractor in self.extractors for space in extractor.spaces]
         return sum(int(absent[s.key].sum()) * int(np.prod(s.row_shape)) * s.dtype.itemsize for s in spaces)
 
-    def pieces(self, absent: Mapping[str, Bool[np.ndarray, " n"]], size: int) -> Iterator[WorkItem]:
+    def items(self, absent: Mapping[str, Bool[np.ndarray, " n"]], size: int) -> Iterator[WorkItem]:
         """The images that any of them lacks, in pieces."""
         wanted = np.flatnonzero(np.logical_or.reduce(list(absent.values())))
         entries = list(self.images.entries.values())
@@ -169,11 +169,11 @@ def stream(
     total, size, before = work.features(absent), PIECE, -1
     made = 0
 
-    def hear(told: WorkerResult) -> None:
+    def hear(result: WorkerResult) -> None:
         nonlocal made
-        made += told.computed + sum(map(len, told.failed.values()))
-        work.notes.update(told.notes)
-        for name, failed in told.failed.items():
+        made += result.computed + sum(map(len, result.failed.values()))
+        work.notes.update(result.notes)
+        for name, failed in result.failed.items():
             work.failed.setdefault(name, {}).update(failed)
         show()
 
@@ -189,16 +189,16 @@ def stream(
             return True
         before, made = left, total - left
         workers = min(cluster.workers, -(-left // size))
-        load, plant = _plant(work, cluster, workers, device, left)
-        turn = RayStream(cluster, load, plant.open, workers, hear, show)
-        turn.run(work.pieces(absent, size), halt)
+        load, config = _setup(work, cluster, workers, device, left)
+        turn = RayStream(cluster, load, config.open, workers, hear, show)
+        turn.run(work.items(absent, size), halt)
         absent, size = work.absent(), max(1, size // 8)
         if turn.lost and (left := work.features(absent)) and not halt():
             say(f"{turn.lost[-1]} {left} features are missing still, and go again")
     return not halt()
 
 
-def _plant(
+def _setup(
     work: ClusterWork, cluster: Cluster, workers: int, device: str, features: int
 ) -> tuple[Callable[[WorkItem], DecodedBatch], WorkerConfig]:
     """What decodes, for all networks at once, and how a worker with networks sets itself up."""
@@ -206,7 +206,7 @@ def _plant(
     geometries: list[Geometry] = list(dict.fromkeys(views.values()))
     first = work.extractors[0]
     decoder: Decoder = first.decoder
-    plant = WorkerConfig(
+    config = WorkerConfig(
         store=work.store.root.resolve(),
         networks=[
             Network(each.name, geometries.index(views[str(each.name)]), [space.key for space in each.spaces])
@@ -222,7 +222,7 @@ def _plant(
         threads=cluster.resources.cpus or max(1, cluster.cpus // workers),
         images=features // (len(work.extractors) * workers),
     )
-    return partial(load_piece, decoder=decoder, geometries=geometries), plant
+    return partial(decode_item, decoder=decoder, geometries=geometries), config
 
 
 def _give_up(work: ClusterWork, absent: Mapping[str, Bool[np.ndarray, " n"]]) -> None:

@@ -42,15 +42,15 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """A piece, decoded.
+    """A work item, decoded.
 
-    good    those images that could be, by their place in the piece
+    good    those images that could be, by their place in the item
     pixels  of these, cut by each geometry
     failed  image digest → why another could not
-    damaged, notes  of good ones, what their decoder says, by their place in the piece
+    damaged, notes  of good ones, what their decoder says, by their place in the item
     """
 
-    piece: WorkItem
+    item: WorkItem
     good: list[int]
     pixels: list[UInt8[np.ndarray, "n 3 h w"]]
     failed: dict[bytes, str]
@@ -68,14 +68,14 @@ class WorkerResult:
     notes: dict[bytes, str] = field(default_factory=dict)
 
 
-def load_piece(piece: WorkItem, decoder: Decoder, geometries: Sequence[Geometry]) -> DecodedBatch:
+def decode_item(item: WorkItem, decoder: Decoder, geometries: Sequence[Geometry]) -> DecodedBatch:
     """Reads and decodes each image once, and cuts it once for each geometry."""
     good: list[int] = []
     rows: list[list[np.ndarray]] = [[] for _ in geometries]
     failed: dict[bytes, str] = {}
     damaged: dict[int, str] = {}
     notes: dict[int, str] = {}
-    for i, (entry, source) in enumerate(zip(piece.entries, piece.sources, strict=True)):
+    for i, (entry, source) in enumerate(zip(item.entries, item.sources, strict=True)):
         try:
             made = make_pixels(decoder, read_image(entry, source), geometries)
         except UnreadableImage as error:
@@ -85,7 +85,7 @@ def load_piece(piece: WorkItem, decoder: Decoder, geometries: Sequence[Geometry]
             damaged[i], notes[i] = made.damage, made.note
             for kept, geometry in zip(rows, geometries, strict=True):
                 kept.append(made.cuts[geometry].numpy())
-    return DecodedBatch(piece, good, [np.stack(kept) for kept in rows] if good else [], failed, damaged, notes)
+    return DecodedBatch(item, good, [np.stack(kept) for kept in rows] if good else [], failed, damaged, notes)
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ class WorkerConfig:
                 torch.set_num_threads(self.threads)
             store = Store.open(self.store)
             numerics = Numerics.resolve(self.device, self.compute, self.stored)
-            return ExtractWorker([self._line(store, network, numerics) for network in self.networks])
+            return ExtractWorker([self._queue(store, network, numerics) for network in self.networks])
         except BBError as error:
             raise BBError(f"a worker on {socket.gethostname()} can't begin: {error}") from None
 
-    def _line(self, store: Store, network: Network, numerics: Numerics) -> "BackboneQueue":
+    def _queue(self, store: Store, network: Network, numerics: Numerics) -> "BackboneQueue":
         decoder = find_decoder(self.decode, torch.device("cpu"))  # its options are part of the space; others decode
         extractor = Extractor.load(
             network.name, decoder, numerics, patch=self.patch, batch_size=self.batch_size, compile=self.compile
@@ -158,58 +158,58 @@ class BackboneQueue:
     def name(self) -> str:
         return str(self.writer.extractor.name)
 
-    def add(self, chunk: DecodedBatch, told: WorkerResult) -> None:
-        """Takes those images of a chunk that a space of this network misses; notes which of them failed."""
-        entries = chunk.piece.entries
-        wanted = np.logical_or.reduce([chunk.piece.absent[space.key] for space in self.writer.extractor.spaces])
-        for i, pixels in zip(chunk.good, chunk.pixels[self.geometry] if chunk.good else (), strict=True):
+    def add(self, decoded: DecodedBatch, result: WorkerResult) -> None:
+        """Takes those images of a batch that a space of this network misses; notes which of them failed."""
+        entries = decoded.item.entries
+        wanted = np.logical_or.reduce([decoded.item.absent[space.key] for space in self.writer.extractor.spaces])
+        for i, pixels in zip(decoded.good, decoded.pixels[self.geometry] if decoded.good else (), strict=True):
             if wanted[i]:
-                self.waiting.append((chunk, i, torch.from_numpy(pixels)))
-        told.notes |= {entries[i].image_sha256: note for i, note in chunk.notes.items() if note}
+                self.waiting.append((decoded, i, torch.from_numpy(pixels)))
+        result.notes |= {entries[i].image_sha256: note for i, note in decoded.notes.items() if note}
         missing = {entries[i].image_sha256 for i in np.flatnonzero(wanted)}
-        if failed := {digest: reason for digest, reason in chunk.failed.items() if digest in missing}:
-            told.failed.setdefault(self.name, {}).update(failed)
+        if failed := {digest: reason for digest, reason in decoded.failed.items() if digest in missing}:
+            result.failed.setdefault(self.name, {}).update(failed)
 
-    def encode(self, told: WorkerResult, *, rest: bool) -> None:
+    def encode(self, result: WorkerResult, *, rest: bool) -> None:
         """Whole batches; with `rest` what is left over too."""
         encoder = self.writer.extractor.encoder()
         while len(self.waiting) >= (1 if rest else encoder.size):
             batch, self.waiting = self.waiting[: encoder.size], self.waiting[encoder.size :]
             features = encoder(encoder.stack([pixels for _, _, pixels in batch]))
-            entries = [chunk.piece.entries[i] for chunk, i, _ in batch]
+            entries = [decoded.item.entries[i] for decoded, i, _ in batch]
             missing = {
-                space.key: np.array([chunk.piece.absent[space.key][i] for chunk, i, _ in batch], dtype=bool)
+                space.key: np.array([decoded.item.absent[space.key][i] for decoded, i, _ in batch], dtype=bool)
                 for space in self.writer.extractor.spaces
             }
-            damaged = {row: chunk.damaged[i] for row, (chunk, i, _) in enumerate(batch) if chunk.damaged.get(i)}
+            damaged = {row: decoded.damaged[i] for row, (decoded, i, _) in enumerate(batch) if decoded.damaged.get(i)}
             ids = [entry.image_id for entry in entries]
             failed = self.writer.write(keys_of(entries), ids, features, missing, damaged)
             if failed:
                 reasons = {entries[row].image_sha256: reason for row, reason in failed.items()}
-                told.failed.setdefault(self.name, {}).update(reasons)
-            told.computed += len(batch) - len(failed)
+                result.failed.setdefault(self.name, {}).update(reasons)
+            result.computed += len(batch) - len(failed)
 
 
 @dataclass
 class ExtractWorker:
-    """All networks of one worker; each chunk goes through those that lack something of it."""
+    """All networks of one worker; each batch goes through those that miss some of it."""
 
-    lines: list[BackboneQueue]
+    queues: list[BackboneQueue]
 
-    def take(self, chunk: DecodedBatch) -> WorkerResult:
+    def take(self, decoded: DecodedBatch) -> WorkerResult:
         """Whole batches become features; segments that are full are published beside it."""
-        told = WorkerResult()
-        for line in self.lines:
-            line.add(chunk, told)
-            line.encode(told, rest=False)
-        return told
+        result = WorkerResult()
+        for queue in self.queues:
+            queue.add(decoded, result)
+            queue.encode(result, rest=False)
+        return result
 
     def close(self) -> WorkerResult:
         """Encodes and publishes what is left."""
-        told = WorkerResult()
-        for line in self.lines:
-            line.encode(told, rest=True)
+        result = WorkerResult()
+        for queue in self.queues:
+            queue.encode(result, rest=True)
         with ExitStack() as stack:
-            for line in self.lines:
-                stack.callback(line.writer.close)
-        return told
+            for queue in self.queues:
+                stack.callback(queue.writer.close)
+        return result

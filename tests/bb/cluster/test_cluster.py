@@ -16,7 +16,7 @@ import torch
 from bb.cluster import slurm
 from bb.cluster.command import run
 from bb.cluster.engine import Job, OnRay, OnSlurm, Resources, parse_on, until_done
-from bb.cluster.extract_worker import BackboneQueue, ExtractWorker, Network, WorkerConfig, WorkItem, load_piece
+from bb.cluster.extract_worker import BackboneQueue, ExtractWorker, Network, WorkerConfig, WorkItem, decode_item
 from bb.extract.backbones.code_hash import tree_hash
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
@@ -180,14 +180,14 @@ def test_a_piece_tells_what_could_not_be_decoded(tmp_path):
     names = ["000.png", "broken.png", "001.png", "gone.png"]
     entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in names]
     entries[2] = entries[2]._replace(image_sha256=bytes(32))
-    piece = WorkItem(entries, [File(images / name) for name in names], {"space": np.ones(4, dtype=bool)})
+    item = WorkItem(entries, [File(images / name) for name in names], {"space": np.ones(4, dtype=bool)})
     numerics = Numerics.resolve("cpu")
     geometry = load(VIT).view.geometry()
-    chunk = load_piece(piece, find_decoder(DecodeOptions(), numerics.device), [geometry])
-    assert chunk.good == [0] and chunk.pixels[0].shape == (1, 3, *geometry.crop)
-    assert chunk.pixels[0].dtype == np.uint8
-    assert list(chunk.failed) == [entry.image_sha256 for entry in entries[1:]]
-    reasons = list(chunk.failed.values())
+    decoded = decode_item(item, find_decoder(DecodeOptions(), numerics.device), [geometry])
+    assert decoded.good == [0] and decoded.pixels[0].shape == (1, 3, *geometry.crop)
+    assert decoded.pixels[0].dtype == np.uint8
+    assert list(decoded.failed) == [entry.image_sha256 for entry in entries[1:]]
+    reasons = list(decoded.failed.values())
     assert reasons[1] == "changed while bb ran; run again" and reasons[2] == "can't be read: No such file or directory"
 
 
@@ -199,9 +199,9 @@ def test_what_a_worker_publishes_says_how_it_was_made(tmp_path):
     extractor = Extractor.load(name, decoder, numerics, patch=False, batch_size=3, compile=False)
     entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in ("000.png", "001.png")]
     sources = [File(images / "000.png"), File(images / "001.png")]
-    piece = WorkItem(entries, sources, {extractor.spaces.img.key: np.ones(2, dtype=bool)})
-    sink = ExtractWorker([BackboneQueue(FeatureWriter.open(store, extractor), 0)])
-    told = [sink.take(load_piece(piece, decoder, [extractor.backbone.view.geometry()])), sink.close()]
+    item = WorkItem(entries, sources, {extractor.spaces.img.key: np.ones(2, dtype=bool)})
+    worker = ExtractWorker([BackboneQueue(FeatureWriter.open(store, extractor), 0)])
+    told = [worker.take(decode_item(item, decoder, [extractor.backbone.view.geometry()])), worker.close()]
     assert [each.computed for each in told] == [0, 2], "a batch is three, so the rest comes last"
     (segment,) = store.segments(extractor.spaces.img)
     assert segment.provenance["batch_size"] == 3 and segment.provenance["compile"] is False
@@ -224,7 +224,7 @@ def _sha256(path):
     return hashlib.sha256(path.read_bytes() if path.exists() else b"gone").digest()
 
 
-def plant(store, **changed):
+def config(store, **changed):
     networks = [Network(BackboneName.parse(VIT), 0, ["0" * 64])]
     values = {
         "store": store, "networks": networks, "decode": DecodeOptions(), "device": "cpu", "compute": "fp32",
@@ -236,7 +236,7 @@ def plant(store, **changed):
 def test_a_worker_with_another_bb_is_refused(tmp_path):
     Store.create(tmp_path / "s.bb")
     with pytest.raises(BBError) as caught:
-        plant(tmp_path / "s.bb").open()
+        config(tmp_path / "s.bb").open()
     assert "a worker on " in str(caught.value) and "can't begin: " in str(caught.value)
     assert f"{VIT} fills space " in str(caught.value) and "there and 000000000000 here" in str(caught.value)
     assert "Every machine needs the same bb and the same weights" in str(caught.value)
@@ -245,7 +245,7 @@ def test_a_worker_with_another_bb_is_refused(tmp_path):
 
 def test_a_worker_that_does_not_see_the_store_says_so(tmp_path):
     with pytest.raises(BBError, match="a worker on .* can't begin: .*nowhere.bb"):
-        plant(tmp_path / "nowhere.bb").open()
+        config(tmp_path / "nowhere.bb").open()
 
 
 # The command line
@@ -416,13 +416,15 @@ def test_every_kind_of_source_reaches_a_worker(tmp_path):
         scans = {f"pics{i}": scan_shards(find_shards(parse_root(text, tmp_path)), HashMemory.open(None))
                  for i, text in enumerate(roots)}  # fmt: skip
         scans["folder"] = scan(find_images(tmp_path / "folder"), HashMemory.open(None))
-        chunks = []
+        batches = []
         for found in scans.values():
-            piece = WorkItem(found.entries, list(found.sources.values()), {"space": np.ones(len(found.entries), bool)})
-            sent = pickle.loads(pickle.dumps((piece, decoder, [geometry])))
-            chunks.append(pickle.loads(pickle.dumps(load_piece(*sent))))
+            item = WorkItem(found.entries, list(found.sources.values()), {"space": np.ones(len(found.entries), bool)})
+            sent = pickle.loads(pickle.dumps((item, decoder, [geometry])))
+            batches.append(pickle.loads(pickle.dumps(decode_item(*sent))))
     kinds = [type(source).__name__ for found in scans.values() for source in list(found.sources.values())[:1]]
     assert kinds == ["Member", "Cell", "Member", "Cell", "File"]
-    assert [chunk.good for chunk in chunks] == [[*range(6)]] * 4 + [[0]] and not any(chunk.failed for chunk in chunks)
-    for chunk in chunks[1:4]:
-        assert np.array_equal(chunk.pixels[0], chunks[0].pixels[0])
+    assert [decoded.good for decoded in batches] == [[*range(6)]] * 4 + [[0]] and not any(
+        decoded.failed for decoded in batches
+    )
+    for decoded in batches[1:4]:
+        assert np.array_equal(decoded.pixels[0], batches[0].pixels[0])

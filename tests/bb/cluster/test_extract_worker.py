@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bb.cluster.extract_driver import ClusterWork
-from bb.cluster.extract_worker import Network, WorkerConfig, load_piece
+from bb.cluster.extract_worker import Network, WorkerConfig, decode_item
 from bb.extract.backbones.code_hash import EXTRACT_AT_START
 from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
@@ -78,14 +78,14 @@ def on_several_devices(store, extractors, found):
 def by_workers(store, extractors, found):
     """What decoding tasks and a worker do, without Ray."""
     work = ClusterWork.of(store, extractors, {"awkward": found})
-    sink = plant(store, extractors).open()
-    for piece in work.pieces(work.absent(), 7):
+    worker = config(store, extractors).open()
+    for item in work.items(work.absent(), 7):
         geometries = [each.backbone.view.geometry() for each in extractors]
-        sink.take(load_piece(piece, extractors[0].decoder, geometries))
-    sink.close()
+        worker.take(decode_item(item, extractors[0].decoder, geometries))
+    worker.close()
 
 
-def plant(store, extractors):
+def config(store, extractors):
     networks = [Network(each.name, i, [space.key for space in each.spaces]) for i, each in enumerate(extractors)]
     options = extractors[0].decoder.options
     patch = patches_of(extractors[0].spaces.patch)
@@ -133,9 +133,9 @@ def test_an_image_fails_only_for_networks_that_miss_it(tmp_path, awkward):
     in_one_process(store, extractors[:1], found)
     (awkward / "grey.jpg").write_bytes(b"overwritten")
     work = ClusterWork.of(store, extractors, {"awkward": found})
-    sink = plant(store, extractors).open()
-    (piece,) = work.pieces(work.absent(), 12)
-    told = sink.take(load_piece(piece, extractors[0].decoder, [each.backbone.view.geometry() for each in extractors]))
+    worker = config(store, extractors).open()
+    (item,) = work.items(work.absent(), 12)
+    told = worker.take(decode_item(item, extractors[0].decoder, [each.backbone.view.geometry() for each in extractors]))
     grey = next(entry.image_sha256 for entry in found.entries if entry.image_id == "grey.jpg")
     assert told.failed == {str(extractors[1].name): {grey: "changed while bb ran; run again"}}
-    assert told.computed + sink.close().computed == 11
+    assert told.computed + worker.close().computed == 11

@@ -213,7 +213,7 @@ def test_crews_share_the_memory_and_are_gone_before_the_next():
         return made
 
     seen = [
-        [float(each.backbone.scale) for each in crew] for crew in group_by_memory(names, load, memory=16, processes=2)
+        [float(each.backbone.scale) for each in group] for group in group_by_memory(names, load, memory=16, processes=2)
     ]
     assert seen == [[1, 2], [3, 4], [4]], "two names of one feature space never work together"
     assert alive == [0, 1, 2, 1, 2]
