@@ -208,7 +208,7 @@ def extract(
             reporter.info(note)
         if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
             for trial in adopt(store, extractor, images):
-                reporter.info(f"{name}: {trial.words()}")
+                reporter.info(f"{name}: {trial.describe()}")
             extractor.offload()
         return extractor
 
@@ -353,7 +353,7 @@ def _extract_group(
             backbone=str(extractor.name),
             collection=collection,
             spaces=[space.key for space in extractor.spaces],
-            adopted=sorted({older.key for space in extractor.spaces for older in store.older(space)}),
+            adopted=sorted({older.key for space in extractor.spaces for older in store.predecessors(space)}),
             images=len(scan.sources),
             present=plan.present,
             computed=outcome.computed,

@@ -199,7 +199,7 @@ def execute(prepared: PreparedRun, *, jobs: int, progress: Callable[[int], None]
         "candidates": candidates_of(spec.classifier),
         **({"classifier_code": spec.classifier.code} if isinstance(spec.classifier, PluginClassifier) else {}),
         "space": inputs.space.key,
-        "adopted": inputs.store.lenders(inputs.space, inputs.collection.digests(inputs.labels.image_ids)),
+        "adopted": inputs.store.adopted_from(inputs.space, inputs.collection.digests(inputs.labels.image_ids)),
         "collection": inputs.collection.digest,
         "collection_name": inputs.collection.name,
         "backbones": inputs.store.backbones(inputs.space),

@@ -130,10 +130,10 @@ class Store:
         root = Path(root)
         if os.path.lexists(root / "zarr.json"):
             return cls.open(root)
-        strangers = root.exists() and (
+        unexpected = root.exists() and (
             not root.is_dir() or any(path.name not in ("tmp", "spaces") for path in root.iterdir())
         )
-        if strangers and not os.path.lexists(root / "zarr.json"):  # which another process may have made meanwhile
+        if unexpected and not os.path.lexists(root / "zarr.json"):  # which another process may have made meanwhile
             raise BBError(f"{root} exists and is not a bb store: give --store a new or empty folder.")
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,7 @@ class Store:
 
     def readable(self, space: FeatureSpace) -> list[Segment]:
         """The segments that a read of a space looks into, in order of precedence: its own, then those it adopted."""
-        return [segment for each in (space, *self.older(space)) for segment in self.segments(each)]
+        return [segment for each in (space, *self.predecessors(space)) for segment in self.segments(each)]
 
     def count_segments(self) -> int:
         """How many there are in all, revoked ones included."""
@@ -280,7 +280,7 @@ class Store:
 
     def _all_rows(self, space: FeatureSpace, *, afresh: bool = False) -> RowIndex:
         """The same rows, without regard to which of several replicates is read."""
-        own, *adopted = [self._own_rows(each, afresh=afresh) for each in (space, *self.older(space))]
+        own, *adopted = [self._own_rows(each, afresh=afresh) for each in (space, *self.predecessors(space))]
         try:
             return RowIndex.join([own, *adopted]) if adopted else own
         except StaleIndex:
@@ -288,8 +288,8 @@ class Store:
 
     def _own_rows(self, space: FeatureSpace, *, afresh: bool) -> RowIndex:
         digests = self.segment_digests(space)
-        if strangers := [name for name in digests if not is_digest(name)]:
-            self._segment(space, strangers[0])  # which says what is wrong with it
+        if unexpected := [name for name in digests if not is_digest(name)]:
+            self._segment(space, unexpected[0])  # which says what is wrong with it
         known = self._rows.get(space.key)
         if self.source and known is None and not is_remembered(self.root, space.key, digests):
             self.source.arrays([self._segment(space, digest) for digest in digests], "image_sha256")
@@ -475,7 +475,7 @@ class Store:
                 continue
         return believed
 
-    def older(self, space: FeatureSpace) -> list[FeatureSpace]:
+    def predecessors(self, space: FeatureSpace) -> list[FeatureSpace]:
         """The spaces whose rows serve in `space`, adopted by it or by one of them, in order of key."""
         return [self.space(key) for key in sorted(self._older_tiers(space))]
 
@@ -492,7 +492,7 @@ class Store:
         del found[space.key]
         return found
 
-    def lenders(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
+    def adopted_from(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
         """Keys of the older spaces out of which a read of these images takes rows, sorted."""
         return sorted({str(segment.manifest["space"]) for segment in self.origins(space, digests)} - {space.key})
 
@@ -706,7 +706,7 @@ class Store:
         return read_folder(self.root, self._statements)
 
     def judged(self) -> Revoked:
-        """What is revoked here, and which revocations are not heeded. Without signatures, it costs one look."""
+        """What is revoked here, and which revocations are ignored. Without signatures, it costs one look."""
         found = self.statements()
         names = tuple(found.valid)
         if names not in self._judged:
@@ -716,7 +716,7 @@ class Store:
 
     def revoked(self) -> Mapping[str, Revocation]:
         """Digests of what is taken back, which nobody is to read, each with the statement that says so."""
-        return self.judged().heeded
+        return self.judged().effective
 
     def made_here(self, digest: str) -> bool:
         """Whether this user's machine made a segment, collection, run …: its local record has the machine's mark."""

@@ -40,7 +40,7 @@ class Trial:
     def adopted(self) -> bool:
         return self.compared > 0 and self.differ == 0
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For people."""
         alone = f"space {short(self.older.key)} differs from {short(self.newer.key)} in the code alone"
         if self.compared == 0:
@@ -59,7 +59,7 @@ def candidates(store: Store, space: FeatureSpace, images: Images) -> list[tuple[
     missing = ~store.has(space, digests)
     if not missing.any():
         return []
-    known = {space.key, *(older.key for older in store.older(space))}
+    known = {space.key, *(older.key for older in store.predecessors(space))}
     found = []
     for other in store.spaces():
         if other.key not in known and differing_fields(space, other) == ["code"]:

@@ -70,7 +70,7 @@ class Recomputed:
             "faults": self.faults,
         }
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For people, in a line; faults and notes have lines of their own."""
         name = ", ".join(self.backbones) or "no backbone named"
         if not self.compared:
@@ -164,7 +164,8 @@ def _compare(store: Store, sampler: Sampler, result: Recomputed, order: list[byt
         result.faults.append("can't be compared: none of its images at hand can be embedded")
         return
     digests = np.frombuffer(b"".join(pairs.keys), dtype=np.uint8).reshape(-1, 32)
-    result.notes += [f"rows adopted from space {short(key)} are among them" for key in store.lenders(space, digests)]
+    adopted = store.adopted_from(space, digests)
+    result.notes += [f"rows adopted from space {short(key)} are among them" for key in adopted]
     cosine, relative = cosine_distance(pairs.made, pairs.stored), relative_distance(pairs.made, pairs.stored)
     result.compared = len(pairs.keys)
     result.cosine_max, result.cosine_mean = float(cosine.max()), float(cosine.mean())

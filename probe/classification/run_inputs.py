@@ -160,7 +160,7 @@ class Inputs:
         """What every run's record says of the images and their features."""
         return {
             "space": self.space.key,
-            "adopted": self.store.lenders(self.space, self.collection.digests(self.images)),
+            "adopted": self.store.adopted_from(self.space, self.collection.digests(self.images)),
             "collection": self.collection.digest,
             "collection_name": self.collection.name,
             "backbones": self.store.backbones(self.space),

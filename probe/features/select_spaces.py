@@ -101,7 +101,7 @@ def _incomplete(
 
 def _newest_code(store: Store, spaces: list[FeatureSpace]) -> list[FeatureSpace]:
     """Without those that another one adopted, whose rows are read there; of a circle the lowest key stays."""
-    older = {space.key: {each.key for each in store.older(space)} for space in spaces}
+    older = {space.key: {each.key for each in store.predecessors(space)} for space in spaces}
 
     def replaced(space: FeatureSpace) -> bool:
         by = [key for key, adopted in older.items() if space.key in adopted]

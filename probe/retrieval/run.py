@@ -160,7 +160,7 @@ def execute(
         "index_recall": None if faiss is None else faiss.recall(prepared.features, items, prepared.how, jobs),
         "test_set": prepared.test_set,
         "space": space.key,
-        "adopted": prepared.store.lenders(space, prepared.collection.digests(items.image_ids.tolist())),
+        "adopted": prepared.store.adopted_from(space, prepared.collection.digests(items.image_ids.tolist())),
         "collection": prepared.collection.digest,
         "collection_name": prepared.collection.name,
         "backbones": prepared.store.backbones(space),

@@ -34,5 +34,5 @@ def labels_of(table: LabelTable) -> Labels:
 
 
 def _choice(tables: list[LabelTable]) -> str:
-    listed = "\n".join(f"  --labels @{short(table.digest)}  {table.words()}" for table in tables)
+    listed = "\n".join(f"  --labels @{short(table.digest)}  {table.describe()}" for table in tables)
     return f"choose one:\n{listed}"

@@ -75,7 +75,7 @@ class Gallery:
                     f"{collection.name}. To make them: "
                     f"{command('extract', ckpt=name, data=f'{collection.name}=DIR', store=store.name)}"
                 )
-            replaced = {older.key for each in projected for older in store.older(each)}
+            replaced = {older.key for each in projected for older in store.predecessors(each)}
             projected = [each for each in projected if each.key not in replaced] or projected
             counts = [int(store.has(each, digests).sum()) for each in projected]
             chosen = [each for each, n in zip(projected, counts, strict=True) if n == max(counts)]

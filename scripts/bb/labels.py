@@ -60,7 +60,7 @@ def read_probe_labels(
     if given is None and (file is None or not file.exists()):
         found = find_labels(store, "newt", plain)
         if found:
-            warn(f"labels from the store: {found.words()}")
+            warn(f"labels from the store: {found.describe()}")
             return labels_of(found)
     if file is None:
         raise UsageError(

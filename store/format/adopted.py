@@ -60,7 +60,7 @@ class Adopted:
         """SHA-256 of the bytes, which names the file."""
         return sha256_hex(self.raw)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For people: what was found equal, and how nearly."""
         return (
             f"space {short(self.newer)} adopted space {short(self.older)}, of other code: {len(self.sample)} images "

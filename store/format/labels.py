@@ -101,7 +101,7 @@ class LabelTable:
         """Whether both give the same images the same labels."""
         return self.table.equals(other.table)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """What tells versions apart, in a line."""
         n_tasks = self.table["task"].n_unique()
         return f"{self.tasks} on {self.collection}, {n_tasks} tasks, {self.table.height} rows, {self.licence}"

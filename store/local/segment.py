@@ -219,8 +219,8 @@ class Segment:
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                         raise Malformed(f"its {path} does not have the digest in its manifest")
             there = {path for path, status in self.directory.walk() if not stat.S_ISDIR(status.st_mode)}
-            if strangers := sorted(there - listed.keys() - {"zarr.json"}):
-                raise Malformed(f"it holds {some(strangers)}, which its manifest does not list")
+            if unexpected_files := sorted(there - listed.keys() - {"zarr.json"}):
+                raise Malformed(f"it holds {some(unexpected_files)}, which its manifest does not list")
         except Malformed as fact:
             raise _damaged(self.folder, fact) from None
 

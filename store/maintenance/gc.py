@@ -47,7 +47,7 @@ def find_garbage(
     if unreferenced:
         named = {str(run.record.get(field)) for run in store.runs() for field in ("space", "text_space")}
         named |= {each.key for digest in store.models() for each in store.model(digest).spaces}
-        named |= {older.key for space in store.spaces() if space.key in named for older in store.older(space)}
+        named |= {older.key for space in store.spaces() if space.key in named for older in store.predecessors(space)}
         for space in store.spaces():
             if space.key not in named:
                 names = ", ".join(store.backbones(space)) or "no rows"

@@ -163,7 +163,7 @@ def _check_adopted(store: Store, space: FeatureSpace, found: Findings) -> None:
             is_here = store.directory.exists(f"spaces/{adopted.older}/zarr.json")
             if is_here:
                 check_adopted(adopted, space, read_space(store.root, adopted.older))
-            found.adopted.append(adopted.words() + ("" if is_here else "; the older one is not here"))
+            found.adopted.append(adopted.describe() + ("" if is_here else "; the older one is not here"))
         except BBError as error:
             remedy = "bb extract with the code that the space names"
             found.faults.append(Fault(f"space {short(space.key)}: {error}", path, remedy))

@@ -1,9 +1,9 @@
 """What has been taken back, and whose word counts.
 
-A revocation is heeded where its key is one that the reader trusts. Where it is not, it is heeded only of what came with
-that key's signature and no other's (store/local/authors.py): so an author whom the reader does not trust takes back
-what they
-made, and nobody can withdraw what others vouch for, what was made here, or what was here before they signed it.
+A revocation takes effect where its key is one that the reader trusts. Where it is not, it takes effect only on what
+came with that key's signature and no other's (store/local/authors.py): so an author whom the reader does not trust
+withdraws what they made, and nobody can withdraw what others vouch for, what was made here, or what was here before
+they signed it.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -19,10 +19,10 @@ from bb.store.signing.statement import Revocation, Signature, SignedItem, Statem
 
 @dataclass(frozen=True)
 class Revoked:
-    """Withdrawn digests, each with the statement that withdrew it; and those withdrawn by keys that are not heeded."""
+    """Withdrawn digests, each with the statement that withdrew it; and those withdrawn by keys that are ignored."""
 
-    heeded: Mapping[str, Revocation] = field(default_factory=dict)
-    unheeded: Mapping[str, Revocation] = field(default_factory=dict)
+    effective: Mapping[str, Revocation] = field(default_factory=dict)
+    ignored: Mapping[str, Revocation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,22 @@ class Statements:
         authors    of what came with one key's signature alone: that key, by digest
         made_here  which digests were made here, of which only trusted keys take something back
         """
-        heeded: dict[str, Revocation] = {}
+        effective: dict[str, Revocation] = {}
         doubtful: dict[str, list[Revocation]] = {}
         for revocation in self.revocations:
             for digest in revocation.digests:
                 if revocation.public_key in trusted:
-                    heeded.setdefault(digest, revocation)
+                    effective.setdefault(digest, revocation)
                 else:
                     doubtful.setdefault(digest, []).append(revocation)
-        unheeded: dict[str, Revocation] = {}
+        ignored: dict[str, Revocation] = {}
         for digest, revocations in doubtful.items():
             own = [r for r in revocations if authors.get(digest) == r.public_key]
-            if own and digest not in heeded and not made_here(digest):
-                heeded[digest] = own[0]
-        for digest in doubtful.keys() - heeded.keys():
-            unheeded[digest] = doubtful[digest][0]
-        return Revoked(heeded, unheeded)
+            if own and digest not in effective and not made_here(digest):
+                effective[digest] = own[0]
+        for digest in doubtful.keys() - effective.keys():
+            ignored[digest] = doubtful[digest][0]
+        return Revoked(effective, ignored)
 
 
 def read_statements(files: Iterable[tuple[str, bytes]]) -> Statements:

@@ -116,7 +116,7 @@ def acceptance(
     theirs = found.only_of(trusted) if require_signed else found
     both = Statements({**ours.valid, **theirs.valid})
     authors = theirs.sole_signers()
-    revoked = both.revoked(trusted, authors, here.made_here).heeded
+    revoked = both.revoked(trusted, authors, here.made_here).effective
     vouched = both.signed_by(trusted)
     signers = found.signers() if require_signed else {}
     spaces = {item.owner for item in vouched if item.kind in ("segment", "adopted")}

@@ -89,7 +89,7 @@ class RowsHere:
 
     def _older(self, space: FeatureSpace) -> list[FeatureSpace]:
         try:
-            return self.store.older(space)
+            return self.store.predecessors(space)
         except BBError:  # a damaged one serves nothing
             return []
 

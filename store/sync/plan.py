@@ -147,7 +147,7 @@ class _Trusting:
         both = Statements({**source.valid, **target.valid})
         authors = read_authors(store.root)
         here = Here({part.digest for part in there.parts}, authors, store.made_here)
-        revoked = both.revoked(trusted, authors, store.made_here).heeded
+        revoked = both.revoked(trusted, authors, store.made_here).effective
         if self.pulling:
             accept = acceptance(source, trusted, require_signed=self.require_signed, ours=target, here=here)
         else:

@@ -186,7 +186,7 @@ def test_the_cluster_that_runs_here(nodes, monkeypatch, tmp_path):
         pass
     note.write_text(nodes.address)
     with connected("auto", Resources()) as cluster:
-        assert cluster.words() == "Ray on 3 machines with 3 CPUs and 0 GPUs"
+        assert cluster.describe() == "Ray on 3 machines with 3 CPUs and 0 GPUs"
 
 
 def test_the_first_interrupt_publishes_and_stops(tmp_path, nodes):

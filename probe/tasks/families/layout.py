@@ -39,7 +39,7 @@ class LayoutPart:
         found = (find(root, name) for name in self.names)
         return next((path for path in found if path and (path.is_dir() if self.folder else path.is_file())), None)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         names = " or ".join(name + "/" * self.folder for name in self.names)
         return f"{names} ({self.what})" if self.what else names
 
@@ -80,12 +80,12 @@ def absent(root: Path, parts: Sequence[LayoutPart]) -> list[str]:
     there = [part.find(root) for part in parts]
     has = " and ".join(f"{p.relative_to(root)}{'/' * p.is_dir()}" for p in there if p)
     if has:
-        return [f"it has {has} but no {part.words()}" for part in missing]
+        return [f"it has {has} but no {part.describe()}" for part in missing]
     for inside in entries(root):
         if inside.is_dir() and all(part.find(inside) for part in parts):
             return [f"{inside.name}/ in it has the right layout: name {inside} itself"]
     names = [f"{entry.name}{'/' * entry.is_dir()}" for entry in entries(root)]
-    return [f"it has no {missing[0].words()}, only {some(names, 5)}" if names else "it is empty"]
+    return [f"it has no {missing[0].describe()}, only {some(names, 5)}" if names else "it is empty"]
 
 
 def require(root: Path, parts: Sequence[LayoutPart]) -> list[Path]:

@@ -59,7 +59,7 @@ def extract_on_cluster(
         cluster = None
         if isinstance(cluster_run.on, OnRay):
             cluster = stack.enter_context(connected(cluster_run.on.address, cluster_run.resources))
-            warn(f"running on {cluster.words()}")
+            warn(f"running on {cluster.describe()}")
             if cluster.resources.gpus is None and options.device in ("auto", "cuda"):
                 cluster = replace(cluster, resources=replace(cluster.resources, gpus=min(1, cluster.gpus)))
         resources = cluster.resources if cluster else cluster_run.resources
@@ -76,7 +76,7 @@ def extract_on_cluster(
                 continue
             warn(*extractor.notes())
             if options.adopt == "auto" and options.limit is None:
-                warn(*(f"{name}: {trial.words()}" for trial in adopt(store, extractor, Images.of(scans))))
+                warn(*(f"{name}: {trial.describe()}" for trial in adopt(store, extractor, Images.of(scans))))
             extractors.append(extractor)
         if not extractors:
             return list(left_out.summaries(scans, store))
@@ -147,7 +147,7 @@ def _summary(
         backbone=str(extractor.name),
         collection=collection,
         spaces=[space.key for space in extractor.spaces],
-        adopted=sorted({older.key for space in extractor.spaces for older in work.store.older(space)}),
+        adopted=sorted({older.key for space in extractor.spaces for older in work.store.predecessors(space)}),
         images=len(scan.sources),
         present=int((~lacked).sum()),
         computed=computed,

@@ -36,7 +36,7 @@ class Cluster:
 
         gpus = self.resources.gpus or 0
         task = ray.remote(num_cpus=self.resources.cpus or 1, num_gpus=gpus, max_retries=RETRIES)(run)
-        say(f"{len(jobs)} commands go to {self.words()}")
+        say(f"{len(jobs)} commands go to {self.describe()}")
         waiting, running = deque(enumerate(jobs)), dict[Any, int]()
         ended = dict.fromkeys(range(len(jobs)), Ended(None))
         try:
@@ -60,7 +60,7 @@ class Cluster:
         gpus = self.resources.gpus or 0
         return self.resources.workers or (self.gpus // gpus if gpus else self.nodes)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         machines = "one machine" if self.nodes == 1 else f"{self.nodes} machines"
         return f"Ray on {machines} with {self.cpus} CPUs and {self.gpus} GPUs"
 
@@ -117,7 +117,7 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
         if (resources.gpus or 0) > cluster.gpus or (resources.cpus or 1) > cluster.cpus:
             raise UsageError(
                 f"--gpus {resources.gpus or 0} and --cpus {resources.cpus or 1} for each worker are more than there "
-                f"are: {cluster.words()}."
+                f"are: {cluster.describe()}."
             )
         yield cluster
     finally:

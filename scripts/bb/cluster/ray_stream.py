@@ -109,7 +109,7 @@ class RayStream(Generic[T, L, R]):
                     since = time.monotonic()
                 elif time.monotonic() - since > PATIENCE:
                     raise BBError(
-                        f"no worker could be started in {PATIENCE:.0f} s on {self.cluster.words()} (each with "
+                        f"no worker could be started in {PATIENCE:.0f} s on {self.cluster.describe()} (each with "
                         f"{resources.gpus or 0} GPUs). See `ray status`."
                     )
                 while more and len(self._preparing) + len(self._ready) < self._bound():

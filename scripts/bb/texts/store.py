@@ -33,7 +33,7 @@ def space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
         "adopted": [
             {
                 "space": record.older,
-                "words": record.words(),
+                "words": record.describe(),
                 "sample": len(record.sample),
                 "greatest_difference": record.greatest_difference,
                 "tolerance": record.tolerance,
@@ -75,7 +75,7 @@ def signed_texts(opened: "Store") -> Iterator[str]:
     if found.unsigned:
         yield f"{len(found.unsigned)} of {found.objects} objects are signed by nobody: {some(found.unsigned)}"
     yield from (f"{part.kind} {part.digest}: {why}" for part, why in revoked_texts(opened).items())
-    for part, revocation in lying_here(opened, opened.judged().unheeded).items():
+    for part, revocation in lying_here(opened, opened.judged().ignored).items():
         yield (
             f"{part.kind} {part.digest}: {revoked_text(revocation, opened.trusted)}; not heeded, since you don't "
             f"trust the key, and the object did not come with its signature alone: "

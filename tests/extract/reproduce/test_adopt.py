@@ -121,7 +121,7 @@ def test_equal_rows_serve_and_the_record_says_why(store, pics):
     assert re.fullmatch(
         r"adopted: space \w{12} differs from \w{12} in the code alone; 64 images embedded again differ by 0 at most, "
         r"0.001 is allowed, so its rows serve for 80 images",
-        trial.words(),
+        trial.describe(),
     )
     older, newer = job(OLD).spaces.img, new.spaces.img
     assert EmbedPlan.make(store, new.spaces, look(pics).entries).wanted == []
@@ -160,7 +160,7 @@ def test_other_features_are_not_adopted_but_computed(store, pics):
     assert re.search(
         r"not adopted: .* in the code alone; 64 of 64 images embedded again come out otherwise, by 0\.\d+ at most, "
         r"0.001 is allowed, so what is missing is computed",
-        trial.words(),
+        trial.describe(),
     )
     assert not (store.root / "spaces" / new.spaces.img.key).exists()
     assert run(store, new, pics).computed == 80
@@ -239,7 +239,7 @@ def test_images_that_cannot_be_embedded_are_left_out_of_the_sample(store, pics):
     for path in pics.iterdir():
         path.write_bytes(b"changed")
     trial = next(adopt(store, job(MID), found))
-    assert not trial.adopted and "no image could be embedded again to compare them" in trial.words()
+    assert not trial.adopted and "no image could be embedded again to compare them" in trial.describe()
 
 
 def test_a_store_made_before_the_hash_was_that_of_embedding_serves_on(call, tmp_path):
@@ -277,13 +277,13 @@ def test_chains_serve_and_circles_end(store):
     store.put_adopted(record(a, b), b)
     store.put_adopted(record(b, c), c)
     store.put_adopted(record(c, a), a)
-    assert [each.key for each in store.older(c)] == sorted([a.key, b.key])
+    assert [each.key for each in store.predecessors(c)] == sorted([a.key, b.key])
     ids = [f"{i:03d}.png" for i in range(20)]
     for each in (a, b, c):
         assert (np.array(store.read(each, images(20), ids)) == x).all()
         assert store.has(each, images(20).all_digests()).all()
-    assert store.lenders(c, images(20).all_digests()) == [a.key]
-    assert store.lenders(a, images(20).all_digests()) == []
+    assert store.adopted_from(c, images(20).all_digests()) == [a.key]
+    assert store.adopted_from(a, images(20).all_digests()) == []
 
 
 def test_own_rows_win_then_the_lowest_key(store):
@@ -320,7 +320,7 @@ def test_what_is_not_believed_is_not_read_and_named(store, case):
     with pytest.raises(BBError, match=f"is not believed: {re.escape(said)}"):
         store.put_adopted(bad, new)
     path = lay(store, bad)
-    assert not store.has(new, images(5).all_digests()).any() and store.older(new) == []
+    assert not store.has(new, images(5).all_digests()).any() and store.predecessors(new) == []
     found = verify(store)
     (fault,) = found.faults
     assert said in fault.what and fault.bad == path and found.adopted == []
@@ -372,7 +372,7 @@ def test_a_record_of_a_space_that_is_not_here_serves_nothing_and_is_no_fault(sto
     old, new = space(code=OLD), space(code=NEW)
     store.put_space(new)
     lay(store, record(old, new))
-    assert store.older(new) == [] and verify(store).faults == []
+    assert store.predecessors(new) == [] and verify(store).faults == []
     assert verify(store).adopted[0].endswith("; the older one is not here")
     with pytest.raises(UsageError, match="names no feature space"):
         store.put_adopted(record(old, new), new)
@@ -451,7 +451,7 @@ def test_pulling_a_space_brings_what_it_adopted(call, newt, code):
     assert call("store", "push", "there.bb")[0] == 0
     assert call("store", "pull", "there.bb", "--space", newer.key, "--store", "mine.bb")[0] == 0
     assert len(Store.open("mine.bb").rows(newer)) == 64
-    assert len(Store.open("mine.bb").older(newer)) == 1
+    assert len(Store.open("mine.bb").predecessors(newer)) == 1
 
 
 def test_adopting_can_be_turned_off_and_no_try_adopts(call, newt, code):

@@ -165,7 +165,7 @@ def test_an_index_of_segments_that_are_not_is_built_again_where_more_come(root, 
     read(root)
     (file,) = index_files(root)
     changed(file, columns(file)[1], b"\xff\xff\xff\x7f" * N)
-    assert Store.open(root).lenders(space(), images(N).all_digests()) == []
+    assert Store.open(root).adopted_from(space(), images(N).all_digests()) == []
     read(root)
     (file,) = index_files(root)
     changed(file, columns(file)[1], b"\xff\xff\xff\x7f" * N)

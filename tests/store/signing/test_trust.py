@@ -371,9 +371,9 @@ def test_revoked_labels_and_adopted_records_are_not_read(store):
     adopted = Adopted(space().key, newer.key, (space().code, newer.code), ("a" * 64,), 0.0, 1e-3, {})
     store.put_adopted(adopted, newer)
     mine = replace(store, trusted={A.public: "A"})
-    assert len(mine.labels("newt")) == len(mine.older(newer)) == 1
+    assert len(mine.labels("newt")) == len(mine.predecessors(newer)) == 1
     revoke(mine, A, [labels.digest, adopted.digest])
-    assert mine.labels("newt") == mine.older(newer) == []
+    assert mine.labels("newt") == mine.predecessors(newer) == []
     with pytest.raises(BBError, match="is revoked and would not be read"):
         mine.put_adopted(adopted, newer)
 
@@ -443,7 +443,7 @@ def test_collections_and_runs_that_are_revoked_are_not_read(store, call):
 def test_without_signatures_nothing_is_read_but_one_folder(store, monkeypatch):
     opened, seen, real = fresh(store, A), [], Directory.entries
     monkeypatch.setattr(Directory, "entries", lambda self, path="": seen.append(self.path / path) or real(self, path))
-    assert opened.judged().heeded == {} and seen == [store.root / "signatures"]
+    assert opened.judged().effective == {} and seen == [store.root / "signatures"]
 
 
 def test_signature_files_are_read_once_in_a_process(store, monkeypatch):
@@ -493,7 +493,7 @@ def test_a_signature_that_comes_later_withdraws_nothing(store, tmp_path):
     assert fresh(mine).revoked() == {} and fresh(mine).statements().revocations == []
     lay(mine, sign_revocation(STRANGER, [item.digest for item in every], "mine", NOON))
     assert fresh(mine).revoked() == {}, "nor where its file was copied there by other means"
-    assert len(fresh(mine).judged().unheeded) == len(every)
+    assert len(fresh(mine).judged().ignored) == len(every)
 
 
 def test_a_claim_that_was_here_first_withdraws_nothing(store, tmp_path):
@@ -549,7 +549,7 @@ def test_a_stranger_withdraws_nothing_of_others(store):
     sign(store, A)
     sign(store, STRANGER)
     found = fresh(store)
-    assert found.revoked() == {} and found.judged().unheeded.keys() == set(every), "what others signed too stays"
+    assert found.revoked() == {} and found.judged().ignored.keys() == set(every), "what others signed too stays"
     assert fresh(store, A).revoked() == {}
     assert fresh(store, STRANGER).revoked().keys() == set(every), "trusting the key heeds it"
 
@@ -562,7 +562,7 @@ def test_a_stranger_withdraws_nothing_that_was_made_here(tmp_path):
     sign(made, STRANGER)
     revoke(made, STRANGER, [item.digest for item in items(made)])
     assert fresh(made).revoked() == {}
-    assert len(fresh(made).judged().unheeded) == 4
+    assert len(fresh(made).judged().ignored) == 4
     shutil.rmtree(made.root / "local")
     assert fresh(made).revoked() == {}, "it signed what was here already"
 

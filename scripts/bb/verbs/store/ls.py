@@ -30,7 +30,7 @@ def verb(store: StoreOption = DEFAULT_STORE, cache_size: CacheOption = None, jso
         for version in newest_first(opened.collections(name), opened.recorded):
             say(f"collection {name}@{short(version.digest)}: {describe_version(version, opened.recorded(version))}")
     for tasks in opened.label_families():
-        say(*(f"labels {tasks}@{short(table.digest)}: {table.words()}" for table in opened.labels(tasks)))
+        say(*(f"labels {tasks}@{short(table.digest)}: {table.describe()}" for table in opened.labels(tasks)))
     if opened.source:  # their files would have to be fetched
         say(*(f"model {short(digest)} for space {short(owner)}" for digest, owner in opened.models().items()))
     else:

@@ -101,7 +101,7 @@ def verb(
         if images is not None:
             say(f"sample drawn with --seed {seed}")
         for each in compared:
-            say(each.words(), *(f"  {fault}" for fault in each.faults), *(f"  note: {note}" for note in each.notes))
+            say(each.describe(), *(f"  {fault}" for fault in each.faults), *(f"  note: {note}" for note in each.notes))
     if found.faults or any(each.faults for each in compared):
         raise typer.Exit(1)
 

@@ -22,7 +22,7 @@ def verb(
     opened = open_store(store, cache_size=cache_size)
     found = [compare(a, b) for a, b in find_pairs(opened, spaces)]
     adopted = [
-        [record.words() for one, other in ((c.a, c.b), (c.b, c.a)) for record in opened.adopted(one)
+        [record.describe() for one, other in ((c.a, c.b), (c.b, c.a)) for record in opened.adopted(one)
          if record.older == other.key]
         for c in found
     ]  # fmt: skip
