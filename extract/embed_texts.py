@@ -223,7 +223,7 @@ def checked_texts(texts: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
             raise BBError(f"the name {key!r} stands twice: give each class one row.")
         found[key] = value
     if not found:
-        raise BBError("there are no names: give a name on each line.")
+        raise BBError("no names: give a name on each line.")
     return found
 
 

@@ -24,7 +24,7 @@ def score(predictions: pl.DataFrame) -> dict[str, Any]:
     Errors: BBError where there is nothing to score or a (task, image) stands twice.
     """
     if predictions.is_empty():
-        raise BBError("there are no predictions to score; does the labels file have test images?")
+        raise BBError("found no predictions to score; does the labels file have test images?")
     twice = predictions.filter(pl.struct("task", "image_id").is_duplicated())
     if not twice.is_empty():
         task, image_id = twice.select("task", "image_id").row(0)

@@ -40,7 +40,7 @@ def check_import_name(name: str) -> str:
 def read_array(path: Path) -> Num[np.ndarray, "n ..."]:
     """The array of a .npy file, memory-mapped. Errors: UsageError where there is none, BBError for anything else."""
     if not path.is_file():
-        raise UsageError(f"there is no file {path}: give the .npy file of an array of features, a row for each image.")
+        raise UsageError(f"the file {path} does not exist: give a .npy file of features, a row for each image.")
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:

@@ -113,7 +113,7 @@ class Store:
             found = format_of(folder.read("zarr.json", MAX_JSON_BYTES) or b"")
         except FileNotFoundError:
             raise BBError(
-                f"there is no store at {root}: `bb extract` or `bb store pull URL` makes one, --store names another."
+                f"found no store at {root}: `bb extract` or `bb store pull URL` makes one, --store names another."
             ) from None
         except NotADirectoryError:
             found = None

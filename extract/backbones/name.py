@@ -94,7 +94,7 @@ def _split_org(text: str) -> tuple[str, str]:
     org = _OTHER_NAMES.get(head, head)
     if org not in LIBRARIES:
         known = f"{', '.join(f'{name}:' for name in LIBRARIES)}"
-        raise UsageError(f"{text!r}: there is no library {head!r} here, only {known} ({_EXAMPLES})")
+        raise UsageError(f"{text!r}: unknown library {head!r}; use {known} ({_EXAMPLES})")
     return org, rest
 
 

@@ -204,7 +204,7 @@ def _scan(shards: Sequence[Shard], found: Sequence[Sequence[Found]], damaged: Ma
         raise UsageError(
             " ".join(
                 [
-                    f"there is no image in {some([shard.blob.url for shard in shards])}: are they the right files?",
+                    f"found no image in {some([shard.blob.url for shard in shards])}: are they the right files?",
                     *passed.notes(),
                 ]
             )

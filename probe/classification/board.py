@@ -204,9 +204,9 @@ def boards(
     if not wanted:
         known = sorted({str(run.record["tasks"]) for run in mine})
         raise UsageError(
-            f"there are no runs of bb probe classify on {tasks!r}: they are on {', '.join(known)}."
+            f"found no runs of bb probe classify on {tasks!r}: they are on {', '.join(known)}."
             if tasks and known
-            else "there are no runs of bb probe classify: make some with `bb probe classify --labels FILE`."
+            else "found no runs of bb probe classify: make some with `bb probe classify --labels FILE`."
         )
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in wanted:

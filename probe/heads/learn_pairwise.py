@@ -131,7 +131,7 @@ def learn(
 
     scores = {TRIVIAL: held_out([trivial] * folds)}
     if not scores[TRIVIAL].size:
-        raise BBError("all images of each label are of one sequence, so there are no pairs to learn from.")
+        raise BBError("all images of each label are of one sequence, so no pairs are left to learn from.")
     for shrinkage in SHRINKAGE:
         scores[PairwiseCandidate(shrinkage)] = held_out(start(fit, shrinkage) for fit, _ in parts)
     best = _best({each: found for each, found in scores.items() if each != TRIVIAL})

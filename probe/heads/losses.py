@@ -54,7 +54,7 @@ class TripletLoss(nn.Module):
         if margin is not None and not 0 <= margin < float("inf"):
             raise UsageError(f"a margin of {margin:g} makes no sense: choose 0 or more, or the soft margin.")
         if reduction not in REDUCTIONS:
-            raise UsageError(f"there is no reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
+            raise UsageError(f"unknown reduction {reduction!r}: choose {', '.join(REDUCTIONS)}.")
         self.miner, self.margin, self.reduction = miner, margin, reduction
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
 

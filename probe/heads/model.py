@@ -134,7 +134,7 @@ class Head(nn.Module):
         if not path.is_file():
             there = ", ".join(sorted(file.name for file in path.parent.glob("*.safetensors"))) or "none"
             raise UsageError(
-                f"there is no head {weights!r}: give a .safetensors file (in {path.parent}: {there[:500]}), or "
+                f"unknown head {weights!r}: give a .safetensors file (in {path.parent}: {there[:500]}), or "
                 "head:DIGITS@STORE (`bb store ls` lists them)."
             )
         if path.stat().st_size > MAX_HEAD_BYTES:

@@ -127,7 +127,7 @@ def load(file: Path, dim: int) -> LearnedDistance | Distance:
                 raise UsageError(f"{file} compares features of length {d}; those here have {dim}. Learn one for them.")
             tensors: dict[str, Any] = {name: opened.get_tensor(name) for name in shapes}
     except FileNotFoundError:
-        raise UsageError(f"there is no model at {file}: `bb probe rerank --save FILE` writes one.") from None
+        raise UsageError(f"found no model at {file}: `bb probe rerank --save FILE` writes one.") from None
     except OSError as error:
         raise _no_model(file, error.strerror or str(error)) from None
     except SafetensorError as error:

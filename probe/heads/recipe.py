@@ -129,7 +129,7 @@ def parse_loss(
 ) -> Triplet | Angular:
     """`--loss`, `--miner NAME[:NxM]`, `--margin`, `--bank`. Errors: UsageError for what is unknown, or not together."""
     if loss not in ("triplet", "arcface"):
-        raise UsageError(f"there is no loss {loss!r}; there are triplet and arcface.")
+        raise UsageError(f"unknown loss {loss!r}: choose triplet or arcface.")
     try:
         value = None if margin in (None, "soft") else float(margin)
     except ValueError:

@@ -30,7 +30,7 @@ def _column(board: Board, n: NTrain) -> Iterator[str]:
     same = [row for row in others if row.cells[n].best]
     tied = [row for row in others if row.cells[n].tied]
     if not others:
-        yield f"{first.label} scores {score} {where}. There is no other backbone to compare it with."
+        yield f"{first.label} scores {score} {where}. Add another backbone to compare it with."
     elif same:
         yield f"{names([first, *same])} have the same highest score {where}: {score}."
     elif cell.estimate.no_interval:

@@ -53,7 +53,7 @@ class ReportOptions:
         there = ", ".join(map(str, shots))
         for n in self.n_train:
             if n not in shots:
-                raise UsageError(f"there are no runs at n_train {n}: there are those at {there}.")
+                raise UsageError(f"found no runs at n_train {n}: choose from {there}.")
         shown = self.n_train or tuple(shots)
         if self.sort not in ("score", "name") and self.sort not in shown:
             raise UsageError(

@@ -78,7 +78,7 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
     Errors: UsageError where there is no such file or it lacks a column, BBError naming the line of a score that is no
     number from 0 to 1, or of a (task, ckpt) twice.
     """
-    what = f"--reference {path}: there is no such file. It has the columns {', '.join(COLUMNS)}."
+    what = f"--reference {path}: the file does not exist. It has the columns {', '.join(COLUMNS)}."
     remedy, columns = f"A reference has {', '.join(COLUMNS)}.", (*COLUMNS, *OPTIONAL)
     table = read_table_file(path, what=what, columns=columns, remedy=remedy)
     table.require(COLUMNS, remedy)

@@ -106,7 +106,7 @@ class Faiss:
 def parse_index(text: str) -> Faiss | None:
     """What `--index` says; None is the exact search. Errors: UsageError for another, or where faiss is not there."""
     if text not in ("exact", "faiss"):
-        raise UsageError(f"there is no index {text!r}; there are exact and faiss.")
+        raise UsageError(f"unknown index {text!r}: choose exact or faiss.")
     if text == "exact":
         return None
     _faiss()

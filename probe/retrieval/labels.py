@@ -146,7 +146,7 @@ class RetrievalLabels:
 
     def _of_split(self, name: str) -> Bool[np.ndarray, " n"]:
         if "split" not in self.frame.columns:
-            raise UsageError(f"{self.source} has no column split, so there is no split {name!r} to take.")
+            raise UsageError(f"{self.source} has no column split, so split {name!r} can't be taken.")
         there = self.frame["split"].drop_nulls().unique().sort().to_list()
         if name not in there:
             raise UsageError(f"{self.source} has no rows of split {name!r}; it has {', '.join(there) or 'none'}.")

@@ -145,9 +145,9 @@ def per_query(
     """
     check_ks(ks)
     if convention not in CONVENTIONS:
-        raise UsageError(f"there is no convention {convention!r}; there are {' and '.join(CONVENTIONS)}.")
+        raise UsageError(f"unknown convention {convention!r}: choose {' or '.join(CONVENTIONS)}.")
     if unknown := [name for name in metrics if name not in AT_K and name not in PER_R]:
-        raise UsageError(f"there is no metric {unknown[0]!r}; there are {', '.join((*AT_K, *PER_R))}.")
+        raise UsageError(f"unknown metric {unknown[0]!r}: choose {', '.join((*AT_K, *PER_R))}.")
     step = max(1, CHUNK // max(1, hits.shape[1]))
     if len(hits) > step:
         parts = [slice(start, start + step) for start in range(0, len(hits), step)]

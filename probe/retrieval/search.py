@@ -54,7 +54,7 @@ class Vectors:
         not finite or is too large to be squared.
         """
         if distance not in DISTANCES:
-            raise UsageError(f"there is no distance {distance!r}; there are {' and '.join(DISTANCES)}.")
+            raise UsageError(f"unknown distance {distance!r}: choose {' or '.join(DISTANCES)}.")
         if len(features) != len(items):
             raise ValueError(f"{len(features)} rows of features for {len(items)} items")
         x = np.ascontiguousarray(features, np.float32)

@@ -54,7 +54,7 @@ class RetrievalMetric:
             raise BBError(f"this batch has {features.shape[1]} dimensions, those before had {self.features.shape[1]}.")
         beyond = (indices < 0) | (indices >= len(self.items))
         if beyond.any():
-            raise BBError(f"there is no sample {indices[beyond][0]}: {self.items.source} has {len(self.items)} rows.")
+            raise BBError(f"unknown sample {indices[beyond][0]}: {self.items.source} has {len(self.items)} rows.")
         rows, counts = np.unique(indices, return_counts=True)
         again = rows[(counts > 1) | self.there[rows]]
         if len(again):

@@ -150,7 +150,7 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
         raise ValueError(f"no such fields: {sorted(unknown)}")
     named = [(name, run) for name, runs in models.items() for run in sorted(runs, key=_seed)]
     if not named:
-        raise BBError("there are no runs to compare: `bb probe` makes them.")
+        raise BBError("found no runs to compare: `bb probe` makes them.")
     needed = tuple(dict.fromkeys(("task", "image_id", "y_true", *fields)))
     reference = by_precedence(run for _, run in named)[0]
     first = reference.predictions(needed)

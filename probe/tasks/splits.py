@@ -233,7 +233,7 @@ def _by_time(task: TaskImages, frame: pl.DataFrame, folds: int, where: str, note
     distinct, counts = np.unique(days[days != ""], return_counts=True)
     if len(distinct) < 2:
         seen = f"all dated images are of {distinct[0]}" if len(distinct) else "no labelled image has a date"
-        raise BBError(f"{where}: {seen}, so there is no before and after. Correct the dates, or use --split-by random.")
+        raise BBError(f"{where}: {seen}, so no date divides them. Correct the dates, or use --split-by random.")
     # How many images a test side that begins on each day but the first would have
     after = counts[::-1].cumsum()[::-1][1:]
     cut = distinct[1 + int(np.abs(after - counts.sum() / folds).argmin())]

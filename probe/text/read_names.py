@@ -54,7 +54,7 @@ def read_names(path: str | Path, text_type: str = "asis") -> Names:
     if text_type != "asis":
         raise UsageError(f"--text-type {text_type} needs a table with a header, and {path} is not called .csv.")
     if not path.is_file():
-        raise UsageError(f"there are no names at {path}: give a text file with a name on each line, or a CSV.")
+        raise UsageError(f"found no names at {path}: give a text file with a name on each line, or a CSV.")
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise BBError(f"{path} has {path.stat().st_size:,} bytes, and at most {MAX_TABLE_BYTES:,} are read.")
     data = path.read_bytes()
@@ -73,7 +73,7 @@ def _from_table(path: Path, text_type: str) -> Names:
     wanted, make = TEXT_TYPES[text_type]
     table = read_table_file(
         path,
-        what=f"there are no names at {path}: give a text file with a name on each line, or a CSV.",
+        what=f"found no names at {path}: give a text file with a name on each line, or a CSV.",
         columns=[name for names in COLUMNS.values() for name in names],
         remedy="Export it again as CSV.",
     )

@@ -167,7 +167,7 @@ def _means(frame: pl.DataFrame) -> dict[str, MeanInterval]:
 
 def _read_queries(path: Path) -> pl.DataFrame:
     table = read_table_file(
-        path, what=f"there are no queries at {path}: a CSV or Parquet file with query_id and query_text.",
+        path, what=f"found no queries at {path}: a CSV or Parquet file with query_id and query_text.",
         columns=["query_id", *TEXT, *KINDS], remedy="Export it again as CSV.",
     )  # fmt: skip
     table.require(["query_id"], "It tells which images are relevant.")
@@ -185,7 +185,7 @@ def _pairs(
 ) -> dict[str, set[int]]:
     """Of each query places in the collection's table; images without features have negative ones, kept in `absent`."""
     table = read_table_file(
-        path, what=f"there are no {what} at {path}: a CSV or Parquet file with query_id and image_path.",
+        path, what=f"found no {what} at {path}: a CSV or Parquet file with query_id and image_path.",
         columns=["query_id", *IMAGE, "relevant"], remedy="Export it again as CSV.",
     )  # fmt: skip
     image = next((name for name in IMAGE if name in table.columns), IMAGE[0])

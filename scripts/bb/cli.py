@@ -139,7 +139,7 @@ class _Probe(VerbGroup):
             from bb.store.errors import UsageError
 
             known = ", ".join([*self.commands, *(name for name in _families() if name not in self.commands)])
-            raise UsageError(f"there is no probe {args[0]!r}: choose {known}.")
+            raise UsageError(f"unknown probe {args[0]!r}: choose {known}.")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -199,7 +199,7 @@ class _Report(VerbGroup):
         if args and args[0] not in self.commands:
             from bb.store.errors import UsageError
 
-            raise UsageError(f"there is no report on {args[0]!r}: the task families are newt, classify, retrieval.")
+            raise UsageError(f"unknown report {args[0]!r}: the task families are newt, classify, retrieval.")
         return super().resolve_command(ctx, args)
 
 

@@ -22,7 +22,7 @@ def plugin_facts() -> dict[str, str]:
     for group in sorted({plugin.group for plugin in installed()}):
         problems = registry(group).problems() if group in REGISTRIES else {}
         for plugin in installed(group):
-            unknown = f"there is no group {group}: choose {', '.join(REGISTRIES)}" if group not in REGISTRIES else ""
+            unknown = f"unknown group {group}: choose {', '.join(REGISTRIES)}" if group not in REGISTRIES else ""
             name = f"plug-in {group}: {plugin.name} of {plugin.distribution}"
             facts[name] = unknown or problems[plugin] or plugin.version
     return facts

@@ -115,7 +115,7 @@ def read_key(path: Path) -> Key:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(MAX_KEY_BYTES)
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"there is no key at {path}: `bb store keygen` makes one, --key names another.") from None
+        raise UsageError(f"found no key at {path}: `bb store keygen` makes one, --key names another.") from None
     if b"PRIVATE KEY" not in data:
         raise BBError(f"{path} holds no private key in PEM: --key takes a file that `bb store keygen` made.")
     if mode & 0o077:
@@ -144,7 +144,9 @@ def read_public(path: Path) -> tuple[str, str | None]:
         with open(path, "rb") as file:
             text = file.read(MAX_KEY_BYTES).decode()
     except FileNotFoundError:
-        raise UsageError(f"there is no file {path}: give the 64 hex digits of a public key, or a .pub file.") from None
+        raise UsageError(
+            f"the file {path} does not exist: give the 64 hex digits of a public key, or a .pub file."
+        ) from None
     except UnicodeDecodeError:
         text = ""
     if "PRIVATE KEY" in text:

@@ -189,7 +189,7 @@ def _plan(
     for text in selection.data:
         check_name(text.partition("@")[0])
     if not has_store(source):
-        raise BBError(f"there is no store at {source.url}: name the folder or prefix that holds its zarr.json.")
+        raise BBError(f"found no store at {source.url}: name the folder or prefix that holds its zarr.json.")
     if isinstance(target, Folder):
         target.directory.refuse_links()
     new = not has_store(target)

@@ -362,12 +362,12 @@ def test_several_spaces_of_one_backbone_are_listed_and_chosen_by_key(call, newt)
 
 def test_no_store_no_runs(call, newt):
     status, _, err = call("report")
-    assert status == 1 and "there is no store at features.bb: `bb extract` or `bb store pull URL` makes one" in err
+    assert status == 1 and "found no store at features.bb: `bb extract` or `bb store pull URL` makes one" in err
     call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--limit", 1)
     status, _, err = call("report")
     assert status == 1 and "features.bb has no runs yet: bb probe newt --n-train 10" in err
     status, _, err = call("report", "cars")
-    assert status == 2 and "there is no report on 'cars'" in err
+    assert status == 2 and "unknown report 'cars'" in err
 
 
 # Settings

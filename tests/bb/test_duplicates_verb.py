@@ -113,7 +113,7 @@ def test_more_pairs_than_examples(twins, call):  # noqa: F811
         (["--duplicates", "--ckpt", NAME, "--cosine", "0.1"], "a threshold of 0.1 finds no near-duplicates"),
         (["--duplicates", "--ckpt", NAME, "other"], "--duplicates compares the images of one collection, not of pics"),
         (["--labels", "split.csv"], "--labels is for near-duplicates: give --duplicates, too."),
-        (["--duplicates", "--ckpt", NAME, "--csv", "no/pairs.csv"], "--csv no/pairs.csv: there is no folder"),
+        (["--duplicates", "--ckpt", NAME, "--csv", "no/pairs.csv"], "--csv no/pairs.csv: the folder"),
     ],
 )
 def test_what_is_refused(twins, call, options, message):  # noqa: F811

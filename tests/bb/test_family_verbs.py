@@ -213,7 +213,7 @@ def test_individuals_are_ranked(call, own_place):  # noqa: F811
             "here does not have the layout of cct: it has no caltech_images",
         ),
         (("probe", "cats"), "rerank, head, inat21, herbarium19, "),
-        (("data", "check", "cct=here", "--csv", "a/b.csv"), "there is no folder"),
+        (("data", "check", "cct=here", "--csv", "a/b.csv"), "the folder"),
         (("data", "check", "pics=here", "--csv", "a.csv"), "--csv writes the labels of one task family, FAMILY=DIR"),
         (("data", "check", "--csv", "a.csv"), "nothing is named; the families are newt, inat21"),
         (("data", "download", "cct", "--to", "x"), "bb can't download cct: get it from https://lila.science/datasets/"),

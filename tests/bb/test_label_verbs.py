@@ -230,7 +230,7 @@ MISTAKES = [
     ("probe newt --labels none.csv --data pics", 2, "no labels at none.csv"),
     ("report retrieval --labels none.csv", 2, "no labels at none.csv"),
     ("store pull features.bb --store other.bb --for newt --labels none.csv", 2, "no labels at none.csv"),
-    ("report newt --reference none.csv", 2, "--reference none.csv: there is no such file"),
+    ("report newt --reference none.csv", 2, "--reference none.csv: the file does not exist"),
     ("probe retrieval --labels s3://bucket/l.csv", 2, "Tables are read from local files: download it from s3 first"),
     ("probe retrieval --labels few.csv", 2, "few.csv does not have the column label; it has image_id"),
     ("probe newt --labels few.csv --data pics", 2, "few.csv does not have the columns id, task_cluster"),
@@ -242,9 +242,9 @@ MISTAKES = [
     ("probe retrieval --labels good.csv --data none", 2, "has no collection none"),
     ("probe retrieval --labels good.csv --space 00", 2, "names no feature space"),
     ("probe retrieval --labels good.csv --nothing", 2, "No such option"),
-    ("store sign --key none.pem", 2, "there is no key at none.pem"),
-    ("store trust none.pub", 2, "there is no file none.pub"),
-    ("store ls --store none.bb", 1, "there is no store at none.bb"),
+    ("store sign --key none.pem", 2, "found no key at none.pem"),
+    ("store trust none.pub", 2, "the file none.pub does not exist"),
+    ("store ls --store none.bb", 1, "found no store at none.bb"),
     ("report newt", 1, "features.bb has no runs yet: bb probe newt"),
 ]
 

@@ -133,7 +133,7 @@ def test_its_protocol_is_run_and_reported_as_no_replica(letters, site):
         (("probe", "letters", "--data", "pics"), "where are the labels of letters? Give --data letters=DIR"),
         (("probe", "letters", "--data", "pics=features.bb"), "features.bb has no labels of letters: "),
         (("probe", "broken", "--data", "pics=data"), "(bb.tasks: broken = bb_example:BROKEN) can't read the labels in"),
-        (("probe", "lettres"), "there is no probe 'lettres': choose newt, classify, "),
+        (("probe", "lettres"), "unknown probe 'lettres': choose newt, classify, "),
         (("data", "download", "letters", "--to", "x"), "bb can't download letters: its plug-in names no archive."),
         (("data", "download", "coins", "--to", "x"), "bb can't download 'coins', only newt, broken, letters."),
     ],
@@ -177,7 +177,7 @@ def test_faults_of_a_backbone_of_a_plugin_are_named(folder, site, tmp_path):
     words = ["-m", "bb", "extract", "--data", "pics=pics", "--store", "pics.bb", "--device", "cpu", "--ckpt"]
     faults = {
         "example:huge/untrained": "example:huge/untrained: bb-example has no architecture 'huge'; it has tiny.",
-        "exampel:tiny/untrained": "there is no library 'exampel' here, only open_clip:, timm:, example:",
+        "exampel:tiny/untrained": "unknown library 'exampel'; use open_clip:, timm:, example:",
         "example:tiny@none.safetensors": "plug-in bb-example 0.3 (bb.backbones: example = bb_example.backbones) can't "
         "load example:tiny@none.safetensors: FileNotFoundError: No such file or directory: none.safetensors",
     }

@@ -47,7 +47,7 @@ def call(place, monkeypatch, capsys):
 def test_the_report_alone_is_that_of_newt(call):
     assert call("report") == call("report", "newt")
     assert json.loads(call("report", "--json")[1]) == json.loads(call("report", "newt", "--json")[1])
-    message = "bb: there is no report on 'cars': the task families are newt, classify, retrieval.\n"
+    message = "bb: unknown report 'cars': the task families are newt, classify, retrieval.\n"
     assert call("report", "cars")[2] == message
 
 
@@ -72,7 +72,7 @@ def test_a_dash_is_standard_output(call):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--html", "no/r.html"], "--html no/r.html: there is no folder"),
+        (["--html", "no/r.html"], "--html no/r.html: the folder"),
         (["--csv", "features.bb"], "--csv features.bb is a folder: name a file."),
         (["--plot", "r.gif"], "--plot draws .svg, .png, .pdf, not .gif."),
         (["--plot", "-"], "--plot draws .svg, .png, .pdf, not a file without a suffix."),
@@ -83,9 +83,9 @@ def test_a_dash_is_standard_output(call):
         (["--metric", "f1"], "no metric is called 'f1': choose accuracy, balanced_accuracy"),
         (["--metric", "macro-f1", "--average", "images"], "macro_f1 is a number of a whole task"),
         (["--baseline", "ViT-B-16/openai"], "--baseline open_clip:ViT-B-16/openai has no runs"),
-        (["--n-train", "5"], "there are no runs at n_train 5: there are those at 4, 10."),
+        (["--n-train", "5"], "found no runs at n_train 5: choose from 4, 10."),
         (["--sort", "5"], "--sort 5 is not a column: write score, name, or one of 4, 10."),
-        (["--reference", "none.csv"], "--reference none.csv: there is no such file."),
+        (["--reference", "none.csv"], "--reference none.csv: the file does not exist."),
         (["--cluster", "site"], "--cluster site is read from the labels of pics: give --data pics=DIR"),
     ],
 )  # fmt: skip

@@ -145,12 +145,12 @@ def test_queries_are_scored_by_category_and_written(place, call):  # noqa: F811
     [
         (["extract", "--text", "names.txt"], "--text encodes names on this machine: give --ckpt"),
         (["extract", "--text", "names.txt", "--ckpt", "ViT-B-16/openai", "--data", "x=y"], "leave out --data"),
-        (["extract", "--text", "names.txt", "--ckpt", "ViT-B-16/openai"], "there are no names at names.txt"),
+        (["extract", "--text", "names.txt", "--ckpt", "ViT-B-16/openai"], "found no names at names.txt"),
         (["extract", "--text", "a=labels.csv", "--ckpt", "timm:resnet18/untrained"], "has no text tower"),
         (["probe", "zeroshot", "--labels", "labels.csv", "--split-by", "random,group"], "so choose one way"),
         (["search", "x", "--out", "hits.txt"], "--out hits.txt must end in .csv"),
         (["search", "a fish", "--text-space", "f"], "'f' names no feature space"),
-        (["probe", "search", "--queries", "q.csv", "--relevant", "r.csv"], "there are no queries at q.csv"),
+        (["probe", "search", "--queries", "q.csv", "--relevant", "r.csv"], "found no queries at q.csv"),
     ],
 )
 def test_what_is_refused(place, call, arguments, message):  # noqa: F811

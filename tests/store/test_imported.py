@@ -80,10 +80,10 @@ def test_bad_usage_of_import(place, call):  # noqa: F811
     for name in ("timm:resnet18", "head:0123", "plain"):
         with pytest.raises(UsageError, match="write LAB:NETWORK|begin it with your lab's name"):
             check_import_name(name)
-    with pytest.raises(UsageError, match="there is no file nowhere.npy"):
+    with pytest.raises(UsageError, match="the file nowhere.npy does not exist"):
         read_array(Path("nowhere.npy"))
     status, _, err = call("store", "import", "x.npy", "--ids", "gone.csv", "--name", "ourlab:net")
-    assert status == 2 and "there are no IDs at gone.csv" in err
+    assert status == 2 and "found no IDs at gone.csv" in err
     call(*IMPORT, "--data", "pics=pics")
     key = Store.open("features.bb").spaces()[0].key
     status, _, err = call("store", "verify", "--recompute", 2, "--data", "pics=pics", "--space", key)

@@ -245,7 +245,7 @@ def test_a_damaged_space_is_refused(tmp_path):
 
 
 def test_opening_what_is_no_store(tmp_path):
-    with pytest.raises(BBError, match="there is no store at .*: `bb extract` or `bb store pull URL` makes one"):
+    with pytest.raises(BBError, match="found no store at .*: `bb extract` or `bb store pull URL` makes one"):
         Store.open(tmp_path / "none")
     (tmp_path / "zarr.json").write_text("{}")
     with pytest.raises(BBError, match="is not a bb store"):

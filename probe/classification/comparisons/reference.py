@@ -71,7 +71,7 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
     Errors: UsageError where there is no such file or it has no column ckpt or score, BBError naming the line of a score
     that is no number from 0 to 1, of shots that are none, or of a row that repeats another.
     """
-    what = f"--reference {path}: there is no such file. It has the columns {', '.join(COLUMNS)}."
+    what = f"--reference {path}: the file does not exist. It has the columns {', '.join(COLUMNS)}."
     remedy = f"A reference has {', '.join(COLUMNS)}, and {', '.join(OPTIONAL)} if known."
     table = read_table_file(path, what=what, columns=(*COLUMNS, *OPTIONAL), remedy=remedy)
     table.require(COLUMNS, remedy)

@@ -48,7 +48,7 @@ class LabelFile:
         if path.suffix.lower() != ".csv":
             raise UsageError(f"--labels {path} must end in .csv: answers are appended to it.")
         if not path.absolute().parent.is_dir():
-            raise UsageError(f"--labels {path}: there is no folder {path.absolute().parent}. Make it first.")
+            raise UsageError(f"--labels {path}: the folder {path.absolute().parent} does not exist. Make it first.")
         with _locked(path):
             if not path.exists() or not path.stat().st_size:
                 columns = (id or HEADER[0], label or HEADER[1], HEADER[2])

@@ -109,7 +109,7 @@ def sheets(
     scores = runs[0].record["scores"]
     metric = metric or str(scores["main"])
     if metric not in scores["tasks"]:
-        raise UsageError(f"there is no metric {metric!r} in these runs: choose {', '.join(scores['tasks'])}.")
+        raise UsageError(f"unknown metric {metric!r} in these runs: choose {', '.join(scores['tasks'])}.")
     runs = sorted(runs, key=lambda run: -run.record["scores"]["tasks"][metric]["mean"])
     shown = [name for name in dict.fromkeys((metric, *SHOWN)) if name in scores["tasks"]]
     scored = {name: of_models(runs, name) for name in shown}

@@ -33,7 +33,7 @@ class Predictions:
 
     def __post_init__(self) -> None:
         if not len(self.y_true):
-            raise BBError("there are no predictions: give at least one image.")
+            raise BBError("no predictions: give at least one image.")
         for name, labels in (("y_true", self.y_true), ("y_pred", self.y_pred)):
             if labels.min() < 0 or labels.max() >= self.classes:
                 bad = labels[(labels < 0) | (labels >= self.classes)][0]

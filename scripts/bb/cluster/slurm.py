@@ -56,7 +56,7 @@ class Slurm:
         for program in ("sbatch", "squeue", "srun"):
             if shutil.which(program) is None:
                 raise UsageError(
-                    f"--on slurm: there is no {program} here. Run this on a machine that can submit to Slurm, "
+                    f"--on slurm: {program} is not on this machine. Run this on a machine that can submit to Slurm, "
                     "such as its login node."
                 )
         if importlib.util.find_spec("submitit") is None:

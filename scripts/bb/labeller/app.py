@@ -64,7 +64,7 @@ def make_app(session: Session, pictures: Pictures, title: str, *, token: str, po
     def image(request: Request) -> Response:
         row, size = request.path_params["row"], request.path_params["size"]
         if size not in SIZES or not 0 <= row < len(pictures.ids) or not pictures.has(row):
-            return PlainTextResponse("There is no such image.", 404)
+            return PlainTextResponse("No such image.", 404)
         headers = {"cache-control": "private, max-age=3600"}
         return Response(pictures.jpeg(row, size), media_type="image/jpeg", headers=headers)
 
@@ -144,7 +144,7 @@ def _called(session: Session, verb: str, given: dict[str, Any]) -> Response:
     elif verb == "undo":
         done = session.undo(window)
     else:
-        return PlainTextResponse("There is no such call.", 400)
+        return PlainTextResponse("No such call.", 400)
     return JSONResponse({"done": done, "state": session.state()})
 
 

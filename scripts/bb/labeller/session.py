@@ -185,7 +185,7 @@ class Session:
 
     def _check(self, row: int) -> None:
         if not 0 <= row < len(self.ids):
-            raise BBError(f"there is no image {row}.")
+            raise BBError(f"unknown image {row}.")
 
 
 def _counts(labels: Mapping[int, tuple[str, str]]) -> dict[str, int]:

@@ -28,7 +28,7 @@ def check_files(files: dict[str, Path], read: Path | None = None) -> None:
         if path.is_dir():
             raise UsageError(f"{option} {path} is a folder: name a file.")
         if not path.absolute().parent.is_dir():
-            raise UsageError(f"{option} {path}: there is no folder {path.absolute().parent}. Make it first.")
+            raise UsageError(f"{option} {path}: the folder {path.absolute().parent} does not exist. Make it first.")
         if read is not None and path.exists() and read.exists() and path.samefile(read):
             raise UsageError(f"{option} {path} would replace the labels that are read from it: name another file.")
 

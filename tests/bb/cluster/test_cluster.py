@@ -310,7 +310,7 @@ def test_without_slurm(call, images, tmp_path, monkeypatch, verb):
     monkeypatch.setenv("PATH", str(tmp_path))
     status, _, err = call(*verb, "--data", f"noise={images}", "--on", "slurm")
     assert status == 2
-    assert "bb: --on slurm: there is no sbatch here. Run this on a machine that can submit to Slurm" in err
+    assert "bb: --on slurm: sbatch is not on this machine. Run this on a machine that can submit to Slurm" in err
 
 
 @pytest.mark.parametrize(("engine", "library"), [("slurm", "submitit"), ("ray", "ray")])

@@ -59,7 +59,7 @@ def test_parse(text, canonical, name):
         ("a b", "is not the name of a backbone"),
         ("ViT-B-16/", "is not the name of a backbone"),
         ("ViT-B-16/a/b", "is not the name of a backbone"),
-        ("torchvision:resnet18", "there is no library 'torchvision' here, only open_clip:, timm:"),
+        ("torchvision:resnet18", "unknown library 'torchvision'; use open_clip:, timm:"),
         ("RN50@", "ends in @ without a path: write RN50@PATH"),
         ("RN50/untrained@w.pt", "write RN50@w.pt or RN50/untrained"),
         ("timm:resnet18/a1_in1k", "so write timm:resnet18.a1_in1k"),

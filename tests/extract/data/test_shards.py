@@ -292,7 +292,7 @@ def test_a_shard_that_may_not_be_read_is_said(tmp_path, monkeypatch):
 
 def test_shards_without_an_image_are_said(tmp_path):
     path = write_tar(tmp_path / "s.tar", {"a.txt": b"x"}, beside=False)
-    with pytest.raises(UsageError, match=r"there is no image in .*s.tar: are they the right files\?"):
+    with pytest.raises(UsageError, match=r"found no image in .*s.tar: are they the right files\?"):
         look(path)
 
 

@@ -102,7 +102,7 @@ def test_only_texts_that_the_store_lacks_are_encoded(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ([], "there are no names"),
+        ([], "no names: give"),
         (["a", " "], "name 2 is empty: every class needs a name in words"),
         (["a", "b", "a "], "the name 'a' stands twice"),
         (["a", "&nbsp;"], "the text has no letter, digit or mark that the tokenizer keeps"),

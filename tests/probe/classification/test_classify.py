@@ -228,10 +228,10 @@ def test_bad_usage(place, call, words, message):  # noqa: F811
 
 def test_a_report_without_runs_says_how_to_make_them(place, call):  # noqa: F811
     status, _, err = call("report", "classify")
-    assert status == 2 and "there are no runs of bb probe classify: make some with `bb probe classify" in err
+    assert status == 2 and "found no runs of bb probe classify: make some with `bb probe classify" in err
     runs(call, "--classifier", "ridge")
     status, _, err = call("report", "classify", "fish")
-    assert status == 2 and "there are no runs of bb probe classify on 'fish': they are on birds" in err
+    assert status == 2 and "found no runs of bb probe classify on 'fish': they are on birds" in err
 
 
 def test_python_does_the_same_and_prints_nothing(place, call, capsys):  # noqa: F811

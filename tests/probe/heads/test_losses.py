@@ -119,7 +119,7 @@ def test_arcface_learns_directions_that_tell_labels_apart():
             "a margin of -0.1 makes no sense: choose 0 or more, or the soft margin.",
         ),
         (lambda: TripletLoss(HardMiner(), float("nan")), "a margin of nan makes no sense"),
-        (lambda: TripletLoss(HardMiner(), 0.1, "median"), "there is no reduction 'median'; there are mean, sum, none."),
+        (lambda: TripletLoss(HardMiner(), 0.1, "median"), "unknown reduction 'median': choose mean, sum, none."),
         (lambda: ArcFace(4, 8, margin=90.0, generator=torch.Generator()), "a margin of 90 degrees makes no sense"),
     ],
 )

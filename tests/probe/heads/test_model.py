@@ -327,7 +327,7 @@ def test_words_are_parsed_once():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: parse_loss("hinge"), "there is no loss 'hinge'; there are triplet and arcface."),
+        (lambda: parse_loss("hinge"), "unknown loss 'hinge': choose triplet or arcface."),
         (lambda: parse_loss(margin="wide"), "--margin wide is neither a number nor soft."),
         (lambda: parse_loss(margin="-1"), "a margin of -1 makes no sense"),
         (lambda: parse_loss("arcface", "hard"), "--miner and --bank are for --loss triplet"),

@@ -112,7 +112,7 @@ def test_columns_and_order_are_chosen(store):
     assert [row.label for row in board_of(store, sort="name").rows] == ["timm:alike", "timm:good", "timm:poor"]
     by_four = board_of(store, sort=4).rows
     assert [row.cells[4].mean for row in by_four] == sorted((row.cells[4].mean for row in by_four), reverse=True)
-    with pytest.raises(UsageError, match="there are no runs at n_train 5: there are those at 4, 10"):
+    with pytest.raises(UsageError, match="found no runs at n_train 5: choose from 4, 10"):
         board_of(store, n_train=(5,))
     with pytest.raises(UsageError, match="--sort 7 is not a column: write score, name, or one of 4, 10"):
         board_of(store, sort=7)
@@ -240,7 +240,7 @@ def test_a_reference_that_is_none_is_refused(tmp_path, text, message):
 
 
 def test_a_reference_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="there is no such file. It has the columns task, ckpt, score"):
+    with pytest.raises(UsageError, match="the file does not exist. It has the columns task, ckpt, score"):
         read_reference(tmp_path / "none.csv")
 
 

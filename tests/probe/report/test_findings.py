@@ -63,7 +63,7 @@ def test_what_cannot_be_told_apart_is_said(board):
 
 def test_one_backbone_and_guessing(board):
     alone = findings(planted(board, (10, {"a": (0.52, "best")})))
-    assert alone[0].endswith("There is no other backbone to compare it with.")
+    assert alone[0].endswith("Add another backbone to compare it with.")
     assert alone[1] == "Even a can't be told apart from guessing, which scores 0.500."
     common = findings(replace(planted(board, (10, {"a": (0.9, "best")})), majority=0.87))
     assert common[1] == "Even a can't be told apart from always naming the commonest class, which scores 0.870."

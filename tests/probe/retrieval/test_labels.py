@@ -172,7 +172,7 @@ def test_splits_and_folds_that_can_not_be():
         items.split("val")
     with pytest.raises(UsageError, match="has no rows of split 'val'"):
         items.against("test", "val")
-    with pytest.raises(UsageError, match="has no column split, so there is no split 'test' to take"):
+    with pytest.raises(UsageError, match="has no column split, so split 'test' can't be taken"):
         parse_items(table()).split("test")
     roles = {"is_query": [True, False, True], "is_gallery": [True] * 3}
     with pytest.raises(BBError, match="the labels, split 'test' has no queries"):

@@ -108,9 +108,9 @@ def test_metrics_that_can_not_be_asked_for():
     for ks in ((), (0, 1), (2, 2)):
         with pytest.raises(UsageError, match="cut-offs .* make no sense: name at least one, each at least 1 and only"):
             of(HITS, R, ks=ks)
-    with pytest.raises(UsageError, match="there is no convention 'trec'; there are standard and oml"):
+    with pytest.raises(UsageError, match="unknown convention 'trec': choose standard or oml"):
         of(HITS, R, convention="trec")
-    with pytest.raises(UsageError, match="there is no metric 'f1'; there are cmc, precision, .*, map@r"):
+    with pytest.raises(UsageError, match="unknown metric 'f1': choose cmc, precision, .*, map@r"):
         of(HITS, R, metrics=("f1",))
 
 

@@ -154,7 +154,7 @@ def test_labels_of_one_sequence_each():
     features, labels = clouds(5, 4, nuisance=1.0)
     with pytest.raises(BBError) as said:
         learn(features, labels, labels, trivial=Distance())
-    assert str(said.value) == "all images of each label are of one sequence, so there are no pairs to learn from."
+    assert str(said.value) == "all images of each label are of one sequence, so no pairs are left to learn from."
 
 
 def test_features_that_are_no_numbers():
@@ -207,7 +207,7 @@ def test_a_file_that_holds_no_model(data, why, tmp_path):
 
 
 def test_a_file_that_is_absent_is_bad_usage(tmp_path):
-    with pytest.raises(UsageError, match=r"there is no model at .*absent: `bb probe rerank --save FILE` writes one"):
+    with pytest.raises(UsageError, match=r"found no model at .*absent: `bb probe rerank --save FILE` writes one"):
         load(tmp_path / "absent", DIM)
 
 

@@ -140,7 +140,7 @@ def test_what_a_stream_refuses(example):
         metric.update(x[3:5], np.array([3, 4]))
     with pytest.raises(BBError, match="sample 8 .* comes a second time"):
         metric.update(x[:2], np.array([8, 8]))
-    with pytest.raises(BBError, match="there is no sample 90: the labels has 90 rows"):
+    with pytest.raises(BBError, match="unknown sample 90: the labels has 90 rows"):
         metric.update(x[:1], np.array([90]))
     with pytest.raises(BBError, match="this batch has 3 dimensions, those before had 8"):
         metric.update(x[4:5, :3], np.array([4]))
@@ -180,7 +180,7 @@ def test_faiss_searches_small_galleries_whole(example):
 
 def test_an_unknown_index_and_an_absent_faiss(monkeypatch):
     assert parse_index("exact") is None and parse_index("faiss") == Faiss()
-    with pytest.raises(UsageError, match="there is no index 'hnsw'; there are exact and faiss"):
+    with pytest.raises(UsageError, match="unknown index 'hnsw': choose exact or faiss"):
         parse_index("hnsw")
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(UsageError, match="--index faiss needs faiss: pip install 'backbone-bench\\[faiss\\]'"):
@@ -346,11 +346,11 @@ def test_mistakes_of_a_person(place, call):
     assert "--k x is not a list of numbers: write for example --k 1,5,10" in error(
         "--labels", "digits.csv", "--k", "1,x"
     )
-    assert "there is no distance 'dot'; there are cosine and euclidean" in error(
+    assert "unknown distance 'dot': choose cosine or euclidean" in error(
         "--labels", "digits.csv", "--distance", "dot"
     )
-    assert "there is no convention 'trec'" in error("--labels", "digits.csv", "--convention", "trec")
-    assert "there is no index 'annoy'" in error("--labels", "digits.csv", "--index", "annoy")
+    assert "unknown convention 'trec'" in error("--labels", "digits.csv", "--convention", "trec")
+    assert "unknown index 'annoy'" in error("--labels", "digits.csv", "--index", "annoy")
     assert "has no features of timm:resnet18/untrained" in error(
         "--labels", "digits.csv", "--ckpt", "timm:resnet18/untrained"
     )

@@ -194,7 +194,7 @@ def test_a_nan_is_an_error_that_names_the_image():
 
 def test_an_unknown_distance_and_a_search_for_nothing_are_errors():
     x = np.ones((2, 2), np.float32)
-    with pytest.raises(UsageError, match="there is no distance 'manhattan'; there are cosine and euclidean"):
+    with pytest.raises(UsageError, match="unknown distance 'manhattan': choose cosine or euclidean"):
         search(x, items_of("ab"), 1, distance="manhattan")
     with pytest.raises(UsageError, match="0 nearest items make no search; ask for at least 1"):
         search(x, items_of("ab"), 0)

@@ -80,7 +80,7 @@ def test_what_cannot_be_compared_is_refused(store):
     for other in apart:
         with pytest.raises(BBError, match="runs [ab]{12}/.* and [ab]{12}/.* were tested on different images"):
             read_table({"one": [one], "other": [put_run(store, other, run_id="b" * 64)]})
-    with pytest.raises(BBError, match="there are no runs to compare: `bb probe` makes them"):
+    with pytest.raises(BBError, match="found no runs to compare: `bb probe` makes them"):
         read_table({"one": []})
     twice = put_run(store, pl.concat([rows, rows[:1]]), run_id="c" * 64)
     with pytest.raises(BBError, match="task 'b' has more than one prediction for image 'x'; it needs exactly one"):

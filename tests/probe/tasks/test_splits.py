@@ -210,7 +210,7 @@ DAY = ["2026-05-01"] * 2
         (divide("abcd", group=list("xxyy")), "no class that is tested is trained on, such as 'a'"),
         (divide("ab", split=["train", "train"]), "no labelled image is of side test or val; there are 2 train"),
         (divide("ab", split=[None, "test"]), "of side train; there are 1 without a side, 1 test"),
-        (divide("ab", "time", date=DAY), "all dated images are of 2026-05-01, so there is no"),
+        (divide("ab", "time", date=DAY), "all dated images are of 2026-05-01, so no date divides them"),
         (divide("ab", "time", date=["", ""]), "no labelled image has a date"),
         (lambda: parse_split_by("random,place"), "--split-by 'place' is none of column, random, group, time"),
         (lambda: parse_shots("ten"), "--shots 'ten' is not a number; give one from 1 up, or --shots all"),

@@ -45,7 +45,7 @@ def test_columns_may_have_their_usual_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "text_type", "error", "message"),
     [
-        ("absent.txt", None, "asis", UsageError, "there are no names at .*absent.txt: give a text file with a name"),
+        ("absent.txt", None, "asis", UsageError, "found no names at .*absent.txt: give a text file with a name"),
         ("names.txt", b"", "asis", BBError, "names.txt has no names: write one on each line"),
         ("names.txt", b" \n\n", "asis", BBError, "names.txt has no names"),
         ("names.txt", b"a\nb\n a\n", "asis", BBError, "line 3: the name 'a' is on line 1 too"),

@@ -84,11 +84,11 @@ def test_images_that_are_not_there_count_as_missed(place):
 @pytest.mark.parametrize(
     ("queries", "relevant", "error", "message"),
     [
-        (None, "", UsageError, "there are no queries at"),
+        (None, "", UsageError, "found no queries at"),
         ("id,text\n1,a\n", "", UsageError, "does not have the column query_id"),
         ("query_id\n1\n", "", UsageError, "does not have the column query_text"),
         ("query_id,query_text\n1,a\n1,b\n", "", BBError, "line 2: its query_id stands twice"),
-        ("query_id,query_text\n1,Star\n", None, UsageError, "there are no relevant images at"),
+        ("query_id,query_text\n1,Star\n", None, UsageError, "found no relevant images at"),
         ("query_id,query_text\n1,Star\n", "query_id,x\n1,1\n", UsageError, "does not have the column image_path"),
         (
             "query_id,query_text\n1,Star\n",

@@ -166,7 +166,7 @@ def test_a_key_that_others_can_read_is_refused(store, call, tmp_path, mode):
 def test_what_is_no_key_is_refused(store, call, tmp_path):
     status, _, err = call("sign")
     where = tmp_path / "config" / "bb" / "key.pem"
-    assert status == 2 and f"there is no key at {where}: `bb store keygen` makes one, --key names another." in err
+    assert status == 2 and f"found no key at {where}: `bb store keygen` makes one, --key names another." in err
     path = tmp_path / "k"
     locked = A.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     rsa = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -229,7 +229,7 @@ def test_trusted_keys_are_listed_added_named_and_removed(call, tmp_path):
     ("arguments", "status", "message"),
     [
         (["abc"], 2, "'abc' is not a public key: that is 64 hex digits, as `bb store keygen` prints them."),
-        (["nowhere.pub"], 2, "there is no file nowhere.pub: give the 64 hex digits of a public key, or a .pub file."),
+        (["nowhere.pub"], 2, "the file nowhere.pub does not exist: give the 64 hex digits of a public key, or a .pub file."),
         (["00" * 32], 2, "is not a public key that can be trusted: anyone could sign in its name, or no one."),
         (["--name", "x"], 2, "--name of which key? bb store trust KEY"),
         (["--remove"], 2, "--remove of which key? bb store trust KEY"),

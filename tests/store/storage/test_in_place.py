@@ -189,7 +189,7 @@ def test_the_index_is_written_by_a_verb(home, url, call):
     status, _, err = call("store", "index", "https://host.example/a.bb")
     assert status == 2 and "https://host.example/a.bb can only be read: run `bb store index` where the store's" in err
     status, _, err = call("store", "index", "nowhere")
-    assert status == 1 and "there is no store at nowhere: give its URL or folder." in err
+    assert status == 1 and "found no store at nowhere: give its URL or folder." in err
 
 
 def test_a_flipped_byte_is_named_and_ends_in_status_1(home, url, call):

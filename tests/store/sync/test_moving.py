@@ -524,7 +524,7 @@ def test_huge_metadata_is_not_read(store, here):
 
 
 def test_what_is_no_store_is_neither_pulled_nor_pushed_into(store, here, tmp_path):
-    with pytest.raises(BBError, match=f"there is no store at {here}: name the folder or prefix"):
+    with pytest.raises(BBError, match=f"found no store at {here}: name the folder or prefix"):
         plan_pull(Folder(here), tmp_path / "x", EVERYTHING)
     (here / "holiday").mkdir(parents=True)
     (here / "holiday" / "1.jpg").write_bytes(b"")
@@ -857,7 +857,7 @@ def test_a_pull_for_a_probe_warns_of_labels_that_are_not_shared(store, here, cal
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--for", "cub"), "--for cub: there is no such probe, the task families are newt"),
+        (("--for", "cub"), "--for cub: unknown task family, choose newt"),
         (("--for", "newt", "--runs"), "--for newt brings rows, --runs brings runs: give one of them"),
         (("--labels", "x.csv"), "--labels says which images a probe needs: give --for newt with it"),
         (("--ckpt", "nothing*"), "no backbone in"),
@@ -942,7 +942,7 @@ def test_the_verbs_through_a_bucket_and_a_web_server(store, here, s3, call, tmp_
         assert call("pull", url, "--store", tmp_path / "c.bb")[0] == 0
     assert tree(tmp_path / "c.bb") == tree(store.root)
     status, _, err = call("pull", f"{s3.url}/nothing", "--store", here)
-    assert status == 1 and f"there is no store at {s3.url}/nothing: name the folder or prefix that holds" in err
+    assert status == 1 and f"found no store at {s3.url}/nothing: name the folder or prefix that holds" in err
 
 
 def test_two_processes_push_to_one_bucket(store, here, s3):

@@ -52,7 +52,7 @@ class CocoIndividuals:
         frames = [_individuals(path, before) for path in files]
         frame = pl.concat(frames)
         if frame.is_empty():
-            raise BBError(f"{files[0]}: no annotation has a name, so there is no individual to find. Fetch it again.")
+            raise BBError(f"{files[0]}: no annotation has a name, so no individual can be found. Fetch it again.")
         twice = frame.filter(~pl.col("image_id").is_first_distinct())["image_id"].to_list()
         if twice:
             raise BBError(f"{files[-1]}: image {shown(twice[0])} stands in another file of {files[0].parent}, too.")

@@ -39,7 +39,7 @@ def verb(
     check_import_name(name)
     features = read_array(array)
     table = read_table_file(
-        ids, what=f"there are no IDs at {ids}: --ids names a table.", columns=[ID], remedy="Export it again as CSV."
+        ids, what=f"found no IDs at {ids}: --ids names a table.", columns=[ID], remedy="Export it again as CSV."
     )
     table.require([ID], "Its rows name the images of the array's rows, in that order.")
     written = table.select(ids=[ID]).frame[ID].to_list()

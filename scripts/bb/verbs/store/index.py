@@ -22,6 +22,6 @@ def verb(
     try:
         place.read("zarr.json", MAX_JSON_BYTES)
     except FileNotFoundError:
-        raise BBError(f"there is no store at {place.url}: give its URL or folder.") from None
+        raise BBError(f"found no store at {place.url}: give its URL or folder.") from None
     write_index(place)
     say(f"{place.url}/{INDEX}: {sum(1 for _ in read_index(place))} files")

@@ -52,7 +52,7 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     if for_ not in (None, "newt"):
-        raise UsageError(f"--for {for_}: there is no such probe, the task families are newt.")
+        raise UsageError(f"--for {for_}: unknown task family, choose newt.")
     if for_ and runs:
         raise UsageError("--for newt brings rows, --runs brings runs: give one of them.")
     if labels and not for_:

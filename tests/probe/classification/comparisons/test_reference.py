@@ -65,7 +65,7 @@ def test_terminal_csv_and_page_show_it(place, call):  # noqa: F811
     status, _, err = call("report", "classify", "birds", "--reference", "paper.csv", "--html", "page.html")
     assert status == 0 and 'id="reference"' in Path("page.html").read_text(encoding="utf-8"), err
     status, out, err = call("report", "classify", "birds", "--reference", "none.csv")
-    assert status == 2 and "--reference none.csv: there is no such file. It has the columns ckpt, score." in err
+    assert status == 2 and "--reference none.csv: the file does not exist. It has the columns ckpt, score." in err
 
 
 @pytest.mark.parametrize(

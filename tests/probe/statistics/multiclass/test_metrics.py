@@ -149,7 +149,7 @@ def test_most_confused():
 @pytest.mark.parametrize(
     "values, message",
     [
-        (([], [], 2), "there are no predictions: give at least one image."),
+        (([], [], 2), "no predictions: give at least one image."),
         (([0, 2], [0, 1], 2), "y_true has the class '2': number the 2 classes from 0."),
         (([0, 1], [-1, 1], 2), "y_pred has the class '-1': number the 2 classes from 0."),
         (
