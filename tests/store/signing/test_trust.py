@@ -229,7 +229,7 @@ def test_trusted_keys_are_listed_added_named_and_removed(call, tmp_path):
     ("arguments", "status", "message"),
     [
         (["abc"], 2, "'abc' is not a public key: that is 64 hex digits, as `bb store keygen` prints them."),
-        (["nowhere.pub"], 2, "the file nowhere.pub does not exist: give the 64 hex digits of a public key, or a .pub file."),
+        (["nowhere.pub"], 2, "the file nowhere.pub does not exist: give the 64 hex digits of a public key, or a"),
         (["00" * 32], 2, "is not a public key that can be trusted: anyone could sign in its name, or no one."),
         (["--name", "x"], 2, "--name of which key? bb store trust KEY"),
         (["--remove"], 2, "--remove of which key? bb store trust KEY"),
