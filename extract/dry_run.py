@@ -1,4 +1,4 @@
-"""What an extraction would do, told without doing it: nothing is written, downloaded or computed."""
+"""What an extraction would do, without doing it: nothing is written, downloaded or computed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ from bb.store.maintenance.diff import nearest
 class Forecast:
     """One backbone on one collection.
 
-    download  bytes of weights to fetch, 0 where none, None where their number can't be told
+    download  bytes of weights to fetch, 0 where none, None where their number is not known
     spaces    keys of the feature spaces; none while the weights, which decide them, are not here
     present, missing, store_bytes     None likewise
-    nearest   for each space that the store lacks, the key of the nearest one it has ("nearest", null where there is
-              none of its kind), and the fields in which that differs from it, in words ("differs")
+    nearest   for each space that the store does not have, the key of the nearest one it has ("nearest", null where
+              there is none of its kind), and the fields in which that differs from it, in words ("differs")
     adopting  older spaces of other code that would be tried: how many missing images each fills, how many are compared
     known     while the weights are not here: the store's spaces of this name, with the images that each holds
     """

@@ -142,7 +142,7 @@ def embed_texts(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[TextSummary]:
-    """Encodes the texts that a store lacks, as `bb extract --text` does; the store is made where there is none.
+    """Encodes the texts that a store does not have, as `bb extract --text` does; the store is made where there is none.
 
     ckpt       networks of open_clip
     texts      names, or the text of each name where that is another

@@ -54,7 +54,7 @@ class ExtractOptions:
     profile  measure where the time goes
     devices  several GPUs, each of which embeds its share
     part     the images of one part alone
-    pool_grid  with patch, "4x4": tokens averaged to so many rows and columns
+    pool_grid  with patch, "4x4": tokens averaged to that many rows and columns
     """
 
     device: str = "auto"
@@ -153,12 +153,12 @@ def run(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> list[Summary]:
-    """Embeds the images that a store lacks, as `bb extract` does; the store is made where there is none.
+    """Embeds the images that a store does not have, as `bb extract` does; the store is made where there is none.
 
     ckpt      backbones, as `bb models` lists them
     data      collections by name: folders of images, or shards
     pool      pooling of timm networks
-    reporter  is told of notes and progress
+    reporter  gets notes and progress
     options   fields of ExtractOptions: device, precision, batch_size, patch, limit, …
 
     Raises UsageError and BBError, which name what to change. Images that fail stand in each summary's `failed`.
@@ -206,7 +206,7 @@ def extract(
         )
         for note in extractor.notes():
             reporter.info(note)
-        if options.adopt == "auto" and options.limit is None:  # a try is no ground for what lasts
+        if options.adopt == "auto" and options.limit is None:  # a try is not a basis for what lasts
             for trial in adopt(store, extractor, images):
                 reporter.info(f"{name}: {trial.describe()}")
             extractor.offload()
@@ -433,7 +433,7 @@ def refuse_failed(collection: str, scan: Scan) -> None:
 
 
 def check_room(store: Store, needed: int) -> None:
-    """Raises BBError where so many bytes don't fit."""
+    """Raises BBError where that many bytes don't fit."""
     free = free_bytes(store.root)
     if needed > free:
         raise BBError(

@@ -150,7 +150,7 @@ def run(
     labels    a table in NeWT's columns, or its file; the store's own if None
     data      the collection, NAME or NAME@DIGEST
     ckpt      backbones; space: keys of feature spaces. Without either, every space that has all the images
-    reporter  is told of notes and progress
+    reporter  gets notes and progress
 
     Raises UsageError and BBError, which name what to change.
     """

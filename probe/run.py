@@ -61,7 +61,7 @@ class FamilyInputs:
         tasks: str,
         labels_name: str | None = None,
     ) -> "FamilyInputs":
-        """Errors: MissingRows where the space lacks images that the labels name."""
+        """Errors: MissingRows where the space does not have images that the labels name."""
         image_ids = labels.image_ids
         features = store.read(space, collection, image_ids)
         notes = tuple(store.disagreements(space, collection.digests(image_ids)))
@@ -78,7 +78,7 @@ class FamilyInputs:
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """What is asked of a run beside its inputs. `kind` is the classifier as `--svm` takes it."""
+    """What is asked of a run apart from its inputs. `kind` is the classifier as `--svm` takes it."""
 
     protocol: Protocol
     n_train: NTrain
@@ -154,7 +154,7 @@ def prepare(inputs: FamilyInputs, spec: FamilySpec) -> PreparedRun:
 
 
 def execute(prepared: PreparedRun, *, jobs: int, progress: Callable[[int], None] = lambda done: None) -> Run:
-    """Fits, predicts, scores and publishes. `progress` is told how many tasks are finished.
+    """Fits, predicts, scores and publishes. `progress` gets how many tasks are finished.
 
     Errors: BBError naming the task that can't be fitted; then nothing is published.
     """

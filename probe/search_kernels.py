@@ -131,7 +131,8 @@ def _cosine(x_ND, square_N, one, other, terms):
 
 @compiled()
 def measure(x_ND, square_N, cosine, one, other, terms):
-    """The distance of two rows, float32. Cosine distances are whole multiples of 2^-32, so that noise is no order."""
+    """The distance of two rows, float32. Cosine distances are whole multiples of 2^-32, so that noise is not an
+    order."""
     if not cosine:
         return np.float32(np.sqrt(_apart(x_ND[one], x_ND[other], terms)))
     return np.float32(_cosine(x_ND, square_N, one, other, terms))

@@ -1,4 +1,5 @@
-"""Stored features as one array, for `Store.features`: which space and collection, and which images lack a row."""
+"""Stored features as one array, for `Store.features`: which space and collection, and which images do not have a
+row."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

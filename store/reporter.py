@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Reporter(Protocol):
-    """What a call tells whoever waits for it. Methods may be called from several threads."""
+    """What a call reports while it works. Methods may be called from several threads."""
 
     def info(self, message: str) -> None:
         """Something that a reader of the result should know."""

@@ -102,6 +102,6 @@ class SegmentWriter:
         self._keys, self._ids, self._features, self._damaged = [], [], [], {}
 
     def _settle(self, most: int) -> None:
-        """Waits until no more than so many segments are under way."""
+        """Waits until no more than that many segments are under way."""
         while self._under_way and (len(self._under_way) > most or self._under_way[0].done()):
             self.published.append(self._under_way.pop(0).result())

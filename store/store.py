@@ -60,7 +60,7 @@ def _warn(text: str) -> None:
 
 
 class MissingRows(BBError):
-    """Images that a feature space lacks; `image_ids` names them all."""
+    """Images that a feature space does not have; `image_ids` names them all."""
 
     def __init__(self, message: str, image_ids: Sequence[str]) -> None:
         super().__init__(message)
@@ -305,7 +305,7 @@ class Store:
         """Features of images in the order asked, (n, D) or (n, P, Dp), in the stored dtype.
 
         The array may be a read-only memory map. Raises MissingRows, which says how many rows are missing, which, and
-        the command that fills them; BBError for IDs that the collection lacks.
+        the command that fills them; BBError for IDs that the collection does not have.
         """
         if not image_ids:
             return np.empty((0, *space.row_shape), dtype=space.dtype)
@@ -347,7 +347,7 @@ class Store:
         image_ids: Sequence[str],
         wanted: UInt8[np.ndarray, "n 32"],
     ) -> Int[np.ndarray, " n"]:
-        """Where the rows are, once they are at hand. Errors: MissingRows."""
+        """Where the rows are, once they are available. Errors: MissingRows."""
         position = rows.find(wanted)
         if (position < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, position, strict=True) if row < 0]
@@ -378,7 +378,7 @@ class Store:
         kind       "img" or "patch"
 
         Images without features are left out and named in `missing` of the result. Raises UsageError where the names
-        lead to nothing or to several things, BBError for image IDs that the collection lacks.
+        lead to nothing or to several things, BBError for image IDs that the collection does not have.
         """
         from bb.store.features import read_features
 
@@ -421,7 +421,8 @@ class Store:
         return self._vouched[names]
 
     def to_fill(self, space: FeatureSpace, collection: str, backbone: str | None = None) -> str:
-        """The command that makes the rows which a space lacks; `backbone` names one that the store has no rows of."""
+        """The command that makes the rows which a space does not have; `backbone` names one that the store has no rows
+        of."""
         names = self.backbones(space) or ([backbone] if backbone else [])
         if is_derived(space):
             load = names[0] if names else "head:DIGITS"

@@ -24,7 +24,8 @@ def find_head(store: Store, name: str) -> str:
 def has_seen(store: Store, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> bool:
     """Whether the head of a derived space was trained on, or chosen by, any of these images, as their rows say.
 
-    Such rows lie in segments of their own, whose provenance has "seen": true. After compaction, rows beside them count.
+    Such rows are in segments of their own, whose provenance has "seen": true. After compaction, rows next to them
+    count.
     """
     if not is_derived(space):
         return False

@@ -11,7 +11,7 @@ class CatalogEntry(TypedDict):
     """A backbone that the installed libraries know.
 
     name: as --ckpt takes it
-    lacks: what is missing to build it; empty where it builds
+    `lacks`: what is missing to build it; empty where it builds
     """
 
     name: str

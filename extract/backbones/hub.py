@@ -31,7 +31,7 @@ _FOREIGN = re.compile(r"weights_only|pretrained=|cache_dir|force_download|local_
 
 
 def fetch(name: BackboneName, config: bool = False) -> Path | None:
-    """The file of pretrained weights, downloaded if the cache lacks it; None where it is not on the hub.
+    """The file of pretrained weights, downloaded if the cache does not have it; None where it is not on the hub.
 
     config: the library's description of the network instead; only repositories named by hf-hub: are asked for it
 

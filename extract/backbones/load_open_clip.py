@@ -93,7 +93,7 @@ def check_name(name: BackboneName) -> None:
 
 
 def names() -> dict[str, str]:
-    """Every pretrained backbone, and as untrained every architecture without weights; each with what it lacks."""
+    """Every pretrained backbone, and as untrained every architecture without weights; each with what is missing."""
     trunks, found = set(timm.list_models()), {}
     for architecture in open_clip.list_models():
         trunk = open_clip.get_model_config(architecture)["vision_cfg"].get("timm_model_name")

@@ -57,7 +57,7 @@ def check_name(name: BackboneName) -> None:
 
 
 def names() -> dict[str, str]:
-    """Every pretrained backbone, and as untrained every architecture without weights; each with what it lacks."""
+    """Every pretrained backbone, and as untrained every architecture without weights; each with what is missing."""
     tags: dict[str, list[str | None]] = {}
     for registered in timm.list_pretrained():
         architecture, _, tag = registered.partition(".")

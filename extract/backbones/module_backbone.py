@@ -20,7 +20,7 @@ class ModuleBackbone(nn.Module):
     org           the plug-in's name in `bb.backbones`
     network       maps (b, 3, h, w) float32 to (b, d); it is frozen in place
     view          how a picture becomes its input
-    architecture  what decides the network beside its weights, as JSON: part of the features' identity
+    architecture  what decides the network apart from its weights, as JSON: part of the features' identity
     pooling       a word for how tokens or maps became the vector
 
     Raises BBError where the network gives something other than one vector for each picture.

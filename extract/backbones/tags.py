@@ -12,7 +12,7 @@ def require_agreement(name: BackboneName, recipes: Mapping[str, Mapping[str, Any
 
     A file names neither its normalisation nor its activation, and with another one its features are wrong.
 
-    recipes: tag -> what decides features beside the weights, by name
+    recipes: tag -> what decides features apart from the weights, by name
     """
     fields = list(dict.fromkeys(field for recipe in recipes.values() for field in recipe))
     differing = [field for field in fields if len({recipe[field] for recipe in recipes.values()}) > 1]

@@ -1,4 +1,4 @@
-"""A large file that is read by parts, wherever it lies: once from end to end, later here and there."""
+"""A large file that is read by parts, wherever it is: once from end to end, later here and there."""
 
 import os
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from bb.store.storage.base import Look, Place, Ranged
 from bb.store.storage.url import open_place
 
 PIECE = 2**20
-BLOCK = 4 * 2**20  # bytes in one request, where what is read lies side by side
+BLOCK = 4 * 2**20  # bytes in one request, where what is read is side by side
 KEPT = 256 * 2**20
 AHEAD = 4  # blocks
 
@@ -42,7 +42,7 @@ class Blob(Protocol):
         ...
 
     def read(self, start: int, size: int) -> bytes:
-        """Just so many bytes from `start` on. Raises OSError where this file does not have them (any more), BBError
+        """Just that many bytes from `start` on. Raises OSError where this file does not have them (any more), BBError
         where nothing can be read at its place."""
         ...
 
@@ -83,7 +83,7 @@ class Remote:
     """A file at a place of `bb.store.storage.url`: `folder` is the place's URL, `file` its path there.
 
     Neighbours come in one request: where a read begins near the end of the one before, whole blocks are asked for, and
-    the next few beside, and kept for a while; else just what is wanted.
+    the next few, too, and kept for a while; else just what is wanted.
     """
 
     folder: str

@@ -66,7 +66,7 @@ def suffix_of(path: str) -> str:
 
 @dataclass
 class PassedOver:
-    """How many files are no images that bb reads, by kind and ending."""
+    """How many files are not images that bb reads, by kind and ending."""
 
     counts: Counter[tuple[Kind, str]] = field(default_factory=Counter)
 

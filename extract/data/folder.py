@@ -16,7 +16,7 @@ class Walk:
     A link is followed where its target is in one of the folders `inside`, or anywhere with `follow_links`. Each folder
     is read once, under its real path if that is below `base`, so that loops end.
 
-    wanted   whether a file matters; it is told whether it may look into the file
+    wanted   whether a file matters; it hears whether it may look into the file
     outside  links that were not followed, as paths below `base`: to folders, and to files that matter
     again    links to folders that were read under another path
     """

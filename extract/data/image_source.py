@@ -1,4 +1,4 @@
-"""Where the bytes of one image are. Whoever decodes asks for them, and knows of no folders, shards or servers."""
+"""Where the bytes of one image are. Decoders ask for them, and know nothing of folders, shards or servers."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -42,11 +42,11 @@ def find_images(
     path below `root` with extension, in NFC. Folders are searched recursively, hidden ones not. Links are followed
     within `root`, with `follow_links` everywhere; see `bb.extract.data.folder.Walk`. Bytes of a name that are no
     UTF-8 are
-    written as \\xNN. `announce` gets a sentence about what was left out: links, and files that are no images by their
+    written as \\xNN. `announce` gets a sentence about what was left out: links, and files that are not images by their
     ending or, where that does not say, by their first bytes (extract/data/file_kind.py).
 
-    Raises UsageError where there is no such folder or no image, BBError where two files have one ID or a folder can't
-    be read.
+    Raises UsageError where there is no such folder or no image, BBError where two files have one ID or a folder
+    can't be read.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder: give --data NAME=DIR the folder that holds the images.")
@@ -90,7 +90,7 @@ def _kind_inside(path: Path) -> Kind:
     try:
         with open_regular(path) as file:
             return kind_by_content(file.read(BEGINNING))
-    except OSError:  # it can't be read, or is no file
+    except OSError:  # it can't be read, or is not a file
         return "other"
 
 
@@ -161,7 +161,7 @@ class HashMemory:
             return None
 
     def keep_shard(self, place: str, state: str, found: list[Found]) -> None:
-        """Remembers a shard as a whole; an empty state can't be told from a later one, and is not kept."""
+        """Remembers a shard as a whole; an empty state can't be distinguished from a later one, and is not kept."""
         import polars as pl
 
         if not state:
@@ -215,7 +215,7 @@ def scan(
 ) -> Scan:
     """Hashes what the memory does not know.
 
-    progress  is told how many files are done
+    progress  gets how many files are done
     known     is told, before, how many of these did not have to be hashed
     """
     remembered = memory.recall()

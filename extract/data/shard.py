@@ -25,7 +25,7 @@ class Found(NamedTuple):
     of     a tar's: number of bytes; a table's: row
     fault  why it can't be used; then `digest` is empty
 
-    Files that are no images stand at the end, one such record for all of a kind and ending; see `passed_over`.
+    Files that are not images stand at the end, one such record for all of a kind and ending; see `passed_over`.
     """
 
     name: str

@@ -42,9 +42,9 @@ def scan_shards(
 ) -> Scan:
     """Reads the shards that the memory does not know, each once from end to end; the images in the order they lie.
 
-    limit       so many images only, the first; what was not read to its end is not remembered
+    limit       only that many images, the first; what was not read to its end is not remembered
     known_only  reads nothing
-    progress    is told how many bytes of all shards are done
+    progress    gets how many bytes of all shards are done
 
     Of a shard that is damaged or cut short, what comes before the damage is taken, and the damage is a failure in the
     shard's name. Raises BBError where that is nothing, so that it may be no shard at all; and, with `known_only`, where

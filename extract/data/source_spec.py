@@ -61,7 +61,7 @@ class Shards:
     def blobs(self) -> list[Blob]:
         """The files, in the order written, those of a wildcard sorted. Asks whether they are there.
 
-        Raises UsageError for what is no shard, is not there or named twice; BBError where a place can't be asked.
+        Raises UsageError for what is not a shard, is not there or named twice; BBError where a place can't be asked.
         """
         names = [name for text in self._texts() for name in _named(text, self.base)]
         twice = [name for name, count in Counter(names).items() if count > 1]

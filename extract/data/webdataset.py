@@ -1,4 +1,4 @@
-"""WebDataset's shards: tar archives of which every image file is an image, whatever lies beside it.
+"""WebDataset's shards: tar archives of which every image file is an image, whatever is next to it.
 
 https://github.com/webdataset/webdataset#the-webdataset-format
 """

@@ -1,4 +1,4 @@
-"""Compiling a network, where that repays itself within the images at hand and changes nothing that counts."""
+"""Compiling a network, where that repays itself within the available images and changes nothing that counts."""
 
 import torch
 

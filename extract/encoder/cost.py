@@ -1,4 +1,4 @@
-"""How large a network is: what its features cost, for whoever chooses between networks of like scores."""
+"""How large a network is: what its features cost, for those who choose between networks of like scores."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Two CUDA streams beside the one that computes: batches come on one, features go on the other.
+"""Two CUDA streams next to the one that computes: batches come on one, features go on the other.
 
 Copies run while kernels do, provided that memory on this side is page-locked and that nobody waits for the device
 between batches. PyTorch's allocators know of `record_stream` and of page-locked blocks under way, and give neither out
@@ -53,7 +53,7 @@ class Streams:
         return fetched, arrived
 
     def mark(self) -> Any:
-        """An event in what is being computed, of which time can be told."""
+        """An event in what is being computed, whose time can be read."""
         event = self.cuda.Event(enable_timing=True)
         event.record(self.cuda.current_stream(self.device))
         return event

@@ -69,14 +69,14 @@ class PendingFeatures:
 class Encoder:
     """`size` is what every forward pass gets: a short batch is filled up with zeros.
 
-    One constant shape means that a compiled network is compiled once, and that an image's feature does not hang on
+    One constant shape means that a compiled network is compiled once, and that an image's feature does not depend on
     how many images happened to be left, since kernels are chosen by shape. Several threads may call it.
 
     run            normalised pixels on the device, to features
     normalise      pixels from 0 to 255, to what the network takes
     convolutional  whether a pixel's channels should lie side by side
     streams        of a GPU
-    weights, work  bytes that the network takes on a GPU, and that it takes beside them to work
+    weights, work  bytes that the network takes on a GPU, and that it takes in addition to work
     pooling        of patch features
     """
 

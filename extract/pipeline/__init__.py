@@ -1,1 +1,1 @@
-"""From files to stored features on one machine, stage beside stage."""
+"""From files to stored features on one machine; the stages overlap."""

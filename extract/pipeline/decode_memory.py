@@ -26,7 +26,7 @@ class Budget:
 
     @contextmanager
     def hold(self, n_bytes: int) -> Iterator[None]:
-        """Waits until so many bytes are free. Who holds some must not ask for more."""
+        """Waits until that many bytes are free. Who holds some must not ask for more."""
         turn = object()
         with self._changed:
             self._queue.append(turn)

@@ -22,9 +22,9 @@ from bb.store import Entry, Store
 
 @dataclass(frozen=True)
 class EmbedPlan:
-    """What a store lacks of a collection; all of it, where there is no store yet.
+    """What a store does not have of a collection; all of it, where there is no store yet.
 
-    wanted   one entry per image (by bytes) that at least one of the spaces lacks
+    wanted   one entry per image (by bytes) that at least one of the spaces does not have
     present  how many entries are there already
     """
 
@@ -49,7 +49,7 @@ class EmbedPlan:
 
 @dataclass(frozen=True)
 class BackboneWork:
-    """A network, and one entry per image that at least one of its spaces lacks."""
+    """A network, and one entry per image that at least one of its spaces does not have."""
 
     extractor: Extractor
     wanted: list[Entry]
@@ -82,11 +82,11 @@ def embed(
 ) -> tuple[list[EmbedResult], Profile]:
     """Embeds images of a collection with some networks and publishes the features segment by segment.
 
-    Each image is read and decoded once for all networks that lack it; they share a device and a decoder. What can't be
-    embedded is reported in the outcomes, one for each network, and the rest is kept; `strict` stops at the first.
-    Setting `stop` ends what the device has in hand, publishes the open segments and returns. An error publishes them
-    before it is raised. Where the time went is told as well. `progress` gets the outcomes so far and the number of
-    images that are done for every network. `announce` is told what a person may want to know.
+    Each image is read and decoded once for all networks that do not have it; they share a device and a decoder. What
+    can't be embedded is reported in the outcomes, one for each network, and the rest is kept; `strict` stops at the
+    first. Setting `stop` ends what the device has in hand, publishes the open segments and returns. An error publishes
+    them before it is raised. The profile says where the time went. `progress` gets the outcomes so far and the number
+    of images that are done for every network. `announce` gets what a person may want to know.
     `cores` are those that it may use, all of the machine's if it is not said.
     """
     outcomes = [EmbedResult() for _ in work]
@@ -128,7 +128,7 @@ def embed(
                     for outcome in outcomes:
                         outcome.stopped = True
     except Exception:
-        with suppress(Exception):  # a full disk, say, fails here once more; the first error is the one to raise
+        with suppress(Exception):  # a full disk, for example, fails here once more; the first error is the one to raise
             _close(writers)
         raise
     with clock("write"):

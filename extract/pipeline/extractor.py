@@ -85,7 +85,7 @@ class Extractor:
         return getattr(self.backbone, "loaded", None)
 
     def encoder(self) -> Encoder:
-        """The network on its device. Its batch size hangs on the device alone, never on what is missing."""
+        """The network on its device. Its batch size depends on the device alone, never on what is missing."""
         if self._encoder is None:
             self._cost = cost_of(cast(nn.Module, self.backbone), self.backbone.view.crop)
             pooling = GridPooling.of(self.spaces.patch.output) if self.spaces.patch else None
@@ -98,7 +98,7 @@ class Extractor:
             self._encoder.offload()
 
     def compile_if_it_repays(self, images: int) -> str:
-        """Compiles the network where that saves time over so many images; what was done, in words."""
+        """Compiles the network where that saves time over that many images; what was done, in words."""
         shape = (3, *self.backbone.view.crop)
         return compiled.compile_if_it_repays(self.encoder(), shape, images, tolerance_of(self.spaces.img))
 

@@ -66,7 +66,7 @@ class FeatureWriter:
     def timed(self, images: int, seconds: float) -> None:
         """Segments that close from now on say how many images a second the device can put through the network.
 
-        seconds  of the device, for so many images
+        seconds  of the device, for that many images
         """
         self._images, self._seconds = self._images + images, self._seconds + seconds
         if self._seconds > 0:

@@ -17,11 +17,11 @@ SHARE = 0.02
 
 @dataclass
 class MissingImages:
-    """The images that at least one network lacks, each once, known by their place in `entries`.
+    """The images that at least one network does not have, each once, known by their place in `entries`.
 
     store   all are missing where there is none
     spaces  of each network
-    wanted  of each network, one entry per image that it lacks
+    wanted  of each network, one entry per image that it does not have
     """
 
     store: Store | None
@@ -47,7 +47,7 @@ class MissingImages:
         self._look()
 
     def refresh(self) -> None:
-        """Looks again what the store lacks, unless looking took its share of the time already."""
+        """Looks again what the store does not have, unless looking took its share of the time already."""
         if self._spent <= GRACE + SHARE * (time.monotonic() - self._started):
             self._look()
 
@@ -66,25 +66,25 @@ class MissingImages:
             yield (start + turn) % n
 
     def networks(self, place: int) -> list[int]:
-        """Which networks lack that image now."""
+        """Which networks do not have that image now."""
         return [job for job in range(len(self.spaces)) if self.of(job, place)]
 
     def counts(self) -> Int[np.ndarray, " n"]:
-        """How many networks lack each image now."""
+        """How many networks do not have each image now."""
         return np.sum([self._lacked_by(job) for job in range(len(self.spaces))], axis=0, dtype=int)
 
     def _lacked_by(self, job: int) -> Bool[np.ndarray, " n"]:
         return self._asked[job] & np.logical_or.reduce([self._absent[space.key] for space in self.spaces[job]])
 
     def of(self, job: int, place: int) -> bool:
-        """Whether that network lacks that image now."""
+        """Whether that network does not have that image now."""
         return bool(self._asked[job][place]) and any(self._absent[space.key][place] for space in self.spaces[job])
 
     def keys(self, places: Sequence[int]) -> UInt8[np.ndarray, "n 32"]:
         return self._keys[list(places)]
 
     def rows(self, space: str, places: Sequence[int]) -> Bool[np.ndarray, " n"]:
-        """Which of these images that space lacks now."""
+        """Which of these images that space does not have now."""
         return self._absent[space][list(places)]
 
 

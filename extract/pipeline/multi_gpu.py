@@ -1,6 +1,6 @@
 """Several devices of one machine: a process for each, which embeds its share of what is missing.
 
-The share hangs on the image digests, as that of a machine among several does, and each process publishes segments of
+The share depends on the image digests, as that of a machine among several does, and each process publishes segments of
 its own: nothing is coordinated but by the store. Processes, since the interpreter lock would hold several GPUs up.
 """
 
@@ -48,7 +48,7 @@ def parse_devices(text: str) -> list[str]:
 class Share:
     """What one process is to do.
 
-    wanted  of each backbone, what it lacks of this process's images
+    wanted  of each backbone, what it does not have of this process's images
     spaces  of each backbone, the keys of the spaces that it must fill
     cores   that the process may use
     """
@@ -88,7 +88,7 @@ def shares(
     *,
     strict: bool,
 ) -> list[Share]:
-    """One for each device; none lacks an image that another has.
+    """One for each device. Each image is in one share.
 
     part  which `work` was already narrowed to
     """

@@ -92,7 +92,7 @@ class Threads:
 
 @dataclass
 class Pipeline:
-    """One pass over what is lacking. `outcomes` come in order of completion.
+    """One pass over what is missing. `outcomes` come in order of completion.
 
     damaged, notes  of pictures that were decoded, what their decoder says, by place
     """
@@ -146,7 +146,7 @@ class Pipeline:
             self._run(self._decode_and_compute, "processor", self.threads.decoders, self._outcomes.close)
 
     def end(self, patience: float | None = None) -> None:
-        """Ends all threads, whatever they are at, and waits for them so many seconds. What they hold is lost."""
+        """Ends all threads, whatever they are at, and waits for them that many seconds. What they hold is lost."""
         self.buffer.stop()
         self._files.close()
         self._outcomes.close()
@@ -194,7 +194,7 @@ class Pipeline:
         for _ in self._decoded(clock):
             while batch := self.buffer.take(wait=False):
                 self._compute_batch(batch, clock)
-        self._compute(clock)  # what others lay in last
+        self._compute(clock)  # what others put in last
 
     def _decode(self, clock: Clock) -> None:
         for _ in self._decoded(clock):

@@ -21,7 +21,7 @@ WORKERS = {
     "processor": ("decode", "transform", "copy", "forward"),
     "writer": ("write",),
 }
-BUSY = 0.85  # of its time: whoever works as much is what the others wait for
+BUSY = 0.85  # of its time: a stage that works as much is what the others wait for
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Profile:
 
     @classmethod
     def merged(cls, several: "Sequence[Profile]", device: str) -> "Profile":
-        """Of processes that ran beside each other."""
+        """Of processes that ran next to each other."""
         whole = cls(sum(each.cores for each in several), device, sum(each.features for each in several))
         for each in several:
             whole.clocks += each.clocks
@@ -105,7 +105,7 @@ class Profile:
     def bottleneck(self) -> str:
         """In one sentence.
 
-        Where networks run on the processor, decoders share its cores with them: then it is told what most of its work
+        Where networks run on the processor, decoders share its cores with them: then it gets what most of its work
         is, unless a disk or a store kept it waiting.
         """
         if not self.features:

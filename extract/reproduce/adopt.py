@@ -15,14 +15,14 @@ from bb.store.format.space import short
 from bb.store.format.tolerance import relative_distance, tolerance_of
 from bb.store.versions import versions
 
-SAMPLE = 64  # images, where the older space holds as many that are at hand
+SAMPLE = 64  # images, where the older space holds as many that are available
 
 
 @dataclass(frozen=True)
 class Trial:
     """What the sample said of an older space.
 
-    fills     images at hand that the newer space lacks and the older one has
+    fills     available images that the newer space does not have and the older one has
     compared  images that were embedded again
     differ    of these, how many are farther apart than the tolerance
     greatest  the largest relative distance
@@ -54,7 +54,8 @@ class Trial:
 
 
 def candidates(store: Store, space: FeatureSpace, images: Images) -> list[tuple[FeatureSpace, int]]:
-    """Spaces that differ in the code alone and hold images at hand which `space` lacks; how many, the most first."""
+    """Spaces that differ in the code alone and hold available images which `space` does not have; how many, the most
+    first."""
     digests = images.digests()
     missing = ~store.has(space, digests)
     if not missing.any():

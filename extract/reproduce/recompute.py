@@ -95,7 +95,7 @@ def recompute(
     batch_size: int | None = None,
     announce: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Recomputed]:
-    """Compares `n` images of each space, drawn by `seed`; spaces without an image at hand are passed over.
+    """Compares `n` images of each space, drawn by `seed`; spaces without an image available are passed over.
 
     names  backbones as a person wrote them: restricts the spaces, and says where local weights lie
     """
@@ -125,7 +125,7 @@ def recompute(
 
 
 def changed(store: Store, collection: str, scan: Scan) -> list[str]:
-    """IDs of images at hand that every version of the collection in the store gives to another image."""
+    """IDs of available images that every version of the collection in the store gives to another image."""
     listed: dict[str, set[bytes]] = {}
     for version in store.collections(collection):
         for image_id, digest in version.table.select("image_id", "image_sha256").iter_rows():
@@ -134,7 +134,7 @@ def changed(store: Store, collection: str, scan: Scan) -> list[str]:
 
 
 def _loadable(backbones: Sequence[str], given: Mapping[str, BackboneName]) -> BackboneName:
-    """The name to load a space's backbone by. Raises UsageError where it names none that is at hand."""
+    """The name to load a space's backbone by. Raises UsageError where it names none that is available."""
     for text in backbones:
         if text in given:
             return given[text]

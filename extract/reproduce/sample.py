@@ -18,7 +18,7 @@ from bb.store import Collection, Entry, FeatureSpace, Store
 
 @dataclass(frozen=True)
 class Images:
-    """Images at hand, each once, known by digest; their IDs are collection/ID."""
+    """Images available, each once, known by digest; their IDs are collection/ID."""
 
     entries: dict[bytes, Entry]
     sources: dict[str, Source]
@@ -69,9 +69,9 @@ class Sampler:
     _failed: dict[bytes, str] = field(default_factory=dict)
 
     def pairs(self, store: Store, stored_in: FeatureSpace, order: Sequence[bytes], n: int) -> RecomputedRows:
-        """The first `n` images of `order` that can be embedded, beside their rows in a space.
+        """The first `n` images of `order` that can be embedded, next to their rows in a space.
 
-        order  digests of images at hand that the space holds
+        order  digests of available images that the space holds
         """
         keys: list[bytes] = []
         tried = 0
@@ -121,6 +121,6 @@ def embed_sample(
 
 
 def shuffled(digests: Iterable[bytes], seed: int) -> list[bytes]:
-    """A random order that hangs on the seed alone, whatever the order given."""
+    """A random order that depends on the seed alone, whatever the order given."""
     ordered = sorted(digests)
     return [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]

@@ -1,1 +1,1 @@
-"""All that decides a vector of a text beside the text and the weights: an edit here renews every text space's key."""
+"""All that decides the vector of a text, but text and weights: an edit here renews every text space's key."""

@@ -18,7 +18,7 @@ from bb.extract.weights.traced import traced
 
 Convert = Callable[[StateDict], Mapping[str, Any]]
 
-COUNT = "num_batches_tracked"  # of batch norms: old files lack it, and no feature depends on it
+COUNT = "num_batches_tracked"  # of batch norms: old files do not have it, and no feature depends on it
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Checkpoint files: read without running anything in them, and the state dicts that they hold.
 
 A state dict is a mapping from dotted names to tensors. Files are safetensors, or what `torch.save` writes, read with
-`weights_only=True`. What training scripts save beside the weights in common Python types (numbers of NumPy, paths,
+`weights_only=True`. What training scripts save next to the weights in common Python types (numbers of NumPy, paths,
 parsed command lines) is replaced by an inert stand-in while it is read: neither the type's code nor its module is used.
 Any other type is refused.
 """

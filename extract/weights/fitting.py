@@ -22,7 +22,7 @@ class Loaded:
     source: the file
     part: the key and prefix that they stood under, joined with dots; "" for the file's top level
     others: the file's other keys that hold tensors
-    dropped: names of the tensors beside them that the network does not have
+    dropped: names of the tensors next to them that the network does not have
     rounded: names of the tensors whose values float32 can't hold exactly
     ignored: types of objects in the file that were left out
     """

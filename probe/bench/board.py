@@ -33,7 +33,7 @@ class BenchCell:
 
 @dataclass(frozen=True)
 class BenchRow:
-    """A backbone. rank, low, high: the mean rank with its interval; None where a column lacks a score."""
+    """A backbone. rank, low, high: the mean rank with its interval; None where a column has no score."""
 
     name: str
     spaces: tuple[str, ...]
@@ -46,7 +46,7 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class BenchBoard:
-    """Rows have the best mean rank first, and those that lack scores last.
+    """Rows have the best mean rank first, and those without scores last.
 
     failed  what could not be computed, each with the reason
     """

@@ -82,7 +82,7 @@ def bench(
     part      (I, N): of the pairs of a family and a backbone every N-th, from the I-th
     compute   whether runs that do not exist are made; else they are left out
     jobs      processes; as many as cores if None
-    reporter  is told of notes and progress
+    reporter  gets notes and progress
 
     What fails is named in `failed`, and leaves the rest alone. Errors: UsageError for a plan that makes no sense, and
     where no family is on disk.
@@ -155,7 +155,7 @@ def _labels(family: Family, store: Store) -> Any:
 
 
 def _groups(plan: BenchPlan, store: Store, family: Family, reporter: Reporter) -> list[Group]:
-    """The feature spaces of a family, each with all images that any of them lacks left out."""
+    """The feature spaces of a family, each with all images that any of them does not have left out."""
     if family.data not in store.collection_names():
         raise BBError(f"{store.name} has no collection {family.data!r}: bb extract makes its features.")
     options = family.options

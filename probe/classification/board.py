@@ -1,4 +1,4 @@
-"""Runs of one table of labels side by side: scores with intervals, and which can't be told from the best."""
+"""Runs of one table of labels side by side: scores with intervals, and which can't be distinguished from the best."""
 
 import json
 from collections import Counter
@@ -291,7 +291,8 @@ def _name(run: Run) -> str:
 
 
 def _compared(rows: list[Row], task: str, side: str, main: str) -> Iterator[Row]:
-    """The best first; of each whether it can be told from the best, and from the others where they are not too many."""
+    """The best first; of each whether it can be distinguished from the best, and from the others where they are not too
+    many."""
     n, metric = len(rows), METRICS.get(main)
     usable = metric and not metric.needs_probabilities and n > 1
     found = [answers(row.run, task, side) if usable else None for row in rows]

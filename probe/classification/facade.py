@@ -131,7 +131,7 @@ def classify(
     shots, seed  all images and seed 0 if None, or a protocol's grid
     keep_going  whether a run that fails leaves the others alone, and is named in `failed`
     compute   whether runs that do not exist are made; else they are left out
-    reporter  is told of notes and progress
+    reporter  gets notes and progress
 
     The other arguments are the options of `bb probe classify`. Raises UsageError and BBError, which say what to change.
     """

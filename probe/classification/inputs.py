@@ -66,7 +66,7 @@ def labelled_images(
     columns  further arguments of `read_task_table`
     title    what the table is called; by default as its file, or as the collection
     kind     of the features: "img" or "patch"
-    Everything that a reader of the scores should know is told to the reporter. Errors: UsageError, BBError.
+    Everything that a reader of the scores should know goes to the reporter. Errors: UsageError, BBError.
     """
     name = data or only_collection(store.collection_names())
     plain = name.partition("@")[0]

@@ -76,8 +76,8 @@ def pool_table(table: TaskTable, how: str) -> tuple[TaskTable, Pooling]:
 
     A unit has its images' commonest label (of equal counts the first class; of traits the lower value), of numbers
     the mean, and in other columns what its first image has. Images without a label are left out.
-    Errors: UsageError where the table has no groups, or how needs a split that it lacks; BBError where tasks group one
-    image in two ways.
+    Errors: UsageError where the table has no groups, or how needs a split that it does not have; BBError where tasks
+    group one image in two ways.
     """
     frame = table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null()))
     if "group" not in frame.columns:

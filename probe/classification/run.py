@@ -104,7 +104,7 @@ def prepare(inputs: Inputs, spec: Spec) -> PreparedClassification:
 
 
 def execute(prepared: PreparedClassification, *, progress: Callable[[int], None] = lambda done: None) -> Run:
-    """Fits, predicts, scores and publishes. `progress` is told how many folds are done.
+    """Fits, predicts, scores and publishes. `progress` gets how many folds are done.
 
     Errors: BBError naming the task and fold that can't be fitted; then nothing is published.
     """

@@ -37,7 +37,8 @@ class Inputs:
     features  (n, d) in the stored dtype (pooled: float32), of `image_ids`, which are sorted; of patches (n, p, d), read
               when they are asked for
     missing   images that were left out since they have no features, with reasons
-    max_missing, same_images_as  the share of them that was allowed if given, and keys of the spaces that lack them
+    max_missing, same_images_as  the share of them that was allowed if given, and keys of the spaces that do not have
+                                 them
     notes     what a reader of the scores should know
     pooling   of which images each of `image_ids` is made; None where each is one image
     """
@@ -70,7 +71,7 @@ class Inputs:
         max_missing: float | None = None,
         same_images_as: tuple[str, ...] = (),
     ) -> "Inputs":
-        """Errors: MissingRows where the space lacks images of the splits."""
+        """Errors: MissingRows where the space does not have images of the splits."""
         image_ids = sorted({image_id for split in splits for image_id in split.task.ids.tolist()})
         images = pooling.images(image_ids) if pooling else image_ids
         features: np.ndarray | StoredRows

@@ -35,13 +35,13 @@ def check_preprocessing(name: str) -> str:
 
 @dataclass(frozen=True)
 class Spec:
-    """What is asked of a run beside its inputs; `preprocessing` may be "auto".
+    """What is asked of a run apart from its inputs; `preprocessing` may be "auto".
 
     protocol, setting  the published protocol that decides the rest, and which of its settings
     poisonous  of an open set the classes that FungiCLEF's loss takes for poisonous; None where it isn't asked for
     given  for each task an estimator that needs no training image, as of zero-shot classification; then `classifier` is
            a name for people, and shots are 0
-    facts  what the record of such a run says besides
+    facts  what the record of such a run also says
     """
 
     classifier: str

@@ -49,7 +49,7 @@ def choose(
     """The engine for `--backend` and the sizes of a run's tasks.
 
     "auto" is the exact engine for every task whose Gram matrices fit its bound of memory (all of NeWT's do), and for
-    larger ones cuML where it and a GPU are there, scikit-learn otherwise. `announce` is told of a first compilation.
+    larger ones cuML where it and a GPU are there, scikit-learn otherwise. `announce` hears of a first compilation.
 
     Errors: UsageError for an unknown name, and for an engine that was asked for and can't run here.
     """

@@ -57,7 +57,7 @@ class Estimator(Protocol):
         ...
 
     def parameters(self) -> dict[str, Any]:
-        """All that decides the outcome beside the data, JSON-ready."""
+        """All that decides the outcome apart from the data, JSON-ready."""
         ...
 
 

@@ -3,7 +3,7 @@
 
 newt2021's grid is fitted by scikit-learn's LinearSVC itself, without the search's bookkeeping and on threads:
 liblinear lets the interpreter lock go, so no worker process has to start. Its solver takes nearly all the time of a
-full-size task and its last bits hang on the order of its sums, so little more is to be had with the same answer.
+full-size task and its last bits depend on the order of its sums, so little more is possible with the same answer.
 """
 
 import warnings
@@ -30,7 +30,7 @@ _Fitted = tuple[Problem, tuple[str, ...]]  # a problem and the notes of its chec
 
 @dataclass(frozen=True)
 class Exact:
-    """Fulfils bb.probe.classifiers.engine.Engine. `announce` is told when code has to be compiled, once on a
+    """Fulfils bb.probe.classifiers.engine.Engine. `announce` hears when code has to be compiled, once on a
     machine.
     """
 

@@ -61,7 +61,7 @@ def grid_search(
         model = fitted(C, train)
         return float((model.predict(x[test]) == y[test]).mean()), int(model.n_iter_ >= classifier.max_iter)
 
-    # A table of C by folds, laid out as in scikit-learn: np.average sums in that order.
+    # A table of C by folds, arranged as in scikit-learn: np.average sums in that order.
     scores: Float64[np.ndarray, "c f"] = np.empty((len(classifier.C), len(made)), order="F")
     each = [(fold, C) for fold in made for C in classifier.C]
     unconverged = 0

@@ -120,7 +120,7 @@ class BioBench:
                 return PluginClassifier.find(kind)
 
     def parameters(self) -> dict[str, Any]:
-        """Everything that decides the outcome beside the data, JSON-ready."""
+        """Everything that decides the outcome apart from the data, JSON-ready."""
         return _parameters(self)
 
 
@@ -148,7 +148,7 @@ class NeWT2021:
         return self.search
 
     def parameters(self) -> dict[str, Any]:
-        """Everything that decides the outcome beside the data, JSON-ready."""
+        """Everything that decides the outcome apart from the data, JSON-ready."""
         return _parameters(self)
 
 

@@ -329,7 +329,7 @@ def _counted(task: _Checked) -> str:
 def _folds(task: _Checked, cv: int) -> list[tuple[Int[np.ndarray, " _t"], Int[np.ndarray, " _v"]]]:
     """StratifiedKFold's splits: rows to train on and to test on.
 
-    Members of a class are spread over the folds, so with 2 or more of each class no training part lacks one:
+    Members of a class are spread over the folds, so with 2 or more of each class every training part has one:
     no fit fails, and no score is NaN.
     """
     from sklearn.model_selection import StratifiedKFold
@@ -450,7 +450,7 @@ def _rank(
     folds: Sequence[tuple[Float64[np.ndarray, " c"], Int[np.ndarray, "c p"], int]],
 ) -> Scores:
     """Mean, rank and choice as RandomizedSearchCV computes them: the first of the best wins."""
-    scores = np.array([score for score, _, _ in folds]).T  # laid out as there: np.average sums in that order
+    scores = np.array([score for score, _, _ in folds]).T  # arranged as there: np.average sums in that order
     mean = np.average(scores, axis=1)
     rank = np.searchsorted(np.sort(-mean), -mean).astype(np.int32) + np.int32(1)
     n_iter = np.stack([steps for _, steps, _ in folds], axis=1)

@@ -47,7 +47,7 @@ class Cost:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Cost":
-        """Of a run's record, which is untrusted: what is no number counts as not recorded, and so do several."""
+        """Of a run's record, which is untrusted: what is not a number counts as not recorded, and so do several."""
         provenance = record.get("provenance")
         found = provenance.get("extraction") if isinstance(provenance, dict) else None
         made = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

@@ -1,4 +1,5 @@
-"""Images that labels name and feature spaces lack: named with the reason, and left out where that is asked for."""
+"""Images that labels name and feature spaces do not have: named with the reason, and left out where that is asked
+for."""
 
 import math
 import re
@@ -22,7 +23,7 @@ _KEY = re.compile("[0-9a-f]{64}")
 class MissingPolicy:
     """What to do about images without features: stop, or leave them out up to a share of all that labels name.
 
-    same_as  keys of feature spaces: what they lack is left out, too
+    same_as  keys of feature spaces: what they do not have is left out, too
     """
 
     skip: bool = False
@@ -42,7 +43,7 @@ class MissingPolicy:
         return cls(text == "skip", AT_MOST if at_most is None else at_most, tuple(same_as or ()))
 
     def allowed(self, images: int) -> int:
-        """How many of so many images may be missing."""
+        """How many of that many images may be missing."""
         return math.floor(images * self.at_most + 1e-9) if self.skip else 0
 
     def keys(self, store: Store, spaces: Sequence[FeatureSpace]) -> tuple[str, ...]:
@@ -70,7 +71,8 @@ def missing_from(store: Store, space: FeatureSpace, collection: Collection, imag
 
 
 def incomplete_spaces(store: Store, collection: Collection) -> Iterator[tuple[FeatureSpace, dict[str, str]]]:
-    """The feature spaces that have features of some images of a collection but not of all, and what they lack."""
+    """The feature spaces that have features of some images of a collection but not of all, and what they do not
+    have."""
     image_ids = collection.table["image_id"].to_list()
     for space in store.spaces():
         has = store.has(space, collection.all_digests())
@@ -90,7 +92,7 @@ def settle_missing(
     image_ids: Sequence[str],
     policy: MissingPolicy,
 ) -> dict[str, str]:
-    """The images to leave out: those that any of the spaces lacks, so that all are scored on the same ones.
+    """The images to leave out: those that any of the spaces does not have, so that all are scored on the same ones.
 
     Raises BBError, naming images and remedies, where some are missing and the policy does not allow it.
     """
@@ -109,7 +111,7 @@ def settle_missing(
 
 
 def describe_missing(store: Store, space: FeatureSpace, missing: Mapping[str, str]) -> str:
-    """A space and what it lacks, in a line."""
+    """A space and what it does not have, in a line."""
     name = ", ".join(store.backbones(space))
     return f"{name} (space {short(space.key)}) lacks {len(missing)}: {named(missing)}"
 

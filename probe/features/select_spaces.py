@@ -27,7 +27,7 @@ def choose_spaces(
 ) -> list[FeatureSpace]:
     """The spaces for `--ckpt` (canonical names) and `--space`; without either, every one that has all the images.
 
-    missing  lets a space that lacks a few images count as having all
+    missing  lets a space that does not have a few images count as having all
     kind     of the features: "img" or "patch"
 
     Errors: UsageError where a backbone has no features at all, where several of its spaces hold all the images, or
@@ -84,7 +84,7 @@ def _incomplete(
     policy: MissingPolicy,
     make: Mapping[str, Any],
 ) -> UsageError:
-    """Says what the spaces lack, the one that lacks least first."""
+    """Says what the spaces do not have, the one that misses least first."""
     what = f"no feature space of {store.name} has all {len(image_ids)} images of {collection.name}"
     if not nearest:
         return UsageError(

@@ -53,7 +53,7 @@ class PreparedTraining:
 
     @property
     def checkpoint(self) -> Path:
-        """Where its state lies while it is trained."""
+        """Where its state is while it is trained."""
         return self.store.root / "tmp" / "heads" / f"{self.training_id}.safetensors"
 
     @property
@@ -92,8 +92,8 @@ def prepare(
 
     The ID is SHA-256 of the canonical JSON of: recipe, parent, both tables, and SHA-256 of both sides' feature rows.
     Errors: those of `parts`; BBError where too few labels validate to accept a head, unless `accept` is "any";
-    MissingRows where the parent lacks images that the labels name; UsageError where the store is read in place, the
-    parent holds no image features, or `accept` is neither "better" nor "any".
+    MissingRows where the parent does not have images that the labels name; UsageError where the store is read in place,
+    the parent holds no image features, or `accept` is neither "better" nor "any".
     """
     if accept not in ACCEPT:
         raise UsageError(f"--accept {accept!r} is unknown: choose {' or '.join(ACCEPT)}.")
@@ -122,7 +122,8 @@ def prepare(
 
 
 def existing(prepared: PreparedTraining) -> Derived | None:
-    """What this very training made before; rows that it lacks (it was killed, or images came since) are written now."""
+    """What this very training made before; rows that it does not have (it was killed, or images came since) are written
+    now."""
     store = prepared.store
     for space in store.spaces():
         if is_derived(space) and parent_key(space) == prepared.parent.key:
@@ -196,7 +197,7 @@ def load(store: Store, name: str) -> Head:
 
 
 def extend(store: Store, head: Head, collection: Collection) -> Derived:
-    """Sends the rows of a collection that a head's parent has, and the derived space lacks, through the head.
+    """Sends the rows of a collection that a head's parent has, and the derived space does not have, through the head.
 
     Errors: BBError where the parent is not here, or has none of the collection's images.
     """

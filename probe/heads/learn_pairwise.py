@@ -42,7 +42,7 @@ SHRINKAGE = (0.01, 0.1, 0.3, 1.0)  # 1 whitens nothing
 FOLDS = 5
 EPOCHS, PATIENCE = 30, 3  # at most; and further ones without a better score
 RATE = 1e-4
-QUERIES, NEAR, SAME = 32, 16, 8  # a step: so many images, each with so many of its nearest and of its label
+QUERIES, NEAR, SAME = 32, 16, 8  # a step: that many images, each with that many of its nearest and of its label
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class PairwiseExamples:
 
     features  (n, d) rows of length 1, float32
     labels    (n,) codes
-    sequence  (n,) codes, -1 of none; images of one are no pair. None where there are no sequences
+    sequence  (n,) codes, -1 of none; images of one are not a pair. None where there are no sequences
     """
 
     features: Float[np.ndarray, "n d"]
@@ -95,7 +95,7 @@ def learn(
 
     trivial   the distance that it must beat, and that finds the nearest images
     top_n     how many of them it will be given
-    progress  is told how many steps of how many are done: a fold's start or epoch each
+    progress  gets how many steps of how many are done: a fold's start or epoch each
     Errors: BBError where fewer than four labels have two images, or these have but one sequence; where features are
     not finite. UsageError for a bad seed.
     """
@@ -155,7 +155,7 @@ def learn(
 
 @dataclass(frozen=True)
 class PairwiseCandidate:
-    """The trivial distance (nothing shrunk, as nothing is whitened), or the start after so many epochs."""
+    """The trivial distance (nothing shrunk, as nothing is whitened), or the start after that many epochs."""
 
     shrinkage: float
     epochs: int = 0

@@ -26,7 +26,7 @@ class FeatureLoss(Protocol):
     ) -> Float[Tensor, "..."]:
         """The loss of the first `anchors` features (all, if None); the others are a memory bank.
 
-        A scalar, but for losses that were told not to reduce. Where a batch has nothing to learn from it is 0, and
+        A scalar, but for losses that don't reduce. Where a batch has nothing to learn from it is 0, and
         can still be gone down.
         """
         ...
@@ -60,7 +60,7 @@ class TripletLoss(nn.Module):
 
     @property
     def last_logs(self) -> Mapping[str, float]:
-        """loss (the mean), triplets, active (the share of them that is not told apart by the margin), and the mean
+        """loss (the mean), triplets, active (the share of them that is not separated by the margin), and the mean
         distances; without triplets the first two alone.
         """
         if self._last is None:

@@ -1,4 +1,4 @@
-"""Miners: which triplets of a batch, and of a memory bank beside it, a loss learns from."""
+"""Miners: which triplets of a batch, and of its memory bank, a loss learns from."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -154,16 +154,16 @@ def _ranked(values: Float[Tensor, "a n"], places: slice, *, largest: bool) -> tu
     return found.values[:, places], found.indices[:, places]
 
 
-# A memory bank: rows beside the batch, among which harder positives and negatives are found.
+# A memory bank: rows next to the batch, among which harder positives and negatives are found.
 #
 # The bank of Wang et al. (Cross-Batch Memory, CVPR 2020) keeps the features of earlier batches, which grow stale as the
-# network learns. Here all inputs are at hand as features in a store, and projecting them costs next to nothing: so the
+# network learns. Here all inputs are available as features in a store, and projecting them costs little: so the
 # bank holds rows, and the head as it stands projects them in each step, without gradients. It is never stale.
 
 
 @dataclass(frozen=True)
 class Bank:
-    """size: rows drawn beside each batch; all others where there are fewer"""
+    """size: rows drawn for each batch; all others where there are fewer"""
 
     size: int
 
@@ -172,6 +172,6 @@ class Bank:
             raise UsageError(f"a bank of {self.size} rows holds nothing: choose at least 1, or none at all.")
 
     def draw(self, batch: list[int], n: int, rng: np.random.Generator) -> Integer[np.ndarray, " m"]:
-        """So many of n rows, none of them in the batch, none twice."""
+        """That many of n rows, none of them in the batch, none twice."""
         others = np.delete(np.arange(n), batch)
         return rng.choice(others, min(self.size, len(others)), replace=False, shuffle=False)

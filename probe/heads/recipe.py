@@ -25,7 +25,7 @@ STARTS = ("whitened", "plain")
 
 @dataclass(frozen=True)
 class Triplet:
-    """miner and its numbers; margin None is the soft margin; bank: rows beside each batch, 0 for none"""
+    """miner and its numbers; margin None is the soft margin; bank: rows added to each batch, 0 for none"""
 
     miner: str = "hard"
     n: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """All that decides a head beside the data.
+    """All that decides a head apart from the data.
 
     dim       length of its features; None: as many as it is given, 128 at most
     hidden    width of a hidden layer; None: the head is linear

@@ -29,7 +29,7 @@ class BatchSampler(Protocol):
         ...
 
 
-Seed = int | tuple[int, ...]  # as numpy's default_rng takes it: (seed, epoch), say
+Seed = int | tuple[int, ...]  # as numpy's default_rng takes it: (seed, epoch), for example
 
 
 @dataclass(eq=False)

@@ -56,9 +56,9 @@ def train(
 ) -> Trained:
     """Trains a head for the features of a space whose key is `parent`.
 
-    checkpoint  a file from which it goes on where that is there, and in which it leaves its state `every` so many
-                seconds and when it is stopped; whoever calls names it by all that decides the outcome, and removes it
-    progress    is told every epoch that is done, its validation, and of its last batch what the loss logs
+    checkpoint  a file from which it goes on where that is there, and in which it leaves its state each `every`
+                seconds and when it is stopped; the caller names it by all that decides the outcome, and removes it
+    progress    gets every epoch that is done, its validation, and of its last batch what the loss logs
     Errors: BBError where features or weights are not finite; those of samplers and losses.
     """
     if not np.isfinite(examples.features).all():

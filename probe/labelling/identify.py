@@ -64,7 +64,7 @@ class Identified:
         return html_table(self.frame.head(SHOWN), repr(self))
 
     def record(self) -> dict[str, Any]:
-        """The figures beside the table, JSON-ready."""
+        """The figures next to the table, JSON-ready."""
         return {
             **self.stated(),
             "predicted": len(self.frame),
@@ -118,7 +118,7 @@ def identify(
     """Says which known individual each unlabelled image shows, or none of these, as `bb predict --retrieve` does.
 
     labels      a table of individuals as docs/labels.md describes it, or its file; its split is not used
-    group       images of one group, such as a burst, are no evidence for each other where the answers are tested
+    group       images of one group, such as a burst, are not evidence for each other where the answers are tested
     top         how many of the nearest individuals each row names
     none_share  the share of images that show none of the known individuals: labels can't say, so it is an assumption
 

@@ -56,7 +56,7 @@ def replays(
     """Both replays of every labelled image.
 
     individual  numbers 0 … k-1
-    group       images of one group, such as a burst, are no evidence for each other
+    group       images of one group, such as a burst, are not evidence for each other
     Errors: BBError for fewer than three individuals, and where fewer than FEWEST have a second image.
     """
     k = int(individual.max()) + 1

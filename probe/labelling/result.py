@@ -60,7 +60,7 @@ class Labelled:
         return html_table(self.frame.head(SHOWN), repr(self))
 
     def record(self) -> dict[str, Any]:
-        """The figures beside the table, JSON-ready."""
+        """The figures next to the table, JSON-ready."""
         return {
             **self.stated(),
             "predicted": len(self.frame),

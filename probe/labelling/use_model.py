@@ -53,7 +53,7 @@ class Applied:
         return self.model.collection[0] != self.collection.name
 
     def record(self) -> dict[str, Any]:
-        """The figures beside the table, JSON-ready; `stated` is as the model's file has it."""
+        """The figures next to the table, JSON-ready; `stated` is as the model's file has it."""
         return {
             "model": self.model.digest,
             "task": self.model.task,

@@ -159,7 +159,7 @@ def _one_each(runs: list[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _tier_notes(groups: Iterable[list[Run]]) -> list[str]:
-    """Which means are over runs of which some come from elsewhere: seeds that were not run here, say."""
+    """Which means are over runs of which some come from elsewhere: seeds that were not run here, for example."""
     notes = []
     for group in groups:
         best = min(run.tier for run in group)

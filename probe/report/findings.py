@@ -71,7 +71,7 @@ def _guessing(board: Board, label: str, cell: Cell) -> Iterator[str]:
 
 
 def _other_columns(board: Board, last: NTrain) -> Iterator[str]:
-    """At which n_train another backbone is ahead, and whether it can be told apart from the first."""
+    """At which n_train another backbone is ahead, and whether it can be distinguished from the first."""
     first = _by_score(board, last)[0]
     for n in board.columns[:-1]:
         leader = _by_score(board, n)[0]

@@ -161,9 +161,9 @@ class Board:
                does; None of other metrics than accuracy
     n_images   distinct test images; units: what was drawn of them, if not each by itself
     baseline   the label of the row that others are compared with
-    reference  the name of the file that is laid beside
+    reference  the name of the file to compare with
     test       what the p-values are of
-    hard_at    the n_train that the hardest images are told of
+    hard_at    the n_train that the hardest images are reported for
     """
 
     tasks: str

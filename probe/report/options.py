@@ -28,7 +28,7 @@ class ReportOptions:
     kinds      the splits of each score that are wanted; details: hardest images and sources of variance too
     n_train    the columns; all if empty
     sort       "score" is that of the last column; one of the columns, or "name"
-    reference  a published table, laid beside
+    reference  a published table to compare with
     """
 
     metric: str = "auto"

@@ -1,6 +1,6 @@
 """Where a figure comes from: its runs, what made them, and the command that makes them again.
 
-run.json is somebody's word. What is not of the type it should be is refused before anything is computed of it, and a
+run.json is untrusted input. What is not of the type it should be is refused before anything is computed of it, and a
 command is put together from fields that match what the command line takes; a stored command line is never repeated.
 """
 
@@ -41,7 +41,7 @@ class Origin:
     extracted  the versions and devices that the features were embedded with, each distinct set once
     cost       of the network and its features, as far as recorded
     parameters of the protocol and its classifiers, as the runs record them
-    command    makes the runs again from a store with the features; None where a field is no word of the command line
+    command    makes the runs again from a store with the features; None where a field is not a word of the command line
     extract    makes the features again; None likewise
     """
 

@@ -1,4 +1,4 @@
-"""A published table, shown beside bb's scores, and what keeps one of its scores from comparing with one of ours.
+"""A published table, shown next to bb's scores, and what keeps one of its scores from comparing with one of ours.
 
 Columns task (or the family, as "newt"), ckpt and score; protocol and n_train, if present, say how it was made.
 """
@@ -75,8 +75,8 @@ class Reference:
 def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: name) -> Reference:
     """Reads a CSV or Parquet file. `canonical` turns a backbone's name in it into the one that runs have.
 
-    Errors: UsageError where there is no such file or it lacks a column, BBError naming the line of a score that is no
-    number from 0 to 1, or of a (task, ckpt) twice.
+    Errors: UsageError where there is no such file or it does not have a column, BBError naming the line of a score
+    that is no number from 0 to 1, or of a (task, ckpt) twice.
     """
     what = f"--reference {path}: the file does not exist. It has the columns {', '.join(COLUMNS)}."
     remedy, columns = f"A reference has {', '.join(COLUMNS)}.", (*COLUMNS, *OPTIONAL)

@@ -1,4 +1,4 @@
-"""Two runs beside each other: in what their inputs differ, and on which tasks and images their outcomes do."""
+"""Two runs side by side: in what their inputs differ, and on which tasks and images their outcomes do."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

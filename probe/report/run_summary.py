@@ -137,7 +137,7 @@ def _table(caption: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
     """An HTML table; every string in it is escaped."""
 
     def text(word: str) -> str:
-        # A file name that is no UTF-8 comes with lone surrogates, which a page can't hold.
+        # A file name that is not UTF-8 comes with lone surrogates, which a page can't hold.
         return html.escape(word.encode(errors="replace").decode())
 
     def row(words: tuple[str, ...], tag: str) -> str:

@@ -1,4 +1,4 @@
-"""How sure a mean over queries is, where what was sampled comes in units: labels with all of their images, say.
+"""How sure a mean over queries is, where what was sampled comes in units: labels with all of their images, for example.
 
 Spread. Unit u has n_u queries whose scores add up to t_u; of N queries and K units the mean is m = Σ t_u / N. What the
 units' scores vary by (a ratio estimate, Cochran, "Sampling Techniques", 1977, section 2.11) is

@@ -104,7 +104,7 @@ def reduce(
 
 
 def score(items: RetrievalLabels, ranking: Ranking, how: Retrieval) -> dict[str, Float64[np.ndarray, " q"]]:
-    """Metrics of each query of a ranking by name, whoever made it: a search, a re-ranker, a threshold."""
+    """Metrics of each query of a ranking by name: of a search, a re-ranker, a threshold."""
     values = per_query(
         hits(items, ranking), ranking.relevant, ks=how.ks, metrics=how.metrics, convention=how.convention,
         retrieved=ranking.retrieved,
@@ -133,7 +133,7 @@ def evaluate(
 
     features  (n, d) of the items, in their order
     searched  another search than the exact one: of vectors, depth and progress to rankings of consecutive queries
-    progress  told how many of how many steps are done
+    progress  gets how many of how many steps are done
     Errors: those of `Vectors.of` and of the metrics; BBError where no query has anything relevant.
     """
     jobs = jobs or cpu_count()

@@ -63,7 +63,7 @@ class Faiss:
         index = _index(faiss, x, self.probes)
         relevant = count_relevant(items)
         sequence = np.full(len(items), -1, np.int64) if items.sequence is None else items.sequence
-        # The query and its sequence are found as well, and dropped: so many more are asked for.
+        # The query and its sequence are found as well, and dropped: that many more are asked for.
         _, sizes = np.unique(sequence[gallery][sequence[gallery] >= 0], return_counts=True)
         wanted = min(n + 1 + int(sizes.max(initial=0)), len(gallery))
         for start in range(0, len(queries), QUERIES):

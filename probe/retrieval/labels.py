@@ -38,7 +38,7 @@ class RetrievalLabels:
     notes   what a reader of the scores should know of the table
     missing images that were left out since they have no features: image ID → reason
     max_missing the share of them that was allowed, where it is not the usual one
-    same_images_as  keys of the feature spaces that lack them
+    same_images_as  keys of the feature spaces that do not have them
     """
 
     frame: pl.DataFrame
@@ -222,8 +222,8 @@ def assign(
 def read_items(file: str | Path, *, not_missing: Sequence[str] = ()) -> RetrievalLabels:
     """Read a labelled table from CSV or Parquet; columns and `not_missing` as `parse_items` says.
 
-    Errors: UsageError where there is no such file or it lacks a column, BBError where it is no table or `parse_items`
-    finds a problem.
+    Errors: UsageError where there is no such file or it does not have a column, BBError where it is not a table or
+    `parse_items` finds a problem.
     """
     file = Path(file)
     what = f"no labels at {file}: a CSV or Parquet file with the columns image_id and label."

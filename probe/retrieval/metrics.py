@@ -140,7 +140,7 @@ def per_query(
     hits       nearest first
     ks         cut-offs
     metrics    of AT_K and PER_R; those of PER_R are right only where hits are as deep as the largest R
-    retrieved  how many items each query has, where they may be fewer than n: after a threshold, say
+    retrieved  how many items each query has, where they may be fewer than n: after a threshold, for example
     Errors: UsageError for an unknown metric or convention, or a cut-off below 1.
     """
     check_ks(ks)

@@ -83,7 +83,7 @@ def pair_up(
     jobs: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PairHistogram:
-    """Counts all pairs; an item is no pair with itself or its sequence. Time and memory are those of a search."""
+    """Counts all pairs; an item is not a pair with itself or its sequence. Time and memory are those of a search."""
     jobs = jobs or cpu_count()
     queries, gallery = items.queries, items.gallery
     both = np.array_equal(queries, gallery)

@@ -37,7 +37,7 @@ class PreparedRetrieval:
     """A run that can be looked up or made: its ID covers all that decides the outcome.
 
     tasks     the labels' name
-    roles     how queries and gallery were told apart, for a reader: the options that were given
+    roles     how queries and gallery were distinguished, for a reader: the options that were given
     features  (n, d) of the items, in their order and the stored dtype
     faiss     the index to search by; None for the exact search
     warnings  of the labels, see `assign`; they stand in the run
@@ -90,7 +90,7 @@ def prepare(
 
     The ID is SHA-256 of the canonical JSON of: protocol and its parameters, index and its version, the items (image
     ID, label, role, category, sequence), SHA-256 of their feature rows. The test set is the items and the metrics:
-    runs that share it can be compared. Errors: MissingRows where the space lacks images that the labels name.
+    runs that share it can be compared. Errors: MissingRows where the space does not have images that the labels name.
     """
     features = store.read(space, collection, items.image_ids.tolist())
     rows = np.ascontiguousarray(features)

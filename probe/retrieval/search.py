@@ -127,7 +127,7 @@ def search(
     features  (n, d) of the items, in their order; float16 is taken as float32
     distance  "cosine": 1 - cosine, in [0, 2], and 1 from a zero vector; or "euclidean"
     jobs      threads; all cores where None
-    progress  told how many of how many tiles are done
+    progress  gets how many of how many tiles are done
     Errors: see `Vectors.of`; UsageError where n < 1.
     """
     vectors = Vectors.of(features, items, distance)

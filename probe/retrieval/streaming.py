@@ -17,7 +17,7 @@ class StreamingMetric(Protocol):
     """What is computed once over all samples of an epoch: `setup`, then `update` for each batch, then `compute`."""
 
     def setup(self, num_samples: int | None = None) -> None:
-        """Forgets what was collected; so many samples are to come, where that is not known from elsewhere."""
+        """Forgets what was collected; that many samples are to come, where that is not known from elsewhere."""
 
     def update(self, features: Float[np.ndarray, "b d"], indices: Integer[np.ndarray, " b"]) -> None:
         """Takes a batch; `indices` says which sample each row is. Errors: BBError for an index that was there."""

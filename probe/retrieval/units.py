@@ -2,9 +2,9 @@
 
 Where queries stand in the gallery too (leave-one-out), the images of a label are answers to each other, so a unit is a
 label, with all of its images. It is not resampled image by image: that further images of the same labels would score
-within some bounds can't be told from one set of images a label, and the interval for further labels, which vary more,
-holds for them too. Against a gallery of its own, a unit is a query, or the queries of one sequence. The column `unit`
-of the labels says otherwise: a site, say.
+within some bounds can't be distinguished from one set of images a label, and the interval for further labels, which
+vary more, holds for them too. Against a gallery of its own, a unit is a query, or the queries of one sequence. The
+column `unit` of the labels says otherwise: a site, for example.
 """
 
 from collections.abc import Callable, Mapping

@@ -49,7 +49,7 @@ class Interval(NamedTuple):
     """Estimates and bounds, one of each for every model or pair.
 
     holds   whether the bounds held the estimate by themselves; they are extended to it where its bias is larger than
-            its error, which a reader should be told
+            its error, which a reader should know
     reason  why there are no bounds, which are NaN then; empty where there are
     """
 
@@ -234,7 +234,7 @@ def resample(
     """The statistic of every model, and how it varies over what is thought drawn again.
 
     metric     one of METRICS; only accuracy has an average over images
-    over       the levels: "tasks" and "draws" beside "images", which always are
+    over       the levels: "tasks" and "draws" with "images", which always are
     resamples  normal draws for ranks; seed: of them
     Errors: UsageError for an unknown metric, BBError where it has no meaning for a task, or a level is of one alone.
     """

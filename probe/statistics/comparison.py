@@ -7,13 +7,13 @@ Parametric and Bootstrap Tests of Hypotheses", 2005). Units are the table's (dis
 tasks where the claim is about tasks. One flip serves all models: a pair's flipped difference is the difference of two
 models' flipped sums, so all pairs cost one matrix product.
 
-A statistic that is no sum over images (F1, average precision, AUROC), or a claim about further few-shot draws, has no
-such test; there a t test stands in its place, of the difference and standard error that the interval is made of.
+A statistic that is not a sum over images (F1, average precision, AUROC), or a claim about further few-shot draws, has
+no such test; there a t test stands in its place, of the difference and standard error that the interval is made of.
 
 Flips count the data themselves, (1 + hits) / (1 + flips), so no p-value is 0 (Phipson and Smyth, SAGMB 9, 2010).
 
 For 0/1 scores of images that serve one task each, McNemar's exact test (Psychometrika 12, 1947) is the limit of the
-permutation test for ever more flips, and stands beside it.
+permutation test for ever more flips, and stands next to it.
 """
 
 from collections.abc import Sequence
@@ -103,7 +103,7 @@ def differences(
 
     resampled     of this table: it says of which statistic, and over what
     permutations  at least 10,000 by default, and 40 a pair
-    Errors: UsageError for a baseline that is no model.
+    Errors: UsageError for a baseline that is not a model.
     """
     n = len(resampled.models)
     if pairs is not None:
@@ -313,7 +313,7 @@ def _places(
 
 
 def _terms(table: Table, resampled: Resampled) -> Float64[np.ndarray, "units models"] | None:
-    """What each unit whose sign may be flipped adds to the statistic; None where it is no such sum."""
+    """What each unit whose sign may be flipped adds to the statistic; None where it is not such a sum."""
     if "tasks" in resampled.over:
         return np.nan_to_num(resampled.by_task) * resampled.weight[:, None]
     if "draws" in resampled.over:

@@ -80,7 +80,7 @@ def _macro_f1_contributions(p: Traits) -> Contributions:
 
 
 def _absent(p: Traits) -> Traits:
-    """Who lacks which trait."""
+    """Which images miss which trait."""
     return Traits(~p.true, ~p.predicted, None, p.group)
 
 

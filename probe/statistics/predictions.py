@@ -16,7 +16,7 @@ from bb.store.local.runs import Run, by_precedence
 from bb.store.text import lookalike
 from bb.store.text.image_ids import match_ids
 
-# What of the predictions a metric may need beside the true labels.
+# What of the predictions a metric may need in addition to the true labels.
 FIELDS = ("score", "y_pred", "decision")
 Field = Float[np.ndarray, "columns n"] | Int[np.ndarray, "columns n"]
 
@@ -25,7 +25,7 @@ Field = Float[np.ndarray, "columns n"] | Int[np.ndarray, "columns n"]
 class Table:
     """Models × items. An item is a test image in a task; items are sorted by task, then by image ID.
 
-    A model is whatever is compared under one name: a backbone at one n_train, say. It has a column for each
+    A model is whatever is compared under one name: a backbone at one n_train, for example. It has a column for each
     few-shot draw, columns in order of model and seed.
 
     models     names, in the order given
@@ -199,7 +199,7 @@ def read_table(models: Mapping[str, Sequence[Run]], fields: Sequence[str] = ("sc
 
 
 def groups_of(labels: pl.DataFrame, column: str) -> dict[str, str]:
-    """The group of each image, from a column of the labels beside `id`.
+    """The group of each image, from another column of the labels than `id`.
 
     Errors: UsageError where the column is absent, BBError where an image has no group or belongs to two.
     """

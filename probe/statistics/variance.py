@@ -19,7 +19,7 @@ expectation σ_T² + mean_t v_t, which gives σ_T². The mean over T tasks then 
     tasks      images               draws              rest: an image after one draw
 
 Estimates can be negative where a component is small: they are reported as they are, for means of them would be biased
-otherwise; shares are made of them with 0 in their place. With one draw I and E can't be told apart, and D is not
+otherwise; shares are made of them with 0 in their place. With one draw I and E can't be distinguished, and D is not
 seen at all.
 """
 

@@ -1,4 +1,4 @@
-"""From a file's bytes to text: which encoding it is in, and what it is where it is no text of a table."""
+"""From a file's bytes to text: which encoding it is in, and what it is where it is not a text of a table."""
 
 import codecs
 

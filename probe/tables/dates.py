@@ -19,7 +19,7 @@ def read_dates(table: TableFile, column: str) -> pl.Series:
     """A column of dates as ISO text: 2026, 2026-05, 2026-05-31 or 2026-05-31T13:45:00; null where a cell is.
 
     Of 1/5/2026 the whole column decides whether the day or the month is first; with dots, the day is. A time with an
-    offset is converted to UTC. Errors: BBError naming the line of a text that is no date, of a number, which is how
+    offset is converted to UTC. Errors: BBError naming the line of a text that is not a date, of a number, which is how
     spreadsheets store dates, and of a day and month in an order that no row shows.
     """
     texts = table.frame[column].drop_nulls().unique()

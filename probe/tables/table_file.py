@@ -118,7 +118,7 @@ class TableFile:
         return replace(self, frame=frame, notes=tuple(notes))
 
     def numbers(self, column: str) -> pl.Series:
-        """A column as float64, null where a cell is. Errors: BBError naming the line of what is no number."""
+        """A column as float64, null where a cell is. Errors: BBError naming the line of what is not a number."""
         text = pl.col(column).str.strip_chars(_AROUND)
         comma = text.str.contains(r"^[+-]?\d+,\d+$")
         if self.decimal_comma:
@@ -168,7 +168,7 @@ def read_table_file(path: Path, *, what: str, columns: Sequence[str] | Chooser, 
     columns  those that will be used if they are there, or what picks them out of a header: by them the separator is
              chosen, and in them a cell may hold neither a line break nor a stray quotation mark
     remedy   what to do with a file that can't be read
-    Errors: UsageError where there is no such file, or two columns of one name; BBError where it is no table.
+    Errors: UsageError where there is no such file, or two columns of one name; BBError where it is not a table.
     """
     if not path.is_file():
         url = re.match(r"(\w+):/[^/]", str(path))

@@ -19,9 +19,9 @@ def deal_images(
 ) -> Int64[np.ndarray, " n"]:
     """(n,) the fold of each image, 0 to folds - 1; image IDs are distinct.
 
-    The images of a stratum (a class, say) are dealt in turn in hash order, so that folds hold equally many of it, give
-    or take one. The first goes to the fold that SHA-256 of "fold/{seed}/{task}/{stratum}" gives, so that strata of few
-    images do not all begin in fold 0.
+    The images of a stratum (such as a class) are dealt in turn in hash order, so that folds hold equally many of it,
+    give or take one. The first goes to the fold that SHA-256 of "fold/{seed}/{task}/{stratum}" gives, so that strata of
+    few images do not all begin in fold 0.
     """
     rows = {image_id: row for row, image_id in enumerate(image_ids)}
     members: dict[str, list[str]] = defaultdict(list)

@@ -1,7 +1,7 @@
 """Few-shot training sets that anyone can draw again with nothing but SHA-256.
 
 Within a task and class, training images are ordered by SHA-256 of "{seed}/{task}/{image_id}" in UTF-8, and
-the first so many are taken. So a smaller training set is part of every larger one of the same seed, and what
+the first n are taken. So a smaller training set is part of every larger one of the same seed, and what
 is drawn depends on no library's random stream, on no row order and on no other task.
 """
 

@@ -24,7 +24,7 @@ class Leaks:
     """Of a task family on a collection.
 
     twins     task → test image ID → the first training image ID of the same task with equal bytes
-    n_test    test images of each task, so many as there are rows
+    n_test    test images of each task, as many as there are rows
     both      task → two IDs of one picture that the task gives different labels
     what      how a twin resembles the training image, in a sentence
     """
@@ -72,7 +72,7 @@ class Leaks:
         return predictions.join(leaked, on=["task", "image_id"], how="anti", maintain_order="left")
 
     def drop(self, labels: Labels) -> Labels:
-        """The labels without leaked test images, and without tasks that then lack test images of a class.
+        """The labels without leaked test images, and without tasks that then have no test images of a class.
 
         Errors: BBError where no task is left.
         """

@@ -83,7 +83,7 @@ class Labels:
     `notes` say what a reader of the scores should know of the table. `class_names` are those of classes 0 and 1 of each
     task for which the column text_label gives one name each. `missing` are images that were left out since they have no
     features: image ID → reason, and `max_missing` the share of them that was allowed, where it is not the usual one.
-    `same_images_as` are keys of the feature spaces that lack them.
+    `same_images_as` are keys of the feature spaces that do not have them.
     """
 
     tasks: tuple[BinaryTask, ...]
@@ -133,7 +133,7 @@ class Labels:
 def read_labels(path: str | Path) -> Labels:
     """Read labels from a CSV file in NeWT's columns, or from the same table as Parquet.
 
-    Errors: UsageError where there is no such file or it lacks a column, BBError where it can't be read or
+    Errors: UsageError where there is no such file or it does not have a column, BBError where it can't be read or
     `parse_labels` finds a problem.
     """
     path = Path(path)
@@ -146,7 +146,7 @@ def parse_labels(table: pl.DataFrame, *, source: str = "the labels") -> Labels:
 
     Required columns are id, task_cluster, task_subcluster, task, label and split; others are ignored. Each
     (task, id) stands once, labels are 0 or 1, splits are train or test, only task_subcluster may be empty, a
-    task lies in one cluster, and both its splits hold both classes. Errors: UsageError where a column is
+    task is in one cluster, and both its splits hold both classes. Errors: UsageError where a column is
     absent, BBError naming the line (line 1 is the header) or the task.
     """
     return _parse(TableFile.from_frame(table, source, READ))

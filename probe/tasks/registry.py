@@ -46,7 +46,8 @@ def layout_problems(name: str, root: Path) -> list[str]:
 
 
 def family_metrics(name: str) -> tuple[str, ...]:
-    """The metrics that come first on a family's board; none where there is no such family, or it does not say them."""
+    """The metrics that come first on a family's board; none where there is no such family, or it does not say
+    them."""
     if name not in TASKS or not TASKS.plugins[name].own:
         return ()
     from bb.probe.tasks.family import about

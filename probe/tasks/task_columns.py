@@ -9,7 +9,7 @@ from bb.store.text.lookalike import shown
 
 TRAIT = "label:"  # begins the name of a column that says of each image whether it has a trait
 CORNERS = ("x1", "y1", "x2", "y2")
-# Role → the names that tables give it, besides its own; compared in lower case, with _ for blanks, dots and hyphens.
+# Role → the names that tables also give it; compared in lower case, with _ for blanks, dots and hyphens.
 USUAL = {
     "image_id": "id imageid img_id image img image_name imagename image_file img_name filename file_name file filepath "
     "file_path path image_path imagepath img_path relative_path relativepath photo photo_id dateiname datei bild "
@@ -59,8 +59,8 @@ def assign(
 
     named  role → the column that a person names, several for the traits of `label`, "" for none; None: find it. A
            column that is called as the role goes before those with other usual names.
-    Errors: UsageError for a named column that the header lacks, for two columns that could be an ID, a label, a split,
-    a group or a task, and where there is none of a `required` role.
+    Errors: UsageError for a named column that the header does not have, for two columns that could be an ID, a label, a
+    split, a group or a task, and where there is none of a `required` role.
     """
     found: dict[str, str] = {}
     notes: list[str] = []

@@ -43,8 +43,8 @@ def read_names(path: str | Path, text_type: str = "asis") -> Names:
 
     text_type  "asis": the text is the name. Of a table: "common", "sci", "taxon", "sci_com" ("Ardea cinerea with common
                name grey heron") or "taxon_com"
-    Errors: UsageError where there is no such file, no such type of text, or no column for it; BBError naming the line
-    of a name that is empty or stands twice, and for a file that can't be read.
+    Errors: UsageError where there is no such file, no such type of text, or no column for it; BBError naming the
+    line of a name that is empty or stands twice, and for a file that can't be read.
     """
     path = Path(path)
     if text_type not in TEXT_TYPES:

@@ -103,9 +103,9 @@ def score_search(
                 of them are scored, and relevant images among them are all that count
     k           of all images of the collection that many are retrieved (INQUIRE-Fullrank, 50)
 
-    The other arguments are those of `bb.probe.search`. Relevant images that the collection or the space lacks count as
-    not retrieved. Queries without a relevant image are left out. Raises UsageError and BBError, which say what to
-    change.
+    The other arguments are those of `bb.probe.search`. Relevant images that the collection or the space does not have
+    count as not retrieved. Queries without a relevant image are left out. Raises UsageError and BBError, which say what
+    to change.
     """
     reporter = reporter or Silent()
     if k < 1:

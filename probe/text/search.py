@@ -148,7 +148,7 @@ def query_vectors(
 class Hits:
     """What was found for a text.
 
-    frame     rank from 1, image_id, score: the cosine, which ranks images of one query and is no probability
+    frame     rank from 1, image_id, score: the cosine, which ranks images of one query and is not a probability
     searched  images that have features; absent: the others of the collection
     """
 

@@ -41,7 +41,7 @@ def check_projected(store: Store, space: FeatureSpace) -> None:
 def class_texts(store: Store, classes: Sequence[str], text: str | None) -> Collection:
     """The collection of texts that has all of some classes: the named one, or the store's only one.
 
-    Errors: UsageError where there is none, or several; where it lacks a class, with its name; SeveralVersions.
+    Errors: UsageError where there is none, or several; where it misses a class, with its name; SeveralVersions.
     """
     name, _, digest = (text or "").partition("@")
     known = [each for each in store.collection_names() if is_text_collection(each)]

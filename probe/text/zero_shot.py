@@ -53,7 +53,7 @@ def zeroshot(
     text        the texts that `bb extract --text` stored under this name, the classes' among them; else the only ones
     text_space  the key of a text space, where several have the texts
     ckpt, space  without either, every complete space whose images match the texts
-    reporter    is told of notes and progress
+    reporter    gets notes and progress
 
     It is tested on the images that `bb.probe.classify` would test with the same `split_by`, `folds` and `seed`, so its
     runs stand on one board with fitted classifiers; on all images where nothing could be trained.

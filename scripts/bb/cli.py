@@ -92,7 +92,7 @@ class VerbGroup(TyperGroup):
 
 
 class _Root(VerbGroup):
-    """`bb` alone, beside a store or images, is `bb status`; elsewhere it prints its help."""
+    """`bb` alone, next to a store or images, is `bb status`; elsewhere it prints its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or (["status"] if _something_here() else []))

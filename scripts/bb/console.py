@@ -58,7 +58,7 @@ class Progress:
     """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere.
 
     The unit "B" means bytes, shown as 12.3 MB. A rate is shown once it is over a second of work: what came before the
-    first call may have been a start (a compilation, say), and what was passed over is no work.
+    first call may have been a start (such as a compilation), and what was passed over is not work.
     """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
@@ -98,7 +98,7 @@ class Progress:
             self.bar.stop()
 
     def skip(self, count: int) -> None:
-        """So many of those that are done, in all, were no work: they were remembered, say."""
+        """That many of those that are done, in all, were not work: they were remembered, for example."""
         self.skipped = count
 
     def __call__(self, done: int, total: int | None = None) -> None:

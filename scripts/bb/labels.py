@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def with_paths(frame: "pl.DataFrame", root: "Root | None") -> "pl.DataFrame":
-    """A table of image IDs with a column `path`, empty where there is no such file; as it is without a folder at hand.
+    """A table of image IDs with a column `path`, empty where there is no such file; as it is without a folder.
 
     Reading a folder needs Pillow; without it the column is left out, and that is said.
     """

@@ -32,7 +32,8 @@ def spaces_to_probe(
     *,
     unless: "Callable[[FeatureSpace], bool] | None" = None,
 ) -> "tuple[list[FeatureSpace], dict[str, str]]":
-    """The feature spaces that are asked for, and the images to leave out, which one of them lacks, with reasons."""
+    """The feature spaces that are asked for, and the images to leave out, which one of them does not have, with
+    reasons."""
     from bb.probe.features.missing import note_on, settle_missing
     from bb.probe.features.select_spaces import choose_spaces
 
@@ -120,7 +121,7 @@ def retrieve_all(
 def train_all(
     prepared: "Sequence[PreparedTraining]", log: Sequence[str], *, force: bool
 ) -> "list[tuple[Derived, bool]]":
-    """What came of each training, and whether it was done now. Every epoch is told to the loggers."""
+    """What came of each training, and whether it was done now. Every epoch is reported to the loggers."""
     from contextlib import closing
 
     from bb.probe.heads.checkpoint import can_resume

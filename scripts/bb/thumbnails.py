@@ -1,4 +1,4 @@
-"""Small pictures of images at hand, for pages and loggers."""
+"""Small pictures of available images, for pages and loggers."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ THUMBNAIL = (192, 192)  # pixels, at most
 def make_thumbnails(
     found: "Sequence[Board]", opened: "Store", roots: "dict[str, Root | None]"
 ) -> dict[tuple[str, str], bytes]:
-    """Small JPEG files of the hardest images, by collection and ID: those at hand that are the ones tested on."""
+    """Small JPEG files of the hardest images, by collection and ID: those available that are the ones tested on."""
     wanted: dict[tuple[str, str], set[str]] = {}
     for board in found:
         ids = {hard.image_id for task in board.task_list for hard in task.hardest}
@@ -61,7 +61,7 @@ def thumbnails_of(
     ids: set[str],
     boxes: "Mapping[str, tuple[float, float, float, float]] | None" = None,
 ) -> "dict[str, Thumbnail]":
-    """Small pictures of some images of a collection, by ID: of those at hand that have the collection's bytes.
+    """Small pictures of some images of a collection, by ID: of those available that have the collection's bytes.
 
     boxes  to be framed, by ID, in pixels of the images
     """

@@ -64,7 +64,7 @@ class Directory:
 
     @classmethod
     def within(cls, folder: Path, steps: int) -> "Directory":
-        """A folder of a store that lies `steps` below the store's root."""
+        """A folder of a store that is `steps` below the store's root."""
         parts = folder.parts
         return cls(Path(*parts[:-steps]), "/".join(parts[-steps:]))
 

@@ -1,4 +1,4 @@
-"""Which file system a store lies on, and whether it keeps what writing a store relies on.
+"""Which file system a store is on, and whether it keeps what writing a store relies on.
 
 A store is written aside, synced and renamed. That needs a rename that is atomic, that other machines then see whole,
 and an fsync that reaches the disk. Linux: proc(5), /proc/self/mountinfo. Elsewhere the kind is not known.
@@ -44,7 +44,7 @@ class FileSystem:
 
 
 def filesystem_of(folder: Path, mountinfo: str | None = None) -> FileSystem | None:
-    """The file system on which a folder lies, or would lie; None where the system does not say."""
+    """The file system on which a folder is, or would be; None where the system does not say."""
     if mountinfo is None:
         try:
             mountinfo = MOUNTINFO.read_text(errors="surrogateescape")

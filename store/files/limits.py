@@ -32,7 +32,8 @@ def parse_json(raw: bytes, most: int = MAX_JSON_BYTES) -> Any:
     """A JSON value that can be printed, compared and written as canonical JSON.
 
     Raises ValueError with a short reason for bytes that are too many or are not JSON in UTF-8, and for values that
-    canonical JSON lacks or that are no use: NaN, infinities, integers beyond 64 bits, half surrogate pairs, deep nests.
+    canonical JSON does not have or that are of no use: NaN, infinities, integers beyond 64 bits, half surrogate pairs,
+    deep nests.
     """
     if len(raw) > most:
         raise ValueError(f"it has {len(raw)} bytes, at most {most} are allowed")

@@ -16,7 +16,7 @@ _lock = threading.Lock()
 def map_numbers(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """The numbers of a file that holds just these, read-only; copied where descriptors are short.
 
-    They are short when memory maps hold half of them, or when few are left beside all else that is open.
+    They are short when memory maps hold half of them, or when few are left with all else that is open.
     """
     with _lock:
         crowded = len(_maps) >= limit() // 2 or nearly_all_taken(file)

@@ -21,7 +21,7 @@ _ARRAYS = (
     r"|img_features/(?:zarr\.json|c/0/0)|patch_features/(?:zarr\.json|c/0/0/0)"
 )
 
-# Kind: (its folder, its marker, the files beside the marker). No file of a part counts before its marker is there.
+# Kind: (its folder, its marker, the files next to the marker). No file of a part counts before its marker is there.
 _GRAMMAR: dict[Kind, tuple[str, str, str]] = {
     "root": ("", r"zarr\.json", r"spaces/zarr\.json"),
     "space": (f"spaces/{_KEY}", r"zarr\.json", r"segments/zarr\.json"),
@@ -60,7 +60,7 @@ class Part:
 
     @property
     def owner(self) -> str:
-        """What it lies under: a space key, a collection's or task family's name, a run ID; "" for the others."""
+        """What it is under: a space key, a collection's or task family's name, a run ID; "" for the others."""
         steps = self.path.split("/")
         return steps[1] if len(steps) > 2 else ""
 

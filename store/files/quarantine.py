@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bb.store.files.directory import Directory
 
-# Where in a store, and hence in `aside/`, each thing lies that can be set aside.
+# Where in a store, and hence in `aside/`, each thing is that can be set aside.
 PLACES = (
     *("spaces/*/segments/*", "spaces/*/adopted/*", "collections/*/*", "labels/*/*"),
     *("runs/*/*", "heads/*", "models/*/*", "signatures/*"),

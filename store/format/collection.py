@@ -90,7 +90,7 @@ class Collection:
 
     @classmethod
     def from_file(cls, path: Path) -> "Collection":
-        """Reads `collections/<name>/<digest>.parquet`. BBError where it is no plain file, or no version."""
+        """Reads `collections/<name>/<digest>.parquet`. BBError where it is not a plain file, or no version."""
         try:
             raw = read_plain(Directory.within(path.parent, 2), path.name, MAX_TABLE_BYTES)
         except Malformed as fact:
@@ -106,7 +106,7 @@ class Collection:
         return self.table.select(columns).equals(other.table.select(columns))
 
     def find(self, image_ids: Sequence[str]) -> Int[np.ndarray, " n"]:
-        """Row of each image ID in the table, int64; -1 for an ID that the collection lacks."""
+        """Row of each image ID in the table, int64; -1 for an ID that the collection does not have."""
         import polars as pl
 
         wanted = pl.DataFrame({"image_id": pl.Series(list(image_ids), dtype=pl.String)})
@@ -121,7 +121,7 @@ class Collection:
         return found
 
     def digests(self, image_ids: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:
-        """Image digests in the order asked. Raises BBError for IDs that the collection lacks."""
+        """Image digests in the order asked. Raises BBError for IDs that the collection does not have."""
         rows = self.find(image_ids)
         if (rows < 0).any():
             absent = [image_id for image_id, row in zip(image_ids, rows, strict=True) if row < 0]

@@ -18,7 +18,7 @@ def group_damage(damaged: Mapping[int, str]) -> dict[str, Any]:
 
 
 def read_damage(provenance: Mapping[str, Any], rows: int) -> dict[int, str]:
-    """Row → reason, of a segment with so many rows; what is not of this form is left out."""
+    """Row → reason, of a segment with that many rows; what is not of this form is left out."""
     said = provenance.get("damaged")
     found: dict[int, str] = {}
     for reason, listed in said.items() if isinstance(said, dict) else ():

@@ -1,8 +1,8 @@
 """Derived feature spaces: rows of another space, sent through a trained head. Nothing here runs the head.
 
 A derived space has org "head", the architecture {"parent": <space key>, "layers": [...]}, as weights the SHA-256 of the
-head's file, which lies in `heads/`, and view and code of its parent. Its rows have their parent's image digests. So
-every probe reads it as any other space, with or without the parent at hand.
+head's file, which is in `heads/`, and view and code of its parent. Its rows have their parent's image digests. So
+every probe reads it as any other space, with or without the parent available.
 """
 
 import re
@@ -51,7 +51,7 @@ def parent_key(space: FeatureSpace) -> str:
 
 
 def head_part(space: FeatureSpace) -> Part | None:
-    """Where in a store the head of a derived space lies; None of other spaces, and where it names no digest."""
+    """Where in a store the head of a derived space is; None of other spaces, and where it names no digest."""
     if not is_derived(space) or not is_digest(space.weights):
         return None
     return Part("head", "heads", f"{space.weights}.safetensors")
@@ -67,7 +67,7 @@ def is_head_name(text: str) -> bool:
 
 
 def check_head_name(text: str) -> str:
-    """The name with as many digits as provenance has. Errors: UsageError for what is no such name."""
+    """The name with as many digits as provenance has. Errors: UsageError for what is not such a name."""
     found = NAME.fullmatch(text)
     if not found or len(found[1]) < 12:
         raise UsageError(

@@ -102,7 +102,7 @@ class ArrayLayout:
 
 
 def layouts(space: FeatureSpace, rows: int) -> dict[str, ArrayLayout]:
-    """The arrays of a segment with so many rows, by name."""
+    """The arrays of a segment with that many rows, by name."""
     arrays = (
         ArrayLayout("image_sha256", (rows, 32), "uint8"),
         ArrayLayout("image_id", (rows,), "string"),
@@ -282,7 +282,7 @@ def is_digest(value: object) -> bool:
 
 
 def clip(value: object) -> str:
-    """A value out of somebody's file, short enough for a message."""
+    """A value out of someone's file, short enough for a message."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 

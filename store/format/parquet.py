@@ -18,7 +18,7 @@ def read_table(
 ) -> "pl.DataFrame":
     """A table, of just these columns and types where `schema` gives them; only those of its columns that are named.
 
-    Raises ValueError with a short reason for whatever is no such table, a panic of the reader's included.
+    Raises ValueError with a short reason for whatever is not such a table, a panic of the reader's included.
     """
     import polars as pl
 

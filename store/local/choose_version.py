@@ -39,7 +39,7 @@ def choose_version(
     """The version that holds these images; of several that agree on them, the newest.
 
     versions   of one collection, at least one
-    tolerated  so many of the images may be missing; the versions that lack fewest are preferred
+    tolerated  that many of the images may be missing; the versions that miss fewest are preferred
     recorded   when a version came into the store, where that is known
 
     Raises SeveralVersions where they disagree, BBError where none holds the images.
@@ -84,7 +84,7 @@ def version_with(
 
 
 def _digests(version: Collection, image_ids: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:
-    """Zeros for an image that the version lacks."""
+    """Zeros for an image that the version does not have."""
     rows = version.find(image_ids)
     found = np.zeros((len(rows), 32), dtype=np.uint8)
     found[rows >= 0] = version.all_digests()[rows[rows >= 0]]

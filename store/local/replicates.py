@@ -1,7 +1,7 @@
 """Rows of one image in several segments: which one is read, and whether the others agree with it.
 
 Of replicates the one is read that was made here, else one that a trusted key has signed, else any other; of equals the
-space's own before adopted ones, then the segment of lowest digest. Whoever publishes can choose a low digest, so the
+space's own before adopted ones, then the segment of lowest digest. Anyone who publishes can choose a low digest, so the
 digest alone must never decide between rows made here and rows from elsewhere.
 """
 

@@ -76,7 +76,7 @@ class RowIndex:
 
     @classmethod
     def build(cls, segments: Sequence[Segment]) -> "RowIndex":
-        """Of segments in order of precedence: by ascending digest, say."""
+        """Of segments in order of precedence: by ascending digest, for example."""
         lazy = Segments(tuple(s.digest for s in segments), {s.digest: s for s in segments}.__getitem__)
         words = np.concatenate([words_of(s.keys) for s in segments] or [np.empty((4, 0), np.uint64)], axis=1)
         segment = np.repeat(np.arange(len(segments), dtype=np.int32), [s.rows for s in segments])

@@ -5,7 +5,7 @@ the space holds now is simply not the one looked for; what is read through it is
 (`RowIndex.gather`).
 
 That alone would let an index choose between replicates, by leaving one out. So only a file that this machine wrote is
-used: `<digest>.mark` beside it is this machine's mark (store/files/machine_key.py) of its name, inode, size and
+used: `<digest>.mark` next to it is this machine's mark (store/files/machine_key.py) of its name, inode, size and
 times. The
 time of change is the kernel's, so that no file which rsync, tar or cp brought fits a mark that came with it; and
 checking costs the same for an index of any size. An index that was copied, or is another user's, is built again.

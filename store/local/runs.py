@@ -41,7 +41,7 @@ STEPS = 3  # from a store's root to a run: runs/<run id>/<digest>
 TABLES = ("predictions.parquet", "train.parquet")
 TEXT = ("task", "cluster", "subcluster", "image_id", "retrieved_id")
 NUMBERS = ("y_true", "y_pred", "y", "rank", "decision", "score", "distance")
-MAY_BE = ("retrieved.parquet",)  # what a run has beside them, if its run.json gives the digest
+MAY_BE = ("retrieved.parquet",)  # what a run has next to them, if its run.json gives the digest
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def read_runs(
 ) -> Iterator[Run]:
     """All published runs, or those of one ID, in order of ID and digest, without those of a revoked digest.
 
-    A damaged one raises BBError, or is told to `on_damage` and left out.
+    A damaged one raises BBError, or is passed to `on_damage` and left out.
     """
     for path in Directory(root).match(f"runs/{run_id or '*'}/*/run.json"):
         folder = (root / path).parent

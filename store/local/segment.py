@@ -38,7 +38,7 @@ def encode_segment(
     *,
     zstd: bool = False,
 ) -> tuple[str, dict[str, Bytes]]:
-    """Lays out a segment of N rows: its name, and its objects with its `zarr.json`, relative path: bytes.
+    """Arranges a segment of N rows: its name, and its objects with its `zarr.json`, relative path: bytes.
 
     See `encode_rows` for the arguments and errors.
     """
@@ -117,7 +117,7 @@ class Segment:
     def open(
         cls, folder: Path, space: FeatureSpace, fetch: "Callable[[Segment, str], None] | None" = None
     ) -> "Segment":
-        """Reads a segment's metadata and checks it against its name and the space it lies in.
+        """Reads a segment's metadata and checks it against its name and the space it is in.
 
         `fetch` brings an array's objects to the folder where they lie elsewhere, before each reading. Raises BBError
         where the name is not the digest of `zarr.json`, the segment is another space's, or its
@@ -208,7 +208,7 @@ class Segment:
             raise _damaged(self.folder, fact) from None
 
     def check_digests(self) -> None:
-        """Raises BBError where an object is not the one that the manifest lists, or another file lies beside them."""
+        """Raises BBError where an object is not the one that the manifest lists, or another file is next to them."""
         listed = self.manifest["objects"]
         try:
             for path, (_, digest) in listed.items():

@@ -39,7 +39,7 @@ def usage(store: Store) -> list[Usage]:
 
 
 def other_bytes(store: Store) -> dict[str, int]:
-    """Bytes of what is no feature (collections, labels, runs, local records, …), and of revoked segments."""
+    """Bytes of what is not a feature (collections, labels, runs, local records, …), and of revoked segments."""
     revoked = [part for part in lying_here(store, store.revoked()) if part.kind == "segment"]
     if store.source:
         below, sizes = store.source.bytes_below(), store.source.parts

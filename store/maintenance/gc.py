@@ -34,7 +34,7 @@ def find_garbage(
     """What may go. With `unreferenced` also feature spaces that no run in the store was made of, that no model is for,
     and that no such space adopted. Models stay.
 
-    `note` is told what is kept though its age can't be known. Raises BBError where a run or model can't be read: what
+    `note` gets what is kept though its age can't be known. Raises BBError where a run or model can't be read: what
     it names would then be taken for unreferenced.
     """
     folder = Directory(store.root)
@@ -82,7 +82,7 @@ def _garbage(folder: Directory, path: str, why: str) -> Garbage:
 def _remains(folder: Directory, note: Callable[[str], None]) -> Iterator[Garbage]:
     """What killed processes left in `tmp/`. As old as its newest file, since a long write touches only some.
 
-    What a pull left of a part lies in `tmp/pull/`, each by itself, since the next pull may go on with one of them.
+    What a pull left of a part is in `tmp/pull/`, each by itself, since the next pull may go on with one of them.
     """
     left = sorted([*(path for path in folder.match("tmp/*") if path != "tmp/pull"), *folder.match("tmp/pull/*")])
     now = _disk_time(folder) if left else 0.0

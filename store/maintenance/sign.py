@@ -1,4 +1,4 @@
-"""Signing a store, taking back what lies in it, and who has signed what."""
+"""Signing a store, taking back what is in it, and who has signed what."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class Coverage:
 
 
 def signable(store: Store) -> list[Part]:
-    """What lies in a store and can be signed: segments, adopted records, collections, labels, runs, heads, models.
+    """What is in a store and can be signed: segments, adopted records, collections, labels, runs, heads, models.
 
-    Without what lies under no published space, which nobody reads and `verify` does not either.
+    Without what is under no published space, which nobody reads and `verify` does not either.
     """
     parts = published(file.path for file in Folder(store.root).list())
     spaces = {part.owner for part in parts if part.kind == "space"}
@@ -53,7 +53,7 @@ def sign(
     *,
     progress: Callable[[int], None] = lambda segments: None,
 ) -> tuple[list[Path], list[Part]]:
-    """Vouches for what lies in the store, is not revoked, and is not signed by this key yet.
+    """Vouches for what is in the store, is not revoked, and is not signed by this key yet.
 
     spaces  limits segments, adopted records, runs and models to those of these spaces, and heads to those that they
             were derived by
@@ -124,7 +124,7 @@ def revoke(store: Store, key: Key, digests: Sequence[str], reason: str | None = 
 
 
 def coverage(store: Store) -> Coverage:
-    """Who has signed what lies here. What is signed and not here is nobody's fault: a pull may have taken a part."""
+    """Who has signed what is here. What is signed and not here is nobody's fault: a pull may have taken a part."""
     parts = signable(store)
     there = {SignedItem.of(part) for part in parts}
     by_key: dict[str, set[SignedItem]] = {}

@@ -69,7 +69,7 @@ class Findings:
 
 
 def verify(store: Store, *, progress: Callable[[int], None] = lambda segments: None) -> Findings:
-    """Reads all of a store. `progress` is told how many segments are done. Changes nothing; see `repair`."""
+    """Reads all of a store. `progress` gets how many segments are done. Changes nothing; see `repair`."""
     found = Findings()
     if store.source:
         store.source.afresh = True  # what the place has now, not what the cache remembers

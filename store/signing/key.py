@@ -18,7 +18,7 @@ MAX_KEY_BYTES = 64 * 1024
 MAX_NAME = 100
 
 # The field and the curve of RFC 8032, 5.1, and the y of its eight points of low order. For such a public key, or one
-# that is no point, signatures say nothing: anybody can make one that holds for some message, or for any.
+# that is not a point, signatures say nothing: anybody can make one that holds for some message, or for any.
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
 Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
@@ -101,12 +101,12 @@ def make_key(path: Path, name: str | None = None) -> Key:
 
 
 def public_file(path: Path) -> Path:
-    """Where the public half of the private key at `path` lies."""
+    """Where the public half of the private key at `path` is."""
     return path.with_name(f"{path.name}.pub")
 
 
 def read_key(path: Path) -> Key:
-    """Reads a private key, with the name in the .pub file beside it. Raises BBError where others can read it."""
+    """Reads a private key, with the name in the .pub file next to it. Raises BBError where others can read it."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 

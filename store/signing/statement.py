@@ -1,4 +1,4 @@
-"""Signed statements: who vouches for what lies in a store, and what is taken back. The format is in docs/store.md.
+"""Signed statements: who vouches for what is in a store, and what is taken back. The format is in docs/store.md.
 
 A statement's file is named by the SHA-256 of its bytes. The signature (Ed25519, RFC 8032) is over the statement's
 domain, a zero byte and its canonical JSON. Files come from anybody: types, lengths and form are checked before use.
@@ -40,7 +40,7 @@ _COMMON = {"domain", "date", "signer", "public_key"}
 
 
 class SignedItem(NamedTuple):
-    """An object that can be signed: its kind, what it lies under (see `Part.owner`), and its digest."""
+    """An object that can be signed: its kind, what it is under (see `Part.owner`), and its digest."""
 
     kind: Kind
     owner: str

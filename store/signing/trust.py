@@ -107,7 +107,8 @@ def acceptance(
     """What may be taken over from another store: says of a part why not, None where it may.
 
     signatures      what stands in the other store's `signatures/`, or path and bytes of each file there
-    require_signed  takes only what a trusted key has signed, and heeds no other key; otherwise all that is not revoked
+    require_signed  takes only what a trusted key has signed, and ignores all other keys; otherwise all that is not
+                    revoked
     ours            what stands in our own `signatures/`
     here            what our store has
     """
@@ -131,7 +132,7 @@ def acceptance(
         if require_signed:
             return f"a statement of {key}, a key that you don't trust; `bb store trust {key}` lets it in"
         if isinstance(statement, Revocation):
-            # Others might heed it if this store handed it on: only of what came with this key's signature alone.
+            # Others might follow it if this store handed it on: only of what came with this key's signature alone.
             others = [d for d in statement.digests if d in here.digests and here.authors.get(d) != key]
             own = any(authors.get(d) == key for d in statement.digests)
             if others or not own:

@@ -83,9 +83,9 @@ def plan_push(
     trusted: Container[str] = (),
     jobs: int = JOBS,
 ) -> TransferPlan:
-    """What of a local store a place lacks, save what is revoked; keys that are `trusted` may revoke anything.
+    """What of a local store a place does not have, save what is revoked; keys that are `trusted` may revoke anything.
 
-    Raises UsageError where nothing can be written there, BBError where something else lies there, or a store of another
+    Raises UsageError where nothing can be written there, BBError where something else is there, or a store of another
     format.
     """
     if not target.writable:
@@ -103,7 +103,7 @@ def plan_pull(
     require_signed: bool = False,
     jobs: int = JOBS,
 ) -> TransferPlan:
-    """What of a place's store the local one lacks, which need not be there yet.
+    """What of a place's store the local one does not have, which need not be there yet.
 
     Segments all of whose rows are here are passed over unless `replicates`, and so is what is revoked, or with
     `require_signed` what no `trusted` key has signed. Raises BBError where there is no store, or one of another format.

@@ -293,7 +293,7 @@ class _Choosing:
         return [item.part for item, holds in found if holds is True]
 
     def winners(self, key: str, wanted: np.ndarray) -> tuple[set[Part], Bool[np.ndarray, " m"]]:
-        """The segments of a space that readers take these images' rows from, and which images it lacks."""
+        """The segments of a space that readers take these images' rows from, and which images it does not have."""
 
         def rows(item: Item) -> np.ndarray:
             return np.flatnonzero(_among(wanted, np.sort(_as_bytes(self.keys_of(item)))))

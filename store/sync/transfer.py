@@ -142,7 +142,7 @@ def _copy(
     tick: Callable[[int], None],
     outcome: TransferResult,
 ) -> TransferResult:
-    """Hands the items to the work, stage after stage, so many at once, in so many threads; fills in the outcome."""
+    """Hands the items to the work, stage after stage, that many at once, in that many threads; fills in the outcome."""
     for kinds in STAGES:
         stage = [item for item in plan.items if item.part.kind in kinds]
         batches = [tuple(stage[i : i + at_once]) for i in range(0, len(stage), at_once)]

@@ -37,7 +37,7 @@ def notes(column: str, texts: Iterable[str]) -> list[str]:
 
 
 def shown(text: str) -> str:
-    """In quotes, with code points where a character can't be told by looking at it."""
+    """In quotes, with code points where a character can't be recognised by looking at it."""
     return ascii(text) if any(_is_strange(c) for c in text) else repr(text)
 
 

@@ -68,8 +68,8 @@ class Comparison:
 def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: name) -> list[Published]:
     """Reads a CSV or Parquet file. `canonical` turns a backbone's name in it into the one that runs have.
 
-    Errors: UsageError where there is no such file or it has no column ckpt or score, BBError naming the line of a score
-    that is no number from 0 to 1, of shots that are none, or of a row that repeats another.
+    Errors: UsageError where there is no such file or it has no column ckpt or score, BBError naming the line of a
+    score that is not a number from 0 to 1, of shots that are none, or of a row that repeats another.
     """
     what = f"--reference {path}: the file does not exist. It has the columns {', '.join(COLUMNS)}."
     remedy = f"A reference has {', '.join(COLUMNS)}, and {', '.join(OPTIONAL)} if known."

@@ -1,4 +1,4 @@
-"""The contract of a published protocol: all that decides a score beside the features, with where it was published.
+"""The contract of a published protocol: all that decides a score apart from the features, with where it was published.
 
 A protocol is one record in a file of this folder and one line of registry.py; a plug-in's entry point in the group
 `bb.protocols` comes in by the same registry. A replica repeats its source, faults included, so that a score can stand
@@ -45,7 +45,7 @@ class PublishedProtocol:
     source      the repository's file and commit, or date, that it repeats
     paper       whose tables it belongs to
     tables      the published tables, each with what its scores are of
-    classifier  a name of bb.classifiers, and `parameters` beside its defaults
+    classifier  a name of bb.classifiers, and `parameters` that differ from its defaults
     selection   how C, l2 or the like are chosen, in words
     preprocessing  a name of bb.probe.classifiers.preprocess
     metric      the headline's name

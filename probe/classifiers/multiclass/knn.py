@@ -132,7 +132,7 @@ class NearestNeighbours:
     """Votes of the k nearest training rows. Fulfils bb.probe.classifiers.estimator.Estimator.
 
     k            how many vote
-    max_k        the weights are a softmax over so many neighbours (all rows where there are fewer)
+    max_k        the weights are a softmax over that many neighbours (all rows where there are fewer)
     temperature  of the softmax over cosine similarities
 
     Of equal similarities the lower training row is nearer, of equal votes the lowest class wins.

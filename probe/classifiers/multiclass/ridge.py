@@ -181,7 +181,7 @@ def _mean_square(path: RidgePath, parts: Parts, l2: float) -> float:
 
 
 def _of_classes(codes: Int[np.ndarray, " n"], k: int) -> Parts:
-    """Columns of -1 and 1, so many at once that they are not too large."""
+    """Columns of -1 and 1, as many at once as are not too large."""
     width = max(1, LARGEST // len(codes))
     ranges = [np.arange(start, min(start + width, k)) for start in range(0, k, width)]
     if len(ranges) == 1:

@@ -59,7 +59,7 @@ STALLED = 3  # steps without a smaller gradient before float64 takes over
 class Solution:
     """One fit. decision = X @ coef.T + intercept; both sum to 0 over classes.
 
-    w            (k, r + 1): coefficients of rotated rows, and of the one beside them
+    w            (k, r + 1): coefficients of rotated rows, and of the one appended to them
     certificate  at least the largest entry of the gradient, over n, in float64
     passes       over the rows that it took
     """
@@ -395,7 +395,7 @@ def _softmax(f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
 def _rotated(
     x: Float32[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]
 ) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"], Float[np.ndarray, "n r+1"]]:
-    """An orthonormal basis of the centred rows' span, the sum of squares along each, and coordinates beside a one.
+    """An orthonormal basis of the centred rows' span, the sum of squares along each, and coordinates, a one appended.
 
     The coordinates are float64 where n < d, else float32.
     """

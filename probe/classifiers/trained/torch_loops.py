@@ -49,7 +49,7 @@ class TwoLayerRecipe(Protocol):
 
 
 def circumstances() -> dict[str, Any]:
-    """What the bits depend on beside recipe and data."""
+    """What the bits depend on apart from recipe and data."""
     return {"torch": torch.__version__, "threads": torch.get_num_threads(), "dtype": "float32", "device": "cpu"}
 
 
@@ -119,7 +119,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def batches(n: int, size: int, seed: int, steps: int) -> Iterator[Tensor]:
-    """Rows of so many batches: each epoch a `randperm` of one generator, its last batch what is left."""
+    """Rows of that many batches: each epoch a `randperm` of one generator, its last batch what is left."""
     generator = torch.Generator().manual_seed(seed)
     while steps > 0:
         of_epoch = torch.randperm(n, generator=generator).split(size)[:steps]

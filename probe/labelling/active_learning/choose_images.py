@@ -11,7 +11,7 @@ random   A sample.
 
 With each of them a share of the rows is drawn at random: accuracy is measured on these alone, since rows that are asked
 for because they are hard say nothing of the others (probe/labelling/how_chosen.py). Features are compared by cosine,
-less their mean. Rows that are not drawn are no nearer than NEAR to one that is labelled or asked for already, as long
+less their mean. Rows that are not drawn are not nearer than NEAR to one that is labelled or asked for already, as long
 as others are left. Those that were drawn don't count for this, nor for what is hard (`fitted_on`).
 """
 

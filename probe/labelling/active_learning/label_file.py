@@ -1,6 +1,6 @@
 """The CSV that `bb label` writes: every answer is on disk before it counts, and two windows lose none of each other's.
 
-Writers take turns by a lock on a file of its own beside the table (.FILE.lock, flock), since a rename replaces the
+Writers take turns by a lock on a file of its own next to the table (.FILE.lock, flock), since a rename replaces the
 table. An image without a row gets one by a single write with O_APPEND and fsync. A correction, a label for a row that
 is there, and undo write the whole table aside, fsync it and rename it: a reader, such as a spreadsheet, sees one or the
 other. Of two different answers about one image the later one counts.

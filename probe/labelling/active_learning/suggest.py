@@ -101,7 +101,7 @@ def suggest(
                 labelled
     strategy    "margin", "cluster", "random" or "rare:CLASS" (probe/labelling/active_learning/choose_images.py)
     random_share  of the images, which are drawn at random whatever the strategy: `predict` measures accuracy on them
-    ckpt, space the candidates, of which the one is used whose classes are best told apart on the labels
+    ckpt, space the candidates, of which the one is used whose classes are best distinguished on the labels
 
     Raises UsageError and BBError, which name what to change.
     """

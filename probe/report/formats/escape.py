@@ -1,4 +1,4 @@
-"""Strings out of somebody's store, made harmless where they are shown: a name must steer no terminal, page or sheet."""
+"""Strings out of someone's store, made harmless where they are shown: a name must steer no terminal, page or sheet."""
 
 import re
 

@@ -71,7 +71,7 @@ def guess_lines(
 
 
 def marker(place: int, x: Number, y: Number, attributes: str = "") -> str:
-    """A disc, a square, a triangle or a diamond, in turn: so that series can be told apart in grey."""
+    """A disc, a square, a triangle or a diamond, in turn: so that series can be distinguished in grey."""
     r = RADIUS
     match place % 4:
         case 0:

@@ -34,7 +34,7 @@ class ShownFigure(NamedTuple):
 
 
 def show_board(board: Board, console: Console, *, by: Kind | None = None, verbose: bool = False) -> None:
-    """The board's heading, its table (or that of its clusters, subclusters or tasks), and what stands beside it."""
+    """The board's heading, its table (or that of its clusters, subclusters or tasks), and what stands next to it."""
     chance = f"; {board.guessing}" if board.guessing else ""
     _say(
         console,
@@ -181,7 +181,7 @@ def _cuts(
     last: tuple[str, Sequence[str]] | None,
     tall: bool,
 ) -> Iterator[list[int]]:
-    """Which columns stand in each table: as many as fit beside the names, at least one."""
+    """Which columns stand in each table: as many as fit next to the names, at least one."""
     chosen: list[int] = []
     for place in range(len(columns)):
         some = [*chosen, place]

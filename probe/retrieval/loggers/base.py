@@ -1,7 +1,7 @@
 """What a pipeline tells a person who watches it: scalars, figures, its configuration.
 
 The contract, and how a logger is named. The libraries behind it are extras. A logger is opened by `open_logger` and
-closed by `close`: with `contextlib.closing`, say.
+closed by `close`: with `contextlib.closing`, for example.
 """
 
 import json
@@ -56,7 +56,8 @@ def open_logger(name: str) -> PipelineLogger:
     """The logger of a name: tensorboard:DIR, mlflow:DIR (or mlflow:URI), wandb:DIR (offline), or a
     plug-in's NAME:PLACE.
 
-    Errors: UsageError where there is no such logger, or its library is not installed; BBError where it can't be opened.
+    Errors: UsageError where there is no such logger, or its library is not installed; BBError where it can't be
+    opened.
     """
     kind, _, place = name.partition(":")
     if kind not in LOGGERS or not place:

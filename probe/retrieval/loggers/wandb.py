@@ -15,7 +15,7 @@ class WandbLogger:
     """One offline run, in FOLDER/wandb/offline-run-…
 
     The library's own service writes the file, whole a moment after `close` and at the process's end at the latest.
-    Its steps may only ascend, so ours stand beside the values, as `step`, which the charts have as their axis.
+    Its steps may only ascend, so ours stand next to the values, as `step`, which the charts have as their axis.
     Errors: BBError where the folder can't be written to.
     """
 

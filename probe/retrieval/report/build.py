@@ -1,4 +1,4 @@
-"""What is told of retrieval runs: scores with intervals, categories, the worst queries."""
+"""What is reported of retrieval runs: scores with intervals, categories, the worst queries."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ DEEPEST = 1000  # places of a query that a run may have kept
 
 
 def newest(runs: Sequence[Run], tasks: str) -> tuple[list[Run], list[str]]:
-    """The runs that can be told of together, and notes on what is left out.
+    """The runs that can be reported together, and notes on what is left out.
 
     Of all runs on labels of that name: those of the test set that was searched last, of each space and parameters the
     one to use, in order of their main score. What was searched here comes before what others searched later.
@@ -99,7 +99,7 @@ def names(runs: Sequence[Run]) -> list[str]:
 def sheets(
     runs: Sequence[Run], items: RetrievalLabels, *, metric: str | None, queries: int, top: int
 ) -> Iterator[Sheet]:
-    """What is told of runs of one test set, the best first.
+    """What is reported of runs of one test set, the best first.
 
     items    the labels that they were made on, with the same roles
     metric   that runs are ordered and the worst queries chosen by, the first of the scores; the main one if None
@@ -187,7 +187,7 @@ def _other(run: Run, items: RetrievalLabels) -> BBError:
 
 
 def roles(run: Run) -> dict[str, Any]:
-    """How queries and gallery were told apart, as `bb.probe.retrieval.labels.assign` takes it."""
+    """How queries and gallery were distinguished, as `bb.probe.retrieval.labels.assign` takes it."""
     said = dict(run.record["parameters"]["roles"])
     return {"split": said["split"], "against": said["against"], "folds": said["folds"], "seed": said["seed"] or 0}
 

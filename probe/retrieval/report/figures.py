@@ -40,7 +40,7 @@ class Drawing:
 def draw(answer: Answer, metric: str, thumbnails: Mapping[str, Thumbnail]) -> Drawing:
     """The query, then what it got in order of rank, then what it missed.
 
-    thumbnails  by image ID, as far as they are at hand; others are named only
+    thumbnails  by image ID, as far as they are available; others are named only
     """
     tiles = [("query", _tile("query", answer.image_id, answer.label, f"{metric} {answer.score:.3f}", thumbnails))]
     for each in answer.shown:

@@ -20,7 +20,7 @@ LEGEND: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Sheet:
-    """What is told of one feature space.
+    """What is reported of one feature space.
 
     name        of the backbone
     space       key of the feature space
@@ -56,7 +56,7 @@ def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnai
     """The whole file. Each picture is in it once, as a symbol, whatever the number of places that show it.
 
     labels      what the labels are called
-    thumbnails  by image ID, as far as they are at hand
+    thumbnails  by image ID, as far as they are available
     """
     shown = set().union(*map(image_ids, sheets))
     best = {metric: max(sheet.scores[metric].mean for sheet in sheets) for metric in sheets[0].scores}

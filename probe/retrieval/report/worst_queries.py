@@ -14,7 +14,7 @@ Kind = Literal["query", "hit", "miss", "missed"]
 
 @dataclass(frozen=True)
 class ShownImage:
-    """One image beside a query.
+    """One image next to a query.
 
     kind      hit, miss, or missed: relevant, but not among those retrieved that are shown
     rank      1 for the nearest; None of what was missed
@@ -57,7 +57,7 @@ def worst(
 ) -> tuple[Answer, ...]:
     """The queries of the lowest scores, equal ones in order of image ID; those whose score is NaN are left out.
 
-    queries, top, missed  at most so many: queries, retrieved images of each, and relevant ones not among these
+    queries, top, missed  at most that many: queries, retrieved images of each, and relevant ones not among these
     """
     order = np.lexsort((ranking.query, scores))
     order = order[~np.isnan(scores[order])][:queries]

@@ -71,9 +71,9 @@ def f1_of_all(p: Predictions) -> Contributions:
 
 
 def _macro_f1(p: Predictions, scored: Bool[np.ndarray, " classes"]) -> Contributions:
-    """F = 2 t / d, d the class's images and predictions. What an image's answer changes, beside no answer: a right one
-    raises F of its class to 2 t / d from 2 (t - 1) / (d - 1), by (2 - F) / (d - 1); a wrong one lowers that of the
-    class it was taken for, by F / (d + 1).
+    """F = 2 t / d, d the class's images and predictions. What an image's answer changes, compared with no answer: a
+    right one raises F of its class to 2 t / d from 2 (t - 1) / (d - 1), by (2 - F) / (d - 1); a wrong one lowers that
+    of the class it was taken for, by F / (d + 1).
 
     What matters is the mean of this over the other images' answers. For classes of up to ALIKE images it is taken to be
     the mean over the classes with as many images; of the former in squares, in which its variance counts as well.
@@ -212,7 +212,7 @@ def precision_terms(decision: Float[np.ndarray, " n"], positive: Bool[np.ndarray
     """What each image adds to the average precision of one class.
 
     A positive adds the precision at its threshold, with t positives and f others at or above it. One more of either
-    there adds f/(t + f)² or -t/(t + f)² to it, beside a positive's own place.
+    there adds f/(t + f)² or -t/(t + f)² to it, in addition to a positive's own place.
     """
     order = np.argsort(-decision, kind="stable")
     ordered = -decision[order]

@@ -83,7 +83,7 @@ class Spread:
 
     @classmethod
     def of(cls, g: Float64[np.ndarray, " units"], more: float, freedom: float, units: float) -> "Spread":
-        """Of independent contributions, and more variance beside theirs."""
+        """Of independent contributions, and more variance than theirs."""
         own = float((g**2).sum())
         skew, concentration = (float((g**3).sum()) / own, float((g**4).sum()) / own**2) if own > 0 else (0.0, 0.0)
         return cls(own + more, freedom, skew, concentration, units)

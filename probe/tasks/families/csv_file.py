@@ -12,7 +12,7 @@ AGAIN = "Fetch it again."
 
 
 def read_csv(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> TableFile:
-    """Errors: UsageError where a needed column is absent, BBError where it is no table or has no rows."""
+    """Errors: UsageError where a needed column is absent, BBError where it is not a table or has no rows."""
     what = f"no table at {path}. {AGAIN}"
     table = read_table_file(path, what=what, columns=[*needed, *optional], remedy=AGAIN)
     table.require(needed, AGAIN)

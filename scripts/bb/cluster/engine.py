@@ -1,6 +1,7 @@
 """What an engine is: something that runs command lines elsewhere, all at once, and says how each ended.
 
-The work is what a store lacks, so an engine need not be reliable: what was lost is found missing, and given again.
+The work is what a store does not have, so an engine need not be reliable: what was lost is found missing, and given
+again.
 """
 
 import os
@@ -48,8 +49,8 @@ class ClusterEngine(Protocol):
     def run(self, jobs: Sequence[Job], *, say: Callable[[str], None], tick: Callable[[int], None]) -> list[Ended]:
         """Runs all of them, and returns when none runs any more; how each ended, in order.
 
-        say   is told what a person should know at once, such as how to look at the jobs
-        tick  is told every few seconds how many have ended
+        say   gets what a person should know at once, such as how to look at the jobs
+        tick  gets every few seconds how many have ended
 
         Raises BBError where it can't run anything.
         """
@@ -69,7 +70,7 @@ class OnSlurm:
 
 
 def parse_on(text: str) -> OnRay | OnSlurm:
-    """`--on` as what it means. Raises UsageError for what is no engine."""
+    """`--on` as what it means. Raises UsageError for what is not an engine."""
     kind, colon, address = text.partition(":")
     if kind == "slurm" and not colon:
         return OnSlurm()

@@ -34,7 +34,7 @@ LOST = "lost with its worker, each time it was tried"
 
 @dataclass(frozen=True)
 class ClusterWork:
-    """What spaces of some backbones lack of some collections, as it was at first and as it is now.
+    """What spaces of some backbones do not have of some collections, as it was at first and as it is now.
 
     failed  of each backbone, image digest → reason; not tried again
     notes   image digest → what a person should know of an image that was embedded
@@ -52,7 +52,7 @@ class ClusterWork:
         return cls(store, extractors, scans, Images.of(scans))
 
     def absent(self) -> dict[str, Bool[np.ndarray, " n"]]:
-        """By space key, which of the images it lacks and may still get."""
+        """By space key, which of the images it does not have and may still get."""
         found = {}
         for extractor in self.extractors:
             failed = self.failed.get(str(extractor.name), {})
@@ -74,7 +74,7 @@ class ClusterWork:
         return sum(int(absent[s.key].sum()) * int(np.prod(s.row_shape)) * s.dtype.itemsize for s in spaces)
 
     def items(self, absent: Mapping[str, Bool[np.ndarray, " n"]], size: int) -> Iterator[WorkItem]:
-        """The images that any of them lacks, in pieces."""
+        """The images that any of them does not have, in work items."""
         wanted = np.flatnonzero(np.logical_or.reduce(list(absent.values())))
         entries = list(self.images.entries.values())
         for start in range(0, len(wanted), size):
@@ -95,7 +95,7 @@ class ClusterWork:
                     self.notes[digest] = note
 
     def lacking(self, extractor: Extractor, scan: Scan) -> Bool[np.ndarray, " n"]:
-        """Of a collection's entries, which one of the backbone's spaces lacks."""
+        """Of a collection's entries, which one of the backbone's spaces does not have."""
         keys = keys_of(scan.entries)
         return np.logical_or.reduce([~self.store.has(space, keys) for space in extractor.spaces])
 
@@ -111,11 +111,11 @@ def run_parts(
     progress: Callable[[int, int], None],
     say: Callable[[str], None],
 ) -> bool:
-    """Has an engine run the command of each part that lacks something; whether nothing is left to try.
+    """Has an engine run the command of each part that misses something; whether nothing is left to try.
 
     command   a part's command line, which prints what `bb extract --json` does
     strict    no part is sent again once an image has failed
-    progress  is told how many features are made, and of how many
+    progress  gets how many features are made, and of how many
 
     Raises UsageError or BBError as `until_done` does.
     """
@@ -161,7 +161,7 @@ def stream(
 
     device    that workers use, each on its own machine
     strict    stops at the first image that fails
-    progress  is told how many features are made, and of how many
+    progress  gets how many features are made, and of how many
 
     Raises BBError where workers can't begin.
     """

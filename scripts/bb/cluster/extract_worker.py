@@ -30,9 +30,9 @@ from bb.store.format.space import short
 
 @dataclass(frozen=True)
 class WorkItem:
-    """Some images that at least one feature space lacks. Their IDs begin with their collection's name.
+    """Some images that at least one feature space does not have. Their IDs begin with their collection's name.
 
-    absent  of each space, by key, which of them it lacks
+    absent  of each space, by key, which of them it does not have
     """
 
     entries: list[Entry]
@@ -197,7 +197,7 @@ class ExtractWorker:
     queues: list[BackboneQueue]
 
     def take(self, decoded: DecodedBatch) -> WorkerResult:
-        """Whole batches become features; segments that are full are published beside it."""
+        """Whole batches become features; segments that are full are published next to it."""
         result = WorkerResult()
         for queue in self.queues:
             queue.add(decoded, result)

@@ -32,7 +32,7 @@ class ClusterRun:
 
     @classmethod
     def of(cls, ctx: Any, on: str | None, place: str) -> "ClusterRun | None":
-        """What the options of a verb say; None where it runs here. `place` is the store, beside which logs go.
+        """What the options of a verb say; None where it runs here. `place` is the store, next to which logs go.
 
         Raises UsageError where they don't go together, or where the engine can't be had.
         """

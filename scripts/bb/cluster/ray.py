@@ -23,7 +23,7 @@ RETRIES = 3  # of a task whose machine was lost
 
 @dataclass(frozen=True)
 class Cluster:
-    """The engine, connected: `nodes` machines with so many CPUs and GPUs together."""
+    """The engine, connected: `nodes` machines with that many CPUs and GPUs together."""
 
     resources: Resources
     nodes: int

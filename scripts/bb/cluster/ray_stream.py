@@ -1,7 +1,7 @@
 """A stream through a Ray cluster: tasks prepare items on any CPU, actors take what was prepared; either may be lost.
 
 What is prepared goes from machine to machine through Ray's object store; here pass only references. There is a bounded
-number of them: so many for each actor. Nothing is kept for what is lost: whoever streams looks afterwards what is
+number of them, the same for each actor. Nothing is kept for what is lost: the caller looks afterwards what is
 missing, and streams that.
 """
 
@@ -28,16 +28,16 @@ class Sink(Protocol):
     """What an actor holds. Made there; a BBError of any of these ends the stream."""
 
     def take(self, load: Any) -> Any:
-        """Takes what was prepared of an item; what it returns is told to whoever streams."""
+        """Takes what was prepared of an item; what it returns goes to the caller."""
         ...
 
     def close(self) -> Any:
-        """Finishes what was taken; told likewise."""
+        """Finishes what was taken; the result goes to the caller, too."""
         ...
 
 
 class Holder:
-    """The actor: it opens its sink in a call of its own, whose error can be told, unlike a constructor's."""
+    """The actor: it opens its sink in a call of its own, whose error can be reported, unlike a constructor's."""
 
     def __init__(self, make: Callable[[], Sink]) -> None:
         self.make = make
@@ -184,7 +184,7 @@ class RayStream(Generic[T, L, R]):
                 ) from None
             if not isinstance(cause, ray.exceptions.RayError):
                 raise cause from None
-            self.lost.append(reason(cause))  # what was prepared is lost, or whoever prepared it died of it
+            self.lost.append(reason(cause))  # what was prepared is lost, or the process that prepared it died of it
             result = None
         if call == "open":
             actor.opened = True

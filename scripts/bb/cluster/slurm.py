@@ -34,7 +34,7 @@ class Slurm:
     """The engine. `folder` holds submission scripts and logs, and must be seen from every node.
 
     time   of a job, as sbatch takes it: minutes, H:MM:SS or D-HH:MM:SS
-    setup  shell lines before the command: modules to load, say
+    setup  shell lines before the command: modules to load, for example
     sbatch further options of sbatch, by name
     """
 

@@ -69,7 +69,7 @@ class Session:
             future.result()
 
     def state(self) -> dict[str, Any]:
-        """What the page shows beside the images, JSON-ready."""
+        """What the page shows next to the images, JSON-ready."""
         with self._lock:
             made, labels = self.fit, dict(self._labels)
             fitting = self._future is not None and not self._future.done()

@@ -53,7 +53,7 @@ def space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
 
 
 def revoked_texts(opened: "Store") -> "dict[Part, str]":
-    """What lies here and is not read any more: who revoked it, when and why."""
+    """What is here and is not read any more: who revoked it, when and why."""
     from bb.store.maintenance.sign import lying_here
     from bb.store.signing.trust import revoked_text
 
@@ -84,7 +84,7 @@ def signed_texts(opened: "Store") -> Iterator[str]:
 
 
 def withdrawn_notes(opened: "Store", runs: "Sequence[Run]") -> Iterator[str]:
-    """The spaces of these runs of which rows were revoked: a run does not say in which segments its rows lay."""
+    """The spaces of these runs of which rows were revoked: a run does not say in which segments its rows were."""
     from bb.store.format.space import short
 
     lenders = [older for run in runs if isinstance(older := run.record.get("adopted"), list)]

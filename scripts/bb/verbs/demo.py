@@ -180,7 +180,7 @@ def _next(to: Path, commands: dict[str, str]) -> None:
 
 
 def write_digits(root: Path, every: int = 1) -> None:
-    """scikit-learn's 1,797 hand-written digits (or every so many of them) as PNG files, labels in NeWT's columns."""
+    """scikit-learn's 1,797 hand-written digits (or every n-th of them) as PNG files, labels in NeWT's columns."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits

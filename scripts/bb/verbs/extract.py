@@ -1,4 +1,4 @@
-"""`bb extract`: embed the images that the store lacks."""
+"""`bb extract`: embed the images that the store does not have."""
 
 from dataclasses import replace
 from pathlib import Path

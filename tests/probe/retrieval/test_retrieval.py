@@ -346,9 +346,7 @@ def test_mistakes_of_a_person(place, call):
     assert "--k x is not a list of numbers: write for example --k 1,5,10" in error(
         "--labels", "digits.csv", "--k", "1,x"
     )
-    assert "unknown distance 'dot': choose cosine or euclidean" in error(
-        "--labels", "digits.csv", "--distance", "dot"
-    )
+    assert "unknown distance 'dot': choose cosine or euclidean" in error("--labels", "digits.csv", "--distance", "dot")
     assert "unknown convention 'trec'" in error("--labels", "digits.csv", "--convention", "trec")
     assert "unknown index 'annoy'" in error("--labels", "digits.csv", "--index", "annoy")
     assert "has no features of timm:resnet18/untrained" in error(

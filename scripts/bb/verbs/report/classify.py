@@ -73,7 +73,7 @@ def _record(board: Board, beside: list[Comparison]) -> dict[str, Any]:
 
 
 def _thumbnails(found: list[Board], opened: Store, data: list[str] | None, settings: Settings) -> dict[str, Thumbnail]:
-    """Small pictures of confused images, of collections whose images are at hand."""
+    """Small pictures of confused images, of collections whose images are available."""
     roots, made = parse_data(data, settings), dict[str, Thumbnail]()
     for name, image_ids in shown_images(found).items():
         root = roots.get(name.partition("@")[0])

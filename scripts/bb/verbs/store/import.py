@@ -64,7 +64,7 @@ def verb(
 
 
 def _publish(opened: "Store", name: str, root: "Root") -> Collection:
-    """Hashes the images at hand, so that the rows are known by their bytes."""
+    """Hashes the available images, so that the rows are known by their bytes."""
     require_images("bb store import --data NAME=DIR")
     from bb.extract.scan_collection import find_files, hash_images
 

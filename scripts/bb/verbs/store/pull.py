@@ -1,4 +1,4 @@
-"""`bb store pull`: copy from another place what is lacking here, all of it checked."""
+"""`bb store pull`: copy from another place what is missing here, all of it checked."""
 
 from pathlib import Path
 from typing import Annotated

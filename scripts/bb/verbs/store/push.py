@@ -1,4 +1,4 @@
-"""`bb store push`: copy to another place what it lacks."""
+"""`bb store push`: copy to another place what it does not have."""
 
 from typing import Annotated
 

@@ -43,6 +43,6 @@ def verb(
 
 
 def _counted(count: int, kind: str) -> str:
-    """So many parts of a kind, in words."""
+    """That many parts of a kind, in words."""
     name = {"labels": "label table", "adopted": "adopted record"}.get(kind, kind)
     return f"{count} {name}" + ("" if count == 1 else "s")

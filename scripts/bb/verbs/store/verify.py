@@ -107,7 +107,7 @@ def verb(
 
 
 def _missing_notes(opened: "Store") -> Iterator[str]:
-    """What feature spaces lack of the newest version of each collection that they have features of."""
+    """What feature spaces do not have of the newest version of each collection that they have features of."""
     for name in opened.collection_names():
         try:
             collection = newest(opened.collections(name), opened.recorded)
@@ -119,7 +119,7 @@ def _missing_notes(opened: "Store") -> Iterator[str]:
 
 
 def _images_to_recompute(opened: "Store", data: Sequence[str] | None, settings: Settings) -> "Images":
-    """The images at hand of the collections asked for; says which are not those that the store's collection lists."""
+    """The available images of the collections asked for; says which are not those that the store's collection lists."""
     require_extract("bb store verify --recompute")
     from bb.extract.reproduce.recompute import changed
     from bb.extract.reproduce.sample import Images
