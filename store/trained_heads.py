@@ -16,7 +16,7 @@ def find_head(store: Store, name: str) -> str:
     meant = [digest for digest in there if found and digest.startswith(found[1])]
     if len(meant) != 1:
         listed = ", ".join(map(head_name, there)) or "none"
-        what = "is several heads" if meant else "is no head"
+        what = "is several heads" if meant else "is not a head"
         raise UsageError(f"{name!r} {what} of {store.name} (there: {listed}).")
     return meant[0]
 

@@ -231,7 +231,7 @@ def _remedy(name: BackboneName, error: Exception, files: Sequence[str]) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     lower = str(error).lower()
     if constants.is_offline_mode():
-        return f"HF_HUB_OFFLINE is set, but {cache_folder()} lacks it: unset it, or set HF_HOME"
+        return f"HF_HUB_OFFLINE is set, but {cache_folder()} does not have it: unset it, or set HF_HOME"
     if isinstance(error, errors.GatedRepoError):
         return f"Its repository {repository} is gated: accept its terms on huggingface.co/{repository}, then {token}"
     if isinstance(error, errors.DisabledRepoError):

@@ -216,7 +216,7 @@ def scan(
     """Hashes what the memory does not know.
 
     progress  gets how many files are done
-    known     is told, before, how many of these did not have to be hashed
+    known     gets, before, how many of these did not have to be hashed
     """
     remembered = memory.recall()
     recalled = 0

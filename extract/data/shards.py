@@ -217,7 +217,7 @@ def _scan(shards: Sequence[Shard], found: Sequence[Sequence[Found]], damaged: Ma
 
 def _ambiguous(one: Source, other: Source) -> str:
     return (
-        f"is the ID of two images, {one.words()} and {other.words()}: which of them labels mean can't be told. Rename "
+        f"is the ID of two images, {one.words()} and {other.words()}: which of them labels mean is unclear. Rename "
         f"one of them"
     )
 

@@ -1,6 +1,6 @@
 """Where the time of a pass over a collection went: `bb extract --profile`.
 
-Each thread has a clock of its own, so that counting costs no lock. What a stage takes is told twice: in seconds as they
+Each thread has a clock of its own, so that counting costs no lock. A stage has two figures: in seconds as they
 pass, which include waiting for a disk, a device or a free core, and in seconds of a processor.
 """
 

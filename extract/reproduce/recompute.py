@@ -161,7 +161,7 @@ def _compare(store: Store, sampler: Sampler, result: Recomputed, order: list[byt
     pairs = sampler.pairs(store, space, order, n)
     result.notes += [f"{image_id} was left out: {reason}" for image_id, reason in pairs.failed.items()]
     if not pairs.keys:
-        result.faults.append("can't be compared: none of its images at hand can be embedded")
+        result.faults.append("can't be compared: none of its available images can be embedded")
         return
     digests = np.frombuffer(b"".join(pairs.keys), dtype=np.uint8).reshape(-1, 32)
     adopted = store.adopted_from(space, digests)

@@ -47,15 +47,15 @@ class Loaded:
         """What a user should know, a sentence each."""
         sentences = []
         if self.part:
-            beside = f", beside {summarize(self.others)}" if self.others else ""
-            sentences.append(f"took the weights under '{printable(self.part)}'{beside}")
+            others = f", not {summarize(self.others)}" if self.others else ""
+            sentences.append(f"took the weights under '{printable(self.part)}'{others}")
         if self.dropped:
             sentences.append(f"dropped {len(self.dropped)} other tensors: {summarize(self.dropped, _LISTED)}")
         if self.rounded:
             sentences.append(f"rounded {len(self.rounded)} tensors to float32: {summarize(self.rounded)}")
         if self.ignored:
             sentences.append(
-                f"ignored objects of type {summarize(self.ignored, _LISTED)} beside the weights; "
+                f"ignored objects of type {summarize(self.ignored, _LISTED)} next to the weights; "
                 "to save without them, save model.state_dict() alone"
             )
         return [f"{self.source}: {sentence}" for sentence in sentences]

@@ -113,7 +113,7 @@ def settle_missing(
 def describe_missing(store: Store, space: FeatureSpace, missing: Mapping[str, str]) -> str:
     """A space and what it does not have, in a line."""
     name = ", ".join(store.backbones(space))
-    return f"{name} (space {short(space.key)}) lacks {len(missing)}: {named(missing)}"
+    return f"{name} (space {short(space.key)}) is missing {len(missing)}: {named(missing)}"
 
 
 def named(missing: Mapping[str, str]) -> str:

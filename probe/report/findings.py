@@ -52,7 +52,7 @@ def _column(board: Board, n: NTrain) -> Iterator[str]:
 
 
 def _unsure(cell: Cell) -> str:
-    return f"no interval can be stated ({cell.estimate.no_interval}), so how sure that is can't be told"
+    return f"no interval can be stated ({cell.estimate.no_interval}), so how sure that is remains unknown"
 
 
 def _ahead(cell: Cell, second: Row, n: NTrain) -> str:

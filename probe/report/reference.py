@@ -76,7 +76,7 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
     """Reads a CSV or Parquet file. `canonical` turns a backbone's name in it into the one that runs have.
 
     Errors: UsageError where there is no such file or it does not have a column, BBError naming the line of a score
-    that is no number from 0 to 1, or of a (task, ckpt) twice.
+    that is not a number from 0 to 1, or of a (task, ckpt) twice.
     """
     what = f"--reference {path}: the file does not exist. It has the columns {', '.join(COLUMNS)}."
     remedy, columns = f"A reference has {', '.join(COLUMNS)}.", (*COLUMNS, *OPTIONAL)

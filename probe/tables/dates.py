@@ -51,7 +51,7 @@ def read_dates(table: TableFile, column: str) -> pl.Series:
     for text, found in last:
         day, month = (found[3], found[1]) if month_first and found[2] != "." else (found[1], found[3])
         parsed[text] = _iso(found[4], month, day, found.groups()[4:])
-    _refuse(table, column, [text for text, iso in parsed.items() if iso is None], f"it is no date; {_REMEDY}")
+    _refuse(table, column, [text for text, iso in parsed.items() if iso is None], f"it is not a date; {_REMEDY}")
     return table.frame[column].replace_strict(parsed, return_dtype=pl.String) if parsed else table.frame[column]
 
 

@@ -60,7 +60,7 @@ def table_from_folders(
     notes = [
         *([f"{loose} images outside of any folder are left out"] if loose else []),
         *([f"{unlabelled} images outside of a class's folder have no label"] if unlabelled else []),
-        *([f"folder {shown(nested[0])} has images beside folders: each is a class; --depth 1 makes them one"]
+        *([f"folder {shown(nested[0])} has images next to folders: each is a class; --depth 1 makes them one"]
           if nested else []),
         *lookalike.notes("label", classes),
     ]  # fmt: skip
@@ -79,7 +79,7 @@ def _are_sides(outermost: set[str], inside: dict[str, list[str]], source: str) -
     if len({SIDES[_word(folder)] for folder in sides}) < 2 or not any(len(folders) > 1 for folders in inside.values()):
         return False
     if others or any(not folders for folders in inside.values()):
-        what = f"folder {shown(min(others))}" if others else "an image beside them"
+        what = f"folder {shown(min(others))}" if others else "an image next to them"
         raise UsageError(f"{source}: {' and '.join(map(shown, sorted(sides)))} look like the sides of a split, but "
                          f"there is {what}, too. Move it below one, or name a table with --labels FILE.")  # fmt: skip
     return True

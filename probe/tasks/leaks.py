@@ -87,7 +87,7 @@ class Leaks:
         count = sum(map(len, self.twins.values()))
         said = f"{count} test images that equal training images are left out"
         if gone:
-            said += f", and {len(gone)} tasks that then lack a class, such as {gone[0]!r}"
+            said += f", and {len(gone)} tasks that then miss a class, such as {gone[0]!r}"
         return labels.with_rows(kept, said)
 
 

@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 # Each group's verbs with the first line of their help. The module of `bb store ls` is bb/verbs/store/ls.py.
 VERBS: Mapping[str, Mapping[str, str]] = {
     "": {
-        "extract": "Embed the images that the store lacks.",
+        "extract": "Embed the images that are missing from the store.",
         "bench": "Score every complete backbone on every family on disk by the classifiers of a file, in one page.",
         "predict": "Label the other images: a table of predictions with probabilities, and how far to trust it.",
         "search": "Find the images of a collection that fit a text best.",
@@ -52,8 +52,8 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "compact": "Merge small segments into full ones; features stay the same to the last bit.",
         "du": "Show bytes by backbone and collection.",
         "why": "Say in what two feature spaces differ, field by field.",
-        "push": "Copy to another place what it lacks.",
-        "pull": "Copy from another place what is lacking here, all of it checked.",
+        "push": "Copy to another place what is missing there.",
+        "pull": "Copy from another place what is missing here, all of it checked.",
         "import": "Take in features that were made elsewhere, in a feature space of their own.",
         "keygen": "Make a key to sign stores with, and trust it yourself.",
         "sign": "Verify the store, and vouch with your key for what is in it.",

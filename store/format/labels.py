@@ -116,7 +116,7 @@ def not_allowed(name: str, licence: str | None) -> str:
     """Why labels of a collection may not be passed on, and what to do."""
     if licence is None:
         line = 'licence = "CC-BY-4.0"'
-        return f"no licence is known; if theirs allows sharing, write it below [data.{name}] in bb.toml: {line}, say"
+        return f"no licence is known; if theirs allows sharing, write it below [data.{name}] in bb.toml, such as {line}"
     return f"the licence {licence} is not on bb's list of those that allow it (docs/store.md)"
 
 

@@ -92,7 +92,7 @@ class Run:
             _check_columns(table)
             return table
         except ValueError as fact:
-            raise _damaged(short(self.run_id), f"{file} is no table: {fact}") from None
+            raise _damaged(short(self.run_id), f"{file} is not a table: {fact}") from None
 
 
 def _check_columns(table: "pl.DataFrame") -> None:

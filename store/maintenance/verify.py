@@ -292,7 +292,7 @@ def _check_head_of(store: Store, space: FeatureSpace, found: Findings) -> None:
         return
     part = head_part(space)
     if part is None:
-        fact = f"its weights {space.weights[:80]!r} are no digest of a head"
+        fact = f"its weights {space.weights[:80]!r} are not the digest of a head"
     elif not store.directory.exists(part.path):
         fact = f"its head {short(space.weights)} is not in the store: copy {part.path} from another store"
     else:

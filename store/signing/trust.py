@@ -137,7 +137,7 @@ def acceptance(
             own = any(authors.get(d) == key for d in statement.digests)
             if others or not own:
                 what = f"{len(others)} objects that were here before it signed them" if others else "nothing of its own"
-                return f"a key that you don't trust, {key}, takes back {what}; `bb store trust {key}` heeds it"
+                return f"a key that you don't trust, {key}, takes back {what}; `bb store trust {key}` applies it"
         return None
 
     def accept(part: Part) -> str | None:

@@ -200,7 +200,7 @@ class _Choosing:
                 absent[left] &= still
             chosen |= taken
             if taken and absent.any():
-                self.choice.notes.append(f"space {short(key)} lacks {absent.sum()} of {len(wanted)} images")
+                self.choice.notes.append(f"space {short(key)} is missing {absent.sum()} of {len(wanted)} images")
         if not chosen:
             raise UsageError(f"no feature space in {self.url} has rows of {name} for what was asked: {self.asked}.")
         self.take_segments(chosen, families)

@@ -60,12 +60,12 @@ def fetch(
     file: str,
     size: int | None,
     digest: str,
-    told: Callable[[int], None],
+    hear: Callable[[int], None],
     most: int,
 ) -> None:
     """Brings an object of `size` bytes (None: at most `most`) to a file, going on where an earlier attempt ended.
 
-    `told` hears of every piece how many bytes it has, fewer than none where they came to nothing. Raises Malformed
+    `hear` gets of every piece how many bytes it has, fewer than none where they came to nothing. Raises Malformed
     where the object is not the one that has this size and digest; no more than its size is ever written.
     """
     while True:
@@ -77,7 +77,7 @@ def fetch(
                 hasher.update(piece)
                 begun += len(piece)
             done = counted = begun
-            told(begun)
+            hear(begun)
             if begun < limit:
                 for piece in source.stream(path, begun):
                     done += len(piece)
@@ -86,10 +86,10 @@ def fetch(
                     out.write(piece)
                     hasher.update(piece)
                     counted += len(piece)
-                    told(len(piece))
+                    hear(len(piece))
         if hasher.hexdigest() == digest and (size is None or done == size):
             return
-        told(-counted)
+        hear(-counted)
         folder.remove(file)
         if not begun:
             name = path.rpartition("/")[2] if size is None else path

@@ -213,7 +213,7 @@ def test_stopped_it_keeps_its_state_and_goes_on(place, call, monkeypatch):
     [
         (("probe", "head"), 2, "which labels? Give --labels FILE to train a head, or --load HEAD to use one"),
         ((*HEAD, "--load", "head:0123"), 2, "--load trains nothing, and the head says what it is for: leave out"),
-        (("probe", "head", "--load", "head:0123"), 2, "'head:0123' is no head of features.bb (there: none)."),
+        (("probe", "head", "--load", "head:0123"), 2, "'head:0123' is not a head of features.bb (there: none)."),
         (("probe", "head", "--load", "nowhere.safetensors"), 2, "unknown head 'nowhere.safetensors': give a"),
         (
             (*HEAD, "--ckpt", "head:xyz"),

@@ -65,7 +65,7 @@ class _Actor:
 class RayStream(Generic[T, L, R]):
     """Items → `prepare` on any machine → `make()`'s sinks on `workers` actors.
 
-    told   what each take and close returned
+    hear   what each take and close returned
     tick   called some times a second
     lost   what was lost on the way, in words; the items of it are not tried again here
     """
@@ -74,7 +74,7 @@ class RayStream(Generic[T, L, R]):
     prepare: Callable[[T], L]
     make: Callable[[], Sink]
     workers: int
-    told: Callable[[R], None]
+    hear: Callable[[R], None]
     tick: Callable[[], None] = lambda: None
     lost: list[str] = field(default_factory=list)
     _actors: list[_Actor] = field(default_factory=list)
@@ -193,7 +193,7 @@ class RayStream(Generic[T, L, R]):
             actor.taking -= 1
         self._deaths = 0
         if result is not None:
-            self.told(result)
+            self.hear(result)
 
     def _bury(self, actor: _Actor, why: str, *, replace: bool) -> None:
         """Another takes the place of an actor that is lost, with its machine perhaps."""

@@ -38,10 +38,10 @@ def forecast_lines(told: "Forecast") -> Iterator[str]:
     )
     for miss in told.nearest:
         if miss["nearest"] is None:
-            yield f"  the store lacks space {short(miss['space'])}, and has no space of {miss['kind']} features"
+            yield f"  the store does not have space {short(miss['space'])}, and has no space of {miss['kind']} features"
             continue
         name = f"{short(miss['nearest'])} ({', '.join(miss['backbones']) or 'no rows'})"
-        yield f"  the store lacks space {short(miss['space'])}; the nearest is {name}, which differs in"
+        yield f"  the store does not have space {short(miss['space'])}; the nearest is {name}, which differs in"
         yield from (f"    {part}: {said}" for part, said in miss["differs"].items())
     for trial in told.adopting:
         yield (

@@ -77,9 +77,9 @@ def signed_texts(opened: "Store") -> Iterator[str]:
     yield from (f"{part.kind} {part.digest}: {why}" for part, why in revoked_texts(opened).items())
     for part, revocation in lying_here(opened, opened.judged().ignored).items():
         yield (
-            f"{part.kind} {part.digest}: {revoked_text(revocation, opened.trusted)}; not heeded, since you don't "
+            f"{part.kind} {part.digest}: {revoked_text(revocation, opened.trusted)}; ignored, since you don't "
             f"trust the key, and the object did not come with its signature alone: "
-            f"`bb store trust {revocation.public_key}` heeds it"
+            f"`bb store trust {revocation.public_key}` applies it"
         )
 
 

@@ -278,7 +278,8 @@ def test_tags_come_from_a_warm_cache_offline(tmp_path):
         ),
         strict=True,
     ):
-        assert line.startswith(f"{name} could not be downloaded. HF_HUB_OFFLINE is set, but {tmp_path}/hub lacks it")
+        offline = f"HF_HUB_OFFLINE is set, but {tmp_path}/hub does not have it"
+        assert line.startswith(f"{name} could not be downloaded. {offline}")
         assert "@PATH" in line
 
 

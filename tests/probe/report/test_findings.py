@@ -76,7 +76,7 @@ def test_without_an_interval_nothing_is_claimed(board):
     told = findings(replace(found, rows=(replace(row, cells={10: cell}), *found.rows[1:])))
     assert told[0] == (
         "a scores highest of 2 backbones with 10 training images a task, 0.900, but no interval can be stated "
-        "(3 groups), so how sure that is can't be told."
+        "(3 groups), so how sure that is remains unknown."
     )
 
 

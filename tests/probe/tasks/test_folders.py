@@ -43,7 +43,7 @@ def test_nested_classes():
     ids = ["fox/1", "fox/day/2", "cat/night/3", "cat/day/4"]
     found, notes = rows(*ids)
     assert [label for _, label in found] == ["cat/day", "cat/night", "fox", "fox/day"]
-    assert notes == ("folder 'fox' has images beside folders: each is a class; --depth 1 makes them one",)
+    assert notes == ("folder 'fox' has images next to folders: each is a class; --depth 1 makes them one",)
     found, notes = rows(*ids, depth=1)
     assert [label for _, label in found] == ["cat", "cat", "fox", "fox"] and notes == ()
 
@@ -72,7 +72,7 @@ def test_what_was_taken_and_left_out_is_said():
         ),
         (
             ["a/train/x/1", "a/test/y/2", "a/3"],
-            "'test' and 'train' look like the sides .* there is an image beside them",
+            "'test' and 'train' look like the sides .* there is an image next to them",
         ),
     ],
 )

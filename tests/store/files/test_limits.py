@@ -208,7 +208,7 @@ def test_a_table_with_more_rows_than_its_bytes_can_tell_apart_is_refused():
 )
 def test_the_columns_of_a_run_have_their_types(store, table, fact):
     run = store.put_run(run_record(space=space().key), pl.DataFrame(table), pl.DataFrame({"y": [1]}))
-    with pytest.raises(BBError, match=f"is damaged: .*predictions.parquet is no table: its {fact}"):
+    with pytest.raises(BBError, match=f"is damaged: .*predictions.parquet is not a table: its {fact}"):
         run.predictions()
 
 

@@ -177,7 +177,7 @@ def test_one_image_under_two_ids_is_one_row(store):
 
 
 def test_what_can_not_be_derived_is_said(store, items, made, tmp_path):
-    with pytest.raises(UsageError, match=r"'head:0' is no head of .*s.bb \(there: head:[0-9a-f]{12}\)"):
+    with pytest.raises(UsageError, match=r"'head:0' is not a head of .*s.bb \(there: head:[0-9a-f]{12}\)"):
         load(store, "head:0" if not made.space.weights.startswith("0") else "head:1")
     with pytest.raises(
         BBError, match=r"head:[0-9a-f]{12} is for features of space bbbbbbbbbbbb, which .* does not have"
@@ -222,7 +222,7 @@ def test_a_space_whose_weights_are_no_digest_names_no_file(store):
     store.put_space(evil)
     assert head_part(evil) is None
     (fault,) = verify(store).faults
-    assert "its weights '../../etc/passwd' are no digest of a head" in fault.what
+    assert "its weights '../../etc/passwd' are not the digest of a head" in fault.what
 
 
 def test_the_remedy_for_a_bad_segment_is_the_head(store, made):

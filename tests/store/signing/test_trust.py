@@ -487,7 +487,7 @@ def test_a_signature_that_comes_later_withdraws_nothing(store, tmp_path):
     plan = plan_pull(Folder(evil.root), mine.root, Selection())
     assert [fault.why for fault in plan.faults] == [
         f"a key that you don't trust, {STRANGER.public}, takes back {len(every)} objects that were here before it "
-        f"signed them; `bb store trust {STRANGER.public}` heeds it"
+        f"signed them; `bb store trust {STRANGER.public}` applies it"
     ]
     pull(plan)
     assert fresh(mine).revoked() == {} and fresh(mine).statements().revocations == []
@@ -551,7 +551,7 @@ def test_a_stranger_withdraws_nothing_of_others(store):
     found = fresh(store)
     assert found.revoked() == {} and found.judged().ignored.keys() == set(every), "what others signed too stays"
     assert fresh(store, A).revoked() == {}
-    assert fresh(store, STRANGER).revoked().keys() == set(every), "trusting the key heeds it"
+    assert fresh(store, STRANGER).revoked().keys() == set(every), "trusting the key applies it"
 
 
 def test_a_stranger_withdraws_nothing_that_was_made_here(tmp_path):
@@ -691,7 +691,7 @@ def test_verify_says_who_vouches_for_what(call, store):
     status, out, _ = call("verify")
     assert status == 0 and "d" * 64 not in out
     assert f"segment {some[0].digest}: revoked by {STRANGER.public[:12]} (who claims to be 'Lab A') on " in out
-    assert f"`bb store trust {STRANGER.public}` heeds it" in out
+    assert f"`bb store trust {STRANGER.public}` applies it" in out
 
 
 def test_verify_names_a_forged_signature_and_repair_sets_it_aside(call, store):

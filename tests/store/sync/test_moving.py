@@ -232,7 +232,7 @@ def test_a_probe_of_rows_that_are_not_all_there_is_told(store, here):
     held = [s for s in Store.open(store.root).segments(A) if "newt/" in str(s.array("image_id")[0])]
     shutil.rmtree(held[0].folder)
     plan = plan_pull(Folder(store.root), here, Selection(task="newt", spaces=(A.key,)))
-    assert plan.notes == [f"space {A.key[:12]} lacks 6 of 12 images"]
+    assert plan.notes == [f"space {A.key[:12]} is missing 6 of 12 images"]
 
 
 @pytest.mark.parametrize(
