@@ -3,13 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    pass
-
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="BB_STORE", help="The feature store: a folder or, to read it in place, a URL.")
@@ -96,6 +92,45 @@ ModelsOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many transfers at once.")]
+ProbedSpacesOption = Annotated[
+    list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")
+]
+RunsToOption = Annotated[
+    str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
+]
+IdOption = Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")]
+ImagesOption = Annotated[
+    str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
+]
+CollectionOption = Annotated[
+    str | None, typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one by default.")
+]
+LabelOption = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
+PageOption = Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")]
+FiguresOption = Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")]
+ProcessesOption = Annotated[
+    int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
+]
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", help="margin, cluster, random, or rare:CLASS to look for one class.")
+]
+RandomShareOption = Annotated[
+    float, typer.Option("--random-share", help="The share of images drawn at random, to measure accuracy on.")
+]
+TableOption = Annotated[
+    Path | None, typer.Option("--labels", help="CSV or Parquet of images and labels; without it, folders are classes.")
+]
+SideOption = Annotated[str | None, typer.Option("--split", help="The column of sides; '' ignores it.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="The column of tasks.")]
+DropLeaksOption = Annotated[
+    bool, typer.Option("--drop-leaks", help="Leave out test images that equal a training image, byte for byte.")
+]
+LogOption = Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")]
+TextDeviceOption = Annotated[
+    str, typer.Option(envvar="BB_DEVICE", help="For texts that are not stored: auto, cpu, cuda, cuda:N or mps.")
+]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs.")]
 DEFAULT_STORE = "features.bb"
 
 

@@ -5,22 +5,10 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.cluster.bench import bench_on_cluster
 from bb.cluster.options import ClusterRun
 from bb.console import ConsoleReporter, say, show_json, warn
-from bb.options import (
-    DEFAULT_STORE,
-    AccountOption,
-    CacheOption,
-    CpusOption,
-    GpusOption,
-    JsonOption,
-    MemoryOption,
-    OnOption,
-    PartitionOption,
-    TimeOption,
-    WorkersOption,
-)
 from bb.probe.bench.facade import bench
 from bb.probe.bench.plan import EXAMPLE, BenchPlan
 from bb.store import UsageError
@@ -37,25 +25,21 @@ def verb(
     part: Annotated[
         str | None, typer.Option("--part", help="I/N: every N-th pair of family and backbone, from the I-th; no page.")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
-    ] = None,
-    runs_to: Annotated[
-        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
-    ] = None,
-    on: OnOption = None,
-    workers: WorkersOption = None,
-    cpus: CpusOption = None,
-    gpus: GpusOption = None,
-    memory: MemoryOption = None,
-    time_limit: TimeOption = None,
-    partition: PartitionOption = None,
-    account: AccountOption = None,
+    jobs: options.ProcessesOption = None,
+    runs_to: options.RunsToOption = None,
+    on: options.OnOption = None,
+    workers: options.WorkersOption = None,
+    cpus: options.CpusOption = None,
+    gpus: options.GpusOption = None,
+    memory: options.MemoryOption = None,
+    time_limit: options.TimeOption = None,
+    partition: options.PartitionOption = None,
+    account: options.AccountOption = None,
     store: Annotated[
         str | None, typer.Option("--store", envvar="BB_STORE", help="The feature store; else what FILE says.")
     ] = None,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     if example:
         say(EXAMPLE.rstrip())
@@ -63,10 +47,10 @@ def verb(
     if file is None:
         raise UsageError("which families and classifiers? Give FILE.toml; `bb bench --example` prints one.")
     plan = BenchPlan.read(file)
-    place = store or plan.store or ctx.obj.options.get("store") or DEFAULT_STORE
+    place = store or plan.store or ctx.obj.options.get("store") or options.DEFAULT_STORE
     target = out or plan.out or file.with_suffix(".html")
     check_files({"--out": target}, read=file)
-    cluster_run = ClusterRun.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in place else place))
+    cluster_run = ClusterRun.of(ctx, on, runs_to or (options.DEFAULT_STORE if "://" in place else place))
     which = parse_part(part)
     opened, _ = open_to_probe(place, runs_to, cache_size)
     roots = {name: root for name, root in ctx.obj.data.items() if isinstance(root, Path)}

@@ -6,15 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, say, warn
-from bb.options import (
-    DEFAULT_STORE,
-    CacheOption,
-    CkptOption,
-    MaxMissingOption,
-    NotMissingOption,
-    StoreOption,
-)
 from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE, Strategy, check_random_share
 from bb.store import UsageError
 from bb.stores import backbone_names, one_collection, open_store, require
@@ -23,26 +16,20 @@ from bb.stores import backbone_names, one_collection, open_store, require
 def verb(
     ctx: typer.Context,
     labels: Annotated[Path, typer.Option("--labels", help="The .csv that gets the answers; made if it is missing.")],
-    data: Annotated[
-        str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
-    ] = None,
+    data: options.ImagesOption = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Fit again after this many answers.")] = 10,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 is any free one.")] = 0,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="margin, cluster, random, or rare:CLASS to look for one class.")
-    ] = "margin",
-    random_share: Annotated[
-        float, typer.Option("--random-share", help="The share of images drawn at random, to measure accuracy on.")
-    ] = RANDOM_SHARE,
-    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
-    not_missing: NotMissingOption = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
-    max_missing: MaxMissingOption = None,
+    strategy: options.StrategyOption = "margin",
+    random_share: options.RandomShareOption = RANDOM_SHARE,
+    id_: options.IdOption = None,
+    label: options.LabelOption = None,
+    not_missing: options.NotMissingOption = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
+    max_missing: options.MaxMissingOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same images.")] = 0,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
 ) -> None:
     require("bb label", ("starlette", "uvicorn", "PIL", "simplejpeg"), "label")
     from bb.labeller.app import listen, make_app, new_token, serve

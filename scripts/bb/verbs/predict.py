@@ -8,17 +8,9 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, show_json
 from bb.labels import with_paths
-from bb.options import (
-    DEFAULT_STORE,
-    CacheOption,
-    CkptOption,
-    JsonOption,
-    MaxMissingOption,
-    NotMissingOption,
-    StoreOption,
-)
 from bb.probe.labelling.finder import TOP
 from bb.probe.labelling.group_thresholds import read_groups
 from bb.probe.labelling.identify import Identified, identify
@@ -64,19 +56,17 @@ def verb(
         Path | None,
         typer.Option("--groups", help="With --model: a table of images and their --group, for thresholds by group."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
-    ] = None,
-    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
+    data: options.ImagesOption = None,
+    id_: options.IdOption = None,
+    label: options.LabelOption = None,
     group: Annotated[
         str | None,
         typer.Option("--group", help="The column whose images are not independent: site, individual, sequence."),
     ] = None,
-    not_missing: NotMissingOption = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
-    max_missing: MaxMissingOption = None,
+    not_missing: options.NotMissingOption = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
+    max_missing: options.MaxMissingOption = None,
     classifier: Annotated[str, typer.Option("--classifier", help="logistic, knn, simpleshot or ridge.")] = "logistic",
     preprocessing: Annotated[
         str,
@@ -96,9 +86,9 @@ def verb(
     everything: Annotated[bool, typer.Option("--all", help="Predict labelled images, too.")] = False,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds of the cross-validation.")] = FOLDS,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the folds.")] = 0,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     check_files({"--out": out}, read=labels)
     if out.suffix not in (".csv", ".parquet"):
@@ -136,7 +126,9 @@ def verb(
         show_applied(found)
     else:
         short = found.model[:12] if found.model else None
-        again = command("predict", model=short, data="NEW", out="FILE", store=None if store == DEFAULT_STORE else store)
+        again = command(
+            "predict", model=short, data="NEW", out="FILE", store=None if store == options.DEFAULT_STORE else store
+        )
         if isinstance(found, Identified):
             show_identified(found, again)
         else:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, show_json
 from bb.labels import with_paths
-from bb.options import DEFAULT_STORE, CacheOption, JsonOption, SpaceOption, StoreOption, TextSpaceOption
 from bb.probe.labelling.active_learning.sheet import sheet
 from bb.probe.text.search import search
 from bb.store import UsageError
@@ -20,21 +20,17 @@ from bb.thumbnails import thumbnails_at_hand
 def verb(
     ctx: typer.Context,
     query: Annotated[str, typer.Argument(help="What the images should show, such as 'a heron with a fish'.")],
-    data: Annotated[
-        str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
-    ] = None,
+    data: options.ImagesOption = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 20,
     ckpt: Annotated[str | None, typer.Option("--ckpt", help="The network, one that was trained with text.")] = None,
-    space: SpaceOption = None,
-    text_space: TextSpaceOption = None,
+    space: options.SpaceOption = None,
+    text_space: options.TextSpaceOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="The .csv to write.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with thumbnails; it works offline.")] = None,
-    device: Annotated[
-        str, typer.Option(envvar="BB_DEVICE", help="For texts that are not stored: auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    device: options.TextDeviceOption = "auto",
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     check_files({option: path for option, path in (("--out", out), ("--html", html)) if path})
     if out and out.suffix != ".csv":

@@ -5,17 +5,9 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, say, show_json, show_table
 from bb.labels import with_paths
-from bb.options import (
-    DEFAULT_STORE,
-    CacheOption,
-    CkptOption,
-    JsonOption,
-    MaxMissingOption,
-    NotMissingOption,
-    StoreOption,
-)
 from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE
 from bb.probe.labelling.active_learning.sheet import page
 from bb.probe.labelling.active_learning.suggest import suggest
@@ -30,28 +22,22 @@ def verb(
     labels: Annotated[
         Path | None, typer.Option("--labels", help="CSV or Parquet of images and labels; none: nothing is labelled.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
-    ] = None,
+    data: options.ImagesOption = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 50,
     out: Annotated[Path | None, typer.Option("--out", help="The .csv to write: fill in its label column.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with thumbnails; it works offline.")] = None,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="margin, cluster, random, or rare:CLASS to look for one class.")
-    ] = "margin",
-    random_share: Annotated[
-        float, typer.Option("--random-share", help="The share of images drawn at random, to measure accuracy on.")
-    ] = RANDOM_SHARE,
-    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
-    not_missing: NotMissingOption = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
-    max_missing: MaxMissingOption = None,
+    strategy: options.StrategyOption = "margin",
+    random_share: options.RandomShareOption = RANDOM_SHARE,
+    id_: options.IdOption = None,
+    label: options.LabelOption = None,
+    not_missing: options.NotMissingOption = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
+    max_missing: options.MaxMissingOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same images.")] = 0,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     check_files({option: path for option, path in (("--out", out), ("--html", html)) if path}, read=labels)
     if out and out.suffix != ".csv":

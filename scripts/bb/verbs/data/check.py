@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, Progress, say, warn
-from bb.options import DEFAULT_STORE, CkptOption, FollowOption, SpacesOption, StoreOption
 from bb.settings import labels_beside
 from bb.stores import backbone_names, one_collection, open_store, parse_data, require_images
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def verb(
     ctx: typer.Context,
     data: Annotated[list[str] | None, typer.Argument(help="NAME, NAME=DIR or NAME=SHARDS.")] = None,
-    follow_links: FollowOption = False,
+    follow_links: options.FollowOption = False,
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every image as bb extract would, instead of its header alone.")
     ] = False,
     duplicates: Annotated[
         bool, typer.Option("--duplicates", help="Compare stored features instead, and list images that look alike.")
     ] = False,
-    ckpt: CkptOption = None,
-    space: SpacesOption = None,
+    ckpt: options.CkptOption = None,
+    space: options.SpacesOption = None,
     labels: Annotated[
         Path | None, typer.Option("--labels", help="With --duplicates: also say which pairs are across a split.")
     ] = None,
@@ -38,7 +38,7 @@ def verb(
         typer.Option("--csv", help="Write a task family's labels; with --duplicates every pair; - is standard output."),
     ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="With --duplicates: list every pair.")] = False,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.StoreOption = options.DEFAULT_STORE,
 ) -> None:
     if duplicates:
         _check_duplicates(ctx, data, ckpt, space, labels, cosine, csv, verbose, store)

@@ -8,21 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, say, show_json, warn
 from bb.labels import family_table
-from bb.options import (
-    DEFAULT_STORE,
-    CacheOption,
-    CkptOption,
-    JsonOption,
-    MaxMissingOption,
-    MissingOption,
-    NotMissingOption,
-    SameImagesOption,
-    StoreOption,
-    listed,
-    numbers,
-)
 from bb.probe.classification.comparisons.side_differences import side_differences
 from bb.probe.classification.facade import classify, family_options
 from bb.probe.tasks.family import Labels
@@ -35,26 +23,20 @@ from bb.texts.classify import show_boards, show_side_differences, show_split_dif
 
 def verb(
     ctx: typer.Context,
-    labels: Annotated[
-        Path | None,
-        typer.Option("--labels", help="CSV or Parquet of images and labels; without it, folders are classes."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one by default."),
-    ] = None,
-    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
+    labels: options.TableOption = None,
+    data: options.CollectionOption = None,
+    id_: options.IdOption = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", help="The column of labels; several are traits.")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="The column of sides; '' ignores it.")] = None,
+    split: options.SideOption = None,
     group: Annotated[
         str | None,
         typer.Option("--group", help="The column whose images stay on one side: site, individual, sequence."),
     ] = None,
-    task: Annotated[str | None, typer.Option("--task", help="The column of tasks.")] = None,
+    task: options.TaskOption = None,
     regression: Annotated[bool, typer.Option("--regression", help="Labels are numbers to predict.")] = False,
-    not_missing: NotMissingOption = None,
+    not_missing: options.NotMissingOption = None,
     split_by: Annotated[
         str | None,
         typer.Option("--split-by", help="column, random, group or time; several (random,group) are compared."),
@@ -90,29 +72,25 @@ def verb(
     seed: Annotated[
         list[str] | None, typer.Option("--seed", help="Seed of draws and folds; several go as 0,1.")
     ] = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
-    missing: MissingOption = "skip",
-    max_missing: MaxMissingOption = None,
-    same_images_as: SameImagesOption = None,
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave out test images that equal a training image, byte for byte.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
-    runs_to: Annotated[
-        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
-    ] = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
+    missing: options.MissingOption = "skip",
+    max_missing: options.MaxMissingOption = None,
+    same_images_as: options.SameImagesOption = None,
+    drop_leaks: options.DropLeaksOption = False,
+    force: options.ForceOption = False,
+    runs_to: options.RunsToOption = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="List rows without an image, and the reverse.")
     ] = False,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
-    kinds = listed("--classifier", classifier) if classifier else None
-    protocols = listed("--protocol", protocol) if protocol else None
-    draws = listed("--shots", shots) if shots else None
-    seeds = numbers("--seed", seed, int, least=0, below=MAX_SEED) if seed else None
+    kinds = options.listed("--classifier", classifier) if classifier else None
+    protocols = options.listed("--protocol", protocol) if protocol else None
+    draws = options.listed("--shots", shots) if shots else None
+    seeds = options.numbers("--seed", seed, int, least=0, below=MAX_SEED) if seed else None
     ways = parse_split_by(split_by) if split_by else None
     opened, runs_store = open_to_probe(store, runs_to, cache_size)
     family = ctx.info_name if ctx.info_name != "classify" else None

@@ -6,17 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.console import warn
-from bb.options import (
-    DEFAULT_STORE,
-    CkptOption,
-    JsonOption,
-    MaxMissingOption,
-    MissingOption,
-    NotMissingOption,
-    SameImagesOption,
-    StoreOption,
-)
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.retrieval.labels import read_items
 from bb.runs import note_damage, shared_notes, spaces_to_probe, train_all
@@ -31,9 +22,9 @@ def verb(
     labels: Annotated[
         Path | None, typer.Option("--labels", help="CSV or Parquet: image_id, label, split; see docs/heads.md.")
     ] = None,
-    not_missing: NotMissingOption = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    not_missing: options.NotMissingOption = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
@@ -46,9 +37,9 @@ def verb(
         str | None, typer.Option(help="Of the triplet loss, 0.2, or soft; of ArcFace in degrees, 28.6.")
     ] = None,
     bank: Annotated[int, typer.Option(help="Further rows with each batch, from which triplets are also mined.")] = 0,
-    missing: MissingOption = "error",
-    max_missing: MaxMissingOption = None,
-    same_images_as: SameImagesOption = None,
+    missing: options.MissingOption = "error",
+    max_missing: options.MaxMissingOption = None,
+    same_images_as: options.SameImagesOption = None,
     sampler: Annotated[
         str, typer.Option(help="balanced[:LABELSxIMAGES]; category or distinct-categories[:CATEGORIESxLABELSxIMAGES].")
     ] = "balanced",
@@ -65,13 +56,13 @@ def verb(
         str | None,
         typer.Option("--load", help="Train nothing; send rows through a head that is there: its name, or a file."),
     ] = None,
-    log: Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")] = None,
+    log: options.LogOption = None,
     accept: Annotated[
         str, typer.Option(help="better: write a head only if validation shows it to be better than its parent; or any.")
     ] = "better",
     force: Annotated[bool, typer.Option("--force", help="Train again what was trained.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    json_: JsonOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    json_: options.JsonOption = False,
 ) -> None:
     from bb.probe.heads.derive import extend, prepare
     from bb.probe.heads.derive import load as load_head

@@ -5,30 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bb import options
 from bb.cluster.engine import Job
 from bb.cluster.options import ClusterRun, command_line, run_on_cluster, worker_options
 from bb.console import say, show_json, show_table, warn
 from bb.labels import read_probe_labels
-from bb.options import (
-    DEFAULT_STORE,
-    AccountOption,
-    CacheOption,
-    CkptOption,
-    CpusOption,
-    GpusOption,
-    JsonOption,
-    MaxMissingOption,
-    MemoryOption,
-    MissingOption,
-    OnOption,
-    PartitionOption,
-    SameImagesOption,
-    StoreOption,
-    TimeOption,
-    WorkersOption,
-    listed,
-    numbers,
-)
 from bb.probe.classifiers.choose_engine import choose
 from bb.probe.classifiers.protocol import parse_protocol
 from bb.probe.features.damaged_images import damage_note, damage_record
@@ -55,8 +36,8 @@ def verb(
         typer.Option("--n-train", help="Training images per task, or all; several go as 4,10,all."),
     ] = None,
     seed: Annotated[list[str] | None, typer.Option("--seed", help="Which few-shot draw; several go as 0,1,2.")] = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="The collection: NAME, NAME=DIR or NAME@DIGEST; newt if it is not said."),
@@ -67,38 +48,32 @@ def verb(
             "--labels", help="Labels in NeWT's columns; else DIR/newt2021_labels.csv, else the store's (@DIGEST)."
         ),
     ] = None,
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave out test images that equal a training image, byte for byte.")
-    ] = False,
+    drop_leaks: options.DropLeaksOption = False,
     protocol: Annotated[str, typer.Option(envvar="BB_PROTOCOL", help="biobench or newt2021.")] = "biobench",
     svm: Annotated[str, typer.Option(help="auto, linear or search.")] = "auto",
-    missing: MissingOption = "error",
-    max_missing: MaxMissingOption = None,
-    same_images_as: SameImagesOption = None,
+    missing: options.MissingOption = "error",
+    max_missing: options.MaxMissingOption = None,
+    same_images_as: options.SameImagesOption = None,
     backend: Annotated[str, typer.Option(envvar="BB_BACKEND", help="auto, exact, sklearn or cuml.")] = "auto",
-    jobs: Annotated[
-        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
-    runs_to: Annotated[
-        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
-    ] = None,
-    on: OnOption = None,
-    workers: WorkersOption = None,
-    cpus: CpusOption = None,
-    gpus: GpusOption = None,
-    memory: MemoryOption = None,
-    time_limit: TimeOption = None,
-    partition: PartitionOption = None,
-    account: AccountOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    jobs: options.ProcessesOption = None,
+    force: options.ForceOption = False,
+    runs_to: options.RunsToOption = None,
+    on: options.OnOption = None,
+    workers: options.WorkersOption = None,
+    cpus: options.CpusOption = None,
+    gpus: options.GpusOption = None,
+    memory: options.MemoryOption = None,
+    time_limit: options.TimeOption = None,
+    partition: options.PartitionOption = None,
+    account: options.AccountOption = None,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
-    cluster_run = ClusterRun.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
+    cluster_run = ClusterRun.of(ctx, on, runs_to or (options.DEFAULT_STORE if "://" in store else store))
     chosen = parse_protocol(protocol)
-    shots = [parse_n_train(part) for part in listed("--n-train", n_train or ["all"])]
-    seeds = numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
+    shots = [parse_n_train(part) for part in options.listed("--n-train", n_train or ["all"])]
+    seeds = options.numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
     ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
     opened, runs_store = open_to_probe(store, runs_to, cache_size)

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bb import options
 from bb.console import Progress, say, show_json, show_table, warn
-from bb.options import (
-    DEFAULT_STORE,
-    CacheOption,
-    CkptOption,
-    JsonOption,
-    MaxMissingOption,
-    MissingOption,
-    NotMissingOption,
-    SameImagesOption,
-    StoreOption,
-)
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.labels import assign, read_items
@@ -44,7 +34,7 @@ if TYPE_CHECKING:
 def verb(
     ctx: typer.Context,
     labels: Annotated[Path, typer.Option("--labels", help="The labelled table: image_id, label, split, …")],
-    not_missing: NotMissingOption = None,
+    not_missing: options.NotMissingOption = None,
     learn_on: Annotated[str, typer.Option("--learn-on", help="The split that the model is learned on.")] = "train",
     test_on: Annotated[
         str | None, typer.Option("--test-on", help="The split it is tested on: test, but all with --load.")
@@ -55,22 +45,20 @@ def verb(
     ] = "cosine",
     convention: Annotated[str, typer.Option("--convention", help="Of the metrics: standard or oml.")] = "standard",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and pairs.")] = 0,
-    missing: MissingOption = "error",
-    max_missing: MaxMissingOption = None,
-    same_images_as: SameImagesOption = None,
+    missing: options.MissingOption = "error",
+    max_missing: options.MaxMissingOption = None,
+    same_images_as: options.SameImagesOption = None,
     save: Annotated[Path | None, typer.Option("--save", help="Write the model (safetensors).")] = None,
     load: Annotated[Path | None, typer.Option("--load", help="Take a model that was saved, and learn none.")] = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
     data: Annotated[str | None, typer.Option("--data", help="The collection: NAME, or NAME@DIGEST.")] = None,
-    log: Annotated[list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
-    runs_to: Annotated[
-        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
-    ] = None,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    log: options.LogOption = None,
+    force: options.ForceOption = False,
+    runs_to: options.RunsToOption = None,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     from bb.probe.heads.learn_pairwise import learn
     from bb.probe.heads.pairwise_model import save as save_model

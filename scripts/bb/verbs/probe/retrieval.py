@@ -8,29 +8,10 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.cluster.engine import Job
 from bb.cluster.options import ClusterRun, command_line, run_on_cluster, worker_options
 from bb.labels import family_table
-from bb.options import (
-    DEFAULT_STORE,
-    AccountOption,
-    CacheOption,
-    CkptOption,
-    CpusOption,
-    GpusOption,
-    JsonOption,
-    MaxMissingOption,
-    MemoryOption,
-    MissingOption,
-    NotMissingOption,
-    OnOption,
-    PartitionOption,
-    SameImagesOption,
-    StoreOption,
-    TimeOption,
-    WorkersOption,
-    numbers,
-)
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.faiss_search import parse_index
@@ -48,9 +29,9 @@ def verb(
         Path | None,
         typer.Option("--labels", help="CSV or Parquet: image_id, label; see docs/retrieval.md for what may be."),
     ] = None,
-    not_missing: NotMissingOption = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
+    not_missing: options.NotMissingOption = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
@@ -74,34 +55,32 @@ def verb(
     index: Annotated[
         str, typer.Option(help="exact, or faiss: faster on large galleries, and says its recall.")
     ] = "exact",
-    missing: MissingOption = "error",
-    max_missing: MaxMissingOption = None,
-    same_images_as: SameImagesOption = None,
+    missing: options.MissingOption = "error",
+    max_missing: options.MaxMissingOption = None,
+    same_images_as: options.SameImagesOption = None,
     jobs: Annotated[
         int | None, typer.Option(envvar="BB_JOBS", min=1, help="Threads; all cores if it is not said.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
-    runs_to: Annotated[
-        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
-    ] = None,
-    on: OnOption = None,
-    workers: WorkersOption = None,
-    cpus: CpusOption = None,
-    gpus: GpusOption = None,
-    memory: MemoryOption = None,
-    time_limit: TimeOption = None,
-    partition: PartitionOption = None,
-    account: AccountOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    force: options.ForceOption = False,
+    runs_to: options.RunsToOption = None,
+    on: options.OnOption = None,
+    workers: options.WorkersOption = None,
+    cpus: options.CpusOption = None,
+    gpus: options.GpusOption = None,
+    memory: options.MemoryOption = None,
+    time_limit: options.TimeOption = None,
+    partition: options.PartitionOption = None,
+    account: options.AccountOption = None,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
-    cluster_run = ClusterRun.of(ctx, on, runs_to or (DEFAULT_STORE if "://" in store else store))
+    cluster_run = ClusterRun.of(ctx, on, runs_to or (options.DEFAULT_STORE if "://" in store else store))
     how = Retrieval(
-        distance=distance, convention=convention, ks=numbers("--k", [k], int, least=1),
-        knn=numbers("--knn", [knn] if knn else [], int, least=1),
-        pairs=pairs, fmrs=numbers("--fmr", [fmr], float, least=0),
+        distance=distance, convention=convention, ks=options.numbers("--k", [k], int, least=1),
+        knn=options.numbers("--knn", [knn] if knn else [], int, least=1),
+        pairs=pairs, fmrs=options.numbers("--fmr", [fmr], float, least=0),
     )  # fmt: skip
     faiss = parse_index(index)
     family = ctx.info_name if ctx.info_name != "retrieval" else None

@@ -6,8 +6,8 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, show_json
-from bb.options import DEFAULT_STORE, CacheOption, CkptOption, JsonOption, StoreOption, TextSpaceOption
 from bb.probe.text.score_search import K, score_search
 from bb.store import UsageError
 from bb.stores import backbone_names, one_collection, open_store
@@ -24,23 +24,19 @@ def verb(
     candidates: Annotated[
         Path | None, typer.Option("--candidates", help="query_id, image_path: rank only these for a query.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one by default.")
-    ] = None,
+    data: options.CollectionOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Images that are retrieved for each query.")] = K,
     by: Annotated[
         str | None, typer.Option("--by", help="Means by supercategory, category or iconic_group, too.")
     ] = None,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
-    text_space: TextSpaceOption = None,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
+    text_space: options.TextSpaceOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="The .csv to write: a row for each query.")] = None,
-    device: Annotated[
-        str, typer.Option(envvar="BB_DEVICE", help="For texts that are not stored: auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    device: options.TextDeviceOption = "auto",
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     check_files({"--out": out} if out else {}, read=queries)
     if out and out.suffix != ".csv":

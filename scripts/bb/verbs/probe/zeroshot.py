@@ -1,22 +1,11 @@
 """`bb probe zeroshot`: score stored features on classes of which only the names are known."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, say, show_json
-from bb.options import (
-    DEFAULT_STORE,
-    CacheOption,
-    CkptOption,
-    JsonOption,
-    MaxMissingOption,
-    MissingOption,
-    NotMissingOption,
-    StoreOption,
-    TextSpaceOption,
-)
 from bb.probe.tasks.few_shot import MAX_SEED
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.probe.text.zero_shot import zeroshot
@@ -28,44 +17,36 @@ from bb.texts.classify import show_board
 
 def verb(
     ctx: typer.Context,
-    labels: Annotated[
-        Path | None,
-        typer.Option("--labels", help="CSV or Parquet of images and labels; without it, folders are classes."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one by default."),
-    ] = None,
+    labels: options.TableOption = None,
+    data: options.CollectionOption = None,
     text: Annotated[
         str | None,
         typer.Option("--text", help="The texts, as bb extract --text called them; the only ones by default."),
     ] = None,
-    text_space: TextSpaceOption = None,
-    id_: Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="The column of labels.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="The column of sides; '' ignores it.")] = None,
+    text_space: options.TextSpaceOption = None,
+    id_: options.IdOption = None,
+    label: options.LabelOption = None,
+    split: options.SideOption = None,
     group: Annotated[
         str | None, typer.Option("--group", help="The column whose images are a unit: site, individual, sequence.")
     ] = None,
-    task: Annotated[str | None, typer.Option("--task", help="The column of tasks.")] = None,
-    not_missing: NotMissingOption = None,
+    task: options.TaskOption = None,
+    not_missing: options.NotMissingOption = None,
     split_by: Annotated[
         str | None, typer.Option("--split-by", help="As of bb probe classify: column, random, group or time.")
     ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds, as of bb probe classify.")] = FOLDS,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED - 1, help="Of the folds.")] = 0,
-    ckpt: CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")] = None,
-    missing: MissingOption = "skip",
-    max_missing: MaxMissingOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")] = False,
-    runs_to: Annotated[
-        str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    ckpt: options.CkptOption = None,
+    space: options.ProbedSpacesOption = None,
+    missing: options.MissingOption = "skip",
+    max_missing: options.MaxMissingOption = None,
+    force: options.ForceOption = False,
+    runs_to: options.RunsToOption = None,
+    verbose: options.VerboseOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     ways = parse_split_by(split_by) if split_by else ()
     if len(ways) > 1:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from bb import options
 from bb.console import show_json, warn
-from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, StoreOption
 from bb.probe.classification.board import Board, boards
 from bb.probe.classification.comparisons.headline import headline_frame, headlines
 from bb.probe.classification.comparisons.reference import Comparison, compare, read_reference
@@ -27,18 +27,18 @@ from bb.thumbnails import thumbnails_of
 def verb(
     ctx: typer.Context,
     tasks: Annotated[str | None, typer.Argument(help="The table of labels, by its name; all by default.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
-    data: DataOption = None,
+    csv: options.FiguresOption = None,
+    html: options.PageOption = None,
+    data: options.DataOption = None,
     reference: Annotated[
         Path | None,
         typer.Option("--reference", help="CSV of published scores to compare with: ckpt, score, protocol, view …"),
     ] = None,
     classes: Annotated[bool, typer.Option("--classes", help="Show the best run's classes and confused pairs.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    verbose: options.VerboseOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     check_files({option: path for option, path in (("--csv", csv), ("--html", html)) if path})
     opened = open_store(store, cache_size=cache_size)

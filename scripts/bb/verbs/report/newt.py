@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.console import show_json, warn
 from bb.labels import read_groups
-from bb.options import DEFAULT_STORE, CacheOption, DataOption, JsonOption, StoreOption, listed
 from bb.probe.classifiers.protocol import PROTOCOLS
 from bb.probe.report.build import boards
 from bb.probe.report.formats.image_file import check_format
@@ -58,22 +58,22 @@ def verb(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="CSV of published scores to compare with: task, ckpt, score.")
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    html: options.PageOption = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Show the page in the browser; without --html it is written to report.html.")
     ] = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")] = None,
+    csv: options.FiguresOption = None,
     latex: Annotated[Path | None, typer.Option("--latex", help="Write booktabs tables; - is standard output.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write Markdown; - is standard output.")] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw learning curves and leaderboard: .svg, .png or .pdf.")
     ] = None,
-    data: DataOption = None,
+    data: options.DataOption = None,
     labels: Annotated[Path | None, typer.Option("--labels", help="The file that has --cluster's column.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the run IDs behind each cell.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     if open_ and str(html := html or Path("report.html")) == "-":
         raise UsageError("--open shows a file: give --html one, or leave --html out.")
@@ -99,7 +99,7 @@ def verb(
         units=f"groups of test images ({cluster})" if cluster else "test images",
         kinds=KINDS if html or csv or json_ else (by,) if by else (),  # type: ignore[arg-type]
         details=bool(html or json_),
-        n_train=tuple(parse_n_train(part) for part in listed("--n-train", n_train or ())),
+        n_train=tuple(parse_n_train(part) for part in options.listed("--n-train", n_train or ())),
         sort=sort if sort in ("score", "name") else parse_n_train(sort),  # type: ignore[arg-type]
         reference=read_reference(reference, canonical_name) if reference else None,
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bb import options
 from bb.console import say, show_json, show_table, warn
-from bb.options import DEFAULT_STORE, CacheOption, CkptOption, JsonOption, NotMissingOption, StoreOption
 from bb.probe.features.missing import missing_of
 from bb.probe.retrieval.labels import assign, read_items
 from bb.probe.retrieval.loggers.base import open_logger
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def verb(
     ctx: typer.Context,
     labels: Annotated[Path, typer.Option("--labels", help="The labelled table that `bb probe retrieval` was given.")],
-    not_missing: NotMissingOption = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")] = None,
+    not_missing: options.NotMissingOption = None,
+    html: options.PageOption = None,
     log: Annotated[
         list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR, for the figures too.")
     ] = None,
@@ -41,11 +41,11 @@ def verb(
     ] = None,
     queries: Annotated[int, typer.Option("--queries", min=1, help="How many of the worst are shown.")] = 20,
     top: Annotated[int, typer.Option("--top", min=1, help="How many images are shown of what each got.")] = 10,
-    ckpt: CkptOption = None,
+    ckpt: options.CkptOption = None,
     data: Annotated[str | None, typer.Option("--data", help="NAME=DIR, where the images are, for thumbnails.")] = None,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
-    json_: JsonOption = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
+    json_: options.JsonOption = False,
 ) -> None:
     if html:
         check_files({"--html": html})

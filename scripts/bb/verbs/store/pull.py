@@ -5,18 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bb.options import (
-    DEFAULT_STORE,
-    CollectionsOption,
-    DryRunOption,
-    GlobOption,
-    JsonOption,
-    ModelsOption,
-    RunsOption,
-    SpacesOption,
-    StoreOption,
-    TransfersOption,
-)
+from bb import options
 from bb.probe.tasks.newt import read_labels
 from bb.store import UsageError
 from bb.store.files.writable import check_writable
@@ -31,11 +20,11 @@ from bb.transfer import backbone_globs, transfer
 
 def verb(
     url: Annotated[str, typer.Argument(help="Where from: a folder, s3://…, hf://datasets/…, https://…")],
-    ckpt: GlobOption = None,
-    space: SpacesOption = None,
-    data: CollectionsOption = None,
-    runs: RunsOption = False,
-    model: ModelsOption = None,
+    ckpt: options.GlobOption = None,
+    space: options.SpacesOption = None,
+    data: options.CollectionsOption = None,
+    runs: options.RunsOption = False,
+    model: options.ModelsOption = None,
     for_: Annotated[
         str | None, typer.Option("--for", help="Just what one probe needs: newt; --data names another collection.")
     ] = None,
@@ -46,10 +35,10 @@ def verb(
     require_signed: Annotated[
         bool, typer.Option("--require-signed", help="Only what a key that you trust has signed.")
     ] = False,
-    dry_run: DryRunOption = False,
-    jobs: TransfersOption = 8,
-    store: StoreOption = DEFAULT_STORE,
-    json_: JsonOption = False,
+    dry_run: options.DryRunOption = False,
+    jobs: options.TransfersOption = 8,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    json_: options.JsonOption = False,
 ) -> None:
     if for_ not in (None, "newt"):
         raise UsageError(f"--for {for_}: unknown task family, choose newt.")

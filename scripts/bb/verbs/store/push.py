@@ -4,19 +4,8 @@ from typing import Annotated
 
 import typer
 
+from bb import options
 from bb.console import warn
-from bb.options import (
-    DEFAULT_STORE,
-    CollectionsOption,
-    DryRunOption,
-    GlobOption,
-    JsonOption,
-    ModelsOption,
-    RunsOption,
-    SpacesOption,
-    StoreOption,
-    TransfersOption,
-)
 from bb.store.format.collection import check_name
 from bb.store.format.text import is_text_collection
 from bb.store.storage.index_json import write_index
@@ -32,15 +21,15 @@ from bb.transfer import backbone_globs, transfer
 def verb(
     ctx: typer.Context,
     url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, hf://datasets/…")],
-    ckpt: GlobOption = None,
-    space: SpacesOption = None,
-    data: CollectionsOption = None,
-    runs: RunsOption = False,
-    model: ModelsOption = None,
-    dry_run: DryRunOption = False,
-    jobs: TransfersOption = 8,
-    store: StoreOption = DEFAULT_STORE,
-    json_: JsonOption = False,
+    ckpt: options.GlobOption = None,
+    space: options.SpacesOption = None,
+    data: options.CollectionsOption = None,
+    runs: options.RunsOption = False,
+    model: options.ModelsOption = None,
+    dry_run: options.DryRunOption = False,
+    jobs: options.TransfersOption = 8,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    json_: options.JsonOption = False,
 ) -> None:
     target, opened = open_place(url), open_store(store, write=True)
     for text in data or []:

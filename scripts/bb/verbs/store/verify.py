@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bb import options
 from bb.console import ConsoleReporter, Progress, say, show_json, warn
-from bb.options import DEFAULT_STORE, CacheOption, CkptOption, DataOption, JsonOption, StoreOption
 from bb.probe.features.missing import describe_missing, incomplete_spaces
 from bb.settings import Settings
 from bb.store import BBError, UsageError
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 def verb(
     ctx: typer.Context,
-    store: StoreOption = DEFAULT_STORE,
-    cache_size: CacheOption = None,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    cache_size: options.CacheOption = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Move what is bad to STORE/aside/, and remove links; nothing else is deleted."),
@@ -43,15 +43,15 @@ def verb(
         int | None,
         typer.Option("--recompute", min=1, help="Embed N images of each space anew, here, and compare; needs --data."),
     ] = None,
-    data: DataOption = None,
-    ckpt: CkptOption = None,
+    data: options.DataOption = None,
+    ckpt: options.CkptOption = None,
     space: Annotated[list[str] | None, typer.Option("--space", help="With --recompute: only these spaces.")] = None,
     sample_seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Which sample --recompute draws; a fresh one if it is not said.")
     ] = None,
     device: Annotated[str, typer.Option(help="With --recompute: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="With --recompute: images in a batch.")] = "auto",
-    json_: JsonOption = False,
+    json_: options.JsonOption = False,
 ) -> None:
     if recompute is None and (data or ckpt or space or sample_seed is not None):
         raise UsageError("--data, --ckpt, --space and --seed say what --recompute N compares: give that, too.")
