@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from bb.extract.embed_texts import TextEncoder as TextEncoder
     from bb.extract.embed_texts import embed_texts as embed_texts
     from bb.extract.embedding.view import View as View
-    from bb.extract.extraction import ExtractOptions as ExtractOptions
-    from bb.extract.extraction import Summary as Summary
+    from bb.extract.extract_options import ExtractOptions as ExtractOptions
+    from bb.extract.extract_options import Summary as Summary
     from bb.extract.extraction import run as run
     from bb.extract.facade import load_backbone as load_backbone
 
 _HOMES = {
-    **{"ExtractOptions": "extraction", "Summary": "extraction", "run": "extraction", "load_backbone": "facade"},
+    **{
+        "ExtractOptions": "extract_options",
+        "Summary": "extract_options",
+        "run": "extraction",
+        "load_backbone": "facade",
+    },
     **{"TextEncoder": "embed_texts", "embed_texts": "embed_texts"},
     "open_images": "collection_images",
     **{"ModuleBackbone": "backbones.module_backbone", "View": "embedding.view"},

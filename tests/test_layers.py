@@ -39,7 +39,7 @@ ORDER = [
     ["bb.extract.encoder", "bb.probe.classifiers"],
     ["bb.extract.pipeline", "bb.probe.run", "bb.probe.classification"],
     ["bb.extract.reproduce", "bb.extract.check_images", "bb.probe.report", "bb.probe.labelling"],
-    ["bb.extract.scan_collection"],
+    ["bb.extract.scan_collection", "bb.extract.extract_options"],
     [
         "bb.extract.collection_images",
         "bb.extract.dry_run",

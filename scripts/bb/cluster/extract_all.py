@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bb.extract.backbones.name import BackboneName
     from bb.extract.data.shards import Files
     from bb.extract.data.source_spec import Root
-    from bb.extract.extraction import ExtractOptions, Summary
+    from bb.extract.extract_options import ExtractOptions, Summary
     from bb.extract.pipeline.extractor import Extractor
     from bb.store import Store
     from bb.store.reporter import Reporter
@@ -134,7 +134,8 @@ def _summary(
     reporter: "Reporter",
 ) -> "Summary":
     """What was done for a backbone and a collection; `lacked` are the entries that were missing at first."""
-    from bb.extract.extraction import Summary, damaged_images, images_per_second, remember_failures, report_images
+    from bb.extract.extract_options import Summary
+    from bb.extract.extraction import damaged_images, images_per_second, remember_failures, report_images
 
     scan = work.scans[collection]
     lacking = work.lacking(extractor, scan)

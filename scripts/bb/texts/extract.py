@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bb.extract.backbones.name import BackboneName
     from bb.extract.data.shards import Files
     from bb.extract.dry_run import Forecast
-    from bb.extract.extraction import ExtractOptions, Summary
+    from bb.extract.extract_options import ExtractOptions, Summary
 
 
 def forecast_lines(told: "Forecast") -> Iterator[str]:

@@ -17,7 +17,7 @@ from bb.texts.demo import PIXELS, digits_story
 from bb.texts.report import show_boards, write_file, write_report
 
 if TYPE_CHECKING:
-    from bb.extract.extraction import Summary
+    from bb.extract.extract_options import Summary
     from bb.store import Collection, FeatureSpace, Store
 
 UNTRAINED = ("timm:test_vit/untrained", "timm:test_resnet/untrained")
@@ -124,7 +124,8 @@ def _photographs(to: Path, images: Path, ckpts: list[str]) -> None:
 
 def _extract(to: Path, store: "Store", ckpts: list[str], name: str, root: Path) -> "list[Summary]":
     """Embeds the images, and writes settings that name them."""
-    from bb.extract.extraction import ExtractOptions, extract
+    from bb.extract.extract_options import ExtractOptions
+    from bb.extract.extraction import extract
     from bb.extract.scan_collection import find_files
     from bb.store import BBError
 

@@ -140,7 +140,8 @@ def verb(
     from bb.extract.backbones.registry import check_known
     from bb.extract.embedding.decoder import DecodeOptions
     from bb.extract.encoder.encoder import parse_batch_size
-    from bb.extract.extraction import ExtractOptions, extract
+    from bb.extract.extract_options import ExtractOptions
+    from bb.extract.extraction import extract
     from bb.extract.pipeline.multi_gpu import parse_devices
     from bb.extract.pipeline.partition import Partition
     from bb.extract.scan_collection import find_files
