@@ -1,16 +1,15 @@
 """KABR: what zebras and giraffes do, in clips of drones' videos; 16 frames of a clip are pooled to one vector."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from bb.probe.tasks.families.csv_file import refuse_numbers_but, refuse_repeats
-from bb.probe.tasks.families.layout import LayoutPart, absent, counted, refuse_outside, require, table_of
+from bb.probe.tasks.families.folder_family import FolderFamily
+from bb.probe.tasks.families.layout import LayoutPart, counted, refuse_outside, require, table_of
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
-from bb.store.storage.download import Archive
 
 FRAMES, EVERY = 16, 5
 PARTS = (
@@ -21,27 +20,15 @@ PARTS = (
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 
 
-@dataclass(frozen=True)
-class Kabr:
+def _labels(root: Path) -> TaskTable:
     """Of each clip the 16 frames in its middle, every fifth or, of a short one, as far apart as fits; the group is the
-    clip. Fulfils bb.probe.tasks.family.DescribedFamily."""
-
-    title: str
-    about: About
-    archives: tuple[Archive, ...] = field(default=())
-
-    def check(self, root: Path) -> list[str]:
-        """See DescribedFamily."""
-        return absent(root, PARTS)
-
-    def labels(self, root: Path) -> TaskTable:
-        """See TaskFamily. Errors: UsageError for another layout; BBError naming file and line of what is wrong."""
-        train, val, images = require(root, PARTS)
-        above = images.relative_to(root).as_posix()
-        parts = [_frames(path, side, above) for side, path in (("train", train), ("val", val))]
-        short = sum(n for _, n in parts)
-        notes = [f"{counted(short, 'clip')} of fewer than {FRAMES} frames left out"] if short else []
-        return table_of(pl.concat([frame for frame, _ in parts]), str(root), notes)
+    clip. Errors: UsageError for another layout; BBError naming file and line of what is wrong."""
+    train, val, images = require(root, PARTS)
+    above = images.relative_to(root).as_posix()
+    parts = [_frames(path, side, above) for side, path in (("train", train), ("val", val))]
+    short = sum(n for _, n in parts)
+    notes = [f"{counted(short, 'clip')} of fewer than {FRAMES} frames left out"] if short else []
+    return table_of(pl.concat([frame for frame, _ in parts]), str(root), notes)
 
 
 def _frames(path: Path, side: str, above: str) -> tuple[pl.DataFrame, int]:
@@ -67,7 +54,7 @@ def _frames(path: Path, side: str, above: str) -> tuple[pl.DataFrame, int]:
     return frame, table.frame["video_id"].n_unique() - long["video_id"].n_unique()
 
 
-KABR = Kabr(
+KABR = FolderFamily(
     "KABR: what zebras and giraffes do, in clips of drones' videos",
     About(
         needs="annotation/{train,val}.csv and dataset/image/",
@@ -85,4 +72,6 @@ KABR = Kabr(
         pool="max",
         published="biobench: balanced logistic regression on the maximum of 16 frames from a random start, macro-F1",
     ),
+    PARTS,
+    _labels,
 )

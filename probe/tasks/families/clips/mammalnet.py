@@ -1,17 +1,16 @@
 """MammalNet: what mammals do in clips of videos, in combinations of species and behaviour not trained on."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from bb.probe.tasks.families.csv_file import refuse_numbers_but, refuse_repeats
-from bb.probe.tasks.families.layout import LayoutPart, absent, counted, require, table_of
+from bb.probe.tasks.families.folder_family import FolderFamily
+from bb.probe.tasks.families.layout import LayoutPart, counted, require, table_of
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
-from bb.store.storage.download import Archive
 
 FRAMES = 32
 PARTS = (
@@ -24,37 +23,25 @@ PARTS = (
 _VIDEO = r"^trimmed_videos/([^/\\]+)\.mp4$"
 
 
-@dataclass(frozen=True)
-class MammalNet:
-    """Labels are the numbers of behaviours; the group is the clip. Fulfils bb.probe.tasks.family.DescribedFamily."""
-
-    title: str
-    about: About
-    archives: tuple[Archive, ...] = field(default=())
-
-    def check(self, root: Path) -> list[str]:
-        """See DescribedFamily."""
-        return absent(root, PARTS)
-
-    def labels(self, root: Path) -> TaskTable:
-        """See TaskFamily. Errors: UsageError for another layout; BBError naming file and line of what is wrong, and
-        where no clip has all its frames."""
-        train, test, frames = require(root, PARTS)
-        rows, dropped = [], 0
-        for side, path in (("train", train), ("test", test)):
-            for clip, behaviour in _clips(path):
-                names = [f"frame_{n + 1:02}.jpg" for n in range(FRAMES)]
-                if not all((frames / clip / name).is_file() for name in names):
-                    dropped += 1
-                    continue
-                rows += [(f"{frames.name}/{clip}/{name}", behaviour, side, clip) for name in names]
-        if not rows:
-            raise BBError(f"{frames}: none of {dropped} clips has all of frame_01.jpg to frame_{FRAMES}.jpg. Cut them "
-                          "from the videos: every n/32-th frame of a clip of n.")  # fmt: skip
-        columns = ["image_id", "label", "split", "group"]
-        frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
-        notes = [f"{counted(dropped, 'clip')} without all {FRAMES} frames left out"] if dropped else []
-        return table_of(frame, str(root), notes)
+def _labels(root: Path) -> TaskTable:
+    """Labels are the numbers of behaviours; the group is the clip. Errors: UsageError for another layout; BBError
+    naming file and line of what is wrong, and where no clip has all its frames."""
+    train, test, frames = require(root, PARTS)
+    rows, dropped = [], 0
+    for side, path in (("train", train), ("test", test)):
+        for clip, behaviour in _clips(path):
+            names = [f"frame_{n + 1:02}.jpg" for n in range(FRAMES)]
+            if not all((frames / clip / name).is_file() for name in names):
+                dropped += 1
+                continue
+            rows += [(f"{frames.name}/{clip}/{name}", behaviour, side, clip) for name in names]
+    if not rows:
+        raise BBError(f"{frames}: none of {dropped} clips has all of frame_01.jpg to frame_{FRAMES}.jpg. Cut them "
+                      "from the videos: every n/32-th frame of a clip of n.")  # fmt: skip
+    columns = ["image_id", "label", "split", "group"]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
+    notes = [f"{counted(dropped, 'clip')} without all {FRAMES} frames left out"] if dropped else []
+    return table_of(frame, str(root), notes)
 
 
 def _clips(path: Path) -> list[tuple[str, str]]:
@@ -67,7 +54,7 @@ def _clips(path: Path) -> list[tuple[str, str]]:
     return table.frame.select(pl.col("video").str.extract(_VIDEO), "behaviour").rows()
 
 
-MAMMALNET = MammalNet(
+MAMMALNET = FolderFamily(
     "MammalNet: what mammals do, in clips of videos",
     About(
         needs="annotation/composition/{train,test}.csv and frames/CLIP/frame_{01..32}.jpg",
@@ -84,4 +71,6 @@ MAMMALNET = MammalNet(
         pool="max",
         published="biobench: balanced logistic regression on the maximum of 32 frames, train to test, macro-F1",
     ),
+    PARTS,
+    _labels,
 )

@@ -2,18 +2,17 @@
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from bb.probe.tasks.families.folder_family import FolderFamily
 from bb.probe.tasks.families.json_file import read_json, records
-from bb.probe.tasks.families.layout import LayoutPart, absent, counted, is_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, counted, is_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
-from bb.store.storage.download import Archive
 from bb.store.text.lookalike import shown
 
 EMPTY = "empty"  # the category of images without an animal
@@ -24,59 +23,46 @@ PARTS = (
 )
 
 
-@dataclass(frozen=True)
-class CaltechCameraTraps:
-    """Two tasks: `species` of images of one category that are not empty, and `empty`, whether an image is.
-
-    The unit of an interval is the location. Fulfils bb.probe.tasks.family.DescribedFamily.
-    """
-
-    title: str
-    about: About
-    archives: tuple[Archive, ...] = field(default=())
-
-    def check(self, root: Path) -> list[str]:
-        """See DescribedFamily."""
-        return absent(root, PARTS)
-
-    def labels(self, root: Path) -> TaskTable:
-        """See TaskFamily. Errors: UsageError for another layout; BBError naming file and place of what is wrong."""
-        path, splits, folder = require(root, PARTS)
-        side = _sides(splits)
-        value = read_json(path)
-        images = records(path, value, "images", {"id": (str, int), "file_name": (str,), "location": (str, int)})
-        categories = records(path, value, "categories", {"id": (int, str), "name": (str,)})
-        annotations = records(path, value, "annotations", {"image_id": (str, int), "category_id": (int, str)})
-        name = {each["id"]: each["name"] for each in categories}
-        of_image: dict[str | int, set[str]] = defaultdict(set)
-        for place, each in enumerate(annotations):
-            if each["category_id"] not in name:
-                raise BBError(f"{path}: annotations[{place}] has category_id {each['category_id']!r}, which no "
-                              "category has. Fetch it again.")  # fmt: skip
-            of_image[each["image_id"]].add(name[each["category_id"]])
-        rows, other, several = [], 0, 0
-        for place, image in enumerate(images):
-            if is_outside(image["file_name"]):
-                raise BBError(f"{path}: images[{place}] has file_name {shown(image['file_name'][:80])}; it must be a "
-                              "path below cct_images/ without .. in it.")  # fmt: skip
-            location, found = str(image["location"]), of_image.get(image["id"], set())
-            if location not in side or not found:
-                other += 1
-                continue
-            facts = (f"{folder.name}/{image['file_name']}", side[location], location, _date(image))
-            rows.append(("empty", EMPTY if found == {EMPTY} else "animal", *facts))
-            several += len(found) > 1
-            if len(found) == 1 and found != {EMPTY}:
-                rows.append(("species", next(iter(found)), *facts))
-        if not rows:
-            raise BBError(f"{path}: no image is of a location of {splits.name}. Fetch both again.")
-        columns = ["task", "label", "image_id", "split", "site", "date"]
-        frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
-        notes = [
-            *([f"{counted(other, 'image')} of other locations or without a category left out"] if other else []),
-            *([f"{counted(several, 'image')} of several categories in the task empty alone"] if several else []),
-        ]
-        return table_of(frame.with_columns(pl.col("site").alias("group")), str(path), notes)
+def _labels(root: Path) -> TaskTable:
+    """Two tasks: `species` of images of one category that are not empty, and `empty`, whether an image is. The unit of
+    an interval is the location. Errors: UsageError for another layout; BBError naming file and place of what is
+    wrong."""
+    path, splits, folder = require(root, PARTS)
+    side = _sides(splits)
+    value = read_json(path)
+    images = records(path, value, "images", {"id": (str, int), "file_name": (str,), "location": (str, int)})
+    categories = records(path, value, "categories", {"id": (int, str), "name": (str,)})
+    annotations = records(path, value, "annotations", {"image_id": (str, int), "category_id": (int, str)})
+    name = {each["id"]: each["name"] for each in categories}
+    of_image: dict[str | int, set[str]] = defaultdict(set)
+    for place, each in enumerate(annotations):
+        if each["category_id"] not in name:
+            raise BBError(f"{path}: annotations[{place}] has category_id {each['category_id']!r}, which no "
+                          "category has. Fetch it again.")  # fmt: skip
+        of_image[each["image_id"]].add(name[each["category_id"]])
+    rows, other, several = [], 0, 0
+    for place, image in enumerate(images):
+        if is_outside(image["file_name"]):
+            raise BBError(f"{path}: images[{place}] has file_name {shown(image['file_name'][:80])}; it must be a "
+                          "path below cct_images/ without .. in it.")  # fmt: skip
+        location, found = str(image["location"]), of_image.get(image["id"], set())
+        if location not in side or not found:
+            other += 1
+            continue
+        facts = (f"{folder.name}/{image['file_name']}", side[location], location, _date(image))
+        rows.append(("empty", EMPTY if found == {EMPTY} else "animal", *facts))
+        several += len(found) > 1
+        if len(found) == 1 and found != {EMPTY}:
+            rows.append(("species", next(iter(found)), *facts))
+    if not rows:
+        raise BBError(f"{path}: no image is of a location of {splits.name}. Fetch both again.")
+    columns = ["task", "label", "image_id", "split", "site", "date"]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
+    notes = [
+        *([f"{counted(other, 'image')} of other locations or without a category left out"] if other else []),
+        *([f"{counted(several, 'image')} of several categories in the task empty alone"] if several else []),
+    ]
+    return table_of(frame.with_columns(pl.col("site").alias("group")), str(path), notes)
 
 
 def _sides(path: Path) -> dict[str, str]:
@@ -99,7 +85,7 @@ def _date(image: dict[str, Any]) -> str | None:
     return found[0] if found else None
 
 
-CALTECH_CAMERA_TRAPS = CaltechCameraTraps(
+CALTECH_CAMERA_TRAPS = FolderFamily(
     "Caltech Camera Traps: species and empty images, at unseen locations",
     About(
         needs="caltech_images_20210113.json, CaltechCameraTrapsSplits_v0.json and cct_images/*.jpg",
@@ -114,4 +100,6 @@ CALTECH_CAMERA_TRAPS = CaltechCameraTraps(
         metrics=("macro_f1@wilds", "accuracy"),
         published="birder: nearest neighbours, k of 10, 20 and 100, train to val; images of one category",
     ),
+    PARTS,
+    _labels,
 )

@@ -1,19 +1,18 @@
 """FishNet: nine traits of fishes: where they feed, live, and in which water."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from bb.probe.tables.table_file import of_value, read_table_file
 from bb.probe.tasks.families.csv_file import AGAIN
-from bb.probe.tasks.families.layout import LayoutPart, absent, counted, is_outside, require, table_of
+from bb.probe.tasks.families.folder_family import FolderFamily
+from bb.probe.tasks.families.layout import LayoutPart, counted, is_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_columns import TRAIT
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
-from bb.store.storage.download import Archive
 
 PARTS = (
     LayoutPart(("train.csv",), "image, folder and traits of each training image"),
@@ -28,26 +27,14 @@ TRAITS = (
 TRUTHS = {"pelagic": "1", "benthic": "0", "1": "1", "0": "0", "1.0": "1", "0.0": "0"}
 
 
-@dataclass(frozen=True)
-class FishNet:
-    """Rows without all nine traits are left out, as the publishers do. Fulfils
-    bb.probe.tasks.family.DescribedFamily."""
-
-    title: str
-    about: About
-    archives: tuple[Archive, ...] = field(default=())
-
-    def check(self, root: Path) -> list[str]:
-        """See DescribedFamily."""
-        return absent(root, PARTS)
-
-    def labels(self, root: Path) -> TaskTable:
-        """See TaskFamily. Errors: UsageError for another layout; BBError naming file and line of what is wrong."""
-        train, test, images = require(root, PARTS)
-        parts = [_rows(path, side, images.name) for side, path in (("train", train), ("test", test))]
-        dropped = sum(n for _, n in parts)
-        notes = [f"{counted(dropped, 'image')} without all nine traits left out"] if dropped else []
-        return table_of(pl.concat([frame for frame, _ in parts]), str(root), notes)
+def _labels(root: Path) -> TaskTable:
+    """Rows without all nine traits are left out, as the publishers do. Errors: UsageError for another layout; BBError
+    naming file and line of what is wrong."""
+    train, test, images = require(root, PARTS)
+    parts = [_rows(path, side, images.name) for side, path in (("train", train), ("test", test))]
+    dropped = sum(n for _, n in parts)
+    notes = [f"{counted(dropped, 'image')} without all nine traits left out"] if dropped else []
+    return table_of(pl.concat([frame for frame, _ in parts]), str(root), notes)
 
 
 def _rows(path: Path, side: str, above: str) -> tuple[pl.DataFrame, int]:
@@ -83,7 +70,7 @@ def _rows(path: Path, side: str, above: str) -> tuple[pl.DataFrame, int]:
     return frame, table.frame.height - complete.height
 
 
-FISHNET = FishNet(
+FISHNET = FolderFamily(
     "FishNet: nine traits of fishes",
     About(
         needs="Image_Library/FOLDER/*, train.csv and test.csv",
@@ -103,4 +90,6 @@ FISHNET = FishNet(
             "bioclip2-fishnet",
         ),
     ),
+    PARTS,
+    _labels,
 )

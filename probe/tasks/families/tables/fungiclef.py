@@ -1,15 +1,14 @@
 """FungiCLEF 2023: Danish fungi by species; validation observations of several photographs, some of unknown species."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from bb.probe.tasks.families.csv_file import read_csv, refuse_numbers_but, refuse_repeats, whole
-from bb.probe.tasks.families.layout import LayoutPart, absent, counted, image_files, refuse_outside, require, table_of
+from bb.probe.tasks.families.folder_family import FolderFamily
+from bb.probe.tasks.families.layout import LayoutPart, counted, image_files, refuse_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
-from bb.store.storage.download import Archive
 
 UNKNOWN = "-1"  # class_id of a species that is not among the training images'
 PARTS = (
@@ -20,25 +19,13 @@ PARTS = (
 )
 
 
-@dataclass(frozen=True)
-class FungiClef:
-    """Images of unknown species have no label. The group is the observation. Fulfils
-    bb.probe.tasks.family.DescribedFamily."""
-
-    title: str
-    about: About
-    archives: tuple[Archive, ...] = field(default=())
-
-    def check(self, root: Path) -> list[str]:
-        """See DescribedFamily."""
-        return absent(root, PARTS)
-
-    def labels(self, root: Path) -> TaskTable:
-        """See TaskFamily. Errors: UsageError for another layout; BBError naming file and line of what is wrong."""
-        train, val, train_images, val_images = require(root, PARTS)
-        frame = pl.concat([_rows(train, "train", train_images), _rows(val, "val", val_images)])
-        unknown = frame["label"].null_count()
-        return table_of(frame, str(root), [f"{counted(unknown, 'image')} of unknown species"] if unknown else [])
+def _labels(root: Path) -> TaskTable:
+    """Images of unknown species have no label. The group is the observation. Errors: UsageError for another layout;
+    BBError naming file and line of what is wrong."""
+    train, val, train_images, val_images = require(root, PARTS)
+    frame = pl.concat([_rows(train, "train", train_images), _rows(val, "val", val_images)])
+    unknown = frame["label"].null_count()
+    return table_of(frame, str(root), [f"{counted(unknown, 'image')} of unknown species"] if unknown else [])
 
 
 def _rows(path: Path, side: str, images: Path) -> pl.DataFrame:
@@ -60,7 +47,7 @@ def _rows(path: Path, side: str, images: Path) -> pl.DataFrame:
     )
 
 
-FUNGICLEF = FungiClef(
+FUNGICLEF = FolderFamily(
     "FungiCLEF 2023: Danish fungi by species, with species that are unknown",
     About(
         needs="FungiCLEF2023_{train,val}_metadata_PRODUCTION.csv, DF20_300/*.JPG and DF21_300/*.JPG; for the user loss "
@@ -82,4 +69,6 @@ FUNGICLEF = FungiClef(
         "observation, user loss",
         protocols=("biobench-fungiclef",),
     ),
+    PARTS,
+    _labels,
 )
