@@ -27,6 +27,7 @@ from bb.store.format.layout import FORMAT, ArrayLayout, check_objects, layouts, 
 from bb.store.format.space import FeatureSpace, short
 
 STEPS = 4  # from a store's root to a segment: spaces/<space key>/segments/<digest>, or tmp/pull/<digest>/<digest>
+BLOCK_BYTES = 32 * 2**20  # of features that are looked at at once
 
 
 def encode_segment(
@@ -115,17 +116,21 @@ class Segment:
 
     @classmethod
     def open(
-        cls, folder: Path, space: FeatureSpace, fetch: "Callable[[Segment, str], None] | None" = None
+        cls,
+        folder: Path,
+        space: FeatureSpace,
+        fetch: "Callable[[Segment, str], None] | None" = None,
+        digest: str | None = None,
     ) -> "Segment":
         """Reads a segment's metadata and checks it against its name and the space it is in.
 
-        `fetch` brings an array's objects to the folder where they lie elsewhere, before each reading. Raises BBError
-        where the name is not the digest of `zarr.json`, the segment is another space's, or its
-        manifest is not one of format 1.
+        `digest` is its name where that of its folder differs, in `aside/`. `fetch` brings an array's objects to the
+        folder where they lie elsewhere, before each reading. Raises BBError where the name is not the digest of
+        `zarr.json`, the segment is another space's, or its manifest is not one of format 1.
         """
         try:
             raw = read_plain(Directory.within(folder, STEPS), "zarr.json")
-            if sha256_hex(raw) != folder.name:
+            if sha256_hex(raw) != (digest or folder.name):
                 raise Malformed("its zarr.json does not have the digest in its name")
             manifest = parse_manifest(raw)
             if manifest["space"] != space.key:
@@ -223,6 +228,20 @@ class Segment:
                 raise Malformed(f"it holds {some(unexpected_files)}, which its manifest does not list")
         except Malformed as fact:
             raise _damaged(self.folder, fact) from None
+
+    def check_rows(self, space: FeatureSpace) -> None:
+        """Raises BBError where a key stands twice, or a feature is NaN or infinite."""
+        remedy = f"Move {self.folder} out of the store and extract again."
+        keys = np.ascontiguousarray(self.keys).view("S32").reshape(-1)
+        if len(np.unique(keys)) != len(keys):
+            raise BBError(f"segment {self.folder} has two rows of one image. {remedy}")
+        features = self.array(space.array)
+        step = max(1, BLOCK_BYTES // features[0].nbytes)
+        for start in range(0, len(features), step):
+            finite = np.isfinite(features[start : start + step]).all(axis=tuple(range(1, features.ndim)))
+            if not finite.all():
+                row = start + int(np.flatnonzero(~finite)[0])
+                raise BBError(f"segment {self.folder} has NaN or infinite features in row {row}. {remedy}")
 
     def _size(self, path: str) -> int:
         """As the manifest has it."""

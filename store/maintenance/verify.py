@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from bb.store.errors import BBError, Malformed
 from bb.store.files.directory import Directory
 from bb.store.files.paths import Kind
@@ -29,8 +27,6 @@ from bb.store.local.tier import Tier
 from bb.store.storage.read_cache import ALL
 from bb.store.store import Store
 from bb.store.text.command import command
-
-BLOCK_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def _check_space(
         try:
             segment = Segment.open(place, space, fetch)
             segment.check_digests()
-            _check_rows(segment, space)
+            segment.check_rows(space)
             found.faults += _check_ids(segment, listed)
             good.append(segment)
             found.rows += segment.rows
@@ -167,21 +163,6 @@ def _check_adopted(store: Store, space: FeatureSpace, found: Findings) -> None:
         except BBError as error:
             remedy = "bb extract with the code that the space names"
             found.faults.append(Fault(f"space {short(space.key)}: {error}", path, remedy))
-
-
-def _check_rows(segment: Segment, space: FeatureSpace) -> None:
-    """Raises BBError where a key stands twice, or a feature is NaN or infinite."""
-    remedy = f"Move {segment.folder} out of the store and extract again."
-    keys = np.ascontiguousarray(segment.keys).view("S32").reshape(-1)
-    if len(np.unique(keys)) != len(keys):
-        raise BBError(f"segment {segment.folder} has two rows of one image. {remedy}")
-    features = segment.array(space.array)
-    step = max(1, BLOCK_BYTES // features[0].nbytes)
-    for start in range(0, len(features), step):
-        finite = np.isfinite(features[start : start + step]).all(axis=tuple(range(1, features.ndim)))
-        if not finite.all():
-            row = start + int(np.flatnonzero(~finite)[0])
-            raise BBError(f"segment {segment.folder} has NaN or infinite features in row {row}. {remedy}")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from bb.store.local.segment import Segment
 from bb.store.local.tier import Tier
 from bb.store.store import Store
 
+BAD_ASIDE = "set aside here, since every copy of it is bad: it has NaN, infinite features or two rows of one image"
 SET_ASIDE = "set aside by an earlier pull, since its rows disagree with rows here (move it back, or `bb store gc`)"
 
 
@@ -66,6 +67,26 @@ class RowsHere:
             f"{some(images)}. Those of segment {read} are read on; this segment ({tier.describe()}) is set aside in "
             f"aside/{part.folder}"
         )
+
+    def kept_aside(self, part: Part, tier: Tier) -> str | None:
+        """Why a segment stays in `aside/`, in words; None where it is not there, or another copy of it is of use: what
+        `bb store verify --repair` moved there because it was damaged."""
+        space = self.spaces.get(part.owner)
+        if space is None:
+            return None
+        for path in self.store.directory.match(f"aside/{part.folder}*"):
+            try:
+                segment = Segment.open(self.store.root / path, space, digest=part.digest)
+                segment.check_digests()
+            except (BBError, OSError):
+                continue
+            try:
+                segment.check_rows(space)
+            except BBError:
+                return BAD_ASIDE
+            if self.disagreement(part, segment, tier):
+                return SET_ASIDE
+        return None
 
     def with_brought(self, parts: Mapping[Part, Tier]) -> "RowsHere":
         """The same with segments that have come."""

@@ -28,7 +28,7 @@ from bb.store.storage.base import Place
 from bb.store.storage.inventory import Holdings, Item, check_empty, has_store
 from bb.store.storage.local import Folder
 from bb.store.store import Store
-from bb.store.sync.incoming import SET_ASIDE, RowsHere
+from bb.store.sync.incoming import RowsHere
 from bb.store.sync.selection import Choice, Selection, choose
 
 JOBS = 8
@@ -215,8 +215,11 @@ def _plan(
         serving = [part for part in there.of_kind("segment") if judge.serves(part)]
         plan.here = RowsHere(trusting.store, serving, choice.spaces)
         plan.tier, plan.authors = judge.tier, judge.authors
-        aside = {part for part in fresh if part.kind == "segment" and _is_aside(trusting.store.root, part)}
-        plan.passed_over += [Left(part, SET_ASIDE) for part in sorted(aside)]
+        aside = set()
+        for part in fresh:
+            if part.kind == "segment" and (why := plan.here.kept_aside(part, judge.tier(part))):
+                plan.passed_over.append(Left(part, why))
+                aside.add(part)
         here = set() if replicates else _rows_here(choice, [p for p in fresh if p not in aside], held, plan, readers)
         plan.passed_over += [Left(part, "all its rows are here") for part in fresh if part in here]
         fresh = [part for part in fresh if part not in here | aside]
@@ -264,10 +267,6 @@ def _rows_here(choice: Choice, parts: Sequence[Part], held: Holdings, plan: Tran
 
 def _local(root: Path, trusted: Container[str]) -> Store:
     return Store(root, trusted if isinstance(trusted, Mapping) else dict.fromkeys(cast(Iterable[str], trusted), ""))
-
-
-def _is_aside(root: Path, part: Part) -> bool:
-    return Directory(root).is_file(f"aside/{part.path}")
 
 
 def summary(items: Sequence[Item]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from bb.store.files.atomic_write import put_file_in_place, put_in_place, sync_tr
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_TABLE_BYTES, max_bytes
 from bb.store.files.paths import Part
-from bb.store.files.quarantine import set_aside
+from bb.store.files.quarantine import place_aside, set_aside
 from bb.store.files.thread_pool import Fact, Stopped, each, words
 from bb.store.format.layout import open_plain, plain_size, read_plain
 from bb.store.format.space import FeatureSpace
@@ -217,7 +217,7 @@ def _bring(plan: TransferPlan, item: Item, target: Folder, count: Count) -> str 
         why = _disagreement(plan, part, content) if part.kind == "segment" else None
         if part.kind in ("segment", "run"):
             sync_tree(content)
-            put_in_place(store, content.at, f"aside/{part.folder}" if why else part.folder, part.marker)
+            put_in_place(store, content.at, place_aside(store, part.folder) if why else part.folder, part.marker)
         elif not store.is_file(part.path):
             content.sync(part.marker)
             put_file_in_place(store, f"{content.at}/{part.marker}", part.path)

@@ -452,5 +452,23 @@ def test_repair_removes_links_and_the_next_pull_goes_on(store, here, call, tmp_p
     assert not os.path.lexists(at) and not [path for path in (here / "aside").rglob("*") if path.is_symlink()]
     assert snapshot(victim) == before
     assert pull(plan_pull(Folder(store.root), here, Selection())).faults == []
-    assert verify(Store.open(here)).faults == [] and not folder.is_symlink()
-    assert folder.is_dir() == (not inside.startswith("img_features"))  # else it is whole in aside/, less the link
+    assert verify(Store.open(here)).faults == [] and folder.is_dir() and not folder.is_symlink()
+
+
+@pytest.mark.parametrize("fault", ["a flipped byte", "a link beside the arrays", "half of it"])
+def test_a_pull_brings_anew_what_repair_set_aside(store, here, call, tmp_path, fault):
+    assert pull(plan_pull(Folder(store.root), here, Selection())).faults == []
+    folder = here / segments(store.root)[0].relative_to(store.root)
+    chunk = folder / "img_features" / "c" / "0" / "0"
+    for _ in range(2):  # of the second time, the copy in aside/ has a longer name
+        if fault == "a flipped byte":
+            chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
+        elif fault == "half of it":
+            chunk.write_bytes(chunk.read_bytes()[:-1])
+        else:
+            (folder / "img_features" / "more").symlink_to(tmp_path)
+        assert call("verify", "--repair", "--store", here)[0] == 1 and not folder.exists()
+        plan = plan_pull(Folder(store.root), here, Selection())
+        assert plan.passed_over == [] and pull(plan).faults == []
+        assert verify(Store.open(here)).faults == [] and folder.is_dir()
+    assert len(list((here / "aside").glob("spaces/*/segments/*"))) == 2, "nothing is deleted"

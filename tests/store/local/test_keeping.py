@@ -124,7 +124,7 @@ def test_a_key_stands_once_in_a_segment(store):
 @pytest.mark.parametrize("block", [2**25, 40])
 def test_replicates_may_differ_by_the_tolerance(store, monkeypatch, block):
     """However many rows of them are held in memory at a time."""
-    monkeypatch.setattr("bb.store.maintenance.verify.BLOCK_BYTES", block)
+    monkeypatch.setattr("bb.store.local.segment.BLOCK_BYTES", block)
     x = features(space(), 20)
     fill(store, space(), images(20), x * np.float16(1.001), {"lab": "b"})
     found = verify(store)

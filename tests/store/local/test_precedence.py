@@ -24,10 +24,11 @@ from bb.store.local.runs import disagreement
 from bb.store.local.segment import encode_rows, seal_segment
 from bb.store.local.tier import Tier
 from bb.store.maintenance.compact import compact
-from bb.store.maintenance.verify import verify
+from bb.store.maintenance.verify import repair, verify
 from bb.store.signing.statement import SignedItem, sign_items
 from bb.store.storage.local import Folder
 from bb.store.storage.read_cache import Mirror
+from bb.store.sync.incoming import BAD_ASIDE
 from bb.store.sync.plan import plan_pull
 from bb.store.sync.selection import Selection
 from bb.store.sync.transfer import pull
@@ -272,6 +273,27 @@ def test_a_pull_sets_rows_that_disagree_aside_and_names_them(mine, tmp_path, mon
     assert [left.why.split(",")[0] for left in again.passed_over] == [
         "set aside by an earlier pull"
     ] and not again.items
+
+
+def test_a_damaged_copy_in_aside_does_not_count_and_a_sound_one_beside_it_does(mine, tmp_path, monkeypatch):
+    theirs, low = one_more(tmp_path, monkeypatch)
+    pull(plan(theirs, mine))
+    folder = mine.root / "aside" / "spaces" / space().key / "segments"
+    (folder / low / "img_features/c/0/0").write_bytes(b"")
+    (left,) = pull(plan(theirs, mine)).faults
+    assert left.part.digest == low and len(list(folder.iterdir())) == 2
+    assert not plan(theirs, mine).items and low not in mine.segment_digests(space())
+
+
+def test_a_segment_whose_rows_are_bad_wherever_it_is_stays_aside(mine, tmp_path, monkeypatch):
+    bad = X.copy()
+    bad[0, 0] = np.nan
+    theirs, low = others(tmp_path, monkeypatch, bad, keys=images(2 * N).all_digests()[N:])
+    assert pull(plan(theirs, mine)).faults == []
+    repair(mine, found := verify(mine))
+    assert low in str(found.faults[0].bad)
+    (left,) = plan(theirs, mine).passed_over
+    assert left.why == BAD_ASIDE
 
 
 def test_a_pull_brings_rows_that_agree(mine, tmp_path, monkeypatch):
