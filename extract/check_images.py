@@ -8,7 +8,7 @@ from bb.extract.data.scan import Scan
 from bb.extract.embedding import images
 from bb.extract.embedding.images import DecodedImage, UnreadableImage
 from bb.extract.embedding.rgb import WHOLE
-from bb.extract.pipeline import libtiff_messages
+from bb.extract.pipeline import file_damage, libtiff_messages
 from bb.extract.pipeline.decode_memory import DECODING
 from bb.store import Entry
 
@@ -23,7 +23,7 @@ def check_images(
         try:
             data = read_image(entry, scan.sources[entry.image_id])
             with DECODING.hold(images.header(data).n_bytes):
-                return libtiff_messages.with_damage(images.decode(data, depth))._replace(picture=None)
+                return file_damage.with_damage(images.decode(data, depth), data)._replace(picture=None)
         except UnreadableImage as error:
             return libtiff_messages.with_message(error)
 

@@ -11,7 +11,7 @@ from bb.extract.embedding import images
 from bb.extract.embedding.decoder import BatchDecoder, Decoder
 from bb.extract.embedding.geometry import Geometry
 from bb.extract.embedding.images import DecodedImage, Header, UnreadableImage
-from bb.extract.pipeline import libtiff_messages
+from bb.extract.pipeline import file_damage, libtiff_messages
 from bb.extract.pipeline.decode_memory import DECODING
 
 KEPT = 2  # times the size of an image's pixels, what may be kept in memory for them
@@ -85,7 +85,12 @@ def _decode(
     decoder: Decoder, group: Sequence[tuple[bytes, Header | UnreadableImage]]
 ) -> list[DecodedImage | UnreadableImage]:
     if isinstance(decoder, BatchDecoder):
-        return decoder.decode_batch([data for data, _ in group])
+        # Which of several files libtiff meant is not known.
+        together = [
+            i for i, (_, header) in enumerate(group) if getattr(header, "format", "") not in file_damage.FORMATS
+        ]
+        found = dict(zip(together, decoder.decode_batch([group[i][0] for i in together]), strict=True))
+        return [found[i] if i in found else _decode_one(decoder, *each) for i, each in enumerate(group)]
     return [_decode_one(decoder, data, header) for data, header in group]
 
 
@@ -95,7 +100,7 @@ def _decode_one(decoder: Decoder, data: bytes, header: Header | UnreadableImage)
     libtiff_messages.keep_messages()
     libtiff_messages.forget()
     try:
-        return libtiff_messages.with_damage(decoder.decode(data, header))
+        return file_damage.with_damage(decoder.decode(data, header), data)
     except UnreadableImage as error:
         return libtiff_messages.with_message(error)
     except MemoryError:
