@@ -17,10 +17,13 @@ and it goes with either of them, so E V_j = a + 2b (the jackknife counts parts o
 Annals of Statistics 9, 1981). Hence V = (2 V_s + V_j) / 3.
 
 Interval. Scores are between 0 and c, which is taken from the highest one (precision@5 can't exceed 4/5 where there are
-4 to be found). Of μ = m/c the interval is Wilson's, {p: (μ - p)² <= t² p (1 - p) / n}, t with K - 1 degrees of freedom,
-with the effective number of queries n = μ (1 - μ) c² / V: that many independent right or wrong answers would vary as
-much (for clustered samples: Korn and Graubard, Survey Methodology 24, 1998; Franco et al., Journal of Survey Statistics
-and Methodology 7, 2019). It leans to the side where there is room, and always holds m.
+4 to be found). Of μ = m/c the interval is Agresti and Coull's (The American Statistician 52, 1998), t with K - 1
+degrees of freedom, with the effective number of queries n = μ (1 - μ) c² / V: that many independent right or wrong
+answers would vary as much (for clustered samples: Korn and Graubard, Survey Methodology 24, 1998; Dean and Pagano,
+Journal of Survey Statistics and Methodology 3, 2015). Its centre is p = (n μ + t²/2) / (n + t²), its half width
+t √(p (1 - p) / (n + t²)). It leans to the side where there is room, contains Wilson's and so always m, and grows with
+t. Wilson's is as good in the middle, but too short near 0 and c: of 100 answers that are right with chance 0.99 it
+contains the chance in 92%.
 
 Near 0 or c few units say anything of V. With f the number of units that share in what is missing to c, as
 (Σ x_u)² / Σ x_u², n is computed as if there were half a unit more of score 0, weighted by 1 / (1 + f); likewise at the
@@ -164,9 +167,9 @@ class Clustered:
         n, top = float(self.effective[model]), float(self.top[model])
         top = top if top > ENDS else 1.0  # where every score is 0, nothing says what could be reached
         p = min(1.0, float(self.mean[model]) / top)
-        middle, half = p + t * t / (2 * n), t * float(np.sqrt(p * (1 - p) / n + (t / n) ** 2 / 4))
-        low, high = (middle - half) / (1 + t * t / n), (middle + half) / (1 + t * t / n)
-        return Bounds(top * max(0.0, min(low, p)), top * min(1.0, max(high, p)))
+        centre = (n * p + t * t / 2) / (n + t * t)
+        half = t * float(np.sqrt(centre * (1 - centre) / (n + t * t)))
+        return Bounds(top * max(0.0, min(centre - half, p)), top * min(1.0, max(centre + half, p)))
 
     def _apart(self, first: int, second: int, rho: float, t: float) -> Bounds:
         d = float(self.mean[first] - self.mean[second])

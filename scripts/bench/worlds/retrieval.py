@@ -182,7 +182,7 @@ def worlds() -> list[World]:
         World("leave-one-out, 10 of 20, the same labels", partial(same_labels, Points(10, 20, 8, 0.8))),
         World("60 queries, a gallery of 40 labels of 3", partial(own_gallery, Points(40, 3), 60)),
         *(
-            World(f"{n} queries, right with chance {chance}", partial(right_or_wrong, n, chance, 0.92))
+            World(f"{n} queries, right with chance {chance}", partial(right_or_wrong, n, chance, 0.94))
             for n, chance in ((20, 0.98), (20, 0.95), (20, 0.9), (50, 0.98), (100, 0.99), (200, 0.7))
         ),
     ]
