@@ -6,6 +6,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bb.store import BBError, Store
@@ -39,6 +40,24 @@ def store():
         for name in ("tmp", "runs"):
             (made.root / name).mkdir(exist_ok=True)
         yield made
+
+
+def test_a_store_that_can_t_be_made_is_refused_before_anything_is_fetched(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        above = Path(folder) / "theirs"
+        above.mkdir()
+        check_writable(above / "new" / "s.bb")
+        forbid(above)
+        with as_nobody(), pytest.raises(BBError, match="nothing can be written to .*theirs: Permission denied"):
+            check_writable(above / "new" / "s.bb")
+        assert list(above.iterdir()) == []
+
+
+def test_nothing_is_left_in_a_folder_that_is_no_store(own_place):
+    (own_place / "thesis.txt").write_bytes(b"")
+    check_writable(own_place)
+    assert [path.name for path in own_place.iterdir()] == ["thesis.txt"]
 
 
 def forbid(path):
@@ -96,11 +115,23 @@ def refuse(monkeypatch, number):
 def test_no_verb_works_for_nothing(call, newt, monkeypatch):
     extract = ("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--store", "s.bb")
     assert call(*extract)[0] == 0
+    assert call("store", "keygen", "--to", "k.pem")[0] == 0
+    (segment,) = {path.name for path in Path("s.bb").glob("spaces/*/segments/*") if path.is_dir()}
+    np.save("x.npy", np.ones((1, 4), np.float32))
+    Path("ids.csv").write_text("image_id\nsome\n")
     refuse(monkeypatch, errno.EROFS)
     for name in ("hash_images", "_extract_group"):
         monkeypatch.setattr(f"bb.extract.extraction.{name}", lambda *_, **__: pytest.fail("it worked"))
     monkeypatch.setattr("bb.probe.classifiers.exact.Exact.solve", lambda *_, **__: pytest.fail("it worked"))
-    monkeypatch.setattr("bb.verbs.store.compact.compact", lambda *_: pytest.fail("it worked"))
+    for verb in (
+        "compact.compact",
+        "sign.sign",
+        "revoke.revoke",
+        "gc.find_garbage",
+        "push.plan_push",
+        "pull.plan_pull",
+    ):
+        monkeypatch.setattr(f"bb.verbs.store.{verb}", lambda *_, **__: pytest.fail("it worked"))
     for words in (
         extract,
         (
@@ -115,9 +146,20 @@ def test_no_verb_works_for_nothing(call, newt, monkeypatch):
             "--n-train",
             4,
         ),
-        ("store", "compact", "--store", "s.bb"),
-        ("store", "verify", "--repair", "--store", "s.bb"),
-        ("store", "pull", "s.bb", "--store", "s.bb"),
+        *(
+            ("store", *verb, "--store", "s.bb")
+            for verb in (
+                ("compact",),
+                ("verify", "--repair"),
+                ("gc", "--yes"),
+                ("index",),
+                ("pull", "s.bb"),
+                ("push", "s.bb"),
+                ("sign", "--key", "k.pem"),
+                ("revoke", "--key", "k.pem", segment),
+                ("import", "x.npy", "--ids", "ids.csv", "--name", "lab:net", "--data", "newt"),
+            )
+        ),
     ):
         status, out, err = call(*words)
         assert status == 1 and not out, words

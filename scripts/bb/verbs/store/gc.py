@@ -20,6 +20,8 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     opened = open_store(store, write=True)
+    if yes:
+        opened.check_writable("aside", "spaces", "index", "heads")
     found = find_garbage(opened, unreferenced=unreferenced, note=lambda text: warn(f"note: {text}"))
     if yes:
         for garbage in found:

@@ -57,7 +57,7 @@ def verb(
             "with a public key that you have from its owner."
         )
     target = local_folder(store)
-    if not dry_run and target.is_dir():
+    if not dry_run:
         check_writable(target, ("spaces", "collections", "runs"))
     plan = plan_pull(
         open_place(url),

@@ -6,9 +6,11 @@ import typer
 
 from bb import options
 from bb.console import warn
+from bb.store.files.writable import check_writable
 from bb.store.format.collection import check_name
 from bb.store.format.text import is_text_collection
 from bb.store.storage.index_json import write_index
+from bb.store.storage.local import Folder
 from bb.store.storage.url import open_place
 from bb.store.sync.plan import plan_push
 from bb.store.sync.selection import Selection
@@ -32,6 +34,8 @@ def verb(
     json_: options.JsonOption = False,
 ) -> None:
     target, opened = open_place(url), open_store(store, write=True)
+    if isinstance(target, Folder) and not dry_run:
+        check_writable(target.root, ("", "spaces", "collections", "runs"), naming="to push to")
     for text in data or []:
         check_name(text.partition("@")[0])
     selection = Selection(backbone_globs(ckpt), tuple(space or ()), tuple(data or ()), runs, models=tuple(model or ()))

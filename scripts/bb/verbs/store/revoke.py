@@ -21,6 +21,7 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     opened, signer = open_store(store, write=True), read_key(key or key_file())
+    opened.check_writable("signatures")
     path, fresh = revoke(opened, signer, resolve(opened, digest), reason)
     unheeded = sorted(set(fresh) - opened.revoked().keys())
     if json_:
