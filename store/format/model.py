@@ -23,11 +23,13 @@ from bb.store.format.collection import check_name
 from bb.store.format.layout import clip, is_digest, read_plain
 from bb.store.format.safetensors import MAX_HEADER_BYTES, decode_arrays, encode_arrays, header_text, read_header
 from bb.store.format.space import FeatureSpace, short
+from bb.store.text.printable import printable
 
 FORMAT = "model 1"
 TASKS = ("classes", "individuals")
 MAX_SPACES = 64
 MAX_NAME = 4096  # characters of a class's or backbone's name
+SHOWN = 200  # of those in a line of text
 FIELDS = {
     "format", "task", "spaces", "backbones", "classes", "labels", "collection", "images", "protocol", "calibration",
     "stated", "provenance",
@@ -83,9 +85,10 @@ class Model:
     def described(self) -> str:
         """What it is, in a line."""
         what = "individuals" if self.task == "individuals" else "classes"
+        names = [printable(text)[:SHOWN] for text in (self.protocol.get("classifier", "nearest"), *self.backbones)]
         return (
-            f"{self.protocol.get('classifier', 'nearest')} for {len(self.classes)} {what} from {self.images} images of "
-            f"{self.collection[0]}, {' and '.join(self.backbones)}"
+            f"{names[0]} for {len(self.classes)} {what} from {self.images} images of {self.collection[0]}, "
+            f"{' and '.join(names[1:])}"
         )
 
     def encode(self) -> bytes:

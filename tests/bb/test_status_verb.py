@@ -1,6 +1,7 @@
 """`bb status`, and `bb` alone: what is there, and the next command."""
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -71,6 +72,14 @@ def test_photographs_in_a_folder_below_and_tables_that_bb_wrote(call, own_place)
     status, out, _ = call()
     assert status == 0 and "table in this folder: labels.csv" in out and "rest.csv" not in out and "more.csv" not in out
     assert out.splitlines()[-1] == "next: bb extract --ckpt ViT-B-16/openai --data birds=birds"
+
+
+def test_a_pipe_that_is_called_like_a_table_is_never_opened(call, own_place):
+    """Nobody writes to it, so reading it would never end."""
+    os.mkfifo("labels.csv")
+    os.mkfifo("labels.parquet")
+    status, out, _ = call("status")
+    assert status == 0 and "labels." not in out
 
 
 def test_bb_alone_elsewhere_prints_its_help(call, own_place):

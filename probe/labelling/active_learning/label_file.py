@@ -49,6 +49,8 @@ class LabelFile:
             raise UsageError(f"--labels {path} must end in .csv: answers are appended to it.")
         if not path.absolute().parent.is_dir():
             raise UsageError(f"--labels {path}: the folder {path.absolute().parent} does not exist. Make it first.")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"--labels {path} is not a file: answers are appended to one. Name another.")
         with _locked(path):
             if not path.exists() or not path.stat().st_size:
                 columns = (id or HEADER[0], label or HEADER[1], HEADER[2])

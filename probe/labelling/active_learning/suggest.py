@@ -114,7 +114,7 @@ def suggest(
     opened = store if isinstance(store, Store) else Store.open(store)
     name = data or only_collection(opened.collection_names())
     table = _table(labels, id, label, not_missing)
-    notes: list[str] = []
+    notes = [] if table is None else list(table.notes)
     places, given, ways = _labelled(opened, name, table, notes) if table is not None else ([], [], [])
     collection = opened.collection(name, places)
     spaces = choose_spaces(

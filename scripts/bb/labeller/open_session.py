@@ -15,6 +15,7 @@ from bb.probe.labelling.active_learning.label_file import LabelFile
 from bb.probe.labelling.active_learning.suggest import best_space
 from bb.store import BBError, Store
 from bb.store.reporter import Reporter, Silent
+from bb.store.text import lookalike
 from bb.store.text.image_ids import match_ids
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def open_session(
     if match.unmatched:
         reporter.info(f"{len(match.unmatched)} labelled rows have no image in {name}")
     known = {match.names.get(each, each): label for each, (label, _) in given.items() if each not in match.unmatched}
-    notes: list[str] = []
+    notes = lookalike.notes("label", known.values())
     y = np.unique(list(known.values()), return_inverse=True)[1].astype(np.int64)
     chosen = best_space(store, collection, spaces, list(known), y, digests, notes)
     for note in notes:

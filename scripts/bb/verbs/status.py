@@ -74,7 +74,11 @@ def _here(folder: Path, store: Path) -> dict[str, Any]:
         if seen > LOOKED_AT:
             break
     images = +images
-    tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in TABLES and not _made_by_bb(path))
+    tables = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix.lower() in TABLES and path.is_file() and not _made_by_bb(path)
+    )
     images_in = next(iter(images)) if len(images) == 1 else "."
     return {"images_here": images.total(), "images_in": images_in, "tables_here": tables}
 

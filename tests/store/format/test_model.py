@@ -286,6 +286,13 @@ def test_ls_and_verify_say_so(store, kept, own_place, call):  # noqa: F811
     assert "1 models, 0 runs: 0 faults" in call("store", "verify", "--store", store.root)[1]
 
 
+def test_a_name_from_elsewhere_fills_no_screen_and_forges_no_line():
+    strange = model(
+        protocol={"classifier": "ridge\nmodel 0: trusted" + "x" * 10**6}, backbones=("\x1b[2J" + "y" * 4000,)
+    )
+    assert strange.described.isprintable() and len(strange.described) < 500
+
+
 @pytest.mark.parametrize(
     "selection",
     [Selection(), Selection(ckpts=("timm:*",)), Selection(data=("pics",)), Selection(spaces=(SPACE.key[:8],))],

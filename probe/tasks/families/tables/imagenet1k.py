@@ -88,7 +88,7 @@ class ImageNet1k:
 def _shards(root: Path) -> list[Path]:
     """Tables in the folder or in data/ below it whose names begin as a side's, sorted."""
     found = [path for folder in (root, root / "data") for path in entries(folder) if path.suffix == ".parquet"]
-    return [path for path in found if _side(path)]
+    return [path for path in found if _side(path) and path.is_file()]
 
 
 def _side(path: Path) -> str | None:

@@ -1,6 +1,7 @@
 """The table that answers go to: two processes lose none, other tables keep their form, and what is refused."""
 
 import multiprocessing
+import os
 
 import polars as pl
 import pytest
@@ -78,6 +79,14 @@ def test_tables_that_can_not_be_filled(tmp_path, name, content, error, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
         LabelFile.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_never_opened(tmp_path, make):
+    """Of a pipe that nobody writes to, reading would never end."""
+    make(tmp_path / "l.csv")
+    with pytest.raises(UsageError, match="is not a file: answers are appended to one"):
+        LabelFile.open(tmp_path / "l.csv")
 
 
 def test_a_table_that_became_another_is_said(tmp_path):

@@ -101,6 +101,14 @@ def test_rows_without_an_image_are_said(place, call):  # noqa: F811
     assert "1 labelled rows with no image, such as 'gone.jpg'" in call("suggest", "--labels", "some.csv")[2]
 
 
+def test_labels_that_look_alike_are_said(place, call):  # noqa: F811
+    table = pl.read_csv("some.csv")
+    again = pl.DataFrame({"file": place[0][40:41], "species": ["Ara\u200b"]})
+    pl.concat([table, again]).write_csv("some.csv")
+    status, _, err = call("suggest", "--labels", "some.csv", "-n", 5)
+    assert status == 0 and "they differ only in invisible characters" in err and "ZERO WIDTH SPACE" in err
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

@@ -1,6 +1,7 @@
 """Every family of bb's own: the contract's suite on a small copy, wrong layouts, and hostile tables."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 
 from bb.probe.tasks.families import json_file
+from bb.probe.tasks.families.layout import IMAGES
 from bb.probe.tasks.family import as_task_table
 from bb.probe.tasks.registry import OWN, TASKS, family_labels, layout_problems
 from bb.probe.tasks.splits import split_table
@@ -391,6 +393,19 @@ def test_what_can_not_be_read_is_named_with_its_place(name, file, text, message,
     write(root / file, text)
     with pytest.raises((BBError, UsageError), match=message):
         family_labels(name, root)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_pipe_in_place_of_a_table_is_never_opened(name, copy):
+    """Nobody writes to it, so reading it would never end."""
+    root = copy(name)
+    tables = [path for path in root.rglob("*") if path.is_file() and path.suffix.lower() not in IMAGES]
+    for path in tables:
+        path.unlink()
+        os.mkfifo(path)
+    if tables:
+        with pytest.raises((BBError, UsageError)):
+            family_labels(name, root)
 
 
 def test_tables_of_images_without_labels(tmp_path):
