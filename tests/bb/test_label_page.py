@@ -229,6 +229,12 @@ def test_a_label_such_as_na_is_taken_where_it_is_said_to_be_one(served, tmp_path
     session.close()
 
 
+def test_labels_that_look_alike_are_said(served, tmp_path):
+    (tmp_path / "alike.csv").write_text("image_id,label\n00.png,heron\n01.png,Heron\n")
+    served.opened(tmp_path / "alike.csv")[0].close()
+    assert any("they differ only in upper and lower case" in note for note in served.notes)
+
+
 def test_an_answer_during_a_fit_is_not_forgotten(served, tmp_path, monkeypatch):
     table = tmp_path / "during.csv"
     session, _ = served.opened(table, ckpt=["lab:noise"])

@@ -5,10 +5,12 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bb.extract.embedding.damage import jpeg_damage
 from bb.extract.embedding.images import UnreadableImage
+from bb.extract.embedding.nvjpeg_decoder import NvJpeg
 from bb.extract.embedding.pillow_decoder import Pillow
 from bb.extract.embedding.simplejpeg_decoder import SimpleJpeg
 from bb.extract.pipeline.file_damage import CHECKSUM, CUT, MIXED, file_damage
@@ -78,6 +80,16 @@ def test_zeros_in_a_tiff_that_zlib_packed(decoder):
     """libtiff has its pixels before it comes to the checksum."""
     for share in np.linspace(0.3, 0.8, 6):
         assert damage(zeroed(TIFFS["deflate"], share), decoder) == CHECKSUM, share
+
+
+def test_a_decoder_of_batches_names_the_same():
+    """Several files are decoded in one call, and what libtiff says of one is not another's."""
+    marker = bytearray(TIFFS["jpeg"])
+    marker[len(marker) // 2 : len(marker) // 2 + 2] = b"\xff\x4a"  # a marker that no JPEG has
+    files = [encode("JPEG"), bytes(marker), TIFFS["deflate"], zeroed(TIFFS["deflate"], 0.5), GIF[:-1], encode("PNG")]
+    made = make_all_pixels(NvJpeg(torch.device("cpu")), files, [[]] * len(files))
+    assert [each.damage for each in made] == ["", damage(bytes(marker)), "", CHECKSUM, CUT, ""]
+    assert made[1].damage
 
 
 def test_the_strips_that_a_file_claims_are_looked_at_once():
