@@ -1,6 +1,8 @@
 """Ray: its own suite, streams that lose workers, and `bb extract` and `bb probe` on a cluster of three local nodes."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from bb.cluster.ray import connected
 from bb.cluster.ray_stream import RayStream
 from bb.store import BBError, Store, UsageError
 from tests.contracts.engine import check_engine
+from tests.helpers.benches import bench_store
 from tests.helpers.command_line import call, make_newt, own_place
 from tests.helpers.engines import RESNET, VIT, check_equal, make_images
 from tests.helpers.ray_nodes import missing, ray_nodes
@@ -125,6 +128,27 @@ def test_probes_are_spread(nodes, call, tmp_path):
     assert [run["run_id"] for run in again] == [run["run_id"] for run in runs]
 
 
+def test_a_board_is_spread(nodes, call, own_place):
+    families = {"ponds": (48, 3), "birds": (60, 4)}
+    text = 'protocols = ["biobench-simpleshot", "dinov2-knn"]\n'
+    text += "".join(f'[families.{name}]\nlabels = "{name}.csv"\n' for name in families)
+    (own_place / "board.toml").write_text(text)
+    bench_store(own_place, families)
+    shutil.copytree("features.bb", "here.bb")
+    status, out, err = call("bench", "board.toml", "--store", "here.bb", "--out", "here.html", "--jobs", 1, "--json")
+    here = json.loads(out)
+    assert status == 0, err
+    on = ("--on", f"ray:{nodes.address}", "--workers", "3")
+    status, out, err = call("bench", "board.toml", "--store", "features.bb", *on, "--json")
+    there = json.loads(out)
+    assert status == 0, err
+    assert "3 commands go to Ray on 3 machines" in err
+    assert there == here and len(there["fresh"]) == there["runs"] == 2 * 2 * (1 + 4)
+    assert (own_place / "board.html").read_text() == (own_place / "here.html").read_text()
+    status, out, err = call("bench", "board.toml", "--store", "features.bb", *on, "--json")
+    assert status == 0 and json.loads(out) == {**here, "fresh": []}, err
+
+
 def test_a_worker_that_lacks_what_it_needs_says_where(nodes, call, tmp_path):
     images = make_images(tmp_path / "images", n=3)
     on = ("--on", f"ray:{nodes.address}")
@@ -162,6 +186,33 @@ def test_more_is_asked_for_than_there_is(nodes):
 )
 def test_nobody_answers(address, message):
     with pytest.raises(BBError, match=message), connected(address, Resources()):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("Timed out after 30 seconds while waiting for node to startup."),
+        Exception("The current node timed out during startup."),
+    ],
+)
+def test_a_start_that_takes_too_long(nodes, monkeypatch, call, own_place, tmp_path, error):
+    """As Ray says it: in two ways, neither of which has a type of its own."""
+    import ray
+
+    def init(**arguments):
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    bench_store(own_place, {"ponds": (24, 3)})
+    (own_place / "board.toml").write_text('classifiers = ["simpleshot"]\n[families.ponds]\nlabels = "ponds.csv"\n')
+    status, _, err = call("bench", "board.toml", "--on", "ray")
+    assert status == 1 and "Traceback" not in err
+    assert f"--on ray: Ray did not start on this machine: {error} A machine that is busy" in err
+    assert f"Ray's logs: {tmp_path / 'ray' / 'session_latest' / 'logs'}" in err
+    message = f"--on ray:{nodes.address}: {error} Look with `ray status`."
+    with pytest.raises(BBError, match=re.escape(message)), connected(nodes.address, Resources()):
         pass
 
 

@@ -90,7 +90,7 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
     address  HOST:PORT of one that runs, "auto" for the one that is found here; None starts one on this machine, bound
              to 127.0.0.1 and ended with the context, of as many CPUs as there are
 
-    Raises UsageError where Ray is not installed or has no such resources, BBError where no cluster answers.
+    Raises UsageError where Ray is not installed or has no such resources, BBError where no cluster answers or starts.
     """
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--on ray needs ray: pip install 'backbone-bench[ray]'")
@@ -105,10 +105,17 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
             ray.init(address=at, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        named = f":{address}" if address else ""
+    except BBError:
+        raise
+    except Exception as error:  # Ray's own are of many kinds: a start that takes too long is a bare Exception
+        if address is None:
+            raise BBError(
+                f"--on ray: Ray did not start on this machine: {reason(error)} A machine that is busy or low on memory "
+                f"starts it too slowly: run the command again when there is less to do, or without --on ray. Ray's "
+                f"logs: {_folder() / 'session_latest' / 'logs'}"
+            ) from None
         raise BBError(
-            f"--on ray{named}: {reason(error)} Look with `ray status`. --on ray starts one on this machine alone."
+            f"--on ray:{address}: {reason(error)} Look with `ray status`. --on ray starts one on this machine alone."
         ) from None
     try:
         there = ray.cluster_resources()
@@ -145,9 +152,14 @@ def _noted() -> str:
     if address := os.environ.get("RAY_ADDRESS"):
         return address
     try:
-        return (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster").read_text().strip()
+        return (_folder() / "ray_current_cluster").read_text().strip()
     except OSError:
         raise ConnectionError("no cluster runs here: start one, or give --on ray:HOST:PORT.") from None
+
+
+def _folder() -> Path:
+    """Where Ray keeps its sessions."""
+    return Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
 
 
 def _check_answers(address: str) -> None:
