@@ -10,6 +10,7 @@ from jaxtyping import Bool, Num
 
 from bb.probe.classification.inputs import labelled_images, space_name
 from bb.probe.classification.spec import check_preprocessing, usual_preprocessing
+from bb.probe.classifiers.estimator import names, reads_of
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.labelling.abstention import accept
 from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fit, nested
@@ -65,6 +66,7 @@ def predict(
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
     check_target_error(target_error)
+    check_reads_images(classifier)
     setting = Setting(classifier, usual_preprocessing(classifier) if preprocessing == "auto" else preprocessing)
     opened = store if isinstance(store, Store) else Store.open(store)
     if keep_model:
@@ -185,6 +187,17 @@ def check_target_error(target_error: float) -> None:
     """Errors: UsageError for what is not a share."""
     if not 0 < target_error < 1:
         raise UsageError(f"--target-error {target_error} is not a share: choose one between 0 and 1, such as 0.05.")
+
+
+def check_reads_images(classifier: str) -> None:
+    """Errors: UsageError for a classifier of patch features."""
+    if reads_of(classifier) == "img":
+        return
+    others = ", ".join(name for name in names() if reads_of(name) == "img")
+    raise UsageError(
+        f"--classifier {classifier} reads patch features; bb predict reads image features, as the models that it keeps "
+        f"do. Choose {others}; `bb probe classify --classifier {classifier}` scores it."
+    )
 
 
 def one_task(table: TaskTable) -> TaskTable:

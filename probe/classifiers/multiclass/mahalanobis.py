@@ -7,14 +7,16 @@ standard deviations s, a class's is (1 - a) XᵀX / n_c + a v diag(s²), where a
 variance; so S is one product of all rows, weighted, and a diagonal.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
-from bb.probe.classifiers.estimator import checked_classes, checked_features, parameters_of
+from bb.probe.classifiers.estimator import checked_arrays, checked_classes, checked_features, parameters_of
 from bb.probe.classifiers.multiclass.simpleshot import SimpleShot
+from bb.store.errors import Malformed
 
 _ROWS = 16_384  # whose distances are taken at once
 
@@ -38,10 +40,10 @@ class Mahalanobis:
         means, covariance = means_and_covariance(x.astype(np.float64), codes)
         variances, vectors = np.linalg.eigh(covariance)
         real = variances > max(variances[-1], 0) * len(variances) * np.finfo(np.float64).eps
-        self._whitening = vectors[:, real] / np.sqrt(variances[real])
+        self._whitening = vectors[:, real] / np.sqrt(variances[real]) if real.any() else np.zeros((x.shape[1], 1))
         self._means = means @ self._whitening
         self._threshold = float(np.percentile(self.distances(x), self.percentile))
-        self.parameters_ = {"threshold": self._threshold, "rank": int(real.sum()), "features": x.shape[1]}
+        self._describe()
         return self
 
     def distances(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, " m"]:
@@ -68,6 +70,28 @@ class Mahalanobis:
 
     def parameters(self) -> dict[str, Any]:
         return parameters_of(self)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {**self._nearest.arrays(), "whitening": self._whitening, "whitened_means": self._means,
+                "threshold": np.array([self._threshold])}  # fmt: skip
+
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> "Mahalanobis":
+        nearest = {"mean": "float32 d", "centroids": "float32 k d"}
+        own = {"whitening": "float64 d r", "whitened_means": "float64 k r", "threshold": "float64 one"}
+        found = checked_arrays(arrays, {**nearest, **own})
+        if len(found["threshold"]) != 1:
+            raise Malformed(f"it has {len(found['threshold'])} thresholds for one")
+        self._nearest = SimpleShot().with_arrays({name: found[name] for name in ("classes", *nearest)})
+        self.classes_, self._whitening, self._means = (
+            found[name] for name in ("classes", "whitening", "whitened_means")
+        )
+        self._threshold = float(found["threshold"][0])
+        self._describe()
+        return self
+
+    def _describe(self) -> None:
+        rank = int(self._whitening.any(axis=0).sum())
+        self.parameters_ = {"threshold": self._threshold, "rank": rank, "features": len(self._whitening)}
 
 
 def means_and_covariance(

@@ -108,6 +108,7 @@ def test_nothing_is_accepted_where_nothing_is_sure(place, call):  # noqa: F811
         (["--out", "nowhere/p.csv"], 2, "Make it first"),
         (["--out", "p.csv", "--target-error", "5"], 2, "--target-error 5.0 is not a share"),
         (["--out", "p.csv", "--classifier", "forest"], 2, "'forest'"),
+        (["--out", "p.csv", "--classifier", "attentive"], 2, "--classifier attentive reads patch features; bb predict"),
         (["--out", "p.csv", "--ckpt", "timm:resnet18"], 2, "resnet18"),
     ],
 )

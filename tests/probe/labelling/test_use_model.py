@@ -53,7 +53,10 @@ def fitted(call, *words):  # noqa: F811
 
 @pytest.mark.parametrize(
     ("classifier", "how"),
-    [("ridge", "auto"), ("ridge", "center-l2"), ("knn", "auto"), ("knn", "standard"), ("simpleshot", "auto")],
+    [
+        *(("ridge", "auto"), ("ridge", "center-l2"), ("knn", "auto"), ("knn", "standard")),
+        *(("simpleshot", "auto"), ("mahalanobis", "auto")),
+    ],
 )
 def test_the_same_images_get_the_same_row_to_the_bit(place, call, classifier, how):  # noqa: F811
     _, ids, _ = place
@@ -81,7 +84,7 @@ def test_an_image_is_predicted_alike_in_any_company(monkeypatch):
     monkeypatch.setattr(
         CLASSIFIERS, "load", lambda name, load=CLASSIFIERS.load: Quick if name == "quick" else load(name)
     )
-    for classifier in ("quick", "ridge", "knn", "simpleshot"):
+    for classifier in ("quick", "ridge", "knn", "simpleshot", "mahalanobis"):
         made = fit(x, Folds(y, np.arange(90) // 3 % 2, 3, np.ones(90, bool)), Setting(classifier, "center-l2"))
         many = rng.normal(size=(BLOCK + 7, 40)).astype(np.float16)
         whole = made.probabilities(many)

@@ -7,6 +7,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from bb.probe.classifiers.estimator import make
 from bb.probe.classifiers.multiclass.mahalanobis import means_and_covariance
+from bb.store.errors import Malformed
 
 
 @pytest.mark.parametrize(("n", "classes"), [(900, 10), (45, 10), (200, 3)])
@@ -47,3 +48,15 @@ def test_where_nothing_varies_nothing_is_rejected():
     x = np.array([[0.0, 1], [1, 0]], np.float32)
     mine = make("mahalanobis").fit(x, np.array([4, 9]))
     assert mine.parameters_["rank"] == 0 and not mine.rejects(np.array([[50.0, 50]], np.float32)).any()
+    again = make("mahalanobis").with_arrays(mine.arrays())
+    assert again.parameters_ == mine.parameters_
+
+
+def test_what_is_kept_rejects_the_same_images_and_has_one_threshold():
+    x, y = load_digits(return_X_y=True)
+    mine = make("mahalanobis").fit(x[:600], y[:600])
+    again = make("mahalanobis").with_arrays(mine.arrays())
+    np.testing.assert_array_equal(again.distances(x), mine.distances(x))
+    assert again.rejects(x).tolist() == mine.rejects(x).tolist() and again.parameters_ == mine.parameters_
+    with pytest.raises(Malformed, match="2 thresholds for one"):
+        make("mahalanobis").with_arrays({**mine.arrays(), "threshold": np.ones(2)})
