@@ -6,7 +6,7 @@ images would change them together, so differences of backbones keep their pairin
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,8 @@ from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.together import TaskScore, together
 from bb.probe.tasks.registry import family_metrics
 from bb.store.local.runs import Run
+
+Parts: TypeAlias = Mapping[str, pl.DataFrame]  # a run's predictions of one side, by task
 
 
 @dataclass(frozen=True)
@@ -133,37 +135,37 @@ def _varies(
 
 def _items(run: Run, side: str, main: str) -> list[TaskScore]:
     """Of each task what every test image adds to the run's metric."""
+    table = run.predictions().filter(pl.col("cluster") == side)
+    parts = {str(name): rows for (name,), rows in table.partition_by("task", as_dict=True).items()}
     return [
         found
         for task, sides in run.record["scores"]["tasks"].items()
-        if side in sides and (found := _READ[str(run.record["target"])](run, task, side, main)) is not None
+        if side in sides and (found := _READ[str(run.record["target"])](run, task, side, main, parts)) is not None
     ]
 
 
-def _of_classes(run: Run, task: str, side: str, main: str) -> TaskScore | None:
-    found, metric = answers(run, task, side), METRICS[main]
-    if found is None:
+def _of_classes(run: Run, task: str, side: str, main: str, parts: Parts) -> TaskScore | None:
+    rows = parts.get(task)
+    found, metric = None if rows is None else answers(run, task, side, rows), METRICS[main]
+    if rows is None or found is None:
         return None
-    table = run.predictions(["task", "cluster", "image_id"])
-    ids = table.filter((pl.col("task") == task) & (pl.col("cluster") == side))["image_id"].sort()
     stratum = found.y_true if metric.sampled == "counts" else None
-    return TaskScore(
-        ids.to_list(), metric.value(found), metric.contributions(found), found.group, stratum, metric.of_answers
-    )
+    ids = rows["image_id"].sort().to_list()
+    return TaskScore(ids, metric.value(found), metric.contributions(found), found.group, stratum, metric.of_answers)
 
 
-def _of_values(run: Run, task: str, side: str, main: str) -> TaskScore | None:
-    table = run.predictions().filter((pl.col("task") == task) & (pl.col("cluster") == side)).sort("image_id")
+def _of_values(run: Run, task: str, side: str, main: str, parts: Parts) -> TaskScore | None:
+    table = parts[task].sort("image_id")
     metric = regression.METRICS[main]
     y, predicted = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_pred"))
     group = _group(table)
     return TaskScore(table["image_id"].to_list(), metric.value(y, predicted), metric.contributions(y, predicted), group)
 
 
-def _of_traits(run: Run, task: str, side: str, main: str) -> TaskScore | None:
+def _of_traits(run: Run, task: str, side: str, main: str, parts: Parts) -> TaskScore | None:
     """Over images of which every trait is known, as the run's own score."""
     names = [f"{task}:{trait}" for trait in run.record["class_names"][task]]
-    table = run.predictions().filter(pl.col("task").is_in(names) & (pl.col("cluster") == side))
+    table = pl.concat([parts[name] for name in names if name in parts])
     whole = table.group_by("image_id").agg(pl.len()).filter(pl.col("len") == len(names))["image_id"]
     table = table.filter(pl.col("image_id").is_in(whole.implode()))
     place = {name: number for number, name in enumerate(names)}
@@ -182,7 +184,7 @@ def _group(table: pl.DataFrame) -> Int64[np.ndarray, " n"] | None:
     return None if table["group"].null_count() else table["group"].to_numpy().astype(np.int64)
 
 
-_READ: dict[str, Callable[[Run, str, str, str], TaskScore | None]] = {
+_READ: dict[str, Callable[[Run, str, str, str, Parts], TaskScore | None]] = {
     "classes": _of_classes,
     "traits": _of_traits,
     "values": _of_values,

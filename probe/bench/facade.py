@@ -145,6 +145,12 @@ class _Found:
     fresh: frozenset[str]
     failed: dict[str, str]
 
+    def __add__(self, other: "_Found") -> "_Found":
+        return _Found(self.runs + other.runs, self.fresh | other.fresh, self.failed | other.failed)
+
+
+_NOTHING = _Found((), frozenset(), {})
+
 
 def _labels(family: Family, store: Store) -> Any:
     """A table, its file, or None for the folders of the collection."""
@@ -204,7 +210,7 @@ def _options(family: Family, how: Mapping[str, Any]) -> dict[str, Any]:
     if family.labels is not None or family.name not in TASKS.plugins:
         return given
     own = {name: given.pop(name, None) for name in ("classifier", "pool_group", "poisonous")}
-    protocols = [given["protocol"]] if "protocol" in given else None
+    protocols = given.get("protocol")
     return {**given, **family_options(family.name, family.root, protocol=protocols, **own)}
 
 
@@ -214,25 +220,29 @@ def _numbered(number: int, group: Group, plan: BenchPlan, store: Store, compute:
 
 def _one(group: Group, plan: BenchPlan, store: Store, compute: bool) -> _Found:
     """The cells of a group; a family that can't be read is one failure."""
-    family = group.family
-    asked: list[dict[str, Any]] = [{"protocol": name} for name in plan.protocols]
+    asked: list[dict[str, Any]] = [{"protocol": list(plan.protocols)}] if plan.protocols else []
     if plan.classifiers or not plan.protocols:
         kinds = list(plan.classifiers) or None
         asked.append(
             {"classifier": kinds, "preprocessing": plan.preprocessing, "shots": plan.shots, "seed": plan.seeds}
         )
-    runs, fresh, failed = list[Run](), set[str](), dict[str, str]()
-    for how in asked:
-        try:
-            found = classify(
-                store, _labels(family, store), family.data, tasks=family.name, **_options(family, how),
-                space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
-            )  # fmt: skip
-        except Exception as error:
-            said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
-            failed[", ".join(filter(None, (group.name, how.get("protocol"))))] = said
-            continue
-        runs += found.runs
-        fresh |= found.fresh
-        failed |= {f"{family.name}, {what}": why for what, why in found.failed.items()}
-    return _Found(tuple(runs), frozenset(fresh), failed)
+    return sum((_cells(group, how, store, compute) for how in asked), _NOTHING)
+
+
+def _cells(group: Group, how: Mapping[str, Any], store: Store, compute: bool) -> _Found:
+    """Those of one call of `classify`, which reads features once.
+
+    Protocols that can't be run together, such as those that pool groups in two ways, are run one after the other.
+    """
+    family, protocols = group.family, how.get("protocol", ())
+    try:
+        made = classify(
+            store, _labels(family, store), family.data, tasks=family.name, **_options(family, how),
+            space=[group.space], same_images_as=group.same_as, keep_going=True, compute=compute,
+        )  # fmt: skip
+    except Exception as error:
+        if len(protocols) > 1:
+            return sum((_cells(group, {"protocol": [name]}, store, compute) for name in protocols), _NOTHING)
+        said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
+        return _Found((), frozenset(), {", ".join((group.name, *protocols)): said})
+    return _Found(made.runs, made.fresh, {f"{family.name}, {what}": why for what, why in made.failed.items()})

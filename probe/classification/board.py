@@ -328,12 +328,17 @@ def _differ(one: Predictions | None, other: Predictions | None, metric: Multicla
     return None if interval is None else not interval[0] <= 0 <= interval[1]
 
 
-def answers(run: Run, task: str, side: str) -> Predictions | None:
-    """A run's predicted classes, in order of image ID; None of traits and numbers."""
+def answers(run: Run, task: str, side: str, rows: pl.DataFrame | None = None) -> Predictions | None:
+    """A run's predicted classes, in order of image ID; None of traits and numbers.
+
+    rows  those of this task and side, where they are known
+    """
     names = run.record["class_names"].get(task, [])
     if run.record.get("target") != "classes" or not names:
         return None
-    table = run.predictions().filter((pl.col("task") == task) & (pl.col("cluster") == side)).sort("image_id")
+    if rows is None:
+        rows = run.predictions().filter((pl.col("task") == task) & (pl.col("cluster") == side))
+    table = rows.sort("image_id")
     if table.is_empty():
         return None
     group = None if table["group"].null_count() else table["group"].to_numpy()

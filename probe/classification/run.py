@@ -134,7 +134,7 @@ def execute(prepared: PreparedClassification, *, progress: Callable[[int], None]
     main = spec.protocol.metric if spec.protocol else None
     more = None if spec.poisonous is None else partial(loss_of, poisonous=spec.poisonous)
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
-    unleaked = [kept for answer in answers if (kept := answer.without(leaked))]
+    unleaked = [kept for answer in answers if (kept := answer.without(leaked))] if leaked else []
     if inputs.missing:
         notes["all tasks"] = [note_on(inputs.missing)]
     record: dict[str, Any] = {
@@ -164,7 +164,7 @@ def execute(prepared: PreparedClassification, *, progress: Callable[[int], None]
         **inputs.facts,
         "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
-        "scores_without_leaks": score(unleaked, main, more) if leaked and unleaked else None,
+        "scores_without_leaks": score(unleaked, main, more) if unleaked else None,
         "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
         "hyperparameters": chosen,
         "notes": notes,

@@ -22,7 +22,7 @@ from bb.store.errors import Malformed
 BLOCK = 1024  # queries and training rows of a tile: with twice as many, 10,000 queries are 3 turns of two threads
 AT_ONCE = 50  # training rows for each neighbour up to which all distances are computed
 SUMS = 1 << 20  # of these at once, on each thread
-LARGEST_KEPT = 1 << 26  # bytes of neighbours, and as many of distances, that stay for the next call
+LARGEST_KEPT = 1 << 26  # bytes of neighbours, and as many of distances, that stay for the next calls
 SPARE = 6  # candidates beyond those asked for, and an eighth of these
 
 
@@ -109,19 +109,22 @@ _kept: dict[bytes, tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]] 
 def _latest(
     x: Float32[np.ndarray, "n d"], queries: Float32[np.ndarray, "m d"], k: int
 ) -> tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]:
-    """`nearest_rows`, or what it gave the last time: runs with other k and probabilities ask for the same ones."""
+    """`nearest_rows`, or what it gave before: runs with other k and probabilities ask for the same ones, of many tasks
+    one after the other."""
     key = b"".join(sha256(np.ascontiguousarray(part).data).digest() for part in (x, queries)) + bytes(str(k), "ascii")
-    found = _kept.get(key)
-    if found is None:
-        found = nearest_rows(x, queries, k)
-        _kept.clear()
-        if found[0].nbytes <= LARGEST_KEPT:
-            _kept[key] = found
+    found = _kept.pop(key, None) or nearest_rows(x, queries, k)
+    _kept[key] = found  # the last of them all
+    while sum(rows.nbytes for rows, _ in _kept.values()) > LARGEST_KEPT:
+        del _kept[next(iter(_kept))]
     return found
 
 
 def _in_threads(answer: Callable[[int], None], firsts: range) -> None:
-    """Calls it for each first query, on as many threads as BLAS would take."""
+    """Calls it for each first query, on as many threads as BLAS would take; asking how many takes milliseconds."""
+    if len(firsts) < 2:
+        for first in firsts:
+            answer(first)
+        return
     threads = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         list(pool.map(answer, firsts))

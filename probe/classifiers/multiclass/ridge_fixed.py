@@ -35,6 +35,7 @@ class FixedRidge:
 
     def fit(self, X: Float[np.ndarray, "n d"], y: Shaped[np.ndarray, " rows"]) -> "FixedRidge":
         from scipy.linalg import cho_factor, cho_solve
+        from scipy.sparse import csr_array
 
         x = checked_features(X).astype(np.float64)
         self.classes_, codes = checked_classes(y, len(x))
@@ -42,13 +43,18 @@ class FixedRidge:
         x -= mean
         x /= scale
         x = np.column_stack([x, np.full(len(x), self.bias)])
-        columns = np.where(codes[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
         wide = x.shape[0] < x.shape[1]
         gram = x @ x.T if wide else x.T @ x
         gram[np.diag_indices_from(gram)] += self.l2
-        factor = cho_factor(gram, overwrite_a=True, check_finite=False)
-        weights = x.T @ cho_solve(factor, columns) if wide else cho_solve(factor, x.T @ columns)
-        residual = x.T @ (x @ weights - columns) + self.l2 * weights
+        if wide:
+            columns = np.where(codes[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
+            weights = x.T @ cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), columns)
+            residual = x.T @ (x @ weights - columns) + self.l2 * weights
+        else:  # Xᵀ Y are twice the classes' sums less that of all rows, so that Y itself, (n, k), is never made
+            sums = csr_array((np.ones(len(x)), codes, np.arange(len(x) + 1))).T @ x
+            columns = 2 * sums.T - x.sum(axis=0)[:, None]
+            weights = cho_solve(cho_factor(gram, check_finite=False), columns)
+            residual = gram @ weights - columns
         self.coef_ = np.ascontiguousarray((weights[:-1] / scale[:, None]).T)
         self.intercept_ = self.bias * weights[-1] - self.coef_ @ mean
         self.parameters_ = {"l2": self.l2, "certificate": float(np.abs(residual).max()) / len(x)}

@@ -190,7 +190,10 @@ def auroc(p: Predictions) -> Contributions:
     if not len(scored):
         return np.full(len(p), np.nan)
     given, out = p.given, np.zeros(len(p))
-    for k in scored:
+    for k in scored.tolist():
+        if p.columns:
+            out += p.columns.auroc(p.y_true, k)
+            continue
         mine = p.y_true == k
         own = np.sort(given[mine, k])
         below = (np.searchsorted(own, given[:, k]) + np.searchsorted(own, given[:, k], side="right")) / 2
@@ -205,7 +208,11 @@ def average_precision(p: Predictions) -> Contributions:
     scored = _of_both_kinds(p)
     if not len(scored):
         return np.full(len(p), np.nan)
-    return np.sum([precision_terms(p.given[:, k], p.y_true == k) for k in scored], axis=0) / len(scored)
+    if p.columns:
+        each = [p.columns.precision_terms(p.y_true == k, k) for k in scored.tolist()]
+    else:
+        each = [precision_terms(p.given[:, k], p.y_true == k) for k in scored]
+    return np.sum(each, axis=0) / len(scored)
 
 
 def precision_terms(decision: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -98,6 +98,8 @@ def _average_precision(p: Predictions) -> float:
     scored = np.flatnonzero(p.present & (p.size < len(p)))
     if not len(scored):
         return float("nan")
+    if p.columns:
+        return float(np.mean(list(p.columns.average_precisions(p.y_true, scored.tolist()))))
     order, last = ranking.descending(np.ascontiguousarray(p.given[:, scored].T))
     ones = np.ones((1, len(p)))
     each = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
+from bb.probe.statistics.multiclass.sparse import Columns
 from bb.store.errors import BBError
 
 SUM_TO_ONE = 1e-3  # float16 probabilities of 1,000 classes add up to 1 within this
@@ -91,6 +92,11 @@ class Predictions:
     def confidence(self) -> Float64[np.ndarray, " n"]:
         """The probability of the predicted class."""
         return self.given[np.arange(len(self)), self.y_pred].astype(np.float64)
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        """The probabilities class by class where most are 0; else None."""
+        return Columns.of(self.given)
 
     @property
     def given(self) -> Float[np.ndarray, "n classes"]:

@@ -45,6 +45,26 @@ def test_of_equal_rows_the_lower_is_nearer():
     np.testing.assert_array_equal(distances, 0)
 
 
+def test_other_k_of_the_same_tasks_search_once(monkeypatch):
+    searched = []
+
+    def counted(x, queries, k):
+        searched.append((len(x), k))
+        return nearest_rows(x, queries, k)
+
+    monkeypatch.setattr(knn, "nearest_rows", counted)
+    monkeypatch.setattr(knn, "_kept", {})
+    tasks = [(X[:n], Y[:n], X_TEST[: n // 10]) for n in (500, 400, 300)]
+    for k in (10, 20, 100):
+        for x, y, x_test in tasks:
+            NearestNeighbours(k=k, max_k=100).fit(x, y).predict_proba(x_test)
+    assert searched == [(500, 100), (400, 100), (300, 100)]
+    monkeypatch.setattr(knn, "LARGEST_KEPT", 8 * 100 * 60)  # which the first two exceed together
+    for x, y, x_test in tasks:
+        NearestNeighbours(max_k=100).fit(x, y).predict(x_test)
+    assert [rows.shape for rows, _ in knn._kept.values()] == [(30, 100)]
+
+
 def test_votes_are_dinov2s():
     fitted = NearestNeighbours(k=10, max_k=50).fit(X, Y)
     unit, unit_test = (x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True) for x in (X, X_TEST))

@@ -9,6 +9,7 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 
 from bb.probe.classifiers.multiclass import ridge
 from bb.probe.classifiers.multiclass.ridge import L2, Ridge, RidgePath
+from bb.probe.classifiers.multiclass.ridge_fixed import FixedRidge
 
 
 def data(n, d, k=4, seed=0):
@@ -76,3 +77,16 @@ def test_a_sample_of_the_rows_chooses_as_all_rows_do():
         parts = Ridge().fit(x, y)
     assert parts.parameters_["l2"] == whole.parameters_["l2"]
     np.testing.assert_allclose(parts.coef_, whole.coef_, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 60), (500, 12)])
+def test_a_fixed_penalty_is_big_visions(n, d):
+    """Both systems, with a class of one image."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(n, d)).astype(np.float32), np.r_[np.arange(n - 1) % 6, 7]
+    mine = FixedRidge().fit(x, y)
+    z = x.astype(np.float64)
+    z = np.pad((z - z.mean(axis=0)) / (z.std(axis=0) + 1e-5), ((0, 0), (0, 1)), constant_values=100.0)
+    weights = np.linalg.solve(z.T @ z + 1024.0 * np.eye(d + 1), z.T @ np.where(y[:, None] == np.unique(y), 1.0, -1.0))
+    np.testing.assert_allclose(mine.decision_function(x), z @ weights, atol=1e-9)
+    assert mine.parameters_["certificate"] < 1e-9
