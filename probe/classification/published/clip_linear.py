@@ -13,8 +13,9 @@ def draw(fold: Fold, shots: Shots, seed: int) -> Fold:
     """The table's sides. Errors: BBError where it has no side val."""
     if not len(fold.val):
         raise BBError(
-            f"task {fold.task.name!r}: clip-linear chooses its penalty on validation images: give the table's split a "
-            "side val, or choose dinov2-logreg, which holds out training images."
+            f"task {fold.task.name!r}: clip-linear chooses its penalty on validation images, and the table has none; "
+            "its source holds none out itself. Write val in place of train in the split column of some images, such as "
+            "a tenth of each class, or choose dinov2-logreg, which holds out a tenth."
         )
     return fold
 
@@ -38,5 +39,6 @@ PROTOCOL = PublishedProtocol(
         "CLIP_benchmark fits features of unit norm by AdamW; the README of openai/CLIP fits them as they are, by "
         "scikit-learn, and so does bb, but to the optimum; λ at which none can be certified are passed over",
         "C = 1/λ is bb's reading of the paper's λ",
+        "without validation images the source fits without a penalty; bb refuses such a table",
     ),
 )  # fmt: skip

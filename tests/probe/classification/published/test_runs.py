@@ -116,7 +116,7 @@ def test_what_contradicts_a_protocol_is_refused(place, call, words, message):  #
     ("table", "protocol", "message"),
     [
         ({"species": ["a", "b"] * 79 + ["c", "b"]}, "bioclip2-fewshot", "class 'c' has 1 images, and the protocol"),
-        ({"species": ["a", "b"] * 80, "split": ["train"] * 80 + ["test"] * 80}, "clip-linear", "a side val, or choose"),
+        ({"species": ["a", "b"] * 80, "split": ["train"] * 80 + ["test"] * 80}, "clip-linear", "Write val in place"),
         ({"label:x": [0, 1] * 80}, "mieb-linear", "--protocol mieb-linear scores classes, and the labels are traits"),
     ],
 )  # fmt: skip
