@@ -1,6 +1,5 @@
 """The attentive probe against AIM's module written out, and on rows that a store holds."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.datasets import load_digits
 from bb.probe.classifiers.estimator import make
 from bb.probe.classifiers.trained import torch_attention
 from bb.store.errors import BBError
+from tests.helpers.trained_oracles import attention
 
 
 def patches(n=500):
@@ -22,51 +22,12 @@ def patches(n=500):
     return x[:n], y[order][:n], x[n:], y[order][n:]
 
 
-class AIM(torch.nn.Module):
-    def __init__(self, d, k, heads):
-        super().__init__()
-        self.heads = heads
-        self.key, self.value = torch.nn.Linear(d, d, bias=False), torch.nn.Linear(d, d, bias=False)
-        self.query = torch.nn.Parameter(torch.randn(1, 1, d) * 0.02)
-        self.linear = torch.nn.Linear(d, k, bias=False)
-        self.norm = torch.nn.BatchNorm1d(d, affine=False, eps=1e-6)
-
-    def forward(self, x):
-        b, _, d = x.shape
-        x = self.norm(x.transpose(1, 2)).transpose(1, 2)
-        split = lambda t: t.reshape(b, -1, self.heads, d // self.heads).transpose(1, 2)  # noqa: E731
-        q, k, v = split(self.query.expand(b, -1, -1)), split(self.key(x)), split(self.value(x))
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.linear(attended.transpose(1, 2).reshape(b, 1, d).mean(dim=1))
-
-
-def oracle(x, y, x_test, *, heads, epochs, batch, lr, decay, seed):
-    torch.manual_seed(seed)
-    network = AIM(x.shape[2], len(np.unique(y)), heads)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=decay)
-    rows, classes = torch.from_numpy(x), torch.from_numpy(y)
-    generator, steps, done = torch.Generator().manual_seed(seed), epochs * math.ceil(len(x) / batch), 0
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(x), generator=generator).split(batch):
-            for group in optimiser.param_groups:
-                group["lr"] = 0.5 * lr * (1 + math.cos(math.pi * done / steps))
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(network(rows[chosen]), classes[chosen]).backward()
-            optimiser.step()
-            done += 1
-    network.eval()
-    network.norm.running_mean = rows.mean(dim=(0, 1))  # of all rows, where AIM's are running averages
-    network.norm.running_var = rows.var(dim=(0, 1), correction=0)
-    with torch.no_grad():
-        return network(torch.from_numpy(x_test)).numpy()
-
-
 def test_predictions_are_those_of_the_module_written_out():
     x, y, x_test, y_test = patches()
     words = {"epochs": 12, "batch": 64, "seed": 5}
     mine = replace(make("attentive"), lr=(3e-3,), weight_decay=(1e-2,), **words).fit(x, y)
     assert mine.parameters_["heads"] == 10  # 20 numbers a token: 12 heads do not divide them
-    logits = oracle(x, y, x_test, heads=10, lr=3e-3, decay=1e-2, **words)
+    logits = attention(x, y, x_test, heads=10, lr=3e-3, decay=1e-2, **words)
     np.testing.assert_allclose(mine.decision_function(x_test), logits, atol=5e-3)
     assert (mine.predict(x_test) == logits.argmax(axis=1)).all() and (mine.predict(x_test) == y_test).mean() > 0.6
 
@@ -79,11 +40,11 @@ def test_the_pair_with_most_held_out_rows_right_is_chosen_and_all_rows_fitted():
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1)).numpy()
     tested, rest = np.sort(order[:30]), np.sort(order[30:])
     right = [
-        (oracle(x[rest], y[rest], x[tested], heads=10, lr=lr, decay=0.0, **words).argmax(axis=1) == y[tested]).mean()
+        (attention(x[rest], y[rest], x[tested], heads=10, lr=lr, decay=0.0, **words).argmax(axis=1) == y[tested]).mean()
         for lr in (1e-6, 3e-3)
     ]
     assert mine.parameters_["held_out_accuracy"] == pytest.approx(max(right)) and right[1] > right[0]
-    logits = oracle(x, y, x_test, heads=10, lr=3e-3, decay=0.0, **words)
+    logits = attention(x, y, x_test, heads=10, lr=3e-3, decay=0.0, **words)
     assert (mine.predict(x_test) == logits.argmax(axis=1)).all()
 
 

@@ -1,6 +1,5 @@
 """biobench's linear probe against a loop in plain torch, written from its description."""
 
-import math
 import sys
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from sklearn.datasets import load_digits
 from bb.probe.classifiers import trained
 from bb.probe.classifiers.estimator import make
 from bb.store.errors import BBError
+from tests.helpers.trained_oracles import linear
 
 
 def digits(n=1200):
@@ -20,36 +20,11 @@ def digits(n=1200):
     return x[order].astype(np.float32)[:n], y[order][:n], x[order].astype(np.float32)[n:], y[order][n:]
 
 
-def oracle(x, y, x_test, *, steps, batch, lr, seed, decay=1e-2):
-    """LayerNorm and Linear, AdamW with no decay of vectors, learning rates set after each step."""
-    torch.manual_seed(seed)
-    linear = torch.nn.Linear(x.shape[1], int(y.max()) + 1)
-    network = torch.nn.Sequential(torch.nn.LayerNorm(x.shape[1]), linear)
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0}]
-    optimiser = torch.optim.AdamW(groups, lr)
-    rows, classes = torch.from_numpy(x), torch.from_numpy(y)
-    generator, order = torch.Generator().manual_seed(seed), []
-    for step in range(1, steps + 1):
-        if not order:
-            shuffled = torch.randperm(len(x), generator=generator)
-            order = [shuffled[i : i + batch] for i in range(0, len(x), batch)]
-        chosen = order.pop(0)
-        torch.nn.functional.cross_entropy(network(rows[chosen]), classes[chosen]).backward()
-        optimiser.step()
-        for group in optimiser.param_groups:
-            group["lr"] = lr / 100 + 0.5 * (lr - lr / 100) * (1 + math.cos(step / steps * math.pi))
-        optimiser.zero_grad()
-    with torch.no_grad():
-        return network(torch.from_numpy(x_test)).numpy()
-
-
 @pytest.mark.parametrize(("batch", "lr"), [(2048, 1e-2), (500, 3e-3)])
 def test_predictions_are_those_of_the_plain_loop(batch, lr):
     x, y, x_test, y_test = digits()
     mine = replace(make("linear-adamw"), steps=200, batch=batch, lr=lr, seed=7).fit(x, y)
-    logits = oracle(x, y, x_test, steps=200, batch=batch, lr=lr, seed=7)
+    logits = linear(x, y, x_test, steps=200, batch=batch, lr=lr, seed=7)
     np.testing.assert_allclose(mine.decision_function(x_test), logits, atol=2e-3)
     assert (mine.predict(x_test) == logits.argmax(axis=1)).all()
     assert (mine.predict(x_test) == y_test).mean() > 0.85
@@ -69,7 +44,7 @@ def test_absent_classes_have_outputs_where_they_are_asked_for():
     x, y, x_test, _ = digits(400)
     mine = replace(make("linear-adamw"), steps=60, lr=1e-2, absent_classes=True).fit(x[y != 4], y[y != 4])
     assert mine.classes_.tolist() == list(range(10)) and mine.decision_function(x_test).shape == (len(x_test), 10)
-    logits = oracle(x[y != 4], y[y != 4], x_test, steps=60, batch=2048, lr=1e-2, seed=0)
+    logits = linear(x[y != 4], y[y != 4], x_test, steps=60, batch=2048, lr=1e-2, seed=0)
     assert (mine.predict(x_test) == logits.argmax(axis=1)).all()
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 
 from bb.probe.classifiers.estimator import make
+from tests.helpers.trained_oracles import two_layers
 
 
 def traits():
@@ -19,40 +19,10 @@ def traits():
     return x[:900], marks[:900], x[900:], marks[900:]
 
 
-def oracle(x, y, x_test, *, lr, batch, seed, epochs=None, steps=None):
-    """StepLR(20, 0.5) stepped after each epoch, or after each batch where steps are given."""
-    torch.manual_seed(seed)
-    layers = torch.nn.Linear(x.shape[1], 512), torch.nn.Dropout(0.5), torch.nn.Linear(512, y.shape[1])
-    network = torch.nn.Sequential(*layers)
-    optimiser = torch.optim.Adam(network.parameters(), lr=lr)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimiser, step_size=20, gamma=0.5)
-    loss = torch.nn.BCEWithLogitsLoss()
-    rows, targets = torch.from_numpy(x), torch.from_numpy(y).float()
-    generator, done = torch.Generator().manual_seed(seed), 0
-    for _ in range(epochs or 10**9):
-        for chosen in torch.randperm(len(x), generator=generator).split(batch):
-            if done == steps:
-                break
-            optimiser.zero_grad()
-            loss(network(rows[chosen]), targets[chosen]).backward()
-            optimiser.step()
-            done += 1
-            if steps:
-                scheduler.step()
-        else:
-            if not steps:
-                scheduler.step()
-            continue
-        break
-    network.eval()
-    with torch.no_grad():
-        return network(torch.from_numpy(x_test)).numpy()
-
-
 def test_as_bioclip2_has_it():
     x, y, x_test, y_test = traits()
     mine = replace(make("mlp-multilabel", "traits"), lr=1e-3, epochs=25, batch=200, seed=5).fit(x, y)
-    logits = oracle(x, y, x_test, lr=1e-3, epochs=25, batch=200, seed=5)
+    logits = two_layers(x, y, x_test, lr=1e-3, epochs=25, batch=200, seed=5)
     np.testing.assert_allclose(mine.decision_function(x_test), logits, atol=2e-3)
     assert (mine.predict(x_test) == (logits > 0)).all() and (mine.predict(x_test) == y_test).mean() > 0.85
     published = replace(mine, threshold="logit").fit(x, y)
@@ -65,7 +35,7 @@ def test_as_biobench_has_it_most_steps_change_nothing():
     recipe = {"lr": 3e-4, "batch": 1024, "seed": 2}
     mine = make("mlp-multilabel", "traits")
     mine = replace(mine, **recipe, epochs=None, steps=750, halve_every="step", threshold="logit").fit(x[:200], y[:200])
-    logits = oracle(x[:200], y[:200], x_test, **recipe, steps=750)
+    logits = two_layers(x[:200], y[:200], x_test, **recipe, steps=750)
     np.testing.assert_allclose(mine.decision_function(x_test), logits - 0.5, atol=1e-4)
     assert (mine.predict(x_test) == (logits > 0.5)).all()
 
