@@ -31,7 +31,7 @@ from bb.store.reporter import Reporter, Silent
 from bb.store.versions import versions
 
 AT_ONCE = 64  # texts between two looks at the clock
-VERSIONS = ("backbone-bench", "torch", "open_clip_torch", "ftfy", "regex", "numpy", "zarr")
+VERSIONS = ("backbone-bench", "torch", "open_clip_torch", "ftfy", "regex", "tokenizers", "numpy", "zarr")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class TextEncoder:
             },
             text=tower.architecture,
             weights=weights.digest(tower.module.state_dict()),
-            tokenizer=tower.tokenizer_record(),
+            tokenizer=tower.tokenizer.record(),
             templates=chosen,
             dim=tower.dim,
             code=TEXT_AT_START,
@@ -114,7 +114,7 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> TextVectors:
         """A unit vector for each text. Errors: BBError for a text of which no token is left."""
         written = [normalised(text) for text in texts]
-        if empty := [text for text in written if self.tower.is_empty(text)]:
+        if empty := [text for text in written if self.tower.tokenizer.is_empty(text)]:
             raise BBError(
                 f"{empty[0]!r} has no letter, digit or mark that the tokenizer keeps, so it has no vector: write the "
                 "name in words."
@@ -163,7 +163,7 @@ def embed_texts(
     for one in [ckpt] if isinstance(ckpt, str) else ckpt:
         reporter.info(f"loading {one}")
         encoder = TextEncoder.load(one, chosen, device)
-        if empty := [key for key, text in listed.items() if encoder.tower.is_empty(text)]:
+        if empty := [key for key, text in listed.items() if encoder.tower.tokenizer.is_empty(text)]:
             raise BBError(
                 f"{some([repr(key) for key in empty])}: the text has no letter, digit or mark that the tokenizer "
                 "keeps, so it has no vector. Write it in words, or leave it out."

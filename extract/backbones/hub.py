@@ -45,23 +45,41 @@ def fetch(name: BackboneName, config: bool = False) -> Path | None:
 
 
 def _fetch(name: BackboneName, repository: str, revision: str | None, files: Sequence[str]) -> Path:
-    import huggingface_hub as hub
     from huggingface_hub import errors
 
     missing: Exception | None = None
     for file in files:
         try:
-            if not _is_cached(repository, file, revision) and not hub.constants.is_offline_mode():
-                # Asked once: a download would retry for most of a minute before it says that there is no connection.
-                url = hub.hf_hub_url(repository, file, revision=revision)
-                hub.get_hf_file_metadata(url, timeout=_TIMEOUT)
-            return Path(hub.hf_hub_download(repository, file, revision=revision, etag_timeout=_TIMEOUT))
+            return _fetch_file(repository, revision, file)
         except errors.EntryNotFoundError as error:
             missing = missing or error
         except Exception as error:
             raise _failure(name, error, files) from error
     assert missing is not None
     raise _failure(name, missing, files) from missing
+
+
+def _fetch_file(repository: str, revision: str | None, file: str) -> Path:
+    import huggingface_hub as hub
+
+    if not _is_cached(repository, file, revision) and not hub.constants.is_offline_mode():
+        # Asked once: a download would retry for most of a minute before it says that there is no connection.
+        url = hub.hf_hub_url(repository, file, revision=revision)
+        hub.get_hf_file_metadata(url, timeout=_TIMEOUT)
+    return Path(hub.hf_hub_download(repository, file, revision=revision, etag_timeout=_TIMEOUT))
+
+
+def fetch_tokenizer(name: BackboneName, repository: str, files: Sequence[str]) -> Path:
+    """The folder of a tokenizer's files, downloaded where the cache lacks them. Errors: BBError."""
+    try:
+        (folder,) = {_fetch_file(repository, None, file).parent for file in files}
+        return folder
+    except Exception as error:
+        raise BBError(
+            f"the tokenizer {repository} of {name} could not be downloaded ({_reason(error)}). Try again with a "
+            f"connection, or put {' and '.join(files)} of that repository beside the weights and write "
+            f"{_with_path(name)}"
+        ) from error
 
 
 def _check_server(name: BackboneName) -> None:

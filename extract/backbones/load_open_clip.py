@@ -1,5 +1,6 @@
 """Backbones of open_clip by name: weights from the library, the hub or a file."""
 
+import importlib.util
 import json
 import types
 from pathlib import Path
@@ -11,7 +12,7 @@ import open_clip.pretrained
 import timm
 from torch import Tensor
 
-from bb.extract.backbones.hub import downloading, fetch, reading
+from bb.extract.backbones.hub import downloading, fetch, fetch_tokenizer, reading
 from bb.extract.backbones.name import UNTRAINED, BackboneName, unknown
 from bb.extract.backbones.tags import require_agreement
 from bb.extract.embedding import OWN_POOL
@@ -25,6 +26,7 @@ from bb.extract.embedding.open_clip import (
     make_recipe,
     view_of,
 )
+from bb.extract.text.tokenizer import CONFIG, FILE, FileTokenizer, OpenClipTokenizer, Tokenizer
 from bb.extract.text.tower import TextTower
 from bb.extract.text.tower import build as build_text_tower
 from bb.extract.weights.candidates import Convert, Target
@@ -150,23 +152,46 @@ def _converter(visual: Visual, prefix: str) -> Convert:
 def load_text_tower(name: BackboneName, visual: Visual, *, seed: int = 0) -> TextTower:
     """The text tower of the checkpoint whose vision tower is `visual`; `seed` decides the weights of an untrained one.
 
-    Errors: UsageError for a network whose text goes through another library's tokenizer or tower, or whose name leaves
-    the activation open; BBError where weights can't be fetched or don't fit.
+    Errors: UsageError for a network whose text goes through another library's tower, whose tokenizer needs a library
+    that is not installed, or whose name leaves the activation open; BBError where weights or tokenizer can't be fetched
+    or don't fit.
     """
     with reading(name, None), seeded(seed):
         config = _model_config(name)
         text = config.get("text_cfg") or {}
         quick_gelu = _text_activation(name, config)
-        other = text.get("hf_model_name") or text.get("hf_tokenizer_name")
-        if other or "siglip" in name.architecture.lower():
+        if tower := text.get("hf_model_name"):
             raise UsageError(
-                f"{name} reads text with the Hugging Face tokenizer {other or 'of SigLIP'}, and bb has open_clip's "
-                "tokenizer alone: choose a network such as ViT-B-16/openai or hf-hub:imageomics/bioclip-2"
+                f"{name} reads text with the Hugging Face network {tower}, and bb has open_clip's towers alone: choose "
+                "a network such as ViT-B-16/openai, ViT-B-16-SigLIP/webli or hf-hub:imageomics/bioclip-2"
             )
         module, architecture = build_text_tower(config["embed_dim"], text, quick_gelu)
+    tokenizer = _tokenizer(name, text, module.context_length)  # before the weights, which are larger
     if not name.untrained:
         fill(Target(f"the text tower of {name}", module, convert=_converter(visual, "text.")), name, quick_gelu)
-    return TextTower(module, architecture, clean=(text.get("tokenizer_kwargs") or {}).get("clean", "lower"))
+    return TextTower(module, architecture, tokenizer)
+
+
+def _tokenizer(name: BackboneName, text: dict[str, Any], length: int) -> Tokenizer:
+    """open_clip's own; or that of a repository of the hub, beside the file of weights or fetched."""
+    options, repository = dict(text.get("tokenizer_kwargs") or {}), text.get("hf_tokenizer_name")
+    if not repository:
+        return OpenClipTokenizer(length, options.get("clean", "lower"))
+    clean, strip_sep = options.pop("clean", "whitespace"), options.pop("strip_sep_token", False)
+    if options or text.get("tokenizer_mode"):
+        raise UsageError(
+            f"{name} reads text with the tokenizer {repository} in a way that bb does not know "
+            f"({', '.join(options) or text['tokenizer_mode']}): choose a network such as ViT-B-16-SigLIP/webli"
+        )
+    if importlib.util.find_spec("tokenizers") is None:
+        raise UsageError(
+            f"{name} reads text with the tokenizer {repository}, which needs the library tokenizers: "
+            "pip install 'backbone-bench[text]'"
+        )
+    beside = Path(name.path).parent if name.path is not None else None
+    if beside is None or not (beside / FILE).exists():
+        beside = fetch_tokenizer(name, repository, (FILE, CONFIG))
+    return FileTokenizer(beside, length, clean, strip_sep)
 
 
 def _model_config(name: BackboneName) -> dict[str, Any]:

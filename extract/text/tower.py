@@ -1,24 +1,22 @@
-"""The text tower of an open_clip network with open_clip's own tokenizer, and vectors of texts by templates.
+"""The text tower of an open_clip network with its tokenizer, and vectors of texts by templates.
 
 A class's vector is w = normalize(mean over templates t of normalize(text(t(class)))), as in CLIP (Radford et al., 2021,
 section 3.1.4) and open_clip's `build_zero_shot_classifier`.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip.model
 import torch
 from jaxtyping import Float, Float32, Int64
-from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from torch import Tensor, nn
 
 from bb.extract.embedding.freeze import freeze
+from bb.extract.text.tokenizer import Tokenizer
 from bb.store.errors import BBError
 
 BATCH = 256  # filled templates that are encoded at once
@@ -44,16 +42,15 @@ class TextTower:
     architecture  its resolved configuration, JSON-ready
     """
 
-    def __init__(self, module: Any, architecture: dict[str, Any], clean: str = "lower") -> None:
+    def __init__(self, module: Any, architecture: dict[str, Any], tokenizer: Tokenizer) -> None:
         freeze(module)
         self.module = module
         self.architecture = architecture
-        self.length: int = self.module.context_length
-        self.clean = clean
-        self.tokenizer = SimpleTokenizer(context_length=self.length, clean=clean)
+        self.tokenizer = tokenizer
+        self.length: int = tokenizer.length
         self.device = torch.device("cpu")
-        if self.tokenizer.vocab_size > self.module.vocab_size:
-            raise BBError(f"the network knows {self.module.vocab_size} tokens, fewer than open_clip's tokenizer makes.")
+        if tokenizer.vocabulary > self.module.vocab_size:
+            raise BBError(f"the network knows {self.module.vocab_size} tokens, fewer than its tokenizer makes.")
 
     @property
     def dim(self) -> int:
@@ -61,35 +58,10 @@ class TextTower:
         dim: int = self.module.output_dim
         return dim
 
-    def tokenizer_record(self) -> dict[str, Any]:
-        """What decides the tokens, JSON-ready."""
-        vocabulary = hashlib.sha256(Path(default_bpe()).read_bytes()).hexdigest()
-        return {
-            "name": "open_clip.SimpleTokenizer",
-            "vocabulary": vocabulary,
-            "clean": self.clean,
-            "context_length": self.length,
-        }
-
     def to(self, device: torch.device) -> "TextTower":
         self.module.to(device)
         self.device = device
         return self
-
-    def is_empty(self, text: str) -> bool:
-        """Whether nothing of a text is left as tokens."""
-        return not self.tokenizer.encode(text)
-
-    def tokens(self, texts: Sequence[str]) -> tuple[Int64[Tensor, "n l"], list[bool]]:
-        """Token IDs with their begin and end, padded with 0, and whether a text was cut to the tower's length."""
-        ids = torch.zeros(len(texts), self.length, dtype=torch.long)
-        cut = []
-        for row, text in zip(ids, texts, strict=True):
-            own = self.tokenizer.encode(text)
-            cut.append(len(own) > self.length - 2)
-            own = [self.tokenizer.sot_token_id, *own[: self.length - 2], self.tokenizer.eot_token_id]
-            row[: len(own)] = torch.tensor(own)
-        return ids, cut
 
     def encode(self, tokens: Int64[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         """What open_clip's `encode_text` gives, before normalisation."""
@@ -106,7 +78,7 @@ class TextTower:
             filled = [template.replace(SLOT, text) for text in some for template in templates]
             parts = []
             for begin in range(0, len(filled), BATCH):
-                tokens, cut = self.tokens(filled[begin : begin + BATCH])
+                tokens, cut = self.tokenizer.tokens(filled[begin : begin + BATCH])
                 parts.append(nn.functional.normalize(self.encode(tokens), dim=-1))
                 cuts += cut
             x = torch.cat(parts).reshape(len(some), len(templates), -1).mean(dim=1)
