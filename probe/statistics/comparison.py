@@ -219,12 +219,15 @@ def mean_ranks(
     blocks: Sequence[tuple[Sequence[int], Resampled | None]],
     weight: Float64[np.ndarray, " columns"],
     level: float = 0.95,
+    *,
+    draws: int = PERMUTATIONS,
 ) -> MeanRanks:
     """The mean rank of each model over columns, which are given and not drawn again.
 
     blocks  columns that were tested on the same images, and how their scores vary: models column by column; None where
             that is not known, and every rank in them is possible
     weight  of each column; 1 in sum
+    draws   of the differences of a model to all others, at most
 
     As `ranks` has it, but of the differences of a model to all others in all columns at once: the places that they
     leave hold in all columns together, so their mean over columns bounds that of the ranks. Blocks are independent.
@@ -234,7 +237,7 @@ def mean_ranks(
     low, high = np.ones((n, columns)), np.full((n, columns), float(n))
     known = [(list(places), found) for places, found in blocks if found is not None and not found.reason]
     pairs = sum(len(places) for places, _ in known) * (n - 1)
-    size = max(1_000, min(PERMUTATIONS, MOST_DRAWS // max(pairs, 1)))
+    size = max(1_000, min(draws, MOST_DRAWS // max(pairs, 1)))
     for model in range(n) if n > 1 and known else ():
         others = np.delete(np.arange(n), model)
         errors, draws, at = [], [], []

@@ -32,7 +32,15 @@ from bb.probe.statistics.predictions import Table  # noqa: E402
 sys.path.append(str(FOLDER))
 from worlds import World  # noqa: E402
 
-MODULES = ("worlds.multiclass", "worlds.numbers", "worlds.tasks", "worlds.pairs", "worlds.ranks", "worlds.retrieval")
+MODULES = (
+    "worlds.multiclass",
+    "worlds.numbers",
+    "worlds.tasks",
+    "worlds.pairs",
+    "worlds.ranks",
+    "worlds.retrieval",
+    "worlds.boards",
+)
 QUICK = 50
 
 

@@ -1,4 +1,4 @@
-"""Intervals of the metrics of regression, and of images with several traits."""
+"""Intervals of the metrics of regression, and of images with several traits, such as FishNet's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -63,10 +63,13 @@ def with_traits(traits: int, groups: int, rng: np.random.Generator, n: int) -> l
     return found
 
 
-def of_traits(images: int, traits: int, groups: int, repetitions: int) -> list[Share]:
+F1S = ("macro_f1", "macro_f1@biobench")
+
+
+def of_traits(images: int, traits: int, groups: int, names: tuple[str, ...], repetitions: int) -> list[Share]:
     draw: Callable[[np.random.Generator], list[Traits]] = partial(with_traits, traits, groups, n=images)
     rng = np.random.default_rng([images, traits])
-    metrics = multilabel.METRICS
+    metrics = {name: multilabel.METRICS[name] for name in names or multilabel.METRICS}
     drawn = [draw(rng) for _ in range(min(TRUTH, repetitions))]
     truth = {name: np.mean([[m.value(p) for p in pair] for pair in drawn], axis=0) for name, m in metrics.items()}
     counts = {name: (Counted(), Counted()) for name in metrics}
@@ -89,7 +92,12 @@ def worlds() -> list[World]:
         World("regression, 300 images", partial(of_regression, 300, False, 0)),
         World("regression, 300 images, large errors", partial(of_regression, 300, True, 0)),
         World("regression, 20 groups of 10", partial(of_regression, 200, False, 20)),
-        World("traits, 9 of 200 images", partial(of_traits, 200, 9, 0)),
-        World("traits, 9 of 1,000 images", partial(of_traits, 1000, 9, 0)),
-        World("traits, 9 of 20 groups of 20", partial(of_traits, 400, 9, 20)),
+        World("traits, 9 of 200 images", partial(of_traits, 200, 9, 0, ())),
+        World("traits, 9 of 1,000 images", partial(of_traits, 1000, 9, 0, ())),
+        World("traits, 9 of 20 groups of 20", partial(of_traits, 400, 9, 20, ())),
+        *(
+            World(f"F1 of traits, 9 of {images:,} images", partial(of_traits, images, 9, 0, F1S))
+            for images in (100, 200, 1000, 5000)
+        ),
+        World("F1 of traits, 9 of 20 groups of 20", partial(of_traits, 400, 9, 20, F1S)),
     ]
