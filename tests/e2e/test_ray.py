@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from functools import partial
 import pytest
 
 from bb.cluster.engine import Resources
-from bb.cluster.ray import connected
+from bb.cluster.ray import _ray, connected
 from bb.cluster.ray_stream import RayStream
 from bb.store import BBError, Store, UsageError
 from tests.contracts.engine import check_engine
@@ -196,14 +197,13 @@ def test_nobody_answers(address, message):
         Exception("The current node timed out during startup."),
     ],
 )
-def test_a_start_that_takes_too_long(nodes, monkeypatch, call, own_place, tmp_path, error):
-    """As Ray says it: in two ways, neither of which has a type of its own."""
-    import ray
+def test_a_start_that_takes_too_long(monkeypatch, call, own_place, tmp_path, error):
+    """As Ray says it: in two ways, neither of which has a type of its own. No cluster is needed to hear of it."""
 
     def init(**arguments):
         raise error
 
-    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(_ray(on_loopback=True), "init", init)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     bench_store(own_place, {"ponds": (24, 3)})
     (own_place / "board.toml").write_text('classifiers = ["simpleshot"]\n[families.ponds]\nlabels = "ponds.csv"\n')
@@ -211,9 +211,11 @@ def test_a_start_that_takes_too_long(nodes, monkeypatch, call, own_place, tmp_pa
     assert status == 1 and "Traceback" not in err
     assert f"--on ray: Ray did not start on this machine: {error} A machine that is busy" in err
     assert f"Ray's logs: {tmp_path / 'ray' / 'session_latest' / 'logs'}" in err
-    message = f"--on ray:{nodes.address}: {error} Look with `ray status`."
-    with pytest.raises(BBError, match=re.escape(message)), connected(nodes.address, Resources()):
-        pass
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        message = re.escape(f"--on ray:{address}: {error} Look with `ray status`.")
+        with pytest.raises(BBError, match=message), connected(address, Resources()):
+            pass
 
 
 @pytest.mark.parametrize("address", ["here", "127.0.0.1:x", "127.0.0.1:99999", ":5"])
