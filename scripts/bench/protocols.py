@@ -132,7 +132,11 @@ def compare(name: str, quick: bool) -> dict[str, float]:
 
     protocol = parse_protocol(name)
     if protocol.seeded:
-        import bb.probe.classifiers.trained.torch_attention  # noqa: F401  (torch takes seconds to import)
+        import torch
+
+        import bb.probe.classifiers.trained.torch_attention  # noqa: F401
+
+        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # the first imports for seconds
     else:
         warm = labelled(protocol, **{**QUICK, "compared": 500})
         timed(ours(protocol, *warm))
