@@ -166,7 +166,7 @@ def load_text_tower(name: BackboneName, visual: Visual, *, seed: int = 0) -> Tex
                 "a network such as ViT-B-16/openai, ViT-B-16-SigLIP/webli or hf-hub:imageomics/bioclip-2"
             )
         module, architecture = build_text_tower(config["embed_dim"], text, quick_gelu)
-    tokenizer = _tokenizer(name, text, module.context_length)  # before the weights, which are larger
+    tokenizer = _tokenizer(name, text, architecture["context_length"])  # before the weights, which are larger
     if not name.untrained:
         fill(Target(f"the text tower of {name}", module, convert=_converter(visual, "text.")), name, quick_gelu)
     return TextTower(module, architecture, tokenizer)

@@ -95,9 +95,10 @@ class FileTokenizer:
             own.no_padding()
             own.no_truncation()
         self._cut.enable_truncation(length)
-        self.pad, self._end = self._id(config, "pad_token"), self._id(config, "sep_token") if strip_sep else None
-        if self.pad is None or config.get("padding_side", "right") != "right":
+        pad, self._end = self._id(config, "pad_token"), self._id(config, "sep_token") if strip_sep else None
+        if pad is None or config.get("padding_side", "right") != "right":
             raise BBError(f"{folder / CONFIG} names no pad_token of {FILE} on the right: bb can't fill short texts.")
+        self.pad = pad
         self.vocabulary = int(self._whole.get_vocab_size())
         self._digest = hashlib.sha256(text.encode()).hexdigest()
 

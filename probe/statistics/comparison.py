@@ -240,14 +240,14 @@ def mean_ranks(
     size = max(1_000, min(draws, MOST_DRAWS // max(pairs, 1)))
     for model in range(n) if n > 1 and known else ():
         others = np.delete(np.arange(n), model)
-        errors, draws, at = [], [], []
+        errors, normal, at = [], [], []
         for number, (places, found) in enumerate(known):
             first = np.repeat(np.arange(len(places)) * n + model, n - 1)
             second = (np.arange(len(places))[:, None] * n + others).ravel()
             errors.append(found.difference(first, second, level)[1])
-            draws.append(_normal_draws(found, first, second, size=size, seed=(found.seed, number)))
+            normal.append(_normal_draws(found, first, second, size=size, seed=(found.seed, number)))
             at += [(column, other) for column in places for other in others.tolist()]
-        above, below = _shown(np.concatenate(errors), np.concatenate(draws, axis=1), level)
+        above, below = _shown(np.concatenate(errors), np.concatenate(normal, axis=1), level)
         in_column = np.array([column for column, _ in at])
         low[model] = 1 + np.bincount(in_column[below], minlength=columns)
         high[model] = n - np.bincount(in_column[above], minlength=columns)
