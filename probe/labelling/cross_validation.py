@@ -10,6 +10,7 @@ labels of the tested ones, so they are always trained on: then a tested image is
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,10 @@ from bb.store.errors import UsageError
 
 BLOCK = 1024  # rows at a time
 # More variance than independent answers have, if all are tested: each image is in the training sets of the other folds,
-# too, so that answers spread more about what these classifiers get of further images. From scripts/bench/predict.py.
+# too, so that answers spread more about what these classifiers get of further images. The factor tends to 1 with more
+# images (Bayle et al. 2020, arXiv 2007.12671), and one cross-validation can't estimate it without bias (Bengio and
+# Grandvalet 2004, JMLR 5); 1 + K/(K - 1) of Nadeau and Bengio (2003) is for other training sets, too, and far wider.
+# So it is measured, by scripts/bench/predict.py.
 WIDENING = 0.15
 FEWEST_WRONG = 3  # answers of tested images, of which a temperature is fitted on them alone
 LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
@@ -121,20 +125,37 @@ def in_blocks(
     return np.concatenate(made)
 
 
-def fit(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Fitted:
-    """A classifier of all labelled images; its temperature is that of the folds' answers."""
-    heat = _heat(fold_decisions(x, folds, setting), folds)
+@dataclass(frozen=True, eq=False)
+class CrossValidated:
+    """What a candidate says of images that the classifier was not fitted on: (n, k) probabilities at a temperature."""
+
+    given: Float64[np.ndarray, "n k"]
+    heat: float
+
+
+def fit(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting, heat: float) -> Fitted:
+    """A classifier of all labelled images at the temperature of the folds' answers."""
     train, _ = preprocess(setting.how, x, x[:1])
     return Fitted(make(setting.classifier).fit(train, folds.y), setting, x, heat, folds.classes)
 
 
-def fold_decisions(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> Float64[np.ndarray, "n k"]:
-    """Decisions of each image by a classifier that was not fitted on it."""
+def fold_decisions(
+    x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting, known: dict[bytes, Any] | None = None
+) -> Float64[np.ndarray, "n k"]:
+    """Decisions of each image by a classifier that was not fitted on it.
+
+    known  classifiers by the digest of what they were fitted on: those that are missing join it
+    """
+    known = {} if known is None else known
     found = np.full((len(x), folds.classes), LEAST)
     for test, fitted in folds.parts():
         if test.any():
             train, ready = preprocess(setting.how, x[fitted], x[test])
-            found[test] = _decisions(make(setting.classifier).fit(train, folds.y[fitted]), ready, folds.classes)
+            y = folds.y[fitted]
+            key = sha256(np.ascontiguousarray(train)).digest() + sha256(y).digest()
+            if key not in known:
+                known[key] = make(setting.classifier).fit(train, y)
+            found[test] = _decisions(known[key], ready, folds.classes)
     return found
 
 
@@ -149,15 +170,13 @@ def cross_validated(
     folds: Folds,
     setting: Setting,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[Float64[np.ndarray, "n k"]]:
-    """Calibrated probabilities of each candidate, of images that the classifier was not fitted on.
-
-    The temperature is that of `fit`: a threshold of these has to hold for what is predicted.
-    """
+) -> list[CrossValidated]:
+    """Of each candidate. The temperature is that of `fit`: a threshold of these has to hold for what is predicted."""
     made = []
     for done, x in enumerate(features, 1):
         decisions = fold_decisions(x, folds, setting)
-        made.append(probabilities(decisions, _heat(decisions, folds)))
+        heat = _heat(decisions, folds)
+        made.append(CrossValidated(probabilities(decisions, heat), heat))
         progress(done)
     return made
 
@@ -170,7 +189,7 @@ def nested(
 ) -> Float64[np.ndarray, "n k"]:
     """Probabilities of each image by the candidate that is best within the other folds' images.
 
-    outer  of `cross_validated`
+    outer  their probabilities, of `cross_validated`
     Errors: UsageError where there are several candidates and fewer than three folds.
     """
     if len(features) == 1:
@@ -180,13 +199,22 @@ def nested(
             f"{len(features)} backbones can't be compared within {len(folds.numbers)} folds: raise --folds to 3 or "
             "more (which takes 3 groups), name one with --ckpt, or take all with --ensemble."
         )
+    scores = np.array([_scores_inside(x, folds, setting) for x in features])
     found = np.empty_like(outer[0])
+    for k, best in zip(folds.numbers, scores.argmax(axis=0), strict=True):
+        here = folds.fold == k
+        found[here] = outer[best][here]
+    return found
+
+
+def _scores_inside(x: Num[np.ndarray, "n d"], folds: Folds, setting: Setting) -> list[float]:
+    """A candidate's score within the images outside of each fold. Outside of two folds is one fit for both."""
+    known: dict[bytes, Any] = {}
+    made = []
     for k in folds.numbers:
         rows, inner = folds.outside(k)
-        scores = [inner.score(fold_decisions(x[rows], inner, setting)) for x in features]
-        here = folds.fold == k
-        found[here] = outer[int(np.argmax(scores))][here]
-    return found
+        made.append(inner.score(fold_decisions(x[rows], inner, setting, known)))
+    return made
 
 
 def _decisions(estimator: Any, x: Num[np.ndarray, "m d"], classes: int) -> Float64[np.ndarray, "m k"]:

@@ -91,12 +91,13 @@ def predict(
     measured = measured_on(labels_table, ids)
     labelled = _folds(split, measured.rows, grouped)
     features = [opened.read(each, images.collection, ids) for each in images.spaces]
-    outer = cross_validated(
+    validated = cross_validated(
         features,
         labelled,
         setting,
         lambda done: reporter.progress("cross-validating", done, len(features), "backbones"),
     )
+    outer = [each.given for each in validated]
     scores = [labelled.score(each) for each in outer]
     order = sorted(range(len(features)), key=lambda i: -scores[i])
     honest = np.mean(outer, axis=0) if ensemble else nested(features, outer, labelled, setting)
@@ -123,7 +124,7 @@ def predict(
     used = order if ensemble else order[:1]
     predictor = Predictor(
         [images.spaces[i] for i in used],
-        [fit(features[i], labelled, setting) for i in used],
+        [fit(features[i], labelled, setting, validated[i].heat) for i in used],
         split.task.classes,
         acceptance.threshold,
         by_group.thresholds if by_group else None,
@@ -229,6 +230,6 @@ def _of_known_groups(
     """What is said of each labelled image where images of its group may be trained on."""
     (split,) = split_table(table.with_frame(table.frame.drop("group")), ["random"], folds=folds, seed=seed)
     labelled = _folds(split, tested, False)
-    outer = cross_validated(features, labelled, setting)
+    outer = [each.given for each in cross_validated(features, labelled, setting)]
     given = np.mean(outer, axis=0) if ensemble else nested(features, outer, labelled, setting)
     return Predictions(labelled.y, given.argmax(axis=1), labelled.classes, given, None, labelled.fold)

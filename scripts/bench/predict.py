@@ -89,7 +89,8 @@ def replay(rng, shift=0.0, groups=1, chosen=False):
     x, y, group, drawn = suggested(world, rng) if chosen else (*world.images(LABELLED, groups), np.ones(LABELLED, bool))
     fold = group % FOLDS if shift else rng.permutation(LABELLED) % FOLDS
     labelled = Folds(y, fold, CLASSES, drawn, grouped=shift > 0)
-    (given,) = cross_validated([x], labelled, SETTING)
+    (validated,) = cross_validated([x], labelled, SETTING)
+    given = validated.given
     every = Predictions(y, given.argmax(axis=1), CLASSES, given, group if shift else None, fold)
     answers = every.among(drawn)
     interval, naive = (
@@ -103,7 +104,7 @@ def replay(rng, shift=0.0, groups=1, chosen=False):
         fitted = ~((fold == k) & drawn)
         train, ready = preprocess(SETTING.how, x[fitted], further)
         right.append((make(SETTING.classifier).fit(train, y[fitted]).predict(ready) == truth).mean())
-    p = fit(x, labelled, SETTING).probabilities(further)
+    p = fit(x, labelled, SETTING, validated.heat).probabilities(further)
     accepted = [taken(p.max(axis=1), p.argmax(axis=1) != truth, each) for each in thresholds]
     weights = np.bincount(fold[drawn], minlength=FOLDS)
     return interval, float(np.average(right, weights=weights)), accepted, naive

@@ -166,20 +166,25 @@ class _HeldOut:
         self.path = _path(x[~out], codes.astype(np.int64)) if len(self.classes) > 1 else None
         self.x, self.y = x[out] if self.path is None else self.path.project(x[out]), y[out]
 
-    def right(self, Cs: Sequence[float]) -> Int64[np.ndarray, " c"]:
+    def right(self, Cs: Sequence[float]) -> Iterator[int]:
         """How many rows each C gets right, up to the last certified one; an untrained class gets none right."""
         if self.path is None:
-            return np.full(len(Cs), int((self.y == self.classes[0]).sum()))
-        decisions = (self.x @ found.w.T for found in _exact(self.path, Cs))
-        return np.array([(self.classes[decision.argmax(axis=1)] == self.y).sum() for decision in decisions], np.int64)
+            yield from [int((self.y == self.classes[0]).sum())] * len(Cs)
+            return
+        for found in _exact(self.path, Cs):
+            decision = self.x @ found.w.T
+            yield int((self.classes[decision.argmax(axis=1)] == self.y).sum())
 
 
 def _best(folds: Sequence[_HeldOut], Cs: Sequence[float]) -> tuple[Sequence[float], int]:
     """The path up to the first C with the most rows right, and how many: each fit starts from those before it."""
-    each = [fold.right(Cs) for fold in folds]
-    right = np.sum([found[: min(map(len, each))] for found in each], axis=0)
+    all_right, right = sum(len(fold.y) for fold in folds), list[int]()
+    for found in zip(*(fold.right(Cs) for fold in folds), strict=False):
+        right.append(sum(found))
+        if right[-1] == all_right:  # no later one is better
+            break
     best = int(np.argmax(right))
-    return Cs[: best + 1], int(right[best])
+    return Cs[: best + 1], right[best]
 
 
 def _peak(folds: Sequence[_HeldOut], Cs: Sequence[float]) -> tuple[Sequence[float], int]:
@@ -192,9 +197,9 @@ def _peak(folds: Sequence[_HeldOut], Cs: Sequence[float]) -> tuple[Sequence[floa
 
     def best_of(places: Sequence[int]) -> int:
         asked = sorted(set(places) - known.keys())
-        each = [fold.right([Cs[place] for place in asked]) for fold in folds] if asked else []
+        each = [list(fold.right([Cs[place] for place in asked])) for fold in folds] if asked else []
         for at, place in enumerate(asked):
-            known[place] = int(sum(found[at] for found in each)) if all(at < len(found) for found in each) else -1
+            known[place] = sum(found[at] for found in each) if all(at < len(found) for found in each) else -1
         return max(sorted(places, reverse=True), key=known.__getitem__)
 
     peak = best_of(range(0, len(Cs), COARSE))

@@ -28,6 +28,7 @@ Certificate. The largest entry of ∇f over n, in float64, on the rows as they w
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -195,7 +196,7 @@ class _Fit:
             else:
                 model = self._model()
                 # BLAS's threads keep spinning after each dot product, on the cores that the model's threads need.
-                with self.path.blas.limit(limits=1):
+                with self.path.blas.limit(limits=1) if self.path.threads > 1 else nullcontext():
                     step = self._step(point.gradient, model)
                 w, point = self._search(w, step, point, exact)
         self.solved = [*self.solved, (np.log(C), w)][-ORDER:]
@@ -302,8 +303,9 @@ class _Fit:
             weight[keep] = 0
             rest += weight.T @ (z * z)
         pairs = np.cumsum(counts), np.concatenate(classes), np.concatenate(kept)
-        self.rows = np.searchsorted(pairs[0], np.linspace(0, pairs[0][-1], self.path.threads + 1))
-        self.rows[0], self.rows[-1] = 0, n
+        if self.path.threads > 1:
+            self.rows = np.searchsorted(pairs[0], np.linspace(0, pairs[0][-1], self.path.threads + 1))
+            self.rows[0], self.rows[-1] = 0, n
         whole = rest + self._over_rows(add_diagonal, *pairs)
         return _Model(*pairs, rest, 1 / np.maximum(whole, np.finfo(np.float32).eps * whole.max()))
 

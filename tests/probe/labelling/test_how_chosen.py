@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 import bb.probe
-from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fold_decisions
+from bb.probe.classifiers.estimator import make
+from bb.probe.labelling import cross_validation
+from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fold_decisions, nested
 from bb.probe.labelling.how_chosen import FEWEST
 from bb.store import Store
 from tests.helpers.command_line import call, own_place  # noqa: F401
@@ -160,8 +162,28 @@ def test_chosen_images_are_trained_on_with_every_fold_of_the_others():
     whole = Folds(y, fold, 3, np.ones(60, bool))
     decisions = fold_decisions(x, whole, Setting("ridge", "none"))
     assert decisions.shape == (60, 3) and np.isfinite(decisions).all()
-    (given,) = cross_validated([x], Folds(y, fold, 3, tested), Setting("ridge", "none"))
-    np.testing.assert_allclose(given.sum(axis=1), 1)
+    (validated,) = cross_validated([x], Folds(y, fold, 3, tested), Setting("ridge", "none"))
+    np.testing.assert_allclose(validated.given.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("all_tested", [True, False])
+def test_the_same_images_are_fitted_once(monkeypatch, all_tested):
+    """Outside of folds 1 and 2 is one fit for both; the choice and every bit of the answers stay the same."""
+    rng = np.random.default_rng(0)
+    y, fold = np.arange(60) % 3, rng.permutation(60) % 5
+    folds = Folds(y, fold, 3, np.ones(60, bool) if all_tested else np.arange(60) < 40)
+    features = [(rng.normal(size=(60, 4)) + shift * y[:, None]).astype(np.float32) for shift in (0.2, 0.3)]
+    setting = Setting("ridge", "center-l2")
+    outer = [each.given for each in cross_validated(features, folds, setting)]
+    expected = np.empty_like(outer[0])
+    for k in folds.numbers:
+        rows, inner = folds.outside(k)
+        scores = [inner.score(fold_decisions(x[rows], inner, setting)) for x in features]
+        expected[fold == k] = outer[int(np.argmax(scores))][fold == k]
+    fits = []
+    monkeypatch.setattr(cross_validation, "make", lambda name: fits.append(name) or make(name))
+    np.testing.assert_array_equal(nested(features, outer, folds, setting), expected)
+    assert len(fits) == 2 * 10 if all_tested else len(fits) <= 2 * 40
 
 
 def test_a_model_says_what_it_was_measured_on(place, call):  # noqa: F811
