@@ -8,8 +8,6 @@ from jaxtyping import Bool, Float64, Int64
 from bb.probe.statistics.multiclass.by_class import FEWEST, share_interval
 from bb.probe.statistics.multiclass.intervals import bounds, spread, too_few
 
-SPARE = 0.5  # errors that are counted beyond those seen
-
 
 @dataclass(frozen=True)
 class Acceptance:
@@ -35,12 +33,14 @@ def accept(
 ) -> Acceptance:
     """The lowest threshold at which a share of at most `target_error` of those accepted is expected to be wrong.
 
-    confidence, right  of images that the model was not fitted on. A threshold passes where (wrong + SPARE)/(accepted +
-            SPARE) is at most the target. With a whole error to spare it is conformal risk control (Angelopoulos et al.
-            2024, arXiv 2208.02814), whose bound is for all images and not for a share of those accepted: there the mean
-            error stays below the target, and of few images none are accepted. The lowest of several thresholds that
-            pass is a lucky one, which half an error makes up for: scripts/bench/predict.py measures what is left. It is
-            half-way to the next lower confidence, which of few images is far.
+    confidence, right  of images that the model was not fitted on. A threshold passes where at most the target of those
+            accepted and one further image at the threshold is wrong. That image counts as wrong with the probability
+            that its confidence gives; counted as certainly wrong, it gives the bound of conformal risk control
+            (Angelopoulos et al. 2024, arXiv 2208.02814), which of few images accepts none. Between the last confidence
+            that passes and the next the excess is taken to be linear, and the threshold is where it is zero: else a
+            whole error is missing to the target, which of few images is far. So no bound holds for any data; how near
+            the mean error is to the target, scripts/bench/predict.py measures. Of n images none is accepted at a target
+            below 1/n, of which they would show no error.
     group   the units of the interval: images of one are not independent
     weight  how many images each stands for
     """
@@ -48,11 +48,13 @@ def accept(
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]
     accepted, wrong = np.cumsum(w[order]), np.cumsum((w * ~right)[order])
-    last = np.append(ranked[1:] != ranked[:-1], True)  # images of equal confidence are accepted together
-    passes = np.flatnonzero(last & ((wrong + SPARE) / (accepted + SPARE) <= target_error))
-    if not len(passes):
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # images of equal confidence go together
+    excess = wrong[ends] + (1 - ranked[ends]) - target_error * (accepted[ends] + 1)
+    passes = np.flatnonzero(excess <= 0)
+    if not len(passes) or target_error * len(right) < 1 - 1e-9:
         return Acceptance(None, 0.0, None, None)
-    m = int(passes[-1]) + 1
+    here, after = int(passes[-1]), min(int(passes[-1]) + 1, len(ends) - 1)
+    m = int(ends[here]) + 1
     rows, error = order[:m], float(wrong[m - 1] / accepted[m - 1])
     if group is None and weight is None:
         interval = share_interval(round(wrong[m - 1]), m, 0.95)
@@ -60,5 +62,6 @@ def accept(
         units = group[rows] if group is not None else None
         found = spread(w[rows] * (~right[rows] - error) / accepted[m - 1], units)
         interval = None if m < FEWEST or too_few("the error", units, found, 1.0) else bounds(error, found, 1.0, 0.95)
-    threshold = (ranked[m - 1] + ranked[min(m, len(ranked) - 1)]) / 2
+    part = excess[here] / (excess[here] - excess[after]) if after > here else 0.0
+    threshold = ranked[m - 1] + part * (ranked[ends[after]] - ranked[m - 1])
     return Acceptance(float(threshold), float(accepted[m - 1] / w.sum()), error, interval)

@@ -127,12 +127,14 @@ def test_traits_are_refused(place, call):  # noqa: F811
 def test_the_threshold_is_the_lowest_that_keeps_the_error_down():
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.5])
     right = np.array([1, 1, 1, 0, 1, 0], bool)
-    # errors of the first m: 0 0 0 1 . 2, plus a half, of m + 1/2: 1/3 1/5 1/7 1/3 . 5/13
+    # wrong + (1 - confidence) - 0.3 (m + 1): -0.5 -0.7 -0.9 -0.1 . 0.4
     found = accept(confidence, right, 0.3)
-    assert found.threshold == pytest.approx(0.65) and found.error == 0, "half-way from 0.7 to the next lower one"
+    assert found.threshold == pytest.approx(0.58), "a fifth of the way from 0.6 to 0.5, where the excess is 0"
+    assert found.accepted == pytest.approx(4 / 6) and found.error == 0.25
     found = accept(confidence, right, 0.43)
     assert found.threshold == 0.5 and found.accepted == 1 and found.error == pytest.approx(1 / 3)
-    assert accept(confidence, right, 0.1).threshold is None
+    assert accept(confidence, ~right, 0.2).threshold is None
+    assert accept(confidence, right, 0.16).threshold is None, "six images show no error of less than a sixth"
 
 
 def test_accepted_predictions_are_wrong_no_more_often_than_asked():
