@@ -15,6 +15,7 @@ from PIL import Image
 
 from bb.labeller.app import listen, make_app, make_server, new_token
 from bb.labeller.open_session import open_session
+from bb.labeller.questions import _labelled_ones
 from bb.probe.labelling.active_learning.choose_images import Strategy
 from bb.store import Collection, Entry, Store
 from bb.store.errors import BBError
@@ -254,6 +255,17 @@ def test_an_answer_during_a_fit_is_not_forgotten(served, tmp_path, monkeypatch):
     answering[0].join()
     assert session.state()["classes"] == [["heron", 1]]
     session.close()
+
+
+@pytest.mark.parametrize(
+    ("ways", "said"),
+    [
+        (["", "", "margin"], "labelled ones"),
+        (["random", "margin", "cluster"], "labelled ones, which are mostly chosen and harder than the rest"),
+    ],
+)
+def test_labels_that_nothing_says_were_chosen_are_not_called_chosen(ways, said):
+    assert _labelled_ones(ways) == said
 
 
 def test_no_table_is_made_where_nothing_can_be_shown(served, tmp_path):

@@ -28,7 +28,8 @@ function draw() {
   $("forecast").textContent = "";
   if (!points.length) { $("accuracy").textContent = "Needs 20 labels of two classes."; return; }
   const last = points.at(-1), far = ahead.at(-1) || last;
-  $("accuracy").textContent = `${interval(last)} with ${last.labels} labels, cross-validated on ${state.curve_of}`;
+  $("accuracy").textContent =
+    `${interval(last)} when trained on ${last.labels} labels and tested on other images: ${state.curve_of}`;
   if (ahead.length) $("forecast").textContent = `100 further labels: ${interval(far)}`;
   const X = (n) => 34 + 300 * n / far.labels, Y = (v) => 10 + 130 * (1 - v);
   const svg = (tag, given, text = "") => {

@@ -77,8 +77,16 @@ def fit(
     used = slice(0, MOST_FITTED)
     enough = len(random[used]) and random[used].sum() >= LEAST
     curve = learning_curve(x[used], y[used], (FURTHER,), tested=random[used] if enough else None, seed=seed)
-    of = "images drawn at random" if enough else "the labelled images, which are mostly chosen and harder than the rest"
-    return Fit(len(known), tuple(questions), curve, of, classes)
+    by = "those drawn at random" if enough else _labelled_ones([labels[row][1] for row in known.tolist()])
+    return Fit(len(known), tuple(questions), curve, by, classes)
+
+
+def _labelled_ones(ways: Sequence[str]) -> str:
+    """Which images the labelled ones are, for a person, by how each was suggested ("" where nothing says so)."""
+    chosen = sum(way not in ("", RANDOM) for way in ways)
+    return (
+        "labelled ones, which are mostly chosen and harder than the rest" if 2 * chosen > len(ways) else "labelled ones"
+    )
 
 
 def _possible(strategy: Strategy, classes: Sequence[str]) -> Strategy:

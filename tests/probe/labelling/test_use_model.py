@@ -85,7 +85,7 @@ def test_an_image_is_predicted_alike_in_any_company(monkeypatch):
         CLASSIFIERS, "load", lambda name, load=CLASSIFIERS.load: Quick if name == "quick" else load(name)
     )
     for classifier in ("quick", "ridge", "knn", "simpleshot", "mahalanobis"):
-        made = fit(x, Folds(y, np.arange(90) // 3 % 2, 3, np.ones(90, bool)), Setting(classifier, "center-l2"))
+        made = fit(x, Folds(y, np.arange(90) // 3 % 2, 3, np.ones(90, bool)), Setting(classifier, "center-l2"), 1.5)
         many = rng.normal(size=(BLOCK + 7, 40)).astype(np.float16)
         whole = made.probabilities(many)
         for rows in (slice(0, 1), slice(3, 20), slice(BLOCK - 1, BLOCK + 2)):
