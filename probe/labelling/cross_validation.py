@@ -152,7 +152,7 @@ def fold_decisions(
         if test.any():
             train, ready = preprocess(setting.how, x[fitted], x[test])
             y = folds.y[fitted]
-            key = sha256(np.ascontiguousarray(train)).digest() + sha256(y).digest()
+            key = sha256(np.ascontiguousarray(train).data).digest() + y.tobytes()
             if key not in known:
                 known[key] = make(setting.classifier).fit(train, y)
             found[test] = _decisions(known[key], ready, folds.classes)
