@@ -42,8 +42,6 @@ UNREAD = (
     "extract/embedding/",
     "extract/data/braces.py",
     "extract/data/image_parquet.py",
-    "extract/data/parquet_footer.py",
-    "extract/data/tar_reader.py",
     "probe/classification/report/",
     "probe/report/formats/html",
     "store/storage/",

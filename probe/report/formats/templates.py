@@ -33,7 +33,7 @@ def render(template: str, *, title: str, filtered: str, data: Sequence[object] =
 
     template   path below bb.probe; rules for this page alone are in the .css file of the same name, if there is one
     filtered   what the filter is of, in words: it hides elements by their data-label
-    data       what page.js needs beside them
+    data       what page.js needs next to them
     values     what else the template shows
     """
     style, script = _part(f"{FRAME}page.css"), _part(f"{FRAME}page.js")
