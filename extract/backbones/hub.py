@@ -70,14 +70,14 @@ def _fetch_file(repository: str, revision: str | None, file: str) -> Path:
 
 
 def fetch_tokenizer(name: BackboneName, repository: str, files: Sequence[str]) -> Path:
-    """The folder of a tokenizer's files, downloaded where the cache lacks them. Errors: BBError."""
+    """The folder of a tokenizer's files, downloaded where the cache does not have them. Errors: BBError."""
     try:
         (folder,) = {_fetch_file(repository, None, file).parent for file in files}
         return folder
     except Exception as error:
         raise BBError(
             f"the tokenizer {repository} of {name} could not be downloaded ({_reason(error)}). Try again with a "
-            f"connection, or put {' and '.join(files)} of that repository beside the weights and write "
+            f"connection, or put {' and '.join(files)} of that repository next to the weights and write "
             f"{_with_path(name)}"
         ) from error
 

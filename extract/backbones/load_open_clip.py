@@ -173,7 +173,7 @@ def load_text_tower(name: BackboneName, visual: Visual, *, seed: int = 0) -> Tex
 
 
 def _tokenizer(name: BackboneName, text: dict[str, Any], length: int) -> Tokenizer:
-    """open_clip's own; or that of a repository of the hub, beside the file of weights or fetched."""
+    """open_clip's own; or that of a repository of the hub, next to the file of weights or fetched."""
     options, repository = dict(text.get("tokenizer_kwargs") or {}), text.get("hf_tokenizer_name")
     if not repository:
         return OpenClipTokenizer(length, options.get("clean", "lower"))
@@ -188,10 +188,10 @@ def _tokenizer(name: BackboneName, text: dict[str, Any], length: int) -> Tokeniz
             f"{name} reads text with the tokenizer {repository}, which needs the library tokenizers: "
             "pip install 'backbone-bench[text]'"
         )
-    beside = Path(name.path).parent if name.path is not None else None
-    if beside is None or not (beside / FILE).exists():
-        beside = fetch_tokenizer(name, repository, (FILE, CONFIG))
-    return FileTokenizer(beside, length, clean, strip_sep)
+    next_to = Path(name.path).parent if name.path is not None else None
+    if next_to is None or not (next_to / FILE).exists():
+        next_to = fetch_tokenizer(name, repository, (FILE, CONFIG))
+    return FileTokenizer(next_to, length, clean, strip_sep)
 
 
 def _model_config(name: BackboneName) -> dict[str, Any]:
