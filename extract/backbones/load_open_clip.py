@@ -188,10 +188,10 @@ def _tokenizer(name: BackboneName, text: dict[str, Any], length: int) -> Tokeniz
             f"{name} reads text with the tokenizer {repository}, which needs the library tokenizers: "
             "pip install 'backbone-bench[text]'"
         )
-    next_to = Path(name.path).parent if name.path is not None else None
-    if next_to is None or not (next_to / FILE).exists():
-        next_to = fetch_tokenizer(name, repository, (FILE, CONFIG))
-    return FileTokenizer(next_to, length, clean, strip_sep)
+    folder = Path(name.path).parent if name.path is not None else None
+    if folder is None or not (folder / FILE).exists():
+        folder = fetch_tokenizer(name, repository, (FILE, CONFIG))
+    return FileTokenizer(folder, length, clean, strip_sep)
 
 
 def _model_config(name: BackboneName) -> dict[str, Any]:
