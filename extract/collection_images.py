@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, Num, UInt8
 from PIL import Image, ImageColor, ImageDraw
 
-from bb.extract.data.image_source import File, Source
+from bb.extract.data.image_source import ImageFile, ImageSource
 from bb.extract.data.source_spec import Root, parse_root
 from bb.extract.embedding.images import UnreadableImage, decode
 from bb.extract.scan_collection import find_known_files, hash_images
@@ -45,7 +45,7 @@ class CollectionImages:
     collection: Collection
     image_ids: list[str]
     missing: Mapping[str, str]
-    _sources: Mapping[str, Source] = field(repr=False)
+    _sources: Mapping[str, ImageSource] = field(repr=False)
     _digests: Mapping[str, bytes] = field(repr=False)
 
     def __len__(self) -> int:
@@ -154,9 +154,9 @@ def open_images(
     wanted = list(image_ids) if image_ids is not None else collection.table["image_id"].to_list()
     digests = {image_id: bytes(key) for image_id, key in zip(wanted, collection.digests(wanted), strict=True)}
     files = find_known_files(parse_root(root) if isinstance(root, str) else root)
-    sources: Mapping[str, Source]
+    sources: Mapping[str, ImageSource]
     if isinstance(files, dict):
-        sources = {image_id: File(path) for image_id, path in files.items()}
+        sources = {image_id: ImageFile(path) for image_id, path in files.items()}
     else:
         sources = hash_images(collection.name, files, read_only=True, known_only=True, reporter=reporter).sources
     present = [image_id for image_id in wanted if image_id in sources]

@@ -12,7 +12,7 @@ from bb.probe.features.missing import MissingPolicy, note_on, settle_missing
 from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.report.build import boards
 from bb.probe.report.formats.inline import inline
-from bb.probe.report.leaderboard import Board
+from bb.probe.report.leaderboard import Leaderboard
 from bb.probe.report.options import ReportOptions
 from bb.probe.run import FamilyInputs, FamilySpec, execute, prepare
 from bb.probe.tables.html_table import html_table
@@ -78,15 +78,15 @@ class Runs:
 class Report:
     """Boards of runs that may be compared, one for each collection, protocol, test set and training pool."""
 
-    boards: tuple[Board, ...]
+    boards: tuple[Leaderboard, ...]
 
-    def __iter__(self) -> Iterator[Board]:
+    def __iter__(self) -> Iterator[Leaderboard]:
         return iter(self.boards)
 
     def __len__(self) -> int:
         return len(self.boards)
 
-    def __getitem__(self, place: int) -> Board:
+    def __getitem__(self, place: int) -> Leaderboard:
         return self.boards[place]
 
     def page(self) -> str:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from bb.store.features import Features
     from bb.store.files.paths import Kind
-    from bb.store.storage.read_cache import Mirror
+    from bb.store.storage.read_cache import ReadCache
 
 
 def _warn(text: str) -> None:
@@ -83,7 +83,7 @@ class Store:
     trusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     say: Callable[[str], None] = field(default=_warn, repr=False, compare=False)
     _segments: dict[tuple[str, str], Segment] = field(default_factory=dict, repr=False, compare=False)
-    source: "Mirror | None" = field(default=None, repr=False, compare=False)
+    source: "ReadCache | None" = field(default=None, repr=False, compare=False)
     runs_to: "Store | None" = field(default=None, repr=False, compare=False)
     _rows: dict[str, RowIndex] = field(default_factory=dict, repr=False, compare=False)
     _statements: dict[str, Statement | str] = field(default_factory=dict, repr=False, compare=False)
@@ -102,9 +102,9 @@ class Store:
         """
         check_slip(root)
         if is_url(root):
-            from bb.store.storage.read_cache import DEFAULT_SIZE, Mirror
+            from bb.store.storage.read_cache import DEFAULT_SIZE, ReadCache
 
-            source = Mirror.open(open_place(root), DEFAULT_SIZE if cache_size is None else cache_size)
+            source = ReadCache.open(open_place(root), DEFAULT_SIZE if cache_size is None else cache_size)
             return replace(cls.open(source.root), source=source)
         root = Path(root)
         folder = Directory(root)

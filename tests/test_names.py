@@ -6,13 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # Names of two classes, and why that is right.
-SHARED: dict[str, str] = {
-    "Board": "a report's set of comparable runs: of two-class task families, and of tables of labels",
-    "Row": "a line of either kind of board",
-    "Hard": "an image that many backbones get wrong, on either kind of board",
-    "Cell": "a place in a table: of scores, and of a Parquet file that holds images",
-    "Part": "a part of a store, and a part of a confusion matrix too large to be shown",
-}
+SHARED: dict[str, str] = {}
 
 
 def classes(source: str) -> list[str]:

@@ -69,6 +69,6 @@ def test_the_metric_and_the_logger_of_extending_md_keep_their_contracts(kinds, t
 
 
 def test_the_storage_of_extending_md_is_a_place(kinds):
-    from bb.store.storage.base import Place
+    from bb.store.storage.base import Storage
 
-    assert isinstance(kinds["open_share"]("share", "lab"), Place)
+    assert isinstance(kinds["open_share"]("share", "lab"), Storage)

@@ -16,7 +16,7 @@ from urllib.request import Request
 from bb.extract.backbones.name import HUB, BackboneName
 from bb.extract.weights.checkpoint import read_checkpoint
 from bb.store.errors import BBError
-from bb.store.storage.retry import Patience
+from bb.store.storage.retry import RetryPolicy
 from bb.store.storage.web_client import opener
 
 # In the order in which the libraries look for them.
@@ -88,7 +88,7 @@ def _check_server(name: BackboneName) -> None:
     if not url or (cache_folder(name) / url.rpartition("/")[2]).exists():
         return
     try:
-        opener(Patience(silence=_TIMEOUT)).open(Request(url, method="HEAD"), timeout=_TIMEOUT).close()
+        opener(RetryPolicy(silence=_TIMEOUT)).open(Request(url, method="HEAD"), timeout=_TIMEOUT).close()
     except HTTPError:
         pass  # it answers; what it says to the download is what counts
     except OSError as error:

@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from bb.extract.data.prefetch_cache import Shelf
+from bb.extract.data.prefetch_cache import PrefetchCache
 from bb.store.files.regular_file import irregular, open_regular
-from bb.store.storage.base import Look, Place, Ranged
+from bb.store.storage.base import FileInfo, Ranged, Storage
 from bb.store.storage.url import open_place
 
 PIECE = 2**20
@@ -20,7 +20,7 @@ AHEAD = 4  # blocks
 
 
 @runtime_checkable
-class Blob(Protocol):
+class ByteRangeFile(Protocol):
     """Values, so that another process may have them too. Instances may be read from several threads at once.
 
     url   as messages show it, a path or a URL without credentials
@@ -52,7 +52,7 @@ class Local:
     """A file on disk."""
 
     path: Path
-    look: Look
+    look: FileInfo
 
     @property
     def url(self) -> str:
@@ -88,7 +88,7 @@ class Remote:
 
     folder: str
     file: str
-    look: Look
+    look: FileInfo
 
     @property
     def url(self) -> str:
@@ -131,7 +131,7 @@ class Remote:
         return self.read_alone(start, min(BLOCK, self.size - start))
 
 
-_BLOCKS: Shelf[tuple[Remote, int], bytes] = Shelf(KEPT, len)
+_BLOCKS: PrefetchCache[tuple[Remote, int], bytes] = PrefetchCache(KEPT, len)
 _READ_TO: "OrderedDict[Remote, int]" = OrderedDict()  # where the latest read of each file ended
 
 
@@ -142,7 +142,7 @@ def _remember(blob: Remote, end: int) -> None:
 
 
 @lru_cache(maxsize=64)
-def place_at(url: str) -> Place:
+def place_at(url: str) -> Storage:
     """The place of a URL; one client for all that is read there."""
     return open_place(url)
 
@@ -152,7 +152,7 @@ def local(path: Path) -> Local:
     status = os.stat(path)
     if why := irregular(status.st_mode):
         raise OSError(None, why, str(path))
-    return Local(path, Look(status.st_size, f"{status.st_mtime_ns}:{status.st_ctime_ns}"))
+    return Local(path, FileInfo(status.st_size, f"{status.st_mtime_ns}:{status.st_ctime_ns}"))
 
 
 def _whole(data: bytes, size: int, url: str) -> bytes:

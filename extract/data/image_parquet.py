@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from bb.extract.data.byte_range import Blob
-from bb.extract.data.image_source import Source, oversized
-from bb.extract.data.prefetch_cache import Shelf
+from bb.extract.data.byte_range import ByteRangeFile
+from bb.extract.data.image_source import ImageSource, oversized
+from bb.extract.data.prefetch_cache import PrefetchCache
 from bb.extract.data.shard import Found, usable_name
 from bb.store.errors import UsageError
 from bb.store.format.collection import some
@@ -37,10 +37,10 @@ class DamagedParquet(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ParquetImage:
     """The image in one row of a table. Its row group is read for it, and kept a while for its neighbours."""
 
-    blob: Blob
+    blob: ByteRangeFile
     group: int
     row: int
 
@@ -55,10 +55,10 @@ class Cell:
         except (ValueError, IndexError) as error:
             raise OSError(None, f"{self.blob.url} {error}") from None
         if data is None:
-            raise OSError(None, "is not there any more", self.words())
+            raise OSError(None, "is not there any more", self.describe())
         return data
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"{self.blob.url}, row {self.row:,}"
 
 
@@ -66,7 +66,7 @@ class Cell:
 class ParquetShard:
     """See `bb.extract.data.shard.Shard`."""
 
-    blob: Blob
+    blob: ByteRangeFile
 
     def find(self) -> Iterator[Found]:
         table = _open(self.blob)
@@ -82,8 +82,8 @@ class ParquetShard:
                 else:
                     yield Found.of_bytes(name, index, row, data)
 
-    def source(self, found: Found) -> Source:
-        return Cell(self.blob, found.at, found.of)
+    def source(self, found: Found) -> ImageSource:
+        return ParquetImage(self.blob, found.at, found.of)
 
     def own_name(self, found: Found) -> str:
         return str(found.of)
@@ -111,7 +111,7 @@ class _Table:
            names in a million rows is in memory once, too
     """
 
-    blob: Blob
+    blob: ByteRangeFile
     column: str
     texts: list[str]
     metadata: "FileMetaData"
@@ -144,15 +144,15 @@ class _Table:
         return cells
 
 
-_TABLES: "Shelf[Any, _Table]" = Shelf(64 * 2**20, lambda table: table.metadata.serialized_size)
-_GROUPS: "Shelf[Any, pa.ChunkedArray]" = Shelf(KEPT, lambda column: int(column.nbytes), AHEAD)
+_TABLES: "PrefetchCache[Any, _Table]" = PrefetchCache(64 * 2**20, lambda table: table.metadata.serialized_size)
+_GROUPS: "PrefetchCache[Any, pa.ChunkedArray]" = PrefetchCache(KEPT, lambda column: int(column.nbytes), AHEAD)
 
 
-def _open(blob: Blob) -> _Table:
+def _open(blob: ByteRangeFile) -> _Table:
     return _TABLES.get(blob, lambda: _read_footer(blob))
 
 
-def _read_footer(blob: Blob) -> _Table:
+def _read_footer(blob: ByteRangeFile) -> _Table:
     """Raises DamagedParquet, OSError, ValueError where there is no column of images, and UsageError without pyarrow."""
     try:
         import pyarrow as pa
@@ -281,7 +281,7 @@ def _value(image: "pa.Scalar") -> bytes | None:
 class _File(io.RawIOBase):
     """A file as pyarrow reads it: a column's part of a row group at a time. `fault` is what reading raised."""
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: ByteRangeFile) -> None:
         self.blob, self.place = blob, 0
         self.fault: Exception | None = None
 

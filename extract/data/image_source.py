@@ -15,7 +15,7 @@ def oversized(n_bytes: int) -> str:
 
 
 @runtime_checkable
-class Source(Protocol):
+class ImageSource(Protocol):
     """Instances may be read from several threads at once."""
 
     def read(self) -> bytes:
@@ -23,13 +23,13 @@ class Source(Protocol):
         there (no network, no permission)."""
         ...
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Where it is, as messages say it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ImageFile:
     """A file of its own."""
 
     path: Path
@@ -41,5 +41,5 @@ class File:
             raise OSError(None, why, str(self.path))
         return data
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return str(self.path)

@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 @dataclass
-class Shelf(Generic[K, V]):
+class PrefetchCache(Generic[K, V]):
     """The latest things made, by key.
 
     most    how much of them is kept, as `weigh` has it; the latest one is kept whatever its weight

@@ -2,12 +2,12 @@
 
 import hashlib
 
-from bb.extract.data.image_source import Source
+from bb.extract.data.image_source import ImageSource
 from bb.extract.embedding.images import UnreadableImage
 from bb.store import Entry
 
 
-def read_image(entry: Entry, source: Source) -> bytes:
+def read_image(entry: Entry, source: ImageSource) -> bytes:
     """The file that the entry stands for. Raises UnreadableImage where it can't be read, or is another by now."""
     try:
         data = source.read()

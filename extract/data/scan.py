@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bb.extract.data.file_kind import BEGINNING, SUFFIXES, Kind, PassedOver, kind_by_content, kind_by_name
 from bb.extract.data.folder import Walk
-from bb.extract.data.image_source import File, Source, oversized
+from bb.extract.data.image_source import ImageFile, ImageSource, oversized
 from bb.extract.data.shard import Found
 from bb.extract.data.source_spec import PARQUET, TAR
 from bb.extract.embedding import images
@@ -199,7 +199,7 @@ class Scan:
     notes  what a person should know, in sentences
     """
 
-    sources: dict[str, Source]
+    sources: dict[str, ImageSource]
     entries: list[Entry]
     failed: dict[str, str]
     notes: list[str] = field(default_factory=list)
@@ -236,7 +236,7 @@ def scan(
             elif why := irregular(stat.st_mode) or oversized(stat.st_size):
                 return why, False
             else:
-                data = File(path).read()
+                data = ImageFile(path).read()
                 sha256 = hashlib.sha256(data).hexdigest()
                 width, height = images.size(data) or (None, None)
                 fresh.append((where, state, json.dumps([sha256, width, height])))
@@ -266,4 +266,4 @@ def scan(
         finally:
             pool.shutdown(cancel_futures=True)
             memory.keep(fresh)
-    return Scan({image_id: File(path) for image_id, path in files.items()}, entries, failed)
+    return Scan({image_id: ImageFile(path) for image_id, path in files.items()}, entries, failed)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
-from bb.extract.data.byte_range import Blob
+from bb.extract.data.byte_range import ByteRangeFile
 from bb.extract.data.file_kind import Kind, PassedOver
-from bb.extract.data.image_source import Source
+from bb.extract.data.image_source import ImageSource
 from bb.extract.embedding import images
 from bb.store.format.collection import normalise_id
 
@@ -67,13 +67,13 @@ class Shard(Protocol):
     OSError or BBError, and nothing else."""
 
     @property
-    def blob(self) -> Blob: ...
+    def blob(self) -> ByteRangeFile: ...
 
     def find(self) -> Iterator[Found]:
         """The images in order, each read as it comes: one pass over the shard."""
         ...
 
-    def source(self, found: Found) -> Source:
+    def source(self, found: Found) -> ImageSource:
         """Where the bytes of one of its images are. Reads nothing."""
         ...
 

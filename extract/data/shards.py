@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from bb.extract.data.byte_range import Remote
 from bb.extract.data.file_kind import PassedOver
 from bb.extract.data.image_parquet import ParquetShard
-from bb.extract.data.image_source import Source
+from bb.extract.data.image_source import ImageSource
 from bb.extract.data.scan import HashMemory, Scan
 from bb.extract.data.shard import Found, Shard
 from bb.extract.data.source_spec import PARQUET, Shards, packed_words
@@ -183,7 +183,7 @@ def _state(shard: Shard) -> str:
 def _scan(shards: Sequence[Shard], found: Sequence[Sequence[Found]], damaged: Mapping[str, str]) -> Scan:
     passed = PassedOver()
     found = [[image for image in images if not image.count_into(passed)] for images in found]
-    sources: dict[str, Source] = {}
+    sources: dict[str, ImageSource] = {}
     entries: dict[str, Entry] = {}
     failed: dict[str, str] = {}
     again: list[str] = []
@@ -215,10 +215,10 @@ def _scan(shards: Sequence[Shard], found: Sequence[Sequence[Found]], damaged: Ma
     return Scan(sources, list(entries.values()), failed | dict(damaged), notes)
 
 
-def _ambiguous(one: Source, other: Source) -> str:
+def _ambiguous(one: ImageSource, other: ImageSource) -> str:
     return (
-        f"is the ID of two images, {one.words()} and {other.words()}: which of them labels mean is unclear. Rename "
-        f"one of them"
+        f"is the ID of two images, {one.describe()} and {other.describe()}: which of them labels mean is unclear. "
+        f"Rename one of them"
     )
 
 

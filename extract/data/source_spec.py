@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from bb.extract.data.braces import expand
-from bb.extract.data.byte_range import Blob, Remote, local, place_at
+from bb.extract.data.byte_range import ByteRangeFile, Remote, local, place_at
 from bb.store.errors import UsageError
 from bb.store.format.collection import some
 from bb.store.storage.base import Ranged
@@ -58,7 +58,7 @@ class Shards:
         for text in self.text.split("::"):
             yield from [text] if os.path.exists(self.base / Path(text).expanduser()) else expand(text)
 
-    def blobs(self) -> list[Blob]:
+    def blobs(self) -> list[ByteRangeFile]:
         """The files, in the order written, those of a wildcard sorted. Asks whether they are there.
 
         Raises UsageError for what is not a shard, is not there or named twice; BBError where a place can't be asked.
@@ -154,7 +154,7 @@ def packed_words(program: str) -> str:
     )
 
 
-def _found(names: Sequence[str]) -> Iterator[tuple[str, Blob]]:
+def _found(names: Sequence[str]) -> Iterator[tuple[str, ByteRangeFile]]:
     """Those that are there. A place is asked for all of its files at once."""
     folders: dict[str, list[str]] = {}
     for name in names:

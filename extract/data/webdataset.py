@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bb.extract.data.byte_range import Blob
+from bb.extract.data.byte_range import ByteRangeFile
 from bb.extract.data.file_kind import BEGINNING, PassedOver, kind_by_content, kind_by_name
-from bb.extract.data.image_source import Source, oversized
+from bb.extract.data.image_source import ImageSource, oversized
 from bb.extract.data.shard import Found, usable_name
 from bb.store.storage.tar_reader import DamagedTar, Stream, TarMember, tar_members
 
@@ -18,14 +18,14 @@ from bb.store.storage.tar_reader import DamagedTar, Stream, TarMember, tar_membe
 class Member:
     """Bytes `offset` to `offset + size` of an archive."""
 
-    blob: Blob
+    blob: ByteRangeFile
     offset: int
     size: int
 
     def read(self) -> bytes:
         return self.blob.read(self.offset, self.size)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"{self.blob.url} at byte {self.offset:,}"
 
 
@@ -33,7 +33,7 @@ class Member:
 class TarShard:
     """See `bb.extract.data.shard.Shard`. Hidden files are passed over, as they are in folders."""
 
-    blob: Blob
+    blob: ByteRangeFile
 
     def find(self) -> Iterator[Found]:
         stream, images, passed = Stream(self.blob.stream()), dict[str, Found](), PassedOver()
@@ -67,7 +67,7 @@ class TarShard:
             raise DamagedTar(f"is shorter than the {self.blob.size:,} bytes that it had")
         return Found.of_bytes(name, member.offset, member.size, data)
 
-    def source(self, found: Found) -> Source:
+    def source(self, found: Found) -> ImageSource:
         return Member(self.blob, found.at, found.of)
 
     def own_name(self, found: Found) -> str:

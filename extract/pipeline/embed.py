@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from bb.extract.backbones.feature_spaces import Spaces
-from bb.extract.data.image_source import Source
+from bb.extract.data.image_source import ImageSource
 from bb.extract.data.scan import Scan
 from bb.extract.encoder.encoder import Encoder, Features
 from bb.extract.pipeline.extractor import Extractor
@@ -141,7 +141,7 @@ def embed(
 def open_pipeline(
     missing: MissingImages,
     extractors: Sequence[Extractor],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, ImageSource],
     prepare: Sequence[Callable[[], Encoder]],
     cores: int | None = None,
 ) -> Iterator[Pipeline]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from joblib import cpu_count
 
-from bb.extract.data.image_source import Source
+from bb.extract.data.image_source import ImageSource
 from bb.extract.data.read_image import read_image
 from bb.extract.embedding.decoder import BatchDecoder, Decoder
 from bb.extract.embedding.geometry import Geometry
@@ -98,7 +98,7 @@ class Pipeline:
     """
 
     missing: MissingImages
-    sources: Mapping[str, Source]
+    sources: Mapping[str, ImageSource]
     decoder: Decoder
     encoders: Sequence[Encoder]
     geometries: Sequence[Geometry]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bb.extract.data.image_source import Source
+from bb.extract.data.image_source import ImageSource
 from bb.extract.data.scan import Scan
 from bb.extract.embedding.forward import to_stored
 from bb.extract.pipeline.embed import open_pipeline
@@ -21,13 +21,13 @@ class Images:
     """Images available, each once, known by digest; their IDs are collection/ID."""
 
     entries: dict[bytes, Entry]
-    sources: dict[str, Source]
+    sources: dict[str, ImageSource]
 
     @classmethod
     def of(cls, scans: Mapping[str, Scan]) -> "Images":
         """Of the scans of some collections, by name; of copies the first counts."""
         entries: dict[bytes, Entry] = {}
-        sources: dict[str, Source] = {}
+        sources: dict[str, ImageSource] = {}
         for name, scan in scans.items():
             for entry in scan.entries:
                 image_id = f"{name}/{entry.image_id}"

@@ -72,7 +72,7 @@ class Cost:
             None if best is None else speeds[best],
         )
 
-    def words(self) -> list[str]:
+    def describe(self) -> list[str]:
         """Each figure in words, and that its size is not where it is not."""
         said = [
             f"{count_text(self.parameters)} parameters" if self.parameters is not None else "size not recorded",

@@ -11,7 +11,7 @@ from bb.probe.classifiers.protocol import PROTOCOLS, kind_of, parse_protocol
 from bb.probe.features.damaged_images import damage_note
 from bb.probe.features.missing import missing_of, note_on
 from bb.probe.report.entries import TableModel, cells, resampled_parts
-from bb.probe.report.leaderboard import Board, Hard, Row, Task, size
+from bb.probe.report.leaderboard import HardImage, Leaderboard, LeaderboardRow, Task, size
 from bb.probe.report.options import ReportOptions, Sort
 from bb.probe.report.provenance import origin, problem
 from bb.probe.statistics.metrics import METRICS
@@ -32,7 +32,7 @@ def boards(
     tasks: str,
     question: ReportOptions | None = None,
     on_damage: Callable[[str], None] = lambda said: None,
-) -> list[Board]:
+) -> list[Leaderboard]:
     """One board for each collection, protocol, test set and training pool of a task family's runs, in this order.
 
     A run whose record is damaged is left out, with a message to `on_damage`.
@@ -55,7 +55,7 @@ def boards(
     return [board for board in made if board is not None]
 
 
-def _board(tasks: str, runs: list[Run], question: ReportOptions) -> Board | None:
+def _board(tasks: str, runs: list[Run], question: ReportOptions) -> Leaderboard | None:
     chosen, notes = _one_each(runs)
     groups: dict[_ModelKey, list[Run]] = defaultdict(list)
     for run in chosen:
@@ -100,14 +100,14 @@ def _board(tasks: str, runs: list[Run], question: ReportOptions) -> Board | None
     made, test = cells(parts, question, tasks, task_list, baseline)
     columns = tuple(sorted({key[-1] for key in groups}, key=size))
     rows = [
-        Row(label, backbones[row], row[0], {n: made[label, n] for n in columns if (label, n) in made})
+        LeaderboardRow(label, backbones[row], row[0], {n: made[label, n] for n in columns if (label, n) in made})
         for row, label in labels.items()
     ]
     notes += _further_notes(rows, columns, question, (tasks, *table.tasks))
     if question.details:
         hard_at = [place for place, model in enumerate(models) if model.n_train == columns[-1]]
         task_list = _hardest(task_list, table.some(hard_at), [models[place].rows[0] for place in hard_at])
-    return Board(
+    return Leaderboard(
         tasks=tasks,
         collection=first["collection_name"],
         collection_digest=first["collection"],
@@ -135,7 +135,7 @@ def _board(tasks: str, runs: list[Run], question: ReportOptions) -> Board | None
     )
 
 
-def _order(row: Row, columns: Sequence[NTrain], sort: Sort) -> tuple[Any, ...]:
+def _order(row: LeaderboardRow, columns: Sequence[NTrain], sort: Sort) -> tuple[Any, ...]:
     if sort == "name":
         return (row.label,)
     first = [] if sort == "score" else [sort]
@@ -234,7 +234,7 @@ def _labels_notes(runs: list[Run]) -> list[str]:
 
 
 def _further_notes(
-    rows: list[Row], columns: Sequence[NTrain], question: ReportOptions, tasks: Sequence[str]
+    rows: list[LeaderboardRow], columns: Sequence[NTrain], question: ReportOptions, tasks: Sequence[str]
 ) -> list[str]:
     notes = []
     made = [cell for row in rows for cell in row.cells.values()]
@@ -277,7 +277,7 @@ def _hardest(tasks: list[Task], table: Table, labels: Sequence[str]) -> list[Tas
         items = table.of_task(place)
         order = sorted(range(items.start, items.stop), key=lambda item: (-wrong[item], table.image_ids[item]))[:HARDEST]
         hardest = tuple(
-            Hard(
+            HardImage(
                 str(table.image_ids[item]),
                 int(table.y_true[item]),
                 float(wrong[item]),

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from bb.probe.report.leaderboard import Beside, Cell, Delta, Estimate, Kind, Rank, Task, size
+from bb.probe.report.leaderboard import Delta, Estimate, Kind, LeaderboardCell, PublishedScore, Rank, Task, size
 from bb.probe.report.options import ReportOptions
 from bb.probe.report.provenance import Origin
 from bb.probe.report.reference import FAMILY_TASKS
@@ -97,7 +97,7 @@ def resampled_parts(table: Table, models: Sequence[TableModel], question: Report
 
 def cells(
     parts: Sequence[ResampledModels], question: ReportOptions, family: str, tasks: Sequence[Task], baseline: str | None
-) -> tuple[dict[tuple[str, NTrain], Cell], str]:
+) -> tuple[dict[tuple[str, NTrain], LeaderboardCell], str]:
     """The cell of each row and n_train, and what the p-values are of. `family` is the tasks' common name."""
     all_pairs = [part.pairs() for part in parts]
     lettered = sum(map(len, all_pairs)) <= MAX_PAIRS
@@ -116,7 +116,7 @@ def cells(
             top = part.resampled.estimate[places[0]]
             for place, model in enumerate(places):
                 best = bool(part.resampled.estimate[model] >= top - 1e-12)
-                cell = Cell(
+                cell = LeaderboardCell(
                     estimate=_estimate(interval, model),
                     best=best,
                     tied=not best and not different[places[0], model],
@@ -199,7 +199,7 @@ def _variance(table: Table) -> list[dict[str, float | None]] | None:
         return None
 
 
-def _beside(part: ResampledModels, model: int, question: ReportOptions, family: str) -> Beside | None:
+def _beside(part: ResampledModels, model: int, question: ReportOptions, family: str) -> PublishedScore | None:
     """The reference's scores of a backbone: of the whole family if it has one, else on the tasks that both have."""
     if question.reference is None:
         return None
@@ -217,7 +217,7 @@ def _beside(part: ResampledModels, model: int, question: ReportOptions, family: 
         return None
     obstacles = [why for each in found for why in each.obstacles(origin, question.metric)]
     score = float(np.mean([each.score for each in found]))
-    return Beside(score, float(np.mean(ours)), n, tuple(dict.fromkeys((*obstacles, *partial))))
+    return PublishedScore(score, float(np.mean(ours)), n, tuple(dict.fromkeys((*obstacles, *partial))))
 
 
 def _estimate(interval: Interval, model: int) -> Estimate:

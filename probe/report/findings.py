@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bb.probe.report.leaderboard import SAME_SHARES, Board, Cell, Row
+from bb.probe.report.leaderboard import SAME_SHARES, Leaderboard, LeaderboardCell, LeaderboardRow
 from bb.probe.statistics.learning_law import forecast
 from bb.probe.tasks.few_shot import NTrain
 
@@ -14,13 +14,13 @@ LEAST_SIZES = 3  # numbers of labels that a law is put through
 DRAWS = 1000
 
 
-def findings(board: Board) -> list[str]:
+def findings(board: Leaderboard) -> list[str]:
     """Which backbone is ahead, by how much, how sure that is, and what that does not say; the answer first."""
     last = board.columns[-1]
     return [*_column(board, last), *_other_columns(board, last), *_more_labels(board, last), *_caveats(board, last)]
 
 
-def _column(board: Board, n: NTrain) -> Iterator[str]:
+def _column(board: Leaderboard, n: NTrain) -> Iterator[str]:
     """The answer at one n_train."""
     first, *others = _by_score(board, n)
     cell, where = first.cells[n], with_images(n)
@@ -51,15 +51,15 @@ def _column(board: Board, n: NTrain) -> Iterator[str]:
     yield from _guessing(board, first.label, cell)
 
 
-def _unsure(cell: Cell) -> str:
+def _unsure(cell: LeaderboardCell) -> str:
     return f"no interval can be stated ({cell.estimate.no_interval}), so how sure that is remains unknown"
 
 
-def _ahead(cell: Cell, second: Row, n: NTrain) -> str:
+def _ahead(cell: LeaderboardCell, second: LeaderboardRow, n: NTrain) -> str:
     return f"{cell.mean - second.cells[n].mean:.3f} ahead of {second.label}, the next"
 
 
-def _guessing(board: Board, label: str, cell: Cell) -> Iterator[str]:
+def _guessing(board: Leaderboard, label: str, cell: LeaderboardCell) -> Iterator[str]:
     """Whether the highest score is more than guessing gives."""
     if board.chance is None or cell.estimate.no_interval:
         return
@@ -70,7 +70,7 @@ def _guessing(board: Board, label: str, cell: Cell) -> Iterator[str]:
         yield f"Even {label} can't be told apart from {what}, which scores {bar:.3f}."
 
 
-def _other_columns(board: Board, last: NTrain) -> Iterator[str]:
+def _other_columns(board: Leaderboard, last: NTrain) -> Iterator[str]:
     """At which n_train another backbone is ahead, and whether it can be distinguished from the first."""
     first = _by_score(board, last)[0]
     for n in board.columns[:-1]:
@@ -83,7 +83,7 @@ def _other_columns(board: Board, last: NTrain) -> Iterator[str]:
         yield f"{with_images(n).capitalize()}, {leader.label} is ahead of {first.label}{told}."
 
 
-def _more_labels(board: Board, last: NTrain) -> Iterator[str]:
+def _more_labels(board: Leaderboard, last: NTrain) -> Iterator[str]:
     """What more labels would bring the leader, where it has scores with intervals at three numbers of them or more."""
     leader = _by_score(board, last)[0]
     classifier = leader.cells[last].origin.classifier
@@ -127,7 +127,7 @@ def further(
         )
 
 
-def _caveats(board: Board, last: NTrain) -> Iterator[str]:
+def _caveats(board: Leaderboard, last: NTrain) -> Iterator[str]:
     drawn = [row.cells[last] for row in board.rows if last in row.cells]
     if last != "all" and "draws" not in board.over and any(len(cell.origin.runs) == 1 for cell in drawn):
         yield "Each score is of one draw of training images; other draws (--seed) give other scores."
@@ -135,7 +135,7 @@ def _caveats(board: Board, last: NTrain) -> Iterator[str]:
         yield f"This holds for these {board.n_tasks} tasks; it says little about others."
 
 
-def _by_score(board: Board, n: NTrain) -> list[Row]:
+def _by_score(board: Leaderboard, n: NTrain) -> list[LeaderboardRow]:
     return sorted((row for row in board.rows if n in row.cells), key=lambda row: -row.cells[n].mean)
 
 
@@ -144,7 +144,7 @@ def with_images(n: NTrain) -> str:
     return "with all training images" if n == "all" else f"with {n} training images a task"
 
 
-def names(rows: Sequence[Row]) -> str:
+def names(rows: Sequence[LeaderboardRow]) -> str:
     """Some backbones by name: three, and how many more."""
     some = [row.label for row in rows[:NAMED]]
     if more := len(rows) - NAMED:

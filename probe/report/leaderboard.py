@@ -54,7 +54,7 @@ class Rank(NamedTuple):
     high: int | None
 
 
-class Beside(NamedTuple):
+class PublishedScore(NamedTuple):
     """A published score and ours, of the whole family, or unweighted means over the `tasks` tasks that both have.
 
     obstacles  why the two do not compare; empty where they do, as far as both say how they were made
@@ -72,7 +72,7 @@ class Beside(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
+class LeaderboardCell:
     """One backbone at one n_train, averaged over its seeds.
 
     best      the highest score at this n_train; tied: not called different from that one
@@ -91,7 +91,7 @@ class Cell:
     rank: Rank
     origin: Origin
     delta: Delta | None = None
-    beside: Beside | None = None
+    beside: PublishedScore | None = None
     splits: Mapping[Kind, Mapping[str, Estimate]] = field(default_factory=dict)
     leads: Mapping[str, Lead] = field(default_factory=dict)
     variance: Mapping[str, float | None] = field(default_factory=dict)
@@ -102,13 +102,13 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """One line of a board. `label` is the backbone, with what tells it from its namesakes; `space` the key."""
 
     label: str
     backbones: tuple[str, ...]
     space: str
-    cells: Mapping[NTrain, Cell]
+    cells: Mapping[NTrain, LeaderboardCell]
 
     @property
     def cost(self) -> Cost:
@@ -116,7 +116,7 @@ class Row:
         return next(iter(self.cells.values())).origin.cost
 
 
-class Hard(NamedTuple):
+class HardImage(NamedTuple):
     """A test image and the share of wrong answers it got: from all backbones, each averaged over its seeds.
 
     said  each backbone's own share, by the label of its row
@@ -139,7 +139,7 @@ class Task:
     cluster: str
     subcluster: str | None
     n: int
-    hardest: tuple[Hard, ...] = ()
+    hardest: tuple[HardImage, ...] = ()
     class_names: tuple[str, str] | None = None
 
     def class_name(self, y: int) -> str:
@@ -148,7 +148,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """Runs that may be compared: one task family, collection, protocol, test set and training pool.
 
     Rows are in the order asked for.
@@ -184,7 +184,7 @@ class Board:
     n_images: int
     units: str
     columns: tuple[NTrain, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     task_list: tuple[Task, ...]
     hard_at: NTrain
     baseline: str | None
@@ -280,7 +280,7 @@ def size(n_train: NTrain) -> float:
     return math.inf if n_train == "all" else float(n_train)
 
 
-def _cell_record(n_train: NTrain, cell: Cell) -> dict[str, Any]:
+def _cell_record(n_train: NTrain, cell: LeaderboardCell) -> dict[str, Any]:
     return {
         "n_train": n_train,
         **cell.estimate._asdict(),

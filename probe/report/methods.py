@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bb.probe.features.extraction import Cost, count_text
-from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell
+from bb.probe.report.leaderboard import METRIC_WORDS, Leaderboard, LeaderboardCell
 from bb.probe.report.provenance import Origin
 from bb.store.format.space import short
 from bb.store.plugins import OWN
@@ -33,12 +33,12 @@ BB = """@software{bb,
   author = {{The bb authors}}, title = {bb: which frozen vision backbone, and how sure are we?}, version = {%s}}"""
 
 
-def methods(board: Board) -> str:
+def methods(board: Leaderboard) -> str:
     """One paragraph in English, for pasting; it names what the runs do not record as not recorded."""
     return " ".join([*_features(board), *_classifiers(board), *_statistics(board), *_record(board)])
 
 
-def bibtex(board: Board) -> str:
+def bibtex(board: Leaderboard) -> str:
     """BibTeX of the data set and the protocol, as far as bb knows them, and of bb."""
     entries = [NEWT] if board.tasks == "newt" else []
     entries += [BIOBENCH] if board.protocol == "biobench" else []
@@ -50,11 +50,11 @@ def own_bibtex() -> str:
     return BB % (installed(OWN) or "from a checkout")
 
 
-def _cells(board: Board) -> Iterator[Cell]:
+def _cells(board: Leaderboard) -> Iterator[LeaderboardCell]:
     return (cell for row in board.rows for cell in row.cells.values())
 
 
-def _features(board: Board) -> Iterator[str]:
+def _features(board: Leaderboard) -> Iterator[str]:
     labels = ", ".join(f"{row.label}{size_of(row.cost)}" for row in board.rows)
     n = len(board.rows)
     yield (
@@ -72,7 +72,7 @@ def size_of(cost: Cost) -> str:
     return f" ({', '.join(sizes)})" if sizes else ""
 
 
-def _classifiers(board: Board) -> Iterator[str]:
+def _classifiers(board: Leaderboard) -> Iterator[str]:
     yield (
         f"Features were {PREPROCESSING[board.protocol]}, and classified by the protocol {board.protocol} "
         f"({SOURCES[board.protocol]}):"
@@ -116,7 +116,7 @@ def _words(origin: Origin) -> str:
     return f"the classifier {origin.classifier}"
 
 
-def _statistics(board: Board) -> Iterator[str]:
+def _statistics(board: Leaderboard) -> Iterator[str]:
     metric = METRIC_WORDS.get(board.metric, board.metric)
     over = {"images": f"further {board.units}", "draws": "further draws of training images", "tasks": "further tasks"}
     whom = " and ".join(over[level] for level in board.over if not (level == "images" and "tasks" in board.over))
@@ -132,7 +132,7 @@ def _statistics(board: Board) -> Iterator[str]:
         )
 
 
-def _record(board: Board) -> Iterator[str]:
+def _record(board: Leaderboard) -> Iterator[str]:
     spaces = ", ".join(f"{row.label} {short(row.space)}" for row in board.rows)
     digests = sorted({short(made.digest) for cell in _cells(board) for made in cell.origin.runs})
     some = ", ".join(digests[:6]) + (f" and {len(digests) - 6} more" if len(digests) > 6 else "")

@@ -8,7 +8,7 @@ from bb.console import ConsoleReporter, warn
 
 if TYPE_CHECKING:
     from bb.extract.data.source_spec import Root
-    from bb.probe.report.leaderboard import Board
+    from bb.probe.report.leaderboard import Leaderboard
     from bb.probe.retrieval.report.thumbnail import Thumbnail
     from bb.store import Collection, Store
 
@@ -17,7 +17,7 @@ THUMBNAIL = (192, 192)  # pixels, at most
 
 
 def make_thumbnails(
-    found: "Sequence[Board]", opened: "Store", roots: "dict[str, Root | None]"
+    found: "Sequence[Leaderboard]", opened: "Store", roots: "dict[str, Root | None]"
 ) -> dict[tuple[str, str], bytes]:
     """Small JPEG files of the hardest images, by collection and ID: those available that are the ones tested on."""
     wanted: dict[tuple[str, str], set[str]] = {}

@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 
 # Largest sizes in bytes. Local reading, reading in place, push and pull all follow these.
 MAX_JSON_BYTES = 2**20  # groups, manifests, adopted records, local records
@@ -18,7 +18,7 @@ MAX_DEPTH = 32  # of nested JSON
 MAX_INTEGER = 2**63  # of a number in JSON, which may have thousands of digits
 
 
-def max_bytes(part: Part, file: str) -> int:
+def max_bytes(part: StorePart, file: str) -> int:
     """The largest size that a file of a published part may have; `file` is its path in the part's folder."""
     if file.endswith(".parquet"):
         return MAX_TABLE_BYTES

@@ -42,7 +42,7 @@ _PATTERNS = {
 
 
 @dataclass(frozen=True, order=True)
-class Part:
+class StorePart:
     """What is published at once: a folder of files with a marker among them, or one file that is its own marker."""
 
     kind: Kind
@@ -71,20 +71,20 @@ class Part:
         return name.partition(".")[0]
 
 
-def locate(path: str) -> tuple[Part, str] | None:
+def locate(path: str) -> tuple[StorePart, str] | None:
     """The part that a path belongs to, and the path in the part's folder; None where a store has no such path.
 
     So nothing absolute, with `..`, over-long, or of a device's name is ever a path in a store.
     """
     for kind, pattern in _PATTERNS.items():
         if found := pattern.fullmatch(path):
-            return Part(kind, found["folder"], _MARKERS.get(kind, found["file"])), found["file"]
+            return StorePart(kind, found["folder"], _MARKERS.get(kind, found["file"])), found["file"]
     return None
 
 
-def published(paths: Iterable[str]) -> dict[Part, list[str]]:
+def published(paths: Iterable[str]) -> dict[StorePart, list[str]]:
     """The parts whose marker is among the paths, sorted, each with its files (paths in its folder) that are there."""
-    files: dict[Part, list[str]] = {}
+    files: dict[StorePart, list[str]] = {}
     for path in paths:
         if found := locate(path):
             part, file = found

@@ -82,7 +82,7 @@ def each(
             if isinstance(result, Stopped):
                 halt.set()
             elif isinstance(result, Malformed | FileNotFoundError | BBError) and in_a_row < max(2, jobs):
-                yield task, Fact(words(result))
+                yield task, Fact(describe(result))
             elif isinstance(result, BaseException):
                 raise result
             else:
@@ -98,7 +98,7 @@ def each(
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def words(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """Why a part was not copied; what vanishes between listing and copying was compacted or removed meanwhile."""
     if isinstance(error, FileNotFoundError):
         return "it is no longer there; what took its place comes with the next time"

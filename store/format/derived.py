@@ -13,7 +13,7 @@ from bb.store.errors import BBError, Malformed, UsageError
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_HEAD_BYTES
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 from bb.store.format.layout import is_digest, read_plain
 from bb.store.format.space import FeatureSpace, short
 
@@ -50,11 +50,11 @@ def parent_key(space: FeatureSpace) -> str:
     return str(space.architecture.get("parent"))
 
 
-def head_part(space: FeatureSpace) -> Part | None:
+def head_part(space: FeatureSpace) -> StorePart | None:
     """Where in a store the head of a derived space is; None of other spaces, and where it names no digest."""
     if not is_derived(space) or not is_digest(space.weights):
         return None
-    return Part("head", "heads", f"{space.weights}.safetensors")
+    return StorePart("head", "heads", f"{space.weights}.safetensors")
 
 
 def head_name(digest: str) -> str:

@@ -18,7 +18,7 @@ from bb.store.errors import BBError, Malformed, UsageError
 from bb.store.files.canonical_json import digest_of, sha256_hex
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_MODEL_BYTES, parse_json
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 from bb.store.format.collection import check_name
 from bb.store.format.layout import clip, is_digest, read_plain
 from bb.store.format.safetensors import MAX_HEADER_BYTES, decode_arrays, encode_arrays, header_text, read_header
@@ -113,9 +113,9 @@ class Model:
         return raw
 
 
-def model_part(owner: str, digest: str) -> Part:
+def model_part(owner: str, digest: str) -> StorePart:
     """Where in a store a model is."""
-    return Part("model", f"models/{owner}", f"{digest}.safetensors")
+    return StorePart("model", f"models/{owner}", f"{digest}.safetensors")
 
 
 def parse_model(owner: str, digest: str, raw: bytes) -> Model:

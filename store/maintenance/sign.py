@@ -7,7 +7,7 @@ from pathlib import Path
 from bb.store.errors import BBError, UsageError
 from bb.store.files.atomic_write import publish_file
 from bb.store.files.canonical_json import sha256_hex
-from bb.store.files.paths import Part, published
+from bb.store.files.paths import StorePart, published
 from bb.store.format.derived import head_part
 from bb.store.format.layout import HEX, is_digest
 from bb.store.format.space import FeatureSpace
@@ -30,7 +30,7 @@ class Coverage:
     unsigned: tuple[str, ...]
 
 
-def signable(store: Store) -> list[Part]:
+def signable(store: Store) -> list[StorePart]:
     """What is in a store and can be signed: segments, adopted records, collections, labels, runs, heads, models.
 
     Without what is under no published space, which nobody reads and `verify` does not either.
@@ -41,7 +41,7 @@ def signable(store: Store) -> list[Part]:
     return [part for part in parts if part.kind in FIELDS and part not in lost]
 
 
-def lying_here(store: Store, revoked: Mapping[str, Revocation]) -> dict[Part, Revocation]:
+def lying_here(store: Store, revoked: Mapping[str, Revocation]) -> dict[StorePart, Revocation]:
     """Of withdrawn digests, those of objects in this store."""
     return {part: revoked[part.digest] for part in signable(store) if part.digest in revoked} if revoked else {}
 
@@ -52,7 +52,7 @@ def sign(
     spaces: Sequence[FeatureSpace] | None = None,
     *,
     progress: Callable[[int], None] = lambda segments: None,
-) -> tuple[list[Path], list[Part]]:
+) -> tuple[list[Path], list[StorePart]]:
     """Vouches for what is in the store, is not revoked, and is not signed by this key yet.
 
     spaces  limits segments, adopted records, runs and models to those of these spaces, and heads to those that they
@@ -135,7 +135,7 @@ def coverage(store: Store) -> Coverage:
     return Coverage(len(parts), {key: len(items) for key, items in sorted(by_key.items())}, unsigned)
 
 
-def _is_of(store: Store, part: Part, keys: set[str]) -> bool:
+def _is_of(store: Store, part: StorePart, keys: set[str]) -> bool:
     if part.kind in ("segment", "adopted", "model"):
         return part.owner in keys
     if part.kind == "run":

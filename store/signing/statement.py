@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bb.store.errors import Malformed, UsageError
 from bb.store.files.canonical_json import canonical_json, sha256_hex
 from bb.store.files.limits import MAX_SIGNATURE_BYTES, parse_json
-from bb.store.files.paths import Kind, Part
+from bb.store.files.paths import Kind, StorePart
 from bb.store.format.collection import check_name
 from bb.store.format.layout import clip, is_digest
 from bb.store.signing.key import MAX_NAME, Key, holds, is_line, is_point
@@ -40,14 +40,14 @@ _COMMON = {"domain", "date", "signer", "public_key"}
 
 
 class SignedItem(NamedTuple):
-    """An object that can be signed: its kind, what it is under (see `Part.owner`), and its digest."""
+    """An object that can be signed: its kind, what it is under (see `StorePart.owner`), and its digest."""
 
     kind: Kind
     owner: str
     digest: str
 
     @classmethod
-    def of(cls, part: Part) -> "SignedItem":
+    def of(cls, part: StorePart) -> "SignedItem":
         return cls(part.kind, part.owner, part.digest)
 
 

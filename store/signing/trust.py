@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bb.store.errors import BBError, UsageError
 from bb.store.files.atomic_write import sync
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 from bb.store.format.collection import some
 from bb.store.format.layout import is_digest
 from bb.store.format.space import short
@@ -103,7 +103,7 @@ def acceptance(
     require_signed: bool,
     ours: Statements | None = None,
     here: Here | None = None,
-) -> Callable[[Part], str | None]:
+) -> Callable[[StorePart], str | None]:
     """What may be taken over from another store: says of a part why not, None where it may.
 
     signatures      what stands in the other store's `signatures/`, or path and bytes of each file there
@@ -140,7 +140,7 @@ def acceptance(
                 return f"a key that you don't trust, {key}, takes back {what}; `bb store trust {key}` applies it"
         return None
 
-    def accept(part: Part) -> str | None:
+    def accept(part: StorePart) -> str | None:
         if part.kind == "signature":
             return accept_statement(part.digest)
         if part.kind in FIELDS and part.digest in revoked:

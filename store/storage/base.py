@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from bb.store.errors import BBError
 from bb.store.files.directory import Directory
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 
 
 class TooLarge(BBError):
@@ -27,7 +27,7 @@ class Object(NamedTuple):
     size: int
 
 
-class Look(NamedTuple):
+class FileInfo(NamedTuple):
     """A file's size in bytes, and what changes when the file does (an ETag, times); "" where that can't be known."""
 
     size: int
@@ -50,15 +50,15 @@ class LocalFile:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Upload:
     """A part with all its files (path in its folder: local file, or bytes), ready to be published."""
 
-    part: Part
+    part: StorePart
     files: Mapping[str, LocalFile | Path | bytes]
 
 
 @runtime_checkable
-class Place(Protocol):
+class Storage(Protocol):
     """Every method raises BBError, naming the place and the remedy, for what a person can fix (no such bucket, no
     permission, no network). Passing faults (a cut connection, 429, 500, 503, a time-out) are tried again with back-off
     first. Instances may be used from several threads at once.
@@ -93,7 +93,7 @@ class Place(Protocol):
         """The bytes of a file from `start` on, in pieces. A connection cut on the way is taken up where it broke."""
         ...
 
-    def publish(self, parcels: Sequence[Parcel]) -> None:
+    def publish(self, parcels: Sequence[Upload]) -> None:
         """Lays parcels; of each, no reader sees the marker before all the rest. What is there already stays."""
         ...
 
@@ -104,9 +104,9 @@ class Place(Protocol):
 
 @runtime_checkable
 class Ranged(Protocol):
-    """A place that may be asked for a part of a file. All those of `Place` are; errors are those of its methods."""
+    """A place that may be asked for a part of a file. All those of `Storage` are; errors are those of its methods."""
 
-    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+    def look(self, paths: Sequence[str]) -> dict[str, FileInfo]:
         """Size and version of each file; those that are not there are left out."""
         ...
 

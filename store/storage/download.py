@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from bb.store.errors import BBError
-from bb.store.storage.retry import Patience, TooSlow
+from bb.store.storage.retry import RetryPolicy, TooSlow
 from bb.store.storage.tar_reader import DamagedTar, Stream, TarMember, tar_members
 from bb.store.storage.web_client import opener
 
@@ -120,7 +120,7 @@ def _attempt(archive: Archive, file: FileIO, folder: Path, timeout: float, progr
         return
     headers = {"User-Agent": "bb"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = opener(Patience(silence=timeout)).open(Request(archive.url, headers=headers), timeout=timeout)
+        response = opener(RetryPolicy(silence=timeout)).open(Request(archive.url, headers=headers), timeout=timeout)
     except HTTPError as error:
         if error.code != 416 or not have:
             raise

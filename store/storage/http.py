@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from bb.store.errors import UsageError
-from bb.store.storage.base import Look, Object, Parcel
+from bb.store.storage.base import FileInfo, Object, Upload
 from bb.store.storage.index_json import read_index
-from bb.store.storage.retry import PATIENCE, Patience
+from bb.store.storage.retry import PATIENCE, RetryPolicy
 from bb.store.storage.web_client import WebClient
 
 
 @dataclass(frozen=True)
 class Web:
-    """See `bb.store.storage.base.Place`. Ranges are used where the server knows them."""
+    """See `bb.store.storage.base.Storage`. Ranges are used where the server knows them."""
 
     url: str
     client: WebClient
@@ -21,7 +21,7 @@ class Web:
     at_once: int = 1
 
     @classmethod
-    def open(cls, url: str, patience: Patience = PATIENCE) -> "Web":
+    def open(cls, url: str, patience: RetryPolicy = PATIENCE) -> "Web":
         """The store below a URL. Asks nobody yet."""
         return cls(url, WebClient(url, patience))
 
@@ -35,13 +35,13 @@ class Web:
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
         return self.client.stream(path, start)
 
-    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+    def look(self, paths: Sequence[str]) -> dict[str, FileInfo]:
         return self.client.look(paths)
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
         return self.client.read_range(path, start, size)
 
-    def publish(self, parcels: Sequence[Parcel]) -> None:
+    def publish(self, parcels: Sequence[Upload]) -> None:
         self._refuse()
 
     def replace(self, path: str, data: bytes) -> None:

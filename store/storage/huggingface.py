@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bb.store.errors import UsageError
-from bb.store.storage.base import LocalFile, Look, Object, Parcel, TooLarge
-from bb.store.storage.retry import PATIENCE, Patience, TooSlow, Verdict, paced, persist, resume
+from bb.store.storage.base import FileInfo, LocalFile, Object, TooLarge, Upload
+from bb.store.storage.retry import PATIENCE, ErrorInfo, RetryPolicy, TooSlow, paced, retry, retry_stream
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
@@ -34,7 +34,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class Hub:
-    """See `bb.store.storage.base.Place`. One call of `publish` is one commit, so that all of it becomes visible at
+    """See `bb.store.storage.base.Storage`. One call of `publish` is one commit, so that all of it becomes visible at
     once.
     """
 
@@ -42,12 +42,12 @@ class Hub:
     revision: str
     folder: str
     api: "HfApi" = field(repr=False)
-    patience: Patience = PATIENCE
+    patience: RetryPolicy = PATIENCE
     writable: bool = True
     at_once: int = 50
 
     @classmethod
-    def open(cls, repo: str, revision: str, folder: str, patience: Patience = PATIENCE) -> "Hub":
+    def open(cls, repo: str, revision: str, folder: str, patience: RetryPolicy = PATIENCE) -> "Hub":
         """A folder ("" for all) of the data set OWNER/NAME at a branch, tag or commit. Asks nobody yet."""
         try:
             from huggingface_hub import HfApi
@@ -88,7 +88,7 @@ class Hub:
                 raise
 
         skip = len(self.folder) + 1 if self.folder else 0
-        while page := persist(entries, self._judge_call, self.patience):
+        while page := retry(entries, self._judge_call, self.patience):
             seen += len(page)
             yield from (Object(entry.path[skip:], entry.size) for entry in page if isinstance(entry, RepoFile))
 
@@ -101,7 +101,7 @@ class Hub:
         return bytes(whole)
 
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
-        return resume(lambda at: self._stream(path, at), start, lambda e: self._judge(e, path), self.patience)
+        return retry_stream(lambda at: self._stream(path, at), start, lambda e: self._judge(e, path), self.patience)
 
     def _stream(self, path: str, start: int, size: int | None = None) -> Iterator[bytes]:
         from huggingface_hub import hf_hub_url
@@ -132,22 +132,22 @@ class Hub:
                     return
                 skip = max(0, skip - len(piece))
 
-    def look(self, paths: Sequence[str]) -> dict[str, Look]:
-        found: dict[str, Look] = {}
+    def look(self, paths: Sequence[str]) -> dict[str, FileInfo]:
+        found: dict[str, FileInfo] = {}
         for start in range(0, len(paths), 100):
             some = paths[start : start + 100]
             # A file's git or LFS digest is its version.
             for path, entry in self._info(some).items():
-                found[path] = Look(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
+                found[path] = FileInfo(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
         return found
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
         def read() -> bytes:
             return b"".join(self._stream(path, start, size)) if size > 0 else b""
 
-        return persist(read, lambda error: self._judge(error, path), self.patience)
+        return retry(read, lambda error: self._judge(error, path), self.patience)
 
-    def publish(self, parcels: Sequence[Parcel]) -> None:
+    def publish(self, parcels: Sequence[Upload]) -> None:
         there = self._info([parcel.part.path for parcel in parcels])
         files = {
             parcel.part.at(file): data
@@ -165,7 +165,7 @@ class Hub:
         """What the Hub says of those files that are there."""
         from huggingface_hub import RepoFile
 
-        found = persist(
+        found = retry(
             lambda: self.api.get_paths_info(
                 self.repo, [self._at(path) for path in paths], revision=self.revision, repo_type="dataset"
             ),
@@ -193,17 +193,17 @@ class Hub:
                 num_threads=4,
             )
 
-        persist(commit, self._judge_call, self.patience)
+        retry(commit, self._judge_call, self.patience)
 
     def _at(self, path: str) -> str:
         return f"{self.folder}/{path}" if self.folder else path
 
-    def _judge_call(self, error: Exception) -> Verdict:
+    def _judge_call(self, error: Exception) -> ErrorInfo:
         """Of the library's own calls, which it tries five times before it says anything."""
         message, most = self._judge(error)
-        return Verdict(message, min(most, 2))
+        return ErrorInfo(message, min(most, 2))
 
-    def _judge(self, error: Exception, path: str = "") -> Verdict:
+    def _judge(self, error: Exception, path: str = "") -> ErrorInfo:
         from huggingface_hub.errors import OfflineModeIsEnabled
 
         place = f"{self.url}/{path}" if path else self.url
@@ -211,48 +211,48 @@ class Hub:
         status = error.status if isinstance(error, _Refused) else getattr(response, "status_code", None)
         word = error.word if isinstance(error, _Refused) else getattr(response, "headers", {}).get("X-Error-Code", "")
         if isinstance(error, OfflineModeIsEnabled):
-            return Verdict(f"{self.url}: HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it.")
+            return ErrorInfo(f"{self.url}: HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it.")
         if word == "EntryNotFound":
             raise FileNotFoundError(2, "no such file", place) from None
         if word == "GatedRepo":
-            return Verdict(f"{self.url}: its owner wants terms accepted. Do so on its page, and `hf auth login`.")
+            return ErrorInfo(f"{self.url}: its owner wants terms accepted. Do so on its page, and `hf auth login`.")
         if word == "RevisionNotFound":
-            return Verdict(f"{self.url}: there is no revision {self.revision!r}. Correct what stands after the @.")
+            return ErrorInfo(f"{self.url}: there is no revision {self.revision!r}. Correct what stands after the @.")
         if word == "RepoNotFound" or status == 404:
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: there is no such data set, or none that you may see. Make it with `hf repo create "
                 f"{self.repo} --repo-type dataset`, or log in with `hf auth login`."
             )
         if status in (401, 403):
-            return Verdict(
+            return ErrorInfo(
                 f"{place}: the Hub denies access ({status}). Log in with `hf auth login`, or set HF_TOKEN to a token "
                 f"that may read this data set, and write it where you push."
             )
         if status in PASSING:
-            return Verdict(f"{place}: the Hub answers {status}{{times}}. {LATER}", self.patience.failures)
+            return ErrorInfo(f"{place}: the Hub answers {status}{{times}}. {LATER}", self.patience.failures)
         if status is not None:
-            return Verdict(f"{place}: the Hub answers {status}.")
+            return ErrorInfo(f"{place}: the Hub answers {status}.")
         return self._judge_connection(error, place)
 
-    def _judge_connection(self, error: Exception, place: str) -> Verdict:
+    def _judge_connection(self, error: Exception, place: str) -> ErrorInfo:
         import httpx2
 
         fact = str(error)
         if "CERTIFICATE_VERIFY_FAILED" in fact or "SSL" in fact:
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: no trusted TLS connection. If a proxy re-signs connections, set SSL_CERT_FILE to a PEM "
                 f"file with its root certificate."
             )
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: the Hub can't be reached{{times}}. See that this machine is online; behind a proxy, set "
                 f"HTTPS_PROXY.",
                 self.patience.connecting,
             )
         if isinstance(error, TooSlow):
-            return Verdict(f"{place}: the connection broke{{times}} ({fact}). {LATER}", self.patience.failures)
+            return ErrorInfo(f"{place}: the connection broke{{times}} ({fact}). {LATER}", self.patience.failures)
         if isinstance(error, httpx2.TransportError):
-            return Verdict(f"{place}: the connection broke{{times}}. {LATER}", self.patience.failures)
+            return ErrorInfo(f"{place}: the connection broke{{times}}. {LATER}", self.patience.failures)
         if isinstance(error, OSError) and error.filename:
             raise error
-        return Verdict(f"{place}: {type(error).__name__}: {fact[:200]}.")
+        return ErrorInfo(f"{place}: {type(error).__name__}: {fact[:200]}.")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from bb.store.errors import BBError
 from bb.store.files.canonical_json import canonical_json
 from bb.store.files.paths import locate, published
-from bb.store.storage.base import Object, Place
+from bb.store.storage.base import Object, Storage
 
 INDEX = "index.json"
 # Of 10^9 rows, 850,000 objects, it has 170 MB.
@@ -19,14 +19,14 @@ HEAD, TAIL = b'{"bb":{"index":1},"objects":{', b"}}\n"
 ENTRY = re.compile(rb'"([ !#-\[\]-~]{1,1000})":(\d{1,18})(?:,(?=")|\Z)')
 
 
-def build(place: Place) -> bytes:
+def build(place: Storage) -> bytes:
     """The index of what a place lists: every file of every part that is published. The same bytes each time."""
     sizes = {item.path: item.size for item in place.list() if locate(item.path)}
     objects = {part.at(file): sizes[part.at(file)] for part, files in published(sizes).items() for file in files}
     return canonical_json({"bb": {"index": 1}, "objects": objects}) + b"\n"
 
 
-def write_index(place: Place) -> None:
+def write_index(place: Storage) -> None:
     """Lays the index of what is there, and again until nothing has changed meanwhile, since two pushes may race.
 
     Raises BBError where a place can't be listed or written.
@@ -39,7 +39,7 @@ def write_index(place: Place) -> None:
             return
 
 
-def read_index(place: Place) -> Iterator[Object]:
+def read_index(place: Storage) -> Iterator[Object]:
     """What a place's index lists, of paths that `locate` knows. Raises BBError where it is missing or unsound."""
     try:
         raw = place.read(INDEX, MAX_INDEX_BYTES)

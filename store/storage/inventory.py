@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from bb.store.errors import BBError, Malformed
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.limits import MAX_JSON_BYTES, MAX_RUN_BYTES, MAX_TABLE_BYTES, max_bytes
-from bb.store.files.paths import HARMLESS, NAMES, Part, published
+from bb.store.files.paths import HARMLESS, NAMES, StorePart, published
 from bb.store.format.collection import Collection
 from bb.store.format.labels import LabelTable
 from bb.store.format.layout import (
@@ -29,7 +29,7 @@ from bb.store.format.safetensors import MAX_HEADER_BYTES
 from bb.store.format.space import FeatureSpace, short
 from bb.store.local.runs import MAY_BE, TABLES, parse_run, tables_of
 from bb.store.local.segment import group_json
-from bb.store.storage.base import Place
+from bb.store.storage.base import Storage
 
 MAX_FILES = 50_000_000
 
@@ -44,7 +44,7 @@ class Item:
     raw        the marker's bytes where they are needed again: of a segment, and of a space as bb writes it
     """
 
-    part: Part
+    part: StorePart
     n_bytes: int
     rows: int = 0
     backbones: tuple[str, ...] = ()
@@ -52,15 +52,15 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Holdings:
+class Inventory:
     """A place's listing: the published parts, and the size of every file that a store can have."""
 
-    place: Place
-    parts: Mapping[Part, list[str]]
+    place: Storage
+    parts: Mapping[StorePart, list[str]]
     sizes: Mapping[str, int]
 
     @classmethod
-    def of(cls, place: Place) -> "Holdings":
+    def of(cls, place: Storage) -> "Inventory":
         """Lists a place. Raises BBError where it has more files than any store."""
         sizes = {}
         for path, size in place.list():
@@ -70,20 +70,20 @@ class Holdings:
                 raise BBError(f"{place.url} lists more than {MAX_FILES} files, which no store has.")
         return cls(place, published(sizes), sizes)
 
-    def of_kind(self, kind: str) -> Iterator[Part]:
+    def of_kind(self, kind: str) -> Iterator[StorePart]:
         return (part for part in self.parts if part.kind == kind)
 
-    def marker(self, part: Part, most: int = MAX_JSON_BYTES) -> bytes:
+    def marker(self, part: StorePart, most: int = MAX_JSON_BYTES) -> bytes:
         """The bytes of a marker that is named by their digest. Raises Malformed where they are others, or too many."""
         raw = self._read(part.path, most)
         if sha256_hex(raw) != part.digest:
             raise Malformed(f"its {part.marker} does not have the digest in its name")
         return raw
 
-    def space(self, part: Part) -> FeatureSpace:
+    def space(self, part: StorePart) -> FeatureSpace:
         return parse_space(part.digest, self._read(part.path, MAX_JSON_BYTES))
 
-    def segment(self, part: Part, space: FeatureSpace) -> Item:
+    def segment(self, part: StorePart, space: FeatureSpace) -> Item:
         """A segment by its manifest alone, whose objects may have no other sizes in the listing."""
         raw = self.marker(part)
         manifest = parse_manifest(raw)
@@ -106,26 +106,26 @@ class Holdings:
         meta, chunk = (self._object(item.part, path, *objects[path]) for path in layout.paths)
         return layout.decode(chunk, zstd=layout.parse(meta))
 
-    def adopted(self, part: Part) -> str:
+    def adopted(self, part: StorePart) -> str:
         """The key of the older space that serves for the space in which the record lies."""
         older = read_json(self.marker(part)).get("space")
         if not is_digest(older):
             raise Malformed(f"it adopts the space {clip(older)}")
         return cast(str, older)
 
-    def run(self, part: Part) -> dict[str, Any]:
+    def run(self, part: StorePart) -> dict[str, Any]:
         raw = self._read(part.path, MAX_RUN_BYTES)
         return parse_run(raw, part.owner, part.digest)
 
-    def collection(self, part: Part) -> Collection:
+    def collection(self, part: StorePart) -> Collection:
         raw = self.marker(part, MAX_TABLE_BYTES)
         return parse_collection(part, raw)
 
-    def labelled(self, part: Part) -> list[str]:
+    def labelled(self, part: StorePart) -> list[str]:
         """The image IDs that a labels table names, each once."""
         return parse_labels(part, self.marker(part, MAX_TABLE_BYTES))
 
-    def fitted_on(self, part: Part) -> tuple[str, str]:
+    def fitted_on(self, part: StorePart) -> tuple[str, str]:
         """Name and digest of the collection that a model was fitted on, by its header; `item` is what is checked."""
         first = b""
         for piece in self.place.stream(part.path):
@@ -134,7 +134,7 @@ class Holdings:
                 break
         return collection_of_model(first)
 
-    def item(self, part: Part) -> Item:
+    def item(self, part: StorePart) -> Item:
         """A part by the listing, save for segments."""
         if part.kind == "space":
             raw = group_json({"bb": {"format": FORMAT, "space": self.space(part).record()}})
@@ -171,7 +171,7 @@ class Holdings:
             return {part.marker: raw}, {table: (self.sizes.get(part.at(table)), digests[table]) for table in tables}
         return {}, {part.marker: (self.sizes[part.path], part.digest)}
 
-    def _object(self, part: Part, path: str, size: int, digest: str) -> bytes:
+    def _object(self, part: StorePart, path: str, size: int, digest: str) -> bytes:
         data = self._read(part.at(path), size)
         if len(data) != size or sha256_hex(data) != digest:
             raise Malformed(f"its {path} does not have the digest in its manifest")
@@ -183,7 +183,7 @@ class Holdings:
         return self.place.read(path, most)
 
 
-def parse_collection(part: Part, raw: bytes) -> Collection:
+def parse_collection(part: StorePart, raw: bytes) -> Collection:
     """A collection's version. Raises Malformed where its bytes are none."""
     try:
         return Collection.from_parquet(part.owner, part.digest, raw)
@@ -191,13 +191,13 @@ def parse_collection(part: Part, raw: bytes) -> Collection:
         raise Malformed(str(error)) from None
 
 
-def parse_labels(part: Part, raw: bytes) -> list[str]:
+def parse_labels(part: StorePart, raw: bytes) -> list[str]:
     """The distinct image IDs of a labels table, sorted. Raises Malformed where its bytes are none."""
     table = LabelTable.from_parquet(part.owner, part.digest, raw).table
     return table["id"].drop_nulls().unique().sort().to_list()
 
 
-def has_store(place: Place) -> bool:
+def has_store(place: Storage) -> bool:
     """Whether there is a store of this format. Raises BBError for one of another format."""
     try:
         raw = place.read("zarr.json", MAX_JSON_BYTES)
@@ -213,7 +213,7 @@ def has_store(place: Place) -> bool:
     return True
 
 
-def check_empty(place: Place) -> None:
+def check_empty(place: Storage) -> None:
     """Raises BBError where other files lie than a store has while it is being made."""
     for path, _ in place.list():
         if path.partition("/")[0] not in (*NAMES, *HARMLESS, "zarr.json"):

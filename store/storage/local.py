@@ -11,14 +11,14 @@ from pathlib import Path
 from bb.store.errors import BBError
 from bb.store.files.atomic_write import publish_file, put_in_place, replace_file, sync_tree, temporary_folder
 from bb.store.files.directory import Directory, Refused
-from bb.store.storage.base import LocalFile, Look, Object, Parcel, TooLarge
+from bb.store.storage.base import FileInfo, LocalFile, Object, TooLarge, Upload
 
 PIECE = 2**20
 
 
 @dataclass(frozen=True)
 class Folder:
-    """See `bb.store.storage.base.Place`."""
+    """See `bb.store.storage.base.Storage`."""
 
     root: Path
     writable: bool = True
@@ -56,7 +56,7 @@ class Folder:
             while piece := file.read(PIECE):
                 yield piece
 
-    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+    def look(self, paths: Sequence[str]) -> dict[str, FileInfo]:
         found = {}
         for path in paths:
             try:
@@ -64,7 +64,7 @@ class Folder:
                     status = self.directory.stat_file(path)
             except FileNotFoundError:
                 continue
-            found[path] = Look(status.st_size, f"{status.st_mtime_ns}:{status.st_ctime_ns}")
+            found[path] = FileInfo(status.st_size, f"{status.st_mtime_ns}:{status.st_ctime_ns}")
         return found
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
@@ -74,7 +74,7 @@ class Folder:
             file.seek(start)
             return file.read(size)
 
-    def publish(self, parcels: Sequence[Parcel]) -> None:
+    def publish(self, parcels: Sequence[Upload]) -> None:
         for parcel in parcels:
             if parcel.part.kind in ("segment", "run"):
                 self._publish_folder(parcel)
@@ -87,7 +87,7 @@ class Folder:
     def replace(self, path: str, data: bytes) -> None:
         replace_file(self.root, data, self.root / path)
 
-    def _publish_folder(self, parcel: Parcel) -> None:
+    def _publish_folder(self, parcel: Upload) -> None:
         store = self.directory
         if store.is_file(parcel.part.path):
             return

@@ -18,9 +18,9 @@ from obstore.exceptions import BaseError, InvalidPathError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from bb.store.errors import BBError, UsageError
-from bb.store.storage.base import LocalFile, Look, Object, Parcel
+from bb.store.storage.base import FileInfo, LocalFile, Object, Upload
 from bb.store.storage.obstore_client import Client, client_options, retry_config
-from bb.store.storage.retry import PATIENCE, Patience, persist
+from bb.store.storage.retry import PATIENCE, RetryPolicy, retry
 
 PART = 8 * 2**20  # bytes; larger files are sent in parts, so that a broken connection costs one
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -28,7 +28,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 @dataclass(frozen=True)
 class Bucket:
-    """See `bb.store.storage.base.Place`."""
+    """See `bb.store.storage.base.Storage`."""
 
     url: str
     client: Client
@@ -37,7 +37,7 @@ class Bucket:
     at_once: int = 1
 
     @classmethod
-    def open(cls, scheme: str, bucket: str, prefix: str, patience: Patience = PATIENCE) -> "Bucket":
+    def open(cls, scheme: str, bucket: str, prefix: str, patience: RetryPolicy = PATIENCE) -> "Bucket":
         """The folder `prefix` of a bucket ("" for all of it); `scheme` is s3, gs or az. Asks nobody yet."""
         url = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
         reads, writes = (_connect(scheme, bucket, prefix, patience, writing=writing) for writing in (False, True))
@@ -62,7 +62,7 @@ class Bucket:
                 chunks = iter(obstore.list(self.client.store, below, offset=last, chunk_size=1000))
                 raise
 
-        while objects := persist(page, self.client.judge, self.client.patience):
+        while objects := retry(page, self.client.judge, self.client.patience):
             yield from objects
             last = objects[-1].path
 
@@ -72,13 +72,13 @@ class Bucket:
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
         return self.client.stream(path, start)
 
-    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+    def look(self, paths: Sequence[str]) -> dict[str, FileInfo]:
         return self.client.look(paths)
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
         return self.client.read_range(path, start, size)
 
-    def publish(self, parcels: Sequence[Parcel]) -> None:
+    def publish(self, parcels: Sequence[Upload]) -> None:
         for parcel in parcels:
             part = parcel.part
             if self._is_there(part.path):
@@ -93,7 +93,7 @@ class Bucket:
 
     def _is_there(self, path: str) -> bool:
         try:
-            persist(
+            retry(
                 lambda: obstore.head(self.client.store, path),
                 lambda e: self.client.judge(e, path),
                 self.client.patience,
@@ -109,10 +109,10 @@ class Bucket:
             with nullcontext(data) if isinstance(data, bytes) else data.open("rb") as file:
                 obstore.put(self.writes, path, file, chunk_size=PART, max_concurrency=4)
 
-        persist(put, lambda error: self.client.judge(error, path), self.client.patience)
+        retry(put, lambda error: self.client.judge(error, path), self.client.patience)
 
 
-def _connect(scheme: str, bucket: str, prefix: str, patience: Patience, *, writing: bool) -> ObjectStore:
+def _connect(scheme: str, bucket: str, prefix: str, patience: RetryPolicy, *, writing: bool) -> ObjectStore:
     endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "") if scheme == "s3" else ""
     parts = urlsplit(endpoint)
     if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):

@@ -15,8 +15,8 @@ from obstore.exceptions import NotSupportedError
 from obstore.store import ObjectStore
 
 from bb.store.errors import BBError, UsageError
-from bb.store.storage.base import Look, TooLarge
-from bb.store.storage.retry import LATER, PASSING, PATIENCE, Patience, TooSlow, Verdict, paced, persist, resume
+from bb.store.storage.base import FileInfo, TooLarge
+from bb.store.storage.retry import LATER, PASSING, PATIENCE, ErrorInfo, RetryPolicy, TooSlow, paced, retry, retry_stream
 
 if TYPE_CHECKING:
     from obstore import GetResult  # a type that only its stubs have
@@ -37,7 +37,7 @@ CREDENTIALS = {
 }
 
 
-def client_options(patience: Patience, endpoint: str = "", *, writing: bool = False) -> dict[str, Any]:
+def client_options(patience: RetryPolicy, endpoint: str = "", *, writing: bool = False) -> dict[str, Any]:
     """For obstore: no limit on a whole transfer but on silence, plain HTTP on loopback alone, SSL_CERT_FILE's roots.
 
     While a body is sent nobody answers, so a part of an upload gets ten times as long. There is no option that limits
@@ -58,8 +58,8 @@ def client_options(patience: Patience, endpoint: str = "", *, writing: bool = Fa
     return options
 
 
-def retry_config(patience: Patience) -> dict[str, Any]:
-    """For obstore: two quick attempts more at a page of a listing or a part of an upload; `Patience` has the rest."""
+def retry_config(patience: RetryPolicy) -> dict[str, Any]:
+    """For obstore: two quick attempts more at a page of a listing or a part of an upload; the policy has the rest."""
     backoff = {"init_backoff": timedelta(seconds=patience.wait / 5), "max_backoff": timedelta(seconds=1), "base": 2}
     return {"max_retries": 2, "backoff": backoff, "retry_timeout": timedelta(minutes=3)}
 
@@ -70,11 +70,11 @@ class Client:
 
     url: str
     store: ObjectStore = field(repr=False)
-    patience: Patience = PATIENCE
+    patience: RetryPolicy = PATIENCE
 
     def read(self, path: str, most: int) -> bytes:
-        """See `bb.store.storage.base.Place.read`."""
-        return persist(lambda: self._read(path, most), lambda error: self.judge(error, path), self.patience)
+        """See `bb.store.storage.base.Storage.read`."""
+        return retry(lambda: self._read(path, most), lambda error: self.judge(error, path), self.patience)
 
     def _read(self, path: str, most: int) -> bytes:
         result = obstore.get(self.store, path)
@@ -89,8 +89,8 @@ class Client:
         raise TooLarge(f"{self.url}/{path} is larger than the {most} bytes that it can be.")
 
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
-        """See `bb.store.storage.base.Place.stream`."""
-        return resume(
+        """See `bb.store.storage.base.Storage.stream`."""
+        return retry_stream(
             lambda begin: self._stream(path, begin), start, lambda error: self.judge(error, path), self.patience
         )
 
@@ -113,26 +113,24 @@ class Client:
         # As they come, since a piece of a fixed size could be waited for without end.
         return paced(result.stream(1), self.patience)
 
-    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+    def look(self, paths: Sequence[str]) -> dict[str, FileInfo]:
         """See `bb.store.storage.base.Ranged.look`."""
         with ThreadPoolExecutor(min(16, len(paths) or 1), thread_name_prefix="look") as pool:
             found = zip(paths, pool.map(self._look, paths), strict=True)
             return {path: look for path, look in found if look}
 
-    def _look(self, path: str) -> Look | None:
+    def _look(self, path: str) -> FileInfo | None:
         try:
-            meta = persist(lambda: obstore.head(self.store, path), lambda error: self.judge(error, path), self.patience)
+            meta = retry(lambda: obstore.head(self.store, path), lambda error: self.judge(error, path), self.patience)
         except FileNotFoundError:
             return None
         # Where a server gives no time, obstore says the epoch.
         time = meta["last_modified"].timestamp()
-        return Look(int(meta["size"]), meta["e_tag"] or (str(time) if time > 0 else ""))
+        return FileInfo(int(meta["size"]), meta["e_tag"] or (str(time) if time > 0 else ""))
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
         """See `bb.store.storage.base.Ranged.read_range`."""
-        return persist(
-            lambda: self._read_range(path, start, size), lambda error: self.judge(error, path), self.patience
-        )
+        return retry(lambda: self._read_range(path, start, size), lambda error: self.judge(error, path), self.patience)
 
     def _read_range(self, path: str, start: int, size: int) -> bytes:
         if size <= 0:
@@ -150,11 +148,11 @@ class Client:
                 ) from None
             raise
 
-    def judge(self, error: Exception, path: str = "") -> Verdict:
+    def judge(self, error: Exception, path: str = "") -> ErrorInfo:
         """What an error of obstore's means. The server's own words are not repeated, only its error code."""
         whole = str(error)
         if isinstance(error, TooSlow):
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}/{path}: the connection broke{{times}} ({error}). {LATER}", self.patience.failures
             )
         status, found = _status(error), re.search(r"<Code>(\w{1,60})</Code>", whole)
@@ -165,51 +163,53 @@ class Client:
         if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "ContainerNotFound"):
             raise FileNotFoundError(2, "no such file", place) from None
         if METADATA.search(whole):
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: no credentials are found. Set {keys}, or {prefix}_SKIP_SIGNATURE=true "
                 f"where anybody may read."
             )
         if code == "RequestTimeTooSkewed":
-            return Verdict(f"{self.url}: this machine's clock is wrong, says the server. Set the clock and run again.")
+            return ErrorInfo(
+                f"{self.url}: this machine's clock is wrong, says the server. Set the clock and run again."
+            )
         if code in ("NoSuchBucket", "ContainerNotFound"):
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: there is no such bucket. Create it, or correct its name"
                 + (" or AWS_ENDPOINT_URL." if scheme == "s3" else ".")
             )
         if code in BAD_KEY or status == 401:
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: the server does not accept the credentials ({code or status}). Correct {keys}."
             )
         if status == 403:
-            return Verdict(f"{place}: access is denied{said}. Ask its owner for the right to it.")
+            return ErrorInfo(f"{place}: access is denied{said}. Ask its owner for the right to it.")
         if "redirect without LOCATION" in whole or code in ELSEWHERE:
-            return Verdict(f"{self.url}: the bucket is in another region. Set AWS_REGION to it.")
+            return ErrorInfo(f"{self.url}: the bucket is in another region. Set AWS_REGION to it.")
         if status in PASSING:
-            return Verdict(f"{place}: the server answers {status}{{times}}. {LATER}", self.patience.failures)
+            return ErrorInfo(f"{place}: the server answers {status}{{times}}. {LATER}", self.patience.failures)
         if status is not None:
-            return Verdict(f"{place}: the server answers {status}{said}.")
+            return ErrorInfo(f"{place}: the server answers {status}{said}.")
         if "BadScheme" in whole:
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: its endpoint is plain http. Give an https one, or set {prefix}_ALLOW_HTTP=true "
                 f"where you trust every machine between."
             )
         if UNTRUSTED.search(whole):
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: no trusted TLS connection. If a proxy re-signs connections, or the server has a "
                 f"certificate of its own, set SSL_CERT_FILE to a PEM file with its root certificate."
             )
         if "kind: Connect" in whole or "dns error" in whole:
             why = "no address is found for it" if "dns error" in whole else "nobody answers there"
-            return Verdict(
+            return ErrorInfo(
                 f"{self.url}: {why}{{times}}. See that this machine is online and the address right; behind a proxy, "
                 f"set HTTPS_PROXY."
                 + (" AWS_ENDPOINT_URL names a server other than Amazon's." if scheme == "s3" else ""),
                 self.patience.connecting,
             )
         if BROKEN.search(whole):
-            return Verdict(f"{place}: the connection broke{{times}}. {LATER}", self.patience.failures)
+            return ErrorInfo(f"{place}: the connection broke{{times}}. {LATER}", self.patience.failures)
         fact = whole.partition("\n")[0].rpartition(" - ")[2]
-        return Verdict(f"{place}: {fact[:200]}.")
+        return ErrorInfo(f"{place}: {fact[:200]}.")
 
 
 def _status(error: Exception) -> int | None:

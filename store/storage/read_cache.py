@@ -27,14 +27,14 @@ from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.descriptors import fitting
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_SIGNATURE_BYTES, max_bytes
-from bb.store.files.paths import Kind, Part, locate
+from bb.store.files.paths import Kind, StorePart, locate
 from bb.store.files.thread_pool import DESCRIPTORS
 from bb.store.format.layout import FORMAT, parse_space, read_plain
 from bb.store.local.runs import parse_run, tables_of
 from bb.store.local.segment import Segment, group_json
 from bb.store.signing.statement import Revocation, read_statement
-from bb.store.storage.base import Place, TooLarge
-from bb.store.storage.inventory import Holdings, has_store
+from bb.store.storage.base import Storage, TooLarge
+from bb.store.storage.inventory import Inventory, has_store
 
 DEFAULT_SIZE = 10 * 10**9
 THREADS = 16
@@ -60,7 +60,7 @@ class Unsound(BBError):
 
 
 @dataclass
-class Mirror:
+class ReadCache:
     """The cache of one place. Used from several threads and processes at once.
 
     place  where the store lies
@@ -70,10 +70,10 @@ class Mirror:
     afresh whether what an earlier process left in the cache is fetched and checked once more
     """
 
-    place: Place
+    place: Storage
     root: Path
     most: int = DEFAULT_SIZE
-    parts: dict[Part, dict[str, int]] = field(default_factory=dict, repr=False)
+    parts: dict[StorePart, dict[str, int]] = field(default_factory=dict, repr=False)
     afresh: bool = False
     _fetched: set[str] = field(default_factory=set, repr=False)
     _asked: set[tuple[Kind, str | None]] = field(default_factory=set, repr=False)
@@ -81,7 +81,7 @@ class Mirror:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def open(cls, place: Place, most: int = DEFAULT_SIZE, folder: Path | None = None) -> "Mirror":
+    def open(cls, place: Storage, most: int = DEFAULT_SIZE, folder: Path | None = None) -> "ReadCache":
         """Lists the place, drops what it no longer has, and brings the small files that every reader may want.
 
         Raises BBError where no store lies there, or it can't be read.
@@ -91,7 +91,7 @@ class Mirror:
         if not has_store(place):
             lays = "" if place.url.startswith("http") else "`bb store push` lays one there, "
             raise BBError(f"there is no store at {place.url}: {lays}--store names another.")
-        listed = Holdings.of(place)
+        listed = Inventory.of(place)
         mirror.parts = {
             part: {file: listed.sizes[part.at(file)] for file in files} for part, files in listed.parts.items()
         }
@@ -106,7 +106,7 @@ class Mirror:
         return self.place.url
 
     def need(self, kind: Kind, owner: str | None = None) -> None:
-        """Brings the parts of a kind, or those of one owner (see `Part.owner`): of segments, the manifest alone.
+        """Brings the parts of a kind, or those of one owner (see `StorePart.owner`): of segments, the manifest alone.
 
         Raises BBError naming the first that is not what its name says.
         """
@@ -119,7 +119,7 @@ class Mirror:
         """As `need`, but brings what is sound, and returns what is wrong with each of the others."""
         faults: list[Unsound] = []
 
-        def attempt(part: Part) -> None:
+        def attempt(part: StorePart) -> None:
             try:
                 self._bring(part)
             except Unsound as error:
@@ -168,7 +168,7 @@ class Mirror:
             return False
         return True
 
-    def _wanted(self, kind: Kind, owner: str | None) -> list[Part]:
+    def _wanted(self, kind: Kind, owner: str | None) -> list[StorePart]:
         return [part for part in self.parts if part.kind == kind and owner in (None, part.owner)]
 
     def _each(self, items: Sequence[object], work: Callable[..., None]) -> None:
@@ -182,7 +182,7 @@ class Mirror:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _bring(self, part: Part) -> None:
+    def _bring(self, part: StorePart) -> None:
         """The small files of a part, its marker last."""
         if self._is_here(part.path):
             return
@@ -199,7 +199,7 @@ class Mirror:
                 self._lay(part.at(file), data)
         self._fetched.add(part.path)
 
-    def _read(self, part: Part, file: str) -> bytes:
+    def _read(self, part: StorePart, file: str) -> bytes:
         try:
             return self.place.read(part.at(file), max_bytes(part, file))
         except TooLarge as error:
@@ -273,7 +273,7 @@ class Mirror:
                 with suppress(FileNotFoundError):  # another process has just put it in place
                     self._cache.remove(path)
 
-    def _is_revocation(self, part: Part) -> bool:
+    def _is_revocation(self, part: StorePart) -> bool:
         """Whether a part is a revocation, which stays once it was seen: its file could be removed there to bring back
         what was withdrawn."""
         if part.kind != "signature":
@@ -315,7 +315,7 @@ class Mirror:
             raise
 
 
-def _check(part: Part, files: dict[str, bytes]) -> None:
+def _check(part: StorePart, files: dict[str, bytes]) -> None:
     """Raises Malformed where a part's bytes are not those that its name, or its marker, gives the digest of."""
     marker = files[part.marker]
     if part.kind == "space":

@@ -14,18 +14,18 @@ LATER = "Run the same command again later; what has come is kept."
 PROGRESS = 2**20  # bytes after which a connection that breaks counts as a first failure again
 
 
-class Verdict(NamedTuple):
+class ErrorInfo(NamedTuple):
     """What an error means: a message for a person, and how many failures in a row it takes until it is said."""
 
     message: str
     most: int = 1
 
 
-Judge = Callable[[Exception], Verdict]
+Judge = Callable[[Exception], ErrorInfo]
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a place is waited for.
 
     failures  in a row until a passing fault is said, and `connecting` until an unreachable server is
@@ -44,7 +44,7 @@ class Patience:
         time.sleep(min(30.0, self.wait * 2 ** (failures - 1)) * random.uniform(0.5, 1.0))
 
 
-PATIENCE = Patience()
+PATIENCE = RetryPolicy()
 
 
 class TooSlow(TimeoutError):
@@ -54,7 +54,7 @@ class TooSlow(TimeoutError):
 class Pace:
     """Watches how fast bytes come: a server that sends one now and then would keep bb for ever."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         self._patience, self._bytes, self._seconds = patience, 0, 0.0
 
     def add(self, n_bytes: int, seconds: float) -> None:
@@ -67,7 +67,7 @@ class Pace:
             self._bytes, self._seconds = 0, 0.0
 
 
-def paced(pieces: Iterable[bytes], patience: Patience) -> Iterator[bytes]:
+def paced(pieces: Iterable[bytes], patience: RetryPolicy) -> Iterator[bytes]:
     """The pieces as they come. Raises TooSlow where they come too slowly."""
     pace, waiting = Pace(patience), iter(pieces)
     while True:
@@ -79,7 +79,7 @@ def paced(pieces: Iterable[bytes], patience: Patience) -> Iterator[bytes]:
         yield bytes(piece)
 
 
-def persist(work: Callable[[], T], judge: Judge, patience: Patience) -> T:
+def retry(work: Callable[[], T], judge: Judge, patience: RetryPolicy) -> T:
     """The result of `work`, tried again where `judge` finds that the fault may pass. Raises BBError in the end."""
     failures = 0
     while True:
@@ -91,7 +91,9 @@ def persist(work: Callable[[], T], judge: Judge, patience: Patience) -> T:
             failures = _failed(error, judge(error), failures, patience)
 
 
-def resume(begin: Callable[[int], Iterator[bytes]], start: int, judge: Judge, patience: Patience) -> Iterator[bytes]:
+def retry_stream(
+    begin: Callable[[int], Iterator[bytes]], start: int, judge: Judge, patience: RetryPolicy
+) -> Iterator[bytes]:
     """The pieces that `begin(start)` gives; where they break off, begun again behind the last byte that came."""
     failures, failed_at = 0, start
     while True:
@@ -110,7 +112,7 @@ def resume(begin: Callable[[int], Iterator[bytes]], start: int, judge: Judge, pa
             failures = _failed(error, judge(error), failures, patience)
 
 
-def _failed(error: Exception, verdict: Verdict, failures: int, patience: Patience) -> int:
+def _failed(error: Exception, verdict: ErrorInfo, failures: int, patience: RetryPolicy) -> int:
     failures += 1
     if failures >= verdict.most:
         times = f", {failures} times in a row" if failures > 1 else ""

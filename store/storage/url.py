@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from bb.store.errors import UsageError
 from bb.store.plugins import Registry
-from bb.store.storage.base import Place
+from bb.store.storage.base import Storage
 from bb.store.storage.local import Folder
 
 FORMS = {
@@ -27,7 +27,7 @@ _OPENERS = {
     "hf": "open_hub",
     "file": "open_file",
 }
-STORAGE: Registry[Callable[[str, str], Place]] = Registry(
+STORAGE: Registry[Callable[[str, str], Storage]] = Registry(
     "bb.storage", "kind of storage", {scheme: f"bb.store.storage.url:{opener}" for scheme, opener in _OPENERS.items()}
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -57,7 +57,7 @@ def check_slip(text: str | os.PathLike[str]) -> None:
         )
 
 
-def open_place(text: str | os.PathLike[str]) -> Place:
+def open_place(text: str | os.PathLike[str]) -> Storage:
     """The place that a URL or a path names. Asks nobody yet, save that a scheme's package must be installed.
 
     Raises UsageError for what is no such URL, for one with a password in it, and where the extra is missing.
@@ -81,13 +81,13 @@ def open_place(text: str | os.PathLike[str]) -> Place:
     return STORAGE.load(scheme)(scheme, rest)
 
 
-def open_file(scheme: str, rest: str) -> Place:
+def open_file(scheme: str, rest: str) -> Storage:
     if not rest.startswith("/"):
         raise UsageError(f"{scheme}://{rest} names a host: write {FORMS['file']}, or a plain path.")
     return Folder(Path(unquote(rest)))
 
 
-def open_bucket(scheme: str, rest: str) -> Place:
+def open_bucket(scheme: str, rest: str) -> Storage:
     from bb.store.storage.object_store import Bucket
 
     name, _, folder = rest.partition("/")
@@ -96,7 +96,7 @@ def open_bucket(scheme: str, rest: str) -> Place:
     return Bucket.open(scheme, name, _steps(scheme, rest, folder))
 
 
-def open_web(scheme: str, rest: str) -> Place:
+def open_web(scheme: str, rest: str) -> Storage:
     from bb.store.storage.http import Web
 
     host, _, folder = rest.partition("/")
@@ -110,7 +110,7 @@ def open_web(scheme: str, rest: str) -> Place:
     return Web.open(f"{scheme}://{host}/{folder}".rstrip("/"))
 
 
-def open_hub(scheme: str, rest: str) -> Place:
+def open_hub(scheme: str, rest: str) -> Storage:
     from bb.store.storage.huggingface import Hub
 
     steps = rest.strip("/").split("/")

@@ -20,8 +20,8 @@ from urllib.parse import quote, urlsplit
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from bb.store.errors import BBError
-from bb.store.storage.base import Look, TooLarge
-from bb.store.storage.retry import LATER, PASSING, PATIENCE, Pace, Patience, TooSlow, Verdict, persist, resume
+from bb.store.storage.base import FileInfo, TooLarge
+from bb.store.storage.retry import LATER, PASSING, PATIENCE, ErrorInfo, Pace, RetryPolicy, TooSlow, retry, retry_stream
 
 PIECE = 2**20
 CONNECTING = 10.0  # seconds
@@ -41,13 +41,13 @@ def origin_of(url: str) -> str:
 
 @dataclass(frozen=True)
 class WebClient:
-    """See `bb.store.storage.base.Place` and `bb.store.storage.base.Ranged` for the methods."""
+    """See `bb.store.storage.base.Storage` and `bb.store.storage.base.Ranged` for the methods."""
 
     url: str
-    patience: Patience = PATIENCE
+    patience: RetryPolicy = PATIENCE
 
     def read(self, path: str, most: int) -> bytes:
-        return persist(partial(self._read, path, most), lambda error: self.judge(error, path), self.patience)
+        return retry(partial(self._read, path, most), lambda error: self.judge(error, path), self.patience)
 
     def _read(self, path: str, most: int) -> bytes:
         whole = bytearray()
@@ -59,28 +59,28 @@ class WebClient:
 
     def stream(self, path: str, start: int = 0) -> Iterator[bytes]:
         begin = partial(self._stream, path)
-        return resume(begin, start, lambda error: self.judge(error, path), self.patience)
+        return retry_stream(begin, start, lambda error: self.judge(error, path), self.patience)
 
-    def look(self, paths: Sequence[str]) -> dict[str, Look]:
+    def look(self, paths: Sequence[str]) -> dict[str, FileInfo]:
         with ThreadPoolExecutor(min(16, len(paths) or 1), thread_name_prefix="look") as pool:
             found = zip(paths, pool.map(self._look, paths), strict=True)
             return {path: look for path, look in found if look}
 
-    def _look(self, path: str) -> Look | None:
-        def head() -> Look:
+    def _look(self, path: str) -> FileInfo | None:
+        def head() -> FileInfo:
             with self._open(path, method="HEAD") as answer:
                 if (size := answer.headers["Content-Length"]) is None:
                     raise BBError(f"{self.url}/{path}: the server does not say how large it is.")
-                return Look(int(size), answer.headers["ETag"] or answer.headers["Last-Modified"] or "")
+                return FileInfo(int(size), answer.headers["ETag"] or answer.headers["Last-Modified"] or "")
 
         try:
-            return persist(head, lambda error: self.judge(error, path), self.patience)
+            return retry(head, lambda error: self.judge(error, path), self.patience)
         except FileNotFoundError:
             return None
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
         read = partial(self._read_range, path, start, size)
-        return persist(read, lambda error: self.judge(error, path), self.patience) if size > 0 else b""
+        return retry(read, lambda error: self.judge(error, path), self.patience) if size > 0 else b""
 
     def _read_range(self, path: str, start: int, size: int) -> bytes:
         try:
@@ -118,7 +118,7 @@ class WebClient:
         request = Request(url, headers=headers, method=method)
         return opener(self.patience, origin_of(self.url)).open(request, timeout=CONNECTING)
 
-    def judge(self, error: Exception, path: str = "") -> Verdict:
+    def judge(self, error: Exception, path: str = "") -> ErrorInfo:
         """What an error means, in words. The server's own are not repeated."""
         place = f"{self.url}/{path}" if path else self.url
         cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
@@ -127,40 +127,40 @@ class WebClient:
             case HTTPError(code=404 | 410), _:
                 raise FileNotFoundError(2, "no such file", place) from None
             case HTTPError(code=401), _:
-                return Verdict(
+                return ErrorInfo(
                     f"{self.url}: the server does not accept the credentials (401). Places that ask for a password "
                     f"can't be read over plain http(s)."
                 )
             case HTTPError(code=403), _:
-                return Verdict(f"{place}: access is denied. Ask its owner for the right to it.")
+                return ErrorInfo(f"{place}: access is denied. Ask its owner for the right to it.")
             case HTTPError(code=code), _:
                 many = patience.failures if code in PASSING else 1
                 later = f"{{times}}. {LATER}" if many > 1 else "."
-                return Verdict(f"{place}: the server answers {code}{later}", many)
+                return ErrorInfo(f"{place}: the server answers {code}{later}", many)
             case _, Redirected():
-                return Verdict(
+                return ErrorInfo(
                     f"{place}: the server redirects bb from {origin_of(self.url)} to {cause}. bb follows redirects "
                     f"within one host and port only: if you trust that address, give its URL instead."
                 )
             case _, ssl.SSLError():
-                return Verdict(
+                return ErrorInfo(
                     f"{self.url}: no trusted TLS connection. If a proxy re-signs connections, or the server has a "
                     f"certificate of its own, set SSL_CERT_FILE to a PEM file with its root certificate."
                 )
             case URLError(), OSError():
                 why = "no address is found for it" if isinstance(cause, socket.gaierror) else "nobody answers there"
-                return Verdict(
+                return ErrorInfo(
                     f"{self.url}: {why}{{times}}. See that this machine is online and the address right; behind a "
                     f"proxy, set HTTPS_PROXY.",
                     patience.connecting,
                 )
             case _, OSError() | HTTPException():
                 slow = f" ({cause})" if isinstance(cause, TooSlow) else ""
-                return Verdict(f"{place}: the connection broke{{times}}{slow}. {LATER}", patience.failures)
-        return Verdict(f"{place}: {type(error).__name__}: {str(error)[:200]}.")
+                return ErrorInfo(f"{place}: the connection broke{{times}}{slow}. {LATER}", patience.failures)
+        return ErrorInfo(f"{place}: {type(error).__name__}: {str(error)[:200]}.")
 
 
-def opener(patience: Patience, origin: str | None = None) -> OpenerDirector:
+def opener(patience: RetryPolicy, origin: str | None = None) -> OpenerDirector:
     """What sends requests, by the proxies and certificates that the environment names now. Its answers raise TooSlow
     where headers or body come too slowly.
 
@@ -197,7 +197,7 @@ class _Redirects(HTTPRedirectHandler):
 
 
 class _Http(HTTPHandler):
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         super().__init__()
         self.patience = patience
 
@@ -206,7 +206,7 @@ class _Http(HTTPHandler):
 
 
 class _Https(HTTPSHandler):
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         self.context = ssl.create_default_context()
         super().__init__(context=self.context)
         self.patience = patience
@@ -216,13 +216,13 @@ class _Https(HTTPSHandler):
         return self.do_open(make, req, context=self.context)
 
 
-def _connection(kind: type[HTTPConnection], patience: Patience, host: str, **options: Any) -> HTTPConnection:
+def _connection(kind: type[HTTPConnection], patience: RetryPolicy, host: str, **options: Any) -> HTTPConnection:
     connection = kind(host, **options)
     connection.response_class = partial(_response, patience)  # type: ignore[assignment]
     return connection
 
 
-def _response(patience: Patience, sock: socket.socket, *arguments: Any, **options: Any) -> HTTPResponse:
+def _response(patience: RetryPolicy, sock: socket.socket, *arguments: Any, **options: Any) -> HTTPResponse:
     sock.settimeout(patience.silence)
     return HTTPResponse(_Paced(sock, patience), *arguments, **options)  # type: ignore[arg-type]
 
@@ -232,7 +232,7 @@ class _Paced:
     """A socket as http.client reads it, headers and body, at no less than a least rate."""
 
     sock: socket.socket
-    patience: Patience
+    patience: RetryPolicy
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_PacedFile(self.sock.makefile("rb", buffering=0), Pace(self.patience)))

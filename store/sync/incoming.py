@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bb.store.errors import BBError
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 from bb.store.format.collection import some
 from bb.store.format.space import FeatureSpace, short
 from bb.store.local.replicates import conflicts
@@ -28,7 +28,7 @@ class RowsHere:
     """
 
     store: Store
-    serving: Iterable[Part]
+    serving: Iterable[StorePart]
     spaces: Mapping[str, FeatureSpace]
     brought: Mapping[str, Tier] = field(default_factory=dict)
     _segments: dict[str, list[Segment]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class RowsHere:
         segments = self._sound(space)
         return RowIndex.build([s for s in segments if self._tier(s) <= worst])
 
-    def disagreement(self, part: Part, segment: Segment, tier: Tier) -> str | None:
+    def disagreement(self, part: StorePart, segment: Segment, tier: Tier) -> str | None:
         """Why a segment that came is not to be read, in words; None where it agrees with what is read here, or is of a
         better tier than what it disagrees with."""
         space = self.spaces[part.owner]
@@ -68,7 +68,7 @@ class RowsHere:
             f"aside/{part.folder}"
         )
 
-    def kept_aside(self, part: Part, tier: Tier) -> str | None:
+    def kept_aside(self, part: StorePart, tier: Tier) -> str | None:
         """Why a segment stays in `aside/`, in words; None where it is not there, or another copy of it is of use: what
         `bb store verify --repair` moved there because it was damaged."""
         space = self.spaces.get(part.owner)
@@ -88,7 +88,7 @@ class RowsHere:
                 return SET_ASIDE
         return None
 
-    def with_brought(self, parts: Mapping[Part, Tier]) -> "RowsHere":
+    def with_brought(self, parts: Mapping[StorePart, Tier]) -> "RowsHere":
         """The same with segments that have come."""
         serving = sorted([*self.serving, *parts])
         return RowsHere(self.store, serving, self.spaces, {part.digest: tier for part, tier in parts.items()})

@@ -12,7 +12,7 @@ import numpy as np
 from bb.store.errors import BBError, UsageError
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_SIGNATURE_BYTES
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 from bb.store.files.thread_pool import Fact, each
 from bb.store.format.collection import check_name
 from bb.store.format.layout import FORMAT
@@ -24,8 +24,8 @@ from bb.store.local.tier import Tier
 from bb.store.signing.revocation import Statements, read_statements
 from bb.store.signing.statement import FIELDS, Revocation, SignedItem
 from bb.store.signing.trust import Here, acceptance, revoked_text
-from bb.store.storage.base import Place
-from bb.store.storage.inventory import Holdings, Item, check_empty, has_store
+from bb.store.storage.base import Storage
+from bb.store.storage.inventory import Inventory, Item, check_empty, has_store
 from bb.store.storage.local import Folder
 from bb.store.store import Store
 from bb.store.sync.incoming import RowsHere
@@ -33,14 +33,14 @@ from bb.store.sync.selection import Choice, Selection, choose
 
 JOBS = 8
 MOST_READERS = 64  # threads; what is small is read by four times as many as copy
-ROOT = Part("root", "", "zarr.json")
+ROOT = StorePart("root", "", "zarr.json")
 
 
 @dataclass(frozen=True)
 class Left:
     """A part that is not copied, and why."""
 
-    part: Part
+    part: StorePart
     why: str
 
 
@@ -58,8 +58,8 @@ class TransferPlan:
     authors      of a pull: the only signer of what comes, by digest
     """
 
-    source: Holdings
-    target: Holdings
+    source: Inventory
+    target: Inventory
     items: list[Item]
     spaces: dict[str, FeatureSpace]
     there: int = 0
@@ -67,7 +67,7 @@ class TransferPlan:
     faults: list[Left] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     here: RowsHere | None = None
-    tier: Callable[[Part], Tier] = lambda part: Tier.OTHER
+    tier: Callable[[StorePart], Tier] = lambda part: Tier.OTHER
     authors: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -77,7 +77,7 @@ class TransferPlan:
 
 def plan_push(
     root: Path,
-    target: Place,
+    target: Storage,
     selection: Selection,
     *,
     trusted: Container[str] = (),
@@ -94,7 +94,7 @@ def plan_push(
 
 
 def plan_pull(
-    source: Place,
+    source: Storage,
     root: Path,
     selection: Selection,
     *,
@@ -126,9 +126,9 @@ class _Judge:
     serves  whether a part of the local store is read there
     """
 
-    accept: Callable[[Part], str | None]
-    tier: Callable[[Part], Tier]
-    serves: Callable[[Part], bool]
+    accept: Callable[[StorePart], str | None]
+    tier: Callable[[StorePart], Tier]
+    serves: Callable[[StorePart], bool]
     authors: Mapping[str, str]
 
 
@@ -140,7 +140,7 @@ class _Trusting:
     pulling: bool
     require_signed: bool = False
 
-    def judge(self, held: Holdings, there: Holdings, jobs: int) -> _Judge:
+    def judge(self, held: Inventory, there: Inventory, jobs: int) -> _Judge:
         """By what stands in the signatures of both sides, and what was recorded of what came before."""
         store, trusted = self.store, self.store.trusted
         source, target = (_statements(side, jobs) for side in (held, there))
@@ -161,7 +161,9 @@ class _Trusting:
         )
 
 
-def _may_leave(ours: Statements, revoked: Mapping[str, Revocation], trusted: Container[str], part: Part) -> str | None:
+def _may_leave(
+    ours: Statements, revoked: Mapping[str, Revocation], trusted: Container[str], part: StorePart
+) -> str | None:
     """Why a part of the local store is not pushed; None where it is."""
     if part.kind == "signature":
         fault = ours.faults.get(part.digest)
@@ -171,15 +173,15 @@ def _may_leave(ours: Statements, revoked: Mapping[str, Revocation], trusted: Con
     return None
 
 
-def _statements(side: Holdings, jobs: int) -> Statements:
+def _statements(side: Inventory, jobs: int) -> Statements:
     """What can be read of a side's statements; what can't be is named when it is to be copied."""
     found = each(side.of_kind("signature"), partial(side.marker, most=MAX_SIGNATURE_BYTES), jobs)
     return read_statements((part.path, raw) for part, raw in found if isinstance(raw, bytes))
 
 
 def _plan(
-    source: Place,
-    target: Place,
+    source: Storage,
+    target: Storage,
     selection: Selection,
     trusting: _Trusting,
     jobs: int,
@@ -195,7 +197,7 @@ def _plan(
     new = not has_store(target)
     if new:
         check_empty(target)
-    held, there = Holdings.of(source), Holdings.of(target)
+    held, there = Inventory.of(source), Inventory.of(target)
     readers = min(4 * jobs, MOST_READERS)
     judge = trusting.judge(held, there, readers)
     accept = judge.accept
@@ -233,15 +235,17 @@ def _plan(
     return plan
 
 
-def _rows_here(choice: Choice, parts: Sequence[Part], held: Holdings, plan: TransferPlan, jobs: int) -> set[Part]:
+def _rows_here(
+    choice: Choice, parts: Sequence[StorePart], held: Inventory, plan: TransferPlan, jobs: int
+) -> set[StorePart]:
     """The segments all of whose rows (of those that matter) the local store has in others, which are read there.
 
     What a trusted key has signed is brought all the same where the rows here come from elsewhere and nobody trusted has
     signed them.
     """
     assert plan.here is not None
-    found: set[Part] = set()
-    groups: dict[tuple[str, Tier], list[Part]] = {}
+    found: set[StorePart] = set()
+    groups: dict[tuple[str, Tier], list[StorePart]] = {}
     for part in parts:
         if part.kind == "segment" and part.owner in choice.spaces:
             groups.setdefault((part.owner, plan.tier(part)), []).append(part)
@@ -251,7 +255,7 @@ def _rows_here(choice: Choice, parts: Sequence[Part], held: Holdings, plan: Tran
         if not index:
             continue
 
-        def known(part: Part, index: RowIndex = index, space: FeatureSpace = space) -> bool:
+        def known(part: StorePart, index: RowIndex = index, space: FeatureSpace = space) -> bool:
             keys = held.keys(choice.items[part], space)
             if choice.wanted is not None:
                 keys = keys[np.isin(keys.copy().view("S32").reshape(-1), choice.wanted)]

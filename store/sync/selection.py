@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from bb.store.errors import BBError, UsageError
-from bb.store.files.paths import Kind, Part
+from bb.store.files.paths import Kind, StorePart
 from bb.store.files.thread_pool import Fact, each
 from bb.store.format.collection import Collection, some
 from bb.store.format.derived import head_part
 from bb.store.format.space import FeatureSpace, short
-from bb.store.storage.inventory import Holdings, Item
+from bb.store.storage.inventory import Inventory, Item
 from bb.store.text.image_ids import match_ids
 
 T = TypeVar("T")
@@ -65,21 +65,21 @@ class Choice:
     notes    what a person should know
     """
 
-    parts: set[Part] = field(default_factory=set)
-    items: dict[Part, Item] = field(default_factory=dict)
+    parts: set[StorePart] = field(default_factory=set)
+    items: dict[StorePart, Item] = field(default_factory=dict)
     spaces: dict[str, FeatureSpace] = field(default_factory=dict)
     wanted: np.ndarray | None = None
-    refused: dict[Part, str] = field(default_factory=dict)
-    faults: dict[Part, str] = field(default_factory=dict)
+    refused: dict[StorePart, str] = field(default_factory=dict)
+    faults: dict[StorePart, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def choose(
-    source: Holdings,
+    source: Inventory,
     selection: Selection,
-    there: AbstractSet[Part],
-    accept: Callable[[Part], str | None],
-    tier: Callable[[Part], int],
+    there: AbstractSet[StorePart],
+    accept: Callable[[StorePart], str | None],
+    tier: Callable[[StorePart], int],
     jobs: int,
 ) -> Choice:
     """Applies a selection to what a place holds. Segments in `there` are not read where all are chosen anyhow.
@@ -104,15 +104,15 @@ def choose(
 
 @dataclass(frozen=True)
 class _Choosing:
-    source: Holdings
+    source: Inventory
     selection: Selection
-    accept: Callable[[Part], str | None]
-    tier: Callable[[Part], int]
+    accept: Callable[[StorePart], str | None]
+    tier: Callable[[StorePart], int]
     jobs: int
     choice: Choice
-    adopted: dict[Part, str] = field(default_factory=dict)
+    adopted: dict[StorePart, str] = field(default_factory=dict)
 
-    def everything(self, there: AbstractSet[Part]) -> None:
+    def everything(self, there: AbstractSet[StorePart]) -> None:
         parts = [part for part in self.source.parts if part.kind != "root"]
         self.read_spaces()
         self.read_segments(part for part in parts if part.kind == "segment" and part not in there)
@@ -190,7 +190,7 @@ class _Choosing:
         self.choice.wanted = wanted
         self.take_collections(versions)
         families = self.families()
-        chosen: set[Part] = set()
+        chosen: set[StorePart] = set()
         for key, older in families.items():
             taken, left = self.winners(key, wanted)
             absent = left.copy()
@@ -218,7 +218,7 @@ class _Choosing:
             else:
                 self.note(part, found)
 
-    def read_segments(self, parts: Iterable[Part]) -> None:
+    def read_segments(self, parts: Iterable[StorePart]) -> None:
         spaces, readable = self.choice.spaces, []
         for part in parts:
             if reason := self.accept(part):
@@ -231,7 +231,7 @@ class _Choosing:
             else:
                 self.note(part, found)
 
-    def note(self, part: Part, found: object) -> None:
+    def note(self, part: StorePart, found: object) -> None:
         if isinstance(found, Fact):
             self.choice.faults[part] = found.what
 
@@ -285,14 +285,14 @@ class _Choosing:
     def keys_of(self, item: Item) -> UInt8[np.ndarray, "n 32"]:
         return self.source.keys(item, self.choice.spaces[item.part.owner])
 
-    def holding(self, items: Iterable[Item], wanted: np.ndarray) -> list[Part]:
+    def holding(self, items: Iterable[Item], wanted: np.ndarray) -> list[StorePart]:
         """The segments with a row of any of these images."""
         found = self.each(items, lambda item: bool(_among(self.keys_of(item), wanted).any()))
         for item, holds in found:
             self.note(item.part, holds)
         return [item.part for item, holds in found if holds is True]
 
-    def winners(self, key: str, wanted: np.ndarray) -> tuple[set[Part], Bool[np.ndarray, " m"]]:
+    def winners(self, key: str, wanted: np.ndarray) -> tuple[set[StorePart], Bool[np.ndarray, " m"]]:
         """The segments of a space that readers take these images' rows from, and which images it does not have."""
 
         def rows(item: Item) -> np.ndarray:
@@ -346,7 +346,7 @@ class _Choosing:
 
     # Taking
 
-    def take_segments(self, chosen: AbstractSet[Part], families: Mapping[str, Sequence[str]]) -> None:
+    def take_segments(self, chosen: AbstractSet[StorePart], families: Mapping[str, Sequence[str]]) -> None:
         sound = {part for part in chosen if part not in self.choice.faults}
         self.choice.parts |= sound
         holding = {part.owner for part in sound}
@@ -398,7 +398,7 @@ class _Choosing:
         self.choice.parts |= set(self.source.of_kind(kind))
 
 
-def _reach(key: str, adopted: Mapping[Part, str]) -> list[str]:
+def _reach(key: str, adopted: Mapping[StorePart, str]) -> list[str]:
     """The spaces that serve for a space, directly or through others, without itself."""
     found, waiting = {key: None}, [key]
     while waiting:

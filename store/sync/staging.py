@@ -18,7 +18,7 @@ from bb.store.errors import Malformed
 from bb.store.files.atomic_write import make_temporary, temporary_folder
 from bb.store.files.directory import Directory, Refused
 from bb.store.files.ownership import token
-from bb.store.storage.base import Place
+from bb.store.storage.base import Storage
 
 PIECE = 2**20
 LOCK = "lock"
@@ -54,7 +54,7 @@ def landing(root: Path, digest: str) -> Iterator[Path]:
 
 
 def fetch(
-    source: Place,
+    source: Storage,
     path: str,
     folder: Directory,
     file: str,

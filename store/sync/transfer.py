@@ -11,14 +11,14 @@ from bb.store.errors import BBError, Malformed
 from bb.store.files.atomic_write import put_file_in_place, put_in_place, sync_tree
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_TABLE_BYTES, max_bytes
-from bb.store.files.paths import Part
+from bb.store.files.paths import StorePart
 from bb.store.files.quarantine import place_aside, set_aside
-from bb.store.files.thread_pool import Fact, Stopped, each, words
+from bb.store.files.thread_pool import Fact, Stopped, describe, each
 from bb.store.format.layout import open_plain, plain_size, read_plain
 from bb.store.format.space import FeatureSpace
 from bb.store.local.authors import write_authors
 from bb.store.local.segment import Segment
-from bb.store.storage.base import LocalFile, Parcel
+from bb.store.storage.base import LocalFile, Upload
 from bb.store.storage.inventory import Item, parse_collection, parse_labels
 from bb.store.storage.local import PIECE, Folder
 from bb.store.sync.plan import JOBS, ROOT, Left, TransferPlan, root_files
@@ -85,7 +85,7 @@ def push(
             try:
                 parcels.append(_parcel(item, root, plan, count))
             except (Malformed, FileNotFoundError) as fact:
-                left.append(Left(item.part, words(fact)))
+                left.append(Left(item.part, describe(fact)))
         if parcels:
             target.publish(parcels)
         count.add(sum(item.n_bytes for item in items))
@@ -163,11 +163,11 @@ def _copy(
 # One part
 
 
-def _parcel(item: Item, root: Path, plan: TransferPlan, count: Count) -> Parcel:
+def _parcel(item: Item, root: Path, plan: TransferPlan, count: Count) -> Upload:
     """A local part, whose files have been held against their digests. Of one half pushed, only what is not there: there
     a file is whole or absent, while a folder takes a part as one."""
     if item.part == ROOT:
-        return Parcel(ROOT, root_files())
+        return Upload(ROOT, root_files())
     part, target = item.part, plan.target
     at_hand, others = plan.source.objects(item)
     folder = Directory(root, part.folder)
@@ -180,9 +180,9 @@ def _parcel(item: Item, root: Path, plan: TransferPlan, count: Count) -> Parcel:
         _examine(part, folder, plan.spaces)
     files: dict[str, LocalFile | Path | bytes] = {**at_hand, **{path: LocalFile(folder, path) for path in others}}
     if isinstance(target.place, Folder):
-        return Parcel(part, files)
+        return Upload(part, files)
     there = {path for path, (size, _) in others.items() if target.sizes.get(part.at(path)) == size}
-    return Parcel(part, {path: data for path, data in files.items() if path not in there})
+    return Upload(part, {path: data for path, data in files.items() if path not in there})
 
 
 def _digest(folder: Directory, path: str, count: Count) -> str:
@@ -201,7 +201,7 @@ def _bring(plan: TransferPlan, item: Item, target: Folder, count: Count) -> str 
     part, root, source = item.part, target.root, plan.source
     if part == ROOT or part.kind == "space":
         files = root_files() if part == ROOT else source.objects(item)[0]
-        target.publish([Parcel(part, files)])
+        target.publish([Upload(part, files)])
         count(item.n_bytes)
         return None
     at_hand, others = source.objects(item)
@@ -241,12 +241,12 @@ def _settle(plan: TransferPlan, root: Path, outcome: TransferResult) -> None:
     outcome.copied = [item for item in outcome.copied if item.part not in {one.part for one in left}]
 
 
-def _disagreement(plan: TransferPlan, part: Part, folder: Directory) -> str | None:
+def _disagreement(plan: TransferPlan, part: StorePart, folder: Directory) -> str | None:
     assert plan.here is not None
     return plan.here.disagreement(part, Segment.open(folder.path, plan.spaces[part.owner]), plan.tier(part))
 
 
-def _examine(part: Part, folder: Directory, spaces: dict[str, FeatureSpace]) -> None:
+def _examine(part: StorePart, folder: Directory, spaces: dict[str, FeatureSpace]) -> None:
     """Raises Malformed for a part with the right digests that no reader could read: it would spoil its whole space."""
     if part.kind == "segment":
         space = spaces[part.owner]

@@ -10,7 +10,7 @@ import pytest
 import bb.thumbnails
 from bb.extract.data import byte_range as blob
 from bb.extract.data import image_parquet
-from bb.extract.data.prefetch_cache import Shelf
+from bb.extract.data.prefetch_cache import PrefetchCache
 from bb.store import Store
 from tests.helpers.command_line import VIT, call, own_place
 from tests.helpers.servers import Fault, proxy_to, serving, static
@@ -37,7 +37,7 @@ def forget_what_was_read(monkeypatch):
     """As in a new process."""
     for module, name in ((image_parquet, "_TABLES"), (image_parquet, "_GROUPS"), (blob, "_BLOCKS")):
         shelf = getattr(module, name)
-        monkeypatch.setattr(module, name, Shelf(shelf.most, shelf.weigh, shelf.ahead))
+        monkeypatch.setattr(module, name, PrefetchCache(shelf.most, shelf.weigh, shelf.ahead))
 
 
 def test_a_folder_and_its_shards_are_one_collection(call, tars, tmp_path):
@@ -168,7 +168,7 @@ def test_labels_are_said_to_be_missing(call, tars):
 
 def test_a_server_that_goes_away_stops_bb_and_nothing_is_lost(call, tmp_path, monkeypatch):
     write_table(tmp_path / "t.parquet", [(picture(i), f"{i}.jpg") for i in range(60)])
-    monkeypatch.setattr("bb.store.storage.retry.Patience.pause", lambda self, failures: None)
+    monkeypatch.setattr("bb.store.storage.retry.RetryPolicy.pause", lambda self, failures: None)
     monkeypatch.setattr("bb.extract.data.byte_range.BLOCK", 4096)
     monkeypatch.setattr("bb.extract.data.image_parquet.GUESS", 2000)
     with serving(static(tmp_path)) as url, proxy_to(url) as proxy:

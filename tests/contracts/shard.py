@@ -14,5 +14,5 @@ def check_shard(shard, images):
     for image, data in zip(found, images.values(), strict=True):
         assert shard.source(image).read() == data
         assert (image.digest, image.n_bytes) == (hashlib.sha256(data).digest(), len(data))
-        assert shard.blob.url in shard.source(image).words()
+        assert shard.blob.url in shard.source(image).describe()
     assert len({shard.own_name(image) for image in found}) == len(found)

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bb.store.errors import BBError, UsageError
-from bb.store.files.paths import Part, locate, published
-from bb.store.storage.base import Parcel, Ranged
+from bb.store.files.paths import StorePart, locate, published
+from bb.store.storage.base import Ranged, Upload
 from bb.store.storage.index_json import INDEX, build, read_index, write_index
 from tests.helpers.places import collection, files_of, groups, listed, segment
 from tests.helpers.stores import space
@@ -80,14 +80,14 @@ class WritingPlace:
     """An empty place that can be written; fixture `place`."""
 
     def test_what_is_published_can_be_listed_and_read(self, place, tmp_path):
-        run = Part("run", f"runs/{'0' * 64}/{'1' * 64}", "run.json")
+        run = StorePart("run", f"runs/{'0' * 64}/{'1' * 64}", "run.json")
         file = tmp_path / "predictions"
         file.write_bytes(bytes(range(256)) * 50_000)
         parcels = [
             *groups(),
             segment(),
             collection(),
-            Parcel(run, {"run.json": b"{}", "predictions.parquet": file, "train.parquet": b"t"}),
+            Upload(run, {"run.json": b"{}", "predictions.parquet": file, "train.parquet": b"t"}),
         ]
         for start in range(0, len(parcels), place.at_once):
             place.publish(parcels[start : start + place.at_once])
@@ -99,7 +99,7 @@ class WritingPlace:
     def test_what_is_there_already_stays(self, place):
         table = collection()
         place.publish([table])
-        place.publish([Parcel(table.part, {table.part.marker: b"another"})])
+        place.publish([Upload(table.part, {table.part.marker: b"another"})])
         assert place.read(table.part.path, 100) == b"a table"
 
     def test_what_was_left_half_done_is_finished(self, place):

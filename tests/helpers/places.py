@@ -2,19 +2,19 @@
 
 import hashlib
 
-from bb.store.files.paths import Part, published
+from bb.store.files.paths import StorePart, published
 from bb.store.local.segment import encode_segment
-from bb.store.storage.base import Parcel
+from bb.store.storage.base import Upload
 from bb.store.storage.local import Folder
 from tests.helpers.stores import features, images, space
 
 
 def groups():
     """Parcels of the root's and a feature space's groups."""
-    root, where = Part("root", "", "zarr.json"), Part("space", f"spaces/{space().key}", "zarr.json")
+    root, where = StorePart("root", "", "zarr.json"), StorePart("space", f"spaces/{space().key}", "zarr.json")
     return [
-        Parcel(root, {"zarr.json": b"root", "spaces/zarr.json": b"spaces"}),
-        Parcel(where, {"zarr.json": b"space", "segments/zarr.json": b"segments"}),
+        Upload(root, {"zarr.json": b"root", "spaces/zarr.json": b"spaces"}),
+        Upload(where, {"zarr.json": b"space", "segments/zarr.json": b"segments"}),
     ]
 
 
@@ -24,12 +24,12 @@ def segment(n=3, seed=0):
         space(), images(n).all_digests(), [f"pics/{i}" for i in range(n)], features(space(), n, seed), {}
     )
     folder = f"spaces/{space().key}/segments/{digest}"
-    return Parcel(Part("segment", folder, "zarr.json"), {path: bytes(data) for path, data in objects.items()})
+    return Upload(StorePart("segment", folder, "zarr.json"), {path: bytes(data) for path, data in objects.items()})
 
 
 def collection(data=b"a table"):
     digest = hashlib.sha256(data).hexdigest()
-    return Parcel(Part("collection", "collections/pics", f"{digest}.parquet"), {f"{digest}.parquet": data})
+    return Upload(StorePart("collection", "collections/pics", f"{digest}.parquet"), {f"{digest}.parquet": data})
 
 
 def listed(place, prefix=""):
@@ -44,7 +44,7 @@ def copy(root, place):
     """Lays all that a local store has published into a place, as plainly as can be."""
     folder = Folder(root)
     parcels = [
-        Parcel(part, {file: root / part.at(file) for file in files})
+        Upload(part, {file: root / part.at(file) for file in files})
         for part, files in published(item.path for item in folder.list()).items()
     ]
     for start in range(0, len(parcels), place.at_once):

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 from bb.probe.report.formats import escape
-from bb.probe.report.leaderboard import KINDS, Board, Cell, Estimate
+from bb.probe.report.leaderboard import KINDS, Estimate, Leaderboard, LeaderboardCell
 
 HEAD = (
     *("tasks", "labels", "collection", "protocol", "test_set", "train_pool", "metric", "average", "over"),
@@ -17,7 +17,7 @@ HEAD = (
 )
 
 
-def sheet(boards: Sequence[Board]) -> str:
+def sheet(boards: Sequence[Leaderboard]) -> str:
     """One table of all boards. `split` is "all" or, as far as asked for, cluster, subcluster or task with its name."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -37,7 +37,7 @@ def sheet(boards: Sequence[Board]) -> str:
     return buffer.getvalue()
 
 
-def _whole(board: Board, cell: Cell) -> tuple[object, ...]:
+def _whole(board: Leaderboard, cell: LeaderboardCell) -> tuple[object, ...]:
     delta, beside = tuple("" if value != value else value for value in cell.delta or ("",) * 4), cell.beside
     return (
         *("all", "", *_figures(cell.estimate), len(cell.origin.runs), cell.best, cell.tied, cell.group),
@@ -47,7 +47,7 @@ def _whole(board: Board, cell: Cell) -> tuple[object, ...]:
     )
 
 
-def _leads(cell: Cell, cluster: str) -> tuple[object, ...]:
+def _leads(cell: LeaderboardCell, cluster: str) -> tuple[object, ...]:
     """From seeds on: whether it is the best in a cluster, or tied with it."""
     lead = cell.leads.get(cluster)
     return len(cell.origin.runs), lead == "best", lead == "tied"

@@ -13,7 +13,7 @@ from bb.probe.report.formats import svg as figure
 from bb.probe.report.formats import svg_parts
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words
 from bb.probe.report.formats.templates import render
-from bb.probe.report.leaderboard import METRIC_WORDS, Board, Cell, Hard, Row, Task
+from bb.probe.report.leaderboard import METRIC_WORDS, HardImage, Leaderboard, LeaderboardCell, LeaderboardRow, Task
 from bb.probe.report.methods import bibtex, methods
 from bb.store.text.printable import printable
 
@@ -22,7 +22,7 @@ Thumbnails = Mapping[tuple[str, str], bytes]
 View = dict[str, Any]  # what the template shows of a board or a task, beside what these hold
 
 
-def page(boards: Sequence[Board], thumbnails: Thumbnails | None = None) -> str:
+def page(boards: Sequence[Leaderboard], thumbnails: Thumbnails | None = None) -> str:
     """The whole file.
 
     thumbnails  JPEG files by (collection, image ID), as far as they are at hand
@@ -34,22 +34,22 @@ def page(boards: Sequence[Board], thumbnails: Thumbnails | None = None) -> str:
         filtered="backbones",
         data=[_data(board) if has_tasks(board) else {} for board in boards],
         boards=[_view(number, board, thumbnails or {}) for number, board in enumerate(boards)],
-        tip=figure.words,
+        tip=figure.describe,
         said=_said,
     )
 
 
-def has_tasks(board: Board) -> bool:
+def has_tasks(board: Leaderboard) -> bool:
     """Whether the board was asked for scores of each task."""
     return all("task" in cell.splits for row in board.rows for cell in row.cells.values())
 
 
-def _data(board: Board) -> dict[str, object]:
+def _data(board: Leaderboard) -> dict[str, object]:
     """What page.js needs: scores by n_train, row and task, to four digits."""
     low, high = figure.limits(board)
     names = [task.name for task in board.task_list]
 
-    def of(cell: Cell) -> list[float | None]:
+    def of(cell: LeaderboardCell) -> list[float | None]:
         found = [cell.splits["task"][name].mean for name in names]
         return [None if math.isnan(value) else round(value, 4) for value in found]
 
@@ -65,7 +65,7 @@ def _data(board: Board) -> dict[str, object]:
     }
 
 
-def _view(number: int, board: Board, thumbnails: Thumbnails) -> View:
+def _view(number: int, board: Leaderboard, thumbnails: Thumbnails) -> View:
     """Of a board what is worked out for the page: names, pictures, sentences."""
     cells = [cell for row in board.rows for cell in row.cells.values()]
     bounds = [*(end for cell in cells for end in cell.estimate.ends), *(score for _, score in board.guesses)]
@@ -96,7 +96,7 @@ def _view(number: int, board: Board, thumbnails: Thumbnails) -> View:
     }
 
 
-def _by_cluster(board: Board) -> View | None:
+def _by_cluster(board: Leaderboard) -> View | None:
     """Of each cluster its tasks and why it has no intervals; and the ends of its bars. None of fewer than two."""
     last = board.columns[-1]
     scores = [row.cells[last].splits.get("cluster", {}) for row in board.rows if last in row.cells]
@@ -111,7 +111,7 @@ def _by_cluster(board: Board) -> View | None:
     }
 
 
-def _cost(board: Board) -> View | None:
+def _cost(board: Leaderboard) -> View | None:
     """Score over cost; None where fewer than two backbones have a size on record."""
     n = board.columns[-1]
     spots = [
@@ -127,10 +127,10 @@ def _cost(board: Board) -> View | None:
     return {"words": cost_words(spots, axis, f"the score at n_train {n}"), "picture": picture}
 
 
-def _task(key: str, board: Board, task: Task, limits: tuple[float, float], thumbnails: Thumbnails) -> View:
+def _task(key: str, board: Leaderboard, task: Task, limits: tuple[float, float], thumbnails: Thumbnails) -> View:
     """Of a task: its line of the heat map, its rows, the best first, and its pictures in base64 by image ID."""
 
-    def mean(row: Row) -> float:
+    def mean(row: LeaderboardRow) -> float:
         return row.cells[board.hard_at].splits["task"][task.name].mean if board.hard_at in row.cells else 0
 
     pictures = {hard.image_id: thumbnails.get((board.collection, hard.image_id)) for hard in task.hardest}
@@ -143,7 +143,7 @@ def _task(key: str, board: Board, task: Task, limits: tuple[float, float], thumb
     }
 
 
-def _heat(board: Board, task: Task, limits: tuple[float, float]) -> list[tuple[str, str]]:
+def _heat(board: Leaderboard, task: Task, limits: tuple[float, float]) -> list[tuple[str, str]]:
     """Of each backbone the colour and the text of its score at the last n_train."""
     low, high = limits
     last, cells = board.columns[-1], []
@@ -156,7 +156,7 @@ def _heat(board: Board, task: Task, limits: tuple[float, float]) -> list[tuple[s
     return cells
 
 
-def _said(task: Task, hard: Hard) -> list[tuple[str, list[str]]]:
+def _said(task: Task, hard: HardImage) -> list[tuple[str, list[str]]]:
     """Which backbones are right about an image and which are not, in most of their draws."""
     wrong = [label for label, share in hard.said.items() if share >= 0.5]
     right = [label for label, share in hard.said.items() if share < 0.5]

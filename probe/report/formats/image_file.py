@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from bb.probe.report.formats.svg import curves, scores
 from bb.probe.report.formats.svg_parts import document
-from bb.probe.report.leaderboard import Board
+from bb.probe.report.leaderboard import Leaderboard
 from bb.store.errors import UsageError
 
 FORMATS = (".svg", ".png", ".pdf")
@@ -21,7 +21,7 @@ def check_format(suffix: str) -> None:
         )
 
 
-def plot(boards: Sequence[Board], suffix: str) -> bytes:
+def plot(boards: Sequence[Leaderboard], suffix: str) -> bytes:
     """The pictures of all boards, below each other."""
     drawn = [figure(board, title=True) for board in boards for figure in (curves, scores)]
     svg = document(drawn)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from bb.probe.report.formats.escape import latex
-from bb.probe.report.leaderboard import Board, Cell
+from bb.probe.report.leaderboard import Leaderboard, LeaderboardCell
 
 
-def latex_tables(boards: Sequence[Board]) -> str:
+def latex_tables(boards: Sequence[Leaderboard]) -> str:
     """To be \\input; needs \\usepackage{booktabs} and nothing else."""
     return "\n".join(_table(board) for board in boards)
 
 
-def _table(board: Board) -> str:
+def _table(board: Leaderboard) -> str:
     chance = f" To compare: {board.guessing}." if board.guessing else ""
     heads = [f"\\texttt{{n\\_train}} {latex(n)} ({latex(board.classifier(n))})" for n in board.columns]
     lines = [
@@ -34,7 +34,7 @@ def _table(board: Board) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: LeaderboardCell | None) -> str:
     if cell is None:
         return "--"
     mean = f"{cell.mean:.3f}"

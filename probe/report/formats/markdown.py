@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from bb.probe.report.formats.escape import markdown
-from bb.probe.report.leaderboard import Board, Cell
+from bb.probe.report.leaderboard import Leaderboard, LeaderboardCell
 
 
-def markdown_tables(boards: Sequence[Board]) -> str:
+def markdown_tables(boards: Sequence[Leaderboard]) -> str:
     """A heading, a line on what the figures are, and a table for each board."""
     return "\n".join(_table(board) for board in boards)
 
 
-def _table(board: Board) -> str:
+def _table(board: Leaderboard) -> str:
     chance = f" To compare: {board.guessing}." if board.guessing else ""
     lines = [
         f"### {markdown(board.title)}, protocol {markdown(board.protocol)}",
@@ -29,7 +29,7 @@ def _line(words: list[str]) -> str:
     return f"| {' | '.join(words)} |"
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: LeaderboardCell | None) -> str:
     if cell is None:
         return ""
     mean = f"**{cell.mean:.3f}**" if cell.best else f"{cell.mean:.3f}{'=' if cell.tied else ''}"

@@ -30,11 +30,11 @@ from bb.probe.report.formats.svg_parts import (
     ticks_of,
     tip,
 )
-from bb.probe.report.leaderboard import Board, Cell
+from bb.probe.report.leaderboard import Leaderboard, LeaderboardCell
 from bb.probe.tasks.few_shot import NTrain
 
 
-def curves(board: Board, *, title: bool = False) -> Picture:
+def curves(board: Leaderboard, *, title: bool = False) -> Picture:
     """Scores over n_train, with bands of their intervals."""
     names = distinct([row.label for row in board.rows[:NAMED]], 40)
     left, top, bottom = 48, 34 if title else 12, 56
@@ -79,7 +79,7 @@ def curves(board: Board, *, title: bool = False) -> Picture:
         points = [(x_of[n], cell, n) for n, cell in row.cells.items()]
         inside = [drawn for segment in _segments(points) for drawn in _segment(segment, y_of)]
         inside += [
-            marker(place, x, y_of(cell.mean), tip(f"{row.label}, n_train {n}: {words(cell)}", few))
+            marker(place, x, y_of(cell.mean), tip(f"{row.label}, n_train {n}: {describe(cell)}", few))
             for x, cell, n in points
         ]
         if place < NAMED:
@@ -97,7 +97,7 @@ def curves(board: Board, *, title: bool = False) -> Picture:
     return "".join(parts), WIDTH, height
 
 
-_Point = tuple[float, Cell, NTrain]
+_Point = tuple[float, LeaderboardCell, NTrain]
 
 
 def _segments(points: Sequence[_Point]) -> Iterator[list[_Point]]:
@@ -116,26 +116,26 @@ def _segment(points: Sequence[_Point], y_of: Callable[[Number], float]) -> list[
     return [f'<polygon class="band" points="{band}"/>', f'<polyline class="line" points="{line}"/>']
 
 
-def scores(board: Board, *, title: bool = False) -> Picture:
+def scores(board: Leaderboard, *, title: bool = False) -> Picture:
     """A panel for each n_train: every score with its interval."""
 
-    def of(cell: Cell) -> tuple[Number, Number, Number]:
+    def of(cell: LeaderboardCell) -> tuple[Number, Number, Number]:
         return cell.estimate.mean, *cell.estimate.ends
 
     return _panels(board, "leaderboard" if title else "", of, "{:.2f}", board.guesses)
 
 
-def ranks(board: Board) -> Picture:
+def ranks(board: Leaderboard) -> Picture:
     """A panel for each n_train: every rank with its interval, the best at the left."""
 
-    def of(cell: Cell) -> tuple[Number, Number, Number]:
+    def of(cell: LeaderboardCell) -> tuple[Number, Number, Number]:
         rank, low, high = cell.rank
         return rank, rank if low is None else low, rank if high is None else high
 
     return _panels(board, "", of, "{:g}")
 
 
-def scatter(board: Board) -> Picture:
+def scatter(board: Leaderboard) -> Picture:
     """A point for each task: the score of the second row over that of the first, at the last n_train.
 
     The page moves the points when others are chosen: `data-low` and `data-high` are the ends of both axes, `data-from`
@@ -174,13 +174,13 @@ def scatter(board: Board) -> Picture:
     return f"<g {data}>{''.join(parts)}</g>", side, side
 
 
-def cluster_colours(board: Board) -> dict[str, str]:
+def cluster_colours(board: Leaderboard) -> dict[str, str]:
     """The class that colours each cluster's points; colours repeat after eight clusters."""
     clusters = sorted({task.cluster for task in board.task_list})
     return {cluster: colour(place % len(COLOURS)) for place, cluster in enumerate(clusters)}
 
 
-def limits(board: Board) -> tuple[float, float]:
+def limits(board: Leaderboard) -> tuple[float, float]:
     """The ends of an axis that holds every task's score."""
     found = [e.mean for row in board.rows for cell in row.cells.values() for e in cell.splits["task"].values()]
     found = [value for value in found if not math.isnan(value)] or [0.0, 1.0]
@@ -188,7 +188,7 @@ def limits(board: Board) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.05, high + 0.05)
 
 
-def words(cell: Cell) -> str:
+def describe(cell: LeaderboardCell) -> str:
     """A cell in words, as tooltips say it."""
     e, runs = cell.estimate, f"{len(cell.origin.runs)} run{'s' * (len(cell.origin.runs) != 1)}"
     if e.no_interval:
@@ -199,9 +199,9 @@ def words(cell: Cell) -> str:
 
 
 def _panels(
-    board: Board,
+    board: Leaderboard,
     title: str,
-    of: Callable[[Cell], tuple[Number, Number, Number]],
+    of: Callable[[LeaderboardCell], tuple[Number, Number, Number]],
     tick_words: str,
     guesses: Sequence[tuple[str, float]] = (),
 ) -> Picture:
@@ -240,7 +240,7 @@ def _panels(
                 continue
             value, low, high = (left + 8 + k * (panel + gap) + x_of(v) for v in of(cell))
             inside.append(
-                f"<g{tip(f'{row.label}, n_train {n}: {words(cell)}', few)}>"
+                f"<g{tip(f'{row.label}, n_train {n}: {describe(cell)}', few)}>"
                 f'<rect class="hit" x="{low - 6:.1f}" y="{y - 9:.1f}" width="{high - low + 12:.1f}" height="18" '
                 f'fill-opacity="0" stroke="none"/>'
                 f'<line class="line" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -250,5 +250,5 @@ def _panels(
     return "".join(parts), width, height
 
 
-def _heading(board: Board, what: str) -> str:
+def _heading(board: Leaderboard, what: str) -> str:
     return text_at(8, 18, f"{board.title}, {board.protocol}: {what}. {board.claim}", "")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bb.probe.report.leaderboard import Beside, Board, Cell, Estimate, Kind
+from bb.probe.report.leaderboard import Estimate, Kind, Leaderboard, LeaderboardCell, PublishedScore
 from bb.store.format.space import short
 from bb.store.text.printable import printable
 
@@ -33,7 +33,7 @@ class ShownFigure(NamedTuple):
         return text.append(f"\n{self.bounds}" if tall else f" {self.bounds}", style="dim" if tall else "")
 
 
-def show_board(board: Board, console: Console, *, by: Kind | None = None, verbose: bool = False) -> None:
+def show_board(board: Leaderboard, console: Console, *, by: Kind | None = None, verbose: bool = False) -> None:
     """The board's heading, its table (or that of its clusters, subclusters or tasks), and what stands next to it."""
     chance = f"; {board.guessing}" if board.guessing else ""
     _say(
@@ -71,7 +71,7 @@ def show_board(board: Board, console: Console, *, by: Kind | None = None, verbos
                 )
 
 
-def _by(board: Board, by: Kind) -> Iterator[tuple[list[str], list[ShownFigure]]]:
+def _by(board: Leaderboard, by: Kind) -> Iterator[tuple[list[str], list[ShownFigure]]]:
     names = sorted({name for row in board.rows for cell in row.cells.values() for name in cell.splits.get(by, ())})
     for name in names:
         for row in board.rows:
@@ -79,7 +79,7 @@ def _by(board: Board, by: Kind) -> Iterator[tuple[list[str], list[ShownFigure]]]
             yield [name, row.label], [_estimate(found[n]) if n in found else ShownFigure("", "") for n in board.columns]
 
 
-def _beside(board: Board) -> Iterator[tuple[list[str], list[ShownFigure]]]:
+def _beside(board: Leaderboard) -> Iterator[tuple[list[str], list[ShownFigure]]]:
     for row in board.rows:
         found = [row.cells[n].beside if n in row.cells else None for n in board.columns]
         if any(found):
@@ -89,13 +89,13 @@ def _beside(board: Board) -> Iterator[tuple[list[str], list[ShownFigure]]]:
             )
 
 
-def _published(beside: Beside) -> ShownFigure:
+def _published(beside: PublishedScore) -> ShownFigure:
     mark = "~" if beside.obstacles else ""
     figures = f"({beside.mean:.3f} - {beside.score:.3f}, {beside.tasks} tasks)"
     return ShownFigure(f"{beside.difference:+.3f}{mark}", figures)
 
 
-def _shown(cell: Cell | None) -> ShownFigure:
+def _shown(cell: LeaderboardCell | None) -> ShownFigure:
     if cell is None:
         return ShownFigure("", "")
     found = _estimate(cell.estimate)
@@ -111,7 +111,7 @@ def _estimate(estimate: Estimate) -> ShownFigure:
     return ShownFigure(f"{estimate.mean:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]{mark}")
 
 
-def _delta(cell: Cell | None) -> ShownFigure:
+def _delta(cell: LeaderboardCell | None) -> ShownFigure:
     if cell is None or cell.delta is None:
         return ShownFigure("", "")
     delta = cell.delta

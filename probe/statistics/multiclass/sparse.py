@@ -88,5 +88,5 @@ class Columns:
 
 
 def _repeated(value: float, count: int) -> float:
-    """The value added up so many times, one after the other."""
+    """The value added up `count` times, one after the other."""
     return float(np.cumsum(np.full(count, value))[-1]) if count else 0.0

@@ -15,7 +15,7 @@ from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import BackboneName
 from bb.extract.backbones.pool_grid import Patches
-from bb.extract.data.image_source import Source
+from bb.extract.data.image_source import ImageSource
 from bb.extract.data.read_image import read_image
 from bb.extract.embedding.decoder import DecodeOptions, Decoder
 from bb.extract.embedding.geometry import Geometry
@@ -36,7 +36,7 @@ class WorkItem:
     """
 
     entries: list[Entry]
-    sources: list[Source]
+    sources: list[ImageSource]
     absent: dict[str, Bool[np.ndarray, " n"]]
 
 

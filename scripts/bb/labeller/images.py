@@ -11,7 +11,7 @@ from bb.store import BBError, Collection
 from bb.store.errors import UsageError
 
 if TYPE_CHECKING:
-    from bb.extract.data.image_source import Source
+    from bb.extract.data.image_source import ImageSource
     from bb.extract.data.source_spec import Root
 
 SIZES = {"small": 240, "large": 1400}  # pixels of the longer side
@@ -21,7 +21,7 @@ KEPT = 512  # pictures in memory
 class Pictures:
     """JPEG files of the images that are in the collection and in its folder or shards."""
 
-    def __init__(self, collection: Collection, sources: "Mapping[str, Source]") -> None:
+    def __init__(self, collection: Collection, sources: "Mapping[str, ImageSource]") -> None:
         self.ids: list[str] = collection.table["image_id"].to_list()
         self._digests = collection.all_digests()
         self._sources = sources
@@ -30,13 +30,13 @@ class Pictures:
     @classmethod
     def open(cls, collection: Collection, root: "Root") -> "Pictures":
         """Raises UsageError where none of the collection's images is there."""
-        from bb.extract.data.image_source import File
+        from bb.extract.data.image_source import ImageFile
         from bb.extract.scan_collection import find_known_files, hash_images
 
         images = find_known_files(root)
-        sources: dict[str, Source]
+        sources: dict[str, ImageSource]
         if isinstance(images, dict):
-            sources = {image_id: File(path) for image_id, path in images.items()}
+            sources = {image_id: ImageFile(path) for image_id, path in images.items()}
         else:
             with ConsoleReporter() as reporter:
                 sources = hash_images(collection.name, images, read_only=True, reporter=reporter).sources

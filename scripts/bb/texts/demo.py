@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from bb.probe.report.leaderboard import Board, Row
+from bb.probe.report.leaderboard import Leaderboard, LeaderboardRow
 from bb.probe.tasks.few_shot import NTrain
 
 PIXELS = "demo:pixels"
 
 
-def digits_story(board: Board) -> Iterator[str]:
+def digits_story(board: Leaderboard) -> Iterator[str]:
     """What the scores of the pixels, of pretrained and of untrained networks mean, and what they don't."""
     yield "Digits of 8 by 8 pixels show how bb works; which backbone suits photographs, they can't say."
     pixels = [row for row in board.rows if row.label.startswith(PIXELS)]
@@ -25,7 +25,9 @@ def digits_story(board: Board) -> Iterator[str]:
     yield from _changes(board)
 
 
-def _column(n: NTrain, pixels: Row | None, pretrained: Row | None, untrained: Row | None) -> Iterator[str]:
+def _column(
+    n: NTrain, pixels: LeaderboardRow | None, pretrained: LeaderboardRow | None, untrained: LeaderboardRow | None
+) -> Iterator[str]:
     scores = [
         f"{what} {row.cells[n].mean:.3f}"
         for what, row in (
@@ -39,7 +41,7 @@ def _column(n: NTrain, pixels: Row | None, pretrained: Row | None, untrained: Ro
         yield f"With {n} labels a task {', '.join(scores)}."
 
 
-def _changes(board: Board) -> Iterator[str]:
+def _changes(board: Leaderboard) -> Iterator[str]:
     """Says why scores fall where labels are added."""
     for before, after in zip(board.columns, board.columns[1:], strict=False):
         both = [row for row in board.rows if before in row.cells and after in row.cells]
@@ -52,9 +54,9 @@ def _changes(board: Board) -> Iterator[str]:
             )
 
 
-def _kind(row: Row, n: NTrain) -> str:
+def _kind(row: LeaderboardRow, n: NTrain) -> str:
     return str(row.cells[n].origin.classifier)
 
 
-def _best(rows: list[Row], n: NTrain) -> Row | None:
+def _best(rows: list[LeaderboardRow], n: NTrain) -> LeaderboardRow | None:
     return max((row for row in rows if n in row.cells), key=lambda row: row.cells[n].mean, default=None)

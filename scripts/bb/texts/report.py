@@ -14,7 +14,7 @@ from bb.thumbnails import make_thumbnails
 
 if TYPE_CHECKING:
     from bb.extract.data.source_spec import Root
-    from bb.probe.report.leaderboard import Board
+    from bb.probe.report.leaderboard import Leaderboard
     from bb.store import Store
 
 
@@ -34,7 +34,7 @@ def check_files(files: dict[str, Path], read: Path | None = None) -> None:
 
 
 def write_report(
-    found: "list[Board]", files: dict[str, Path | None], opened: "Store", roots: "dict[str, Root | None]"
+    found: "list[Leaderboard]", files: dict[str, Path | None], opened: "Store", roots: "dict[str, Root | None]"
 ) -> None:
     """Writes the files that are asked for, each whole or not at all."""
     from bb.probe.report.formats.csv_file import sheet
@@ -72,7 +72,7 @@ def write_file(path: Path, content: bytes) -> None:
     warn(f"wrote {path} ({size_text(len(content))})")
 
 
-def show_boards(found: "Sequence[Board]", *, by: str | None = None, verbose: bool = False) -> None:
+def show_boards(found: "Sequence[Leaderboard]", *, by: str | None = None, verbose: bool = False) -> None:
     """Boards in the terminal, an empty line between them."""
     from bb.probe.report.formats.terminal import show_board
 

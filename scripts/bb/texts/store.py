@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bb.store import FeatureSpace, Store
-    from bb.store.files.paths import Part
+    from bb.store.files.paths import StorePart
     from bb.store.local.runs import Run
 
 
@@ -52,7 +52,7 @@ def space_record(opened: "Store", space: "FeatureSpace") -> dict[str, Any]:
     }
 
 
-def revoked_texts(opened: "Store") -> "dict[Part, str]":
+def revoked_texts(opened: "Store") -> "dict[StorePart, str]":
     """What is here and is not read any more: who revoked it, when and why."""
     from bb.store.maintenance.sign import lying_here
     from bb.store.signing.trust import revoked_text

@@ -22,7 +22,7 @@ from bb.extract.backbones.decoders import find_decoder
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import BackboneName
 from bb.extract.backbones.registry import load
-from bb.extract.data.image_source import File
+from bb.extract.data.image_source import ImageFile
 from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.data.shards import find_shards, scan_shards
 from bb.extract.data.source_spec import parse_root
@@ -180,7 +180,7 @@ def test_a_piece_tells_what_could_not_be_decoded(tmp_path):
     names = ["000.png", "broken.png", "001.png", "gone.png"]
     entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in names]
     entries[2] = entries[2]._replace(image_sha256=bytes(32))
-    item = WorkItem(entries, [File(images / name) for name in names], {"space": np.ones(4, dtype=bool)})
+    item = WorkItem(entries, [ImageFile(images / name) for name in names], {"space": np.ones(4, dtype=bool)})
     numerics = Numerics.resolve("cpu")
     geometry = load(VIT).view.geometry()
     decoded = decode_item(item, find_decoder(DecodeOptions(), numerics.device), [geometry])
@@ -198,7 +198,7 @@ def test_what_a_worker_publishes_says_how_it_was_made(tmp_path):
     name = BackboneName.parse(VIT)
     extractor = Extractor.load(name, decoder, numerics, patch=False, batch_size=3, compile=False)
     entries = [Entry(f"noise/{name}", _sha256(images / name), 1, None, None) for name in ("000.png", "001.png")]
-    sources = [File(images / "000.png"), File(images / "001.png")]
+    sources = [ImageFile(images / "000.png"), ImageFile(images / "001.png")]
     item = WorkItem(entries, sources, {extractor.spaces.img.key: np.ones(2, dtype=bool)})
     worker = ExtractWorker([BackboneQueue(FeatureWriter.open(store, extractor), 0)])
     told = [worker.take(decode_item(item, decoder, [extractor.backbone.view.geometry()])), worker.close()]
@@ -422,7 +422,7 @@ def test_every_kind_of_source_reaches_a_worker(tmp_path):
             sent = pickle.loads(pickle.dumps((item, decoder, [geometry])))
             batches.append(pickle.loads(pickle.dumps(decode_item(*sent))))
     kinds = [type(source).__name__ for found in scans.values() for source in list(found.sources.values())[:1]]
-    assert kinds == ["Member", "Cell", "Member", "Cell", "File"]
+    assert kinds == ["Member", "Cell", "Member", "Cell", "ImageFile"]
     assert [decoded.good for decoded in batches] == [[*range(6)]] * 4 + [[0]] and not any(
         decoded.failed for decoded in batches
     )

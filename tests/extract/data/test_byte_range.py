@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bb.extract.data.byte_range import BLOCK, Remote, local, place_at
-from bb.extract.data.prefetch_cache import Shelf
+from bb.extract.data.prefetch_cache import PrefetchCache
 from bb.store.errors import BBError
 from tests.helpers.hub import hub
 from tests.helpers.remote_files import forget
@@ -133,7 +133,7 @@ def test_the_hub(hub):
 
 
 def test_a_shelf_keeps_what_fits_and_the_latest():
-    shelf = Shelf(100, len)
+    shelf = PrefetchCache(100, len)
     for key in range(10):
         assert shelf.get(key, lambda: bytes(30)) == bytes(30)
     assert [key for key in range(10) if shelf.has(key)] == [7, 8, 9]
@@ -142,7 +142,7 @@ def test_a_shelf_keeps_what_fits_and_the_latest():
 
 
 def test_a_shelf_makes_each_thing_once_for_all_threads():
-    shelf, made, gate = Shelf(100, len), [], threading.Event()
+    shelf, made, gate = PrefetchCache(100, len), [], threading.Event()
 
     def make():
         gate.wait()
@@ -157,7 +157,7 @@ def test_a_shelf_makes_each_thing_once_for_all_threads():
 
 
 def test_a_shelf_forgets_what_could_not_be_made():
-    shelf = Shelf(100, len)
+    shelf = PrefetchCache(100, len)
 
     def fail():
         raise OSError("no")
@@ -170,7 +170,7 @@ def test_a_shelf_forgets_what_could_not_be_made():
 
 
 def test_a_shelf_prepares_no_more_at_once_than_it_may():
-    shelf, gate = Shelf(100, len, ahead=2), threading.Event()
+    shelf, gate = PrefetchCache(100, len, ahead=2), threading.Event()
     for key in range(5):
         shelf.prepare(key, lambda: b"x" if gate.wait() else b"")
     assert [shelf.has(key) for key in range(5)] == [True, True, False, False, False]

@@ -19,7 +19,7 @@ from bb.extract.data.byte_range import Local, local
 from bb.extract.data.file_kind import PassedOver
 from bb.extract.data.image_parquet import ParquetShard
 from bb.extract.data.image_source import MOST_BYTES
-from bb.extract.data.prefetch_cache import Shelf
+from bb.extract.data.prefetch_cache import PrefetchCache
 from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.data.shards import find_shards, scan_shards
 from bb.extract.data.source_spec import Shards, parse_root
@@ -37,8 +37,8 @@ __all__ = ["forget", "hub"]  # fixtures
 
 @pytest.fixture(autouse=True)
 def forget_tables(monkeypatch):
-    monkeypatch.setattr(image_parquet, "_TABLES", Shelf(10**6, lambda table: table.metadata.serialized_size))
-    monkeypatch.setattr(image_parquet, "_GROUPS", Shelf(10**6, lambda column: int(column.nbytes), 2))
+    monkeypatch.setattr(image_parquet, "_TABLES", PrefetchCache(10**6, lambda table: table.metadata.serialized_size))
+    monkeypatch.setattr(image_parquet, "_GROUPS", PrefetchCache(10**6, lambda column: int(column.nbytes), 2))
 
 
 def look(*texts, memory=None, **options):
@@ -358,7 +358,7 @@ def test_a_table_s_images_are_known_by_their_paths(tmp_path):
     found = look(a, b)
     assert read(found) == images and list(found.sources) == list(images)
     assert [entry.image_sha256 for entry in found.entries] == [hashlib.sha256(d).digest() for d in images.values()]
-    assert found.entries[0].width == 11 and found.sources["20.jpg"].words().endswith("b.parquet, row 7")
+    assert found.entries[0].width == 11 and found.sources["20.jpg"].describe().endswith("b.parquet, row 7")
 
 
 @pytest.mark.parametrize("path", [None, "image.jpg", "/home/me/a.jpg", "../a.jpg"])
@@ -548,7 +548,7 @@ def test_what_a_server_gives_no_date_of_is_read_again(tmp_path):
 
 def test_a_server_that_is_gone_is_said_at_once(tmp_path, monkeypatch):
     fill(tmp_path)
-    monkeypatch.setattr("bb.store.storage.retry.Patience.pause", lambda self, failures: None)
+    monkeypatch.setattr("bb.store.storage.retry.RetryPolicy.pause", lambda self, failures: None)
     with serving(static(tmp_path)) as url, proxy_to(url) as proxy:
         found = look(f"{proxy.url}/s-0.tar")
         proxy.rule = lambda request, number: Fault(refuse=True)
@@ -584,7 +584,7 @@ def test_shards_on_the_hub(hub, tmp_path):
 
 def test_connections_that_break_are_taken_up(tmp_path, monkeypatch):
     images = fill(tmp_path)
-    monkeypatch.setattr("bb.store.storage.retry.Patience.pause", lambda self, failures: None)
+    monkeypatch.setattr("bb.store.storage.retry.RetryPolicy.pause", lambda self, failures: None)
     with serving(static(tmp_path)) as url, proxy_to(url) as proxy:
         proxy.now_and_then(Fault(cut=3000), Fault(status=503), every=3)
         found = look(f"{proxy.url}/s-{{0..1}}.tar", f"{proxy.url}/t.parquet")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bb.extract.backbones.device import Numerics
 from bb.extract.backbones.name import BackboneName, shared_name
-from bb.extract.data.image_source import File
+from bb.extract.data.image_source import ImageFile
 from bb.extract.data.scan import HashMemory, find_images, scan
 from bb.extract.embedding.backbone import EncodedImgBatch
 from bb.extract.embedding.pillow_decoder import Pillow
@@ -411,9 +411,9 @@ def test_hashing_is_remembered_by_path_size_and_time(tmp_path, monkeypatch):
 
     def hashed():
         count = []
-        real = File.read
+        real = ImageFile.read
         with monkeypatch.context() as patch, HashMemory.open(memory) as opened:
-            patch.setattr(File, "read", lambda self: count.append(self.path) or real(self))
+            patch.setattr(ImageFile, "read", lambda self: count.append(self.path) or real(self))
             found = scan(find_images(folder), opened)
         return len(count), [entry.image_sha256 for entry in found.entries]
 

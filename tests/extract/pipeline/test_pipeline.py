@@ -67,7 +67,7 @@ class CountedFile:
         self.read_of[self.path] += 1
         return self.path.read_bytes()
 
-    def words(self):
+    def describe(self):
         return str(self.path)
 
 
@@ -287,7 +287,7 @@ def test_a_stage_that_breaks_ends_all_and_is_told(tmp_path, store):
         def read(self):
             raise ZeroDivisionError("in the reader")
 
-        def words(self):
+        def describe(self):
             return "broken"
 
     found = look(folder)
@@ -350,7 +350,7 @@ def test_who_quits_does_not_wait_for_a_reader_that_hangs(tmp_path, store, monkey
             back.wait()
             raise OSError("the drive has gone")
 
-        def words(self):
+        def describe(self):
             return "hanging"
 
     def quit_(outcomes, images):

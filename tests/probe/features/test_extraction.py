@@ -29,7 +29,7 @@ def test_a_cost_is_read_of_what_is_recorded():
     }
     cost = Cost.of(record)
     assert cost == Cost(86_000_000, 35.1, (224, 448), 384, 900.0, "NVIDIA H100")
-    assert cost.words() == [
+    assert cost.describe() == [
         "86 M parameters", "35.1 GFLOPs", "224x448 pixels", "384 features", "900 images/s on NVIDIA H100",
     ]  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_a_cost_is_read_of_what_is_recorded():
     ],
 )
 def test_a_record_of_another_bb_or_a_stranger_has_no_cost(record):
-    assert Cost.of(record) == Cost() and Cost.of(record).words() == ["size not recorded"]
+    assert Cost.of(record) == Cost() and Cost.of(record).describe() == ["size not recorded"]
 
 
 def test_counts_have_three_digits():

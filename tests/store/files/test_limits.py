@@ -28,7 +28,7 @@ from bb.store.local.runs import read_run
 from bb.store.local.segment import group_json
 from bb.store.signing.statement import SignedItem, sign_items
 from bb.store.storage.local import Folder
-from bb.store.storage.read_cache import Mirror
+from bb.store.storage.read_cache import ReadCache
 from tests.helpers.signers import A
 from tests.helpers.stores import features, images, run_record, segments, space, spread
 
@@ -96,7 +96,7 @@ def test_a_large_signature_stops_no_reader(store, tmp_path):
     (store.root / "signatures" / f"{sha256_hex(raw)}.json").write_bytes(raw)
     too_large = b"x" * (MAX_SIGNATURE_BYTES + 1)
     (store.root / "signatures" / f"{sha256_hex(too_large)}.json").write_bytes(too_large)
-    mirror = Mirror.open(Folder(store.root), folder=tmp_path / "cache")
+    mirror = ReadCache.open(Folder(store.root), folder=tmp_path / "cache")
     for reader in (store, Store.open(mirror.root)):
         assert [len(signature.items) for signature in reader.statements().signatures] == [32_768]
         assert len(reader.segments(space())) == (2 if reader is store else 0)

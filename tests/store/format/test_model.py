@@ -19,7 +19,7 @@ from bb.store.maintenance.sign import revoke, sign
 from bb.store.maintenance.verify import repair, verify
 from bb.store.signing.key import make_key, read_key
 from bb.store.storage.local import Folder
-from bb.store.storage.read_cache import Mirror
+from bb.store.storage.read_cache import ReadCache
 from bb.store.sync.plan import plan_pull, plan_push
 from bb.store.sync.selection import Selection
 from bb.store.sync.transfer import pull, push
@@ -402,12 +402,12 @@ def test_a_store_that_is_only_read_takes_no_model(store):
 
 
 def test_a_store_in_place_lists_models_and_fetches_the_one_that_is_used(store, kept, tmp_path):
-    mirror = Mirror.open(Folder(store.root), folder=tmp_path / "cache")
+    mirror = ReadCache.open(Folder(store.root), folder=tmp_path / "cache")
     opened = replace(Store.open(mirror.root), source=mirror)
     assert opened.models() == {kept: SPACE.key} and not (mirror.root / "models").exists()
     assert opened.model(kept).classes == ("Ara", "Bär") and verify(opened).models == 1
     assert other_bytes(opened)["models"] == file_of(store, kept).stat().st_size
     file_of(store, kept).write_bytes(b"x")
-    mirror = Mirror.open(Folder(store.root), folder=tmp_path / "other")
+    mirror = ReadCache.open(Folder(store.root), folder=tmp_path / "other")
     with pytest.raises(BBError, match="does not have the digest in its name, so it is damaged or was tampered with"):
         replace(Store.open(mirror.root), source=mirror).model(kept)

@@ -27,7 +27,7 @@ from bb.store.maintenance.compact import compact
 from bb.store.maintenance.verify import repair, verify
 from bb.store.signing.statement import SignedItem, sign_items
 from bb.store.storage.local import Folder
-from bb.store.storage.read_cache import Mirror
+from bb.store.storage.read_cache import ReadCache
 from bb.store.sync.incoming import BAD_ASIDE
 from bb.store.sync.plan import plan_pull
 from bb.store.sync.selection import Selection
@@ -164,7 +164,7 @@ def test_what_a_trusted_key_has_signed_comes_before_the_rest(tmp_path, monkeypat
     assert read(signed)[0].tobytes() == DOCTORED.tobytes()
     found, said = read(signed, trusted=[A.public])
     assert found.tobytes() == X.tobytes() and f"of {high[:12]} (signed by a key that you trust) are read" in said[0]
-    mirror = Mirror.open(Folder(signed.root), folder=tmp_path / "cache")
+    mirror = ReadCache.open(Folder(signed.root), folder=tmp_path / "cache")
     in_place = replace(Store.open(mirror.root), source=mirror, trusted={A.public: ""}, say=said.append)
     assert np.array(in_place.read(space(), PICS, IDS)).tobytes() == X.tobytes() and len(said) == 2
 

@@ -25,7 +25,7 @@ from bb.store import BBError, Store, UsageError
 from bb.store.errors import Malformed
 from bb.store.files.canonical_json import canonical_json, sha256_hex
 from bb.store.files.directory import Directory
-from bb.store.files.paths import Part, locate
+from bb.store.files.paths import StorePart, locate
 from bb.store.files.quarantine import set_aside
 from bb.store.format.adopted import Adopted
 from bb.store.local.authors import read_authors
@@ -46,7 +46,7 @@ from bb.store.signing.statement import (
 )
 from bb.store.signing.trust import Trust, acceptance
 from bb.store.storage.local import Folder
-from bb.store.storage.read_cache import Mirror
+from bb.store.storage.read_cache import ReadCache
 from bb.store.sync.plan import plan_pull
 from bb.store.sync.selection import Selection
 from bb.store.sync.transfer import pull
@@ -535,10 +535,10 @@ def test_a_record_of_authors_that_came_with_a_store_counts_for_nothing(store, tm
 
 def test_a_revocation_once_seen_in_place_is_remembered(store, tmp_path):
     revoke(store, A, digests(store)[:1], "wrong crop")
-    mirror = Mirror.open(Folder(store.root), folder=tmp_path / "cache")
+    mirror = ReadCache.open(Folder(store.root), folder=tmp_path / "cache")
     assert len(replace(Store.open(mirror.root), trusted={A.public: ""}).revoked()) == 1
     shutil.rmtree(store.root / "signatures")
-    mirror = Mirror.open(Folder(store.root), folder=tmp_path / "cache")
+    mirror = ReadCache.open(Folder(store.root), folder=tmp_path / "cache")
     assert len(replace(Store.open(mirror.root), trusted={A.public: ""}).revoked()) == 1
 
 
@@ -911,7 +911,7 @@ def test_two_labs(store, tmp_path, call):
     b = tmp_path / "b" / "s.bb"
     shutil.copytree(store.root, b)
     there = Store.open(b)
-    parts: list[Part] = signable(there)
+    parts: list[StorePart] = signable(there)
     assert all(acceptance(signature_files(there), {}, require_signed=True)(p) for p in parts)
     assert not any(acceptance(signature_files(there), {public}, require_signed=True)(p) for p in parts)
     first = digests(store)[0]

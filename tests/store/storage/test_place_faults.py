@@ -13,12 +13,12 @@ from bb.store.errors import BBError, UsageError
 from bb.store.storage.http import Web
 from bb.store.storage.index_json import HEAD, TAIL, build, parse, write_index
 from bb.store.storage.object_store import Bucket
-from bb.store.storage.retry import Patience
+from bb.store.storage.retry import RetryPolicy
 from bb.store.storage.url import is_url, open_place
 from tests.helpers.places import collection, files_of, segment
 from tests.helpers.servers import Fault, free_port, serving, static
 
-QUICK = Patience(failures=4, connecting=2, wait=0.001)
+QUICK = RetryPolicy(failures=4, connecting=2, wait=0.001)
 
 
 def error(code, status=403):

@@ -9,7 +9,7 @@ from bb.store.errors import BBError
 from bb.store.storage.huggingface import Hub
 from bb.store.storage.index_json import write_index
 from bb.store.storage.local import Folder
-from bb.store.storage.retry import Patience
+from bb.store.storage.retry import RetryPolicy
 from bb.store.storage.url import open_place
 from tests.contracts.storage import ReadingPlace, ReadOnlyPlace, WritingPlace
 from tests.helpers.hub import hub
@@ -108,7 +108,7 @@ class TestHub(ReadingPlace, WritingPlace):
         assert not [path for path in (tmp_path / "hf").rglob("*") if path.is_file()]
 
 
-QUICK = Patience(failures=3, connecting=2, wait=0.001)
+QUICK = RetryPolicy(failures=3, connecting=2, wait=0.001)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from bb.store import BBError, Collection, SegmentWriter, Store, UsageError
 from bb.store.maintenance.verify import verify
 from bb.store.storage.index_json import INDEX, write_index
 from bb.store.storage.local import Folder
-from bb.store.storage.read_cache import Mirror, parse_size
+from bb.store.storage.read_cache import ReadCache, parse_size
 from bb.store.storage.url import open_place
 from tests.helpers.places import copy
 from tests.helpers.servers import Fault, serving, static
@@ -148,7 +148,7 @@ def test_verify_of_a_url_believes_no_cache(local, url, faults):
 
 def test_an_array_that_another_process_drops_is_fetched_again(url, monkeypatch):
     dropped, asked = [], set()
-    real = Mirror.array
+    real = ReadCache.array
 
     def array(self, segment, name):
         real(self, segment, name)
@@ -158,7 +158,7 @@ def test_an_array_that_another_process_drops_is_fetched_again(url, monkeypatch):
             chunk.unlink()
         asked.add(chunk)
 
-    monkeypatch.setattr(Mirror, "array", array)
+    monkeypatch.setattr(ReadCache, "array", array)
     remote = Store.open(url)
     assert remote.read(SPACES[0], remote.collection("pics", IDS), IDS).shape == (20, 6) and dropped
 
@@ -197,7 +197,7 @@ def test_the_longest_unused_goes_first(local, s3):
     os.utime(chunks[1], (2, 2))
     a.array("img_features")  # is used now
     held = sum(f.stat().st_size for f in (remote.root.parent).rglob("*") if f.is_file())
-    tight = Mirror(remote.source.place, remote.root, most=held)
+    tight = ReadCache(remote.source.place, remote.root, most=held)
     tight._make_room(1)
     assert [chunk.exists() for chunk in chunks] == [True, False]
 

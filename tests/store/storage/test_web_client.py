@@ -10,10 +10,10 @@ import pytest
 from bb.store import BBError
 from bb.store.storage.download import Archive, download
 from bb.store.storage.http import Web
-from bb.store.storage.retry import Pace, Patience, TooSlow, paced
+from bb.store.storage.retry import Pace, RetryPolicy, TooSlow, paced
 from bb.store.storage.web_client import origin_of
 
-BRIEF = Patience(failures=2, connecting=1, wait=0.01)
+BRIEF = RetryPolicy(failures=2, connecting=1, wait=0.01)
 IMPATIENT = replace(BRIEF, silence=0.2)
 TOO_SLOW = "fewer than 1000 bytes per second|timed out"  # on a busy machine no byte may come for 0.2 seconds
 
@@ -131,13 +131,13 @@ def test_a_download_that_comes_a_byte_at_a_time_is_given_up(tmp_path, in_headers
 
 
 def test_the_pace_counts_waiting_alone():
-    pace = Pace(Patience(silence=10.0, least=100.0))
+    pace = Pace(RetryPolicy(silence=10.0, least=100.0))
     for _ in range(50):
         pace.add(1000, 2.0)
     with pytest.raises(TooSlow, match="fewer than 100 bytes per second"):
         for _ in range(10):
             pace.add(99, 1.0)
-    assert b"".join(paced(iter([b"a", b"b"]), Patience())) == b"ab"
+    assert b"".join(paced(iter([b"a", b"b"]), RetryPolicy())) == b"ab"
 
 
 def test_a_body_that_ends_early_is_asked_for_again():
