@@ -1,5 +1,6 @@
 """`bb.probe.bench`: the verb `bb bench` as a call that prints nothing."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,8 @@ def _all(
         yield from ((group, _one(group, plan, store, compute)) for group in groups)
         return
     parallel = joblib.Parallel(jobs, backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
-    work = (joblib.delayed(_numbered)(i, group, plan, store, compute) for i, group in enumerate(groups))
+    here = os.getcwd()
+    work = (joblib.delayed(_numbered)(here, i, group, plan, store, compute) for i, group in enumerate(groups))
     for i, found in parallel(work):
         yield groups[i], found
 
@@ -214,7 +216,10 @@ def _options(family: Family, how: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, **family_options(family.name, family.root, protocol=protocols, **own)}
 
 
-def _numbered(number: int, group: Group, plan: BenchPlan, store: Store, compute: bool) -> tuple[int, _Found]:
+def _numbered(
+    folder: str, number: int, group: Group, plan: BenchPlan, store: Store, compute: bool
+) -> tuple[int, _Found]:
+    os.chdir(folder)  # joblib keeps its processes: this one may have begun in another folder, and paths are relative
     return number, _one(group, plan, store, compute)
 
 

@@ -1,5 +1,7 @@
 """`bb.probe.bench`: the board's numbers are those of the runs, and ranks with intervals that hold them."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -57,6 +59,16 @@ def test_two_processes_make_the_same_board(place):
     one = probe.bench(plan(folder), store, jobs=1)
     two = probe.bench(plan(folder), store, jobs=2)
     assert one.board == two.board and not two.fresh
+
+
+def test_relative_paths_are_those_of_the_folder_that_the_caller_is_in(place, tmp_path, monkeypatch):
+    """Worker processes are kept between calls, and this one's folder is another than the last one's."""
+    folder, store = place
+    monkeypatch.chdir(tmp_path)
+    there = probe.bench(plan(folder), store, jobs=2)
+    monkeypatch.chdir(folder)
+    here = probe.bench(plan(Path()), "features.bb", jobs=2)
+    assert (len(here), here.failed) == (len(there), {})
 
 
 def test_only_the_backbones_asked_for(place):
