@@ -422,7 +422,7 @@ def test_every_kind_of_source_reaches_a_worker(tmp_path):
             sent = pickle.loads(pickle.dumps((item, decoder, [geometry])))
             batches.append(pickle.loads(pickle.dumps(decode_item(*sent))))
     kinds = [type(source).__name__ for found in scans.values() for source in list(found.sources.values())[:1]]
-    assert kinds == ["Member", "Cell", "Member", "Cell", "ImageFile"]
+    assert kinds == ["Member", "ParquetImage", "Member", "ParquetImage", "ImageFile"]
     assert [decoded.good for decoded in batches] == [[*range(6)]] * 4 + [[0]] and not any(
         decoded.failed for decoded in batches
     )
