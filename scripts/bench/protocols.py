@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, where store.py would hide the package
 
 SIZES = {"train": 2_000, "val": 400, "compared": 100_000, "d": 128, "classes": 20}
-QUICK = {"train": 300, "val": 60, "compared": 2_000, "d": 16, "classes": 5}
+QUICK = {"train": 300, "val": 60, "compared": 2_000, "d": 24, "classes": 5}
 CELLS = {"bioclip2-fewshot": 10, "dinov2-knn": 4, "mieb-linear": 5, "bigvision-fewshot": 12}
 SEEDS, TRAITS, TOKENS = (0, 1), 9, 9  # of protocols that torch trains; as many traits as FishNet has
 TRAINED_SIZES = {"train": 1_000, "compared": 20_000, "d": 64}

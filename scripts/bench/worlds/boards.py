@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from bb.probe.statistics.comparison import mean_ranks
-from bb.probe.statistics.multiclass.together import Item, together
+from bb.probe.statistics.multiclass.together import TaskScore, together
 from worlds import Share, World
 
 DRAWS = 1_000
@@ -43,7 +43,7 @@ def ranked(models: int, apart: float, mixed: bool, repetitions: int) -> list[Sha
             estimate.append(right.mean(axis=(2, 3)))
             ids = [[f"{number} {task} {i}" for i in range(images)] for task in range(tasks)]
             items = [
-                [[Item(ids[t], one[t].mean(), one[t] / images, of_answers=True) for t in range(tasks)]]
+                [[TaskScore(ids[t], one[t].mean(), one[t] / images, of_answers=True) for t in range(tasks)]]
                 for column in right
                 for one in column
             ]
