@@ -151,7 +151,7 @@ def crowded(monkeypatch):
     """A device on which one network finds room at a time; says which are there, and how often they came."""
     there, came = set(), []
 
-    def enter(encoder):
+    def to_device(encoder):
         there.add(id(encoder))
         came.append(id(encoder))
         assert len(there) == 1
@@ -162,8 +162,8 @@ def crowded(monkeypatch):
         assert id(encoder) in there, "it computes while it is away"
         real(encoder, *arguments)
 
-    monkeypatch.setattr(Encoder, "enter", enter)
-    monkeypatch.setattr(Encoder, "leave", lambda encoder: there.discard(id(encoder)))
+    monkeypatch.setattr(Encoder, "to_device", to_device)
+    monkeypatch.setattr(Encoder, "offload", lambda encoder: there.discard(id(encoder)))
     monkeypatch.setattr(Encoder, "room", lambda encoder: 100)
     monkeypatch.setattr(Encoder, "_forward", forward)
     prepare = Encoder.prepare
