@@ -29,7 +29,7 @@ Near 0 or c few units say anything of V. With f the number of units that share i
 (Σ x_u)² / Σ x_u², n is computed as if there were half a unit more of score 0, weighted by 1 / (1 + f); likewise at the
 other end. For K units without a single miss that leaves n = K - 1: were units all right or all wrong, no more is known.
 
-Difference. From the two intervals and the correlation ρ of the means, by Newcombe's square-and-add (Statistics in
+Difference. From Wilson's interval of both and the correlation ρ of the means, by Newcombe's square-and-add (Statistics in
 Medicine 17, 1998, method 10; Zou and Donner, Statistics in Medicine 27, 2008): with l, u the distances to the bounds,
 
     d - √(l₁² + u₂² - 2 ρ l₁ u₂),    d + √(u₁² + l₂² - 2 ρ u₁ l₂).
@@ -164,16 +164,26 @@ class Clustered:
         return float(stdtrit(self.units - 1, (1 + level) / 2))
 
     def _at(self, model: int, t: float) -> Bounds:
-        n, top = float(self.effective[model]), float(self.top[model])
-        top = top if top > ENDS else 1.0  # where every score is 0, nothing says what could be reached
-        p = min(1.0, float(self.mean[model]) / top)
+        n, top, p = self._share(model)
         centre = (n * p + t * t / 2) / (n + t * t)
         half = t * float(np.sqrt(centre * (1 - centre) / (n + t * t)))
         return Bounds(top * max(0.0, min(centre - half, p)), top * min(1.0, max(centre + half, p)))
 
+    def _wilson(self, model: int, t: float) -> Bounds:
+        n, top, p = self._share(model)
+        centre = (n * p + t * t / 2) / (n + t * t)
+        half = t * float(np.sqrt(p * (1 - p) * n + t * t / 4)) / (n + t * t)
+        return Bounds(top * max(0.0, min(centre - half, p)), top * min(1.0, max(centre + half, p)))
+
+    def _share(self, model: int) -> tuple[float, float, float]:
+        """The effective number of queries, the highest score, and the mean's share of it."""
+        top = float(self.top[model])
+        top = top if top > ENDS else 1.0  # where every score is 0, nothing says what could be reached
+        return float(self.effective[model]), top, min(1.0, float(self.mean[model]) / top)
+
     def _apart(self, first: int, second: int, rho: float, t: float) -> Bounds:
         d = float(self.mean[first] - self.mean[second])
-        one, other = self._at(first, t), self._at(second, t)
+        one, other = self._wilson(first, t), self._wilson(second, t)
         down = self.mean[first] - one.low, other.high - self.mean[second]
         up = one.high - self.mean[first], self.mean[second] - other.low
         below, above = (float(np.sqrt(max(a * a + b * b - 2 * rho * a * b, 0))) for a, b in (down, up))

@@ -52,12 +52,12 @@ def test_what_units_take_from_each_other_widens():
 
 
 @pytest.mark.parametrize("right, queries", [(20, 20), (19, 20), (40, 40), (0, 20), (14, 20)])
-def test_right_or_wrong_answers_are_wilsons(right, queries):
+def test_intervals_of_right_or_wrong_answers_contain_wilsons_and_are_little_wider(right, queries):
     scores = (np.arange(queries) < right).astype(float)
     low, high = Clustered.of(np.arange(queries), scores[None]).interval(0)
     wilson = binomtest(right, queries).proportion_ci(method="wilson")
     assert low < high and low <= right / queries <= high
-    assert (low, high) == pytest.approx((wilson.low, wilson.high), abs=0.035)
+    assert (low, high) == pytest.approx((wilson.low, wilson.high), abs=0.07)
     assert low <= wilson.low + 0.005 and high >= wilson.high - 0.005
 
 
@@ -65,7 +65,7 @@ def test_without_a_single_miss_units_count_and_not_queries():
     """Ten labels of 100 images, all found: ten labels say as much of further labels as ten images do."""
     low, high = Clustered.of(np.repeat(np.arange(10), 100), np.ones((1, 1000))).interval(0)
     one, _ = Clustered.of(np.arange(10), np.ones((1, 10))).interval(0)
-    assert high == 1 and low == pytest.approx(one) and 0.6 < low < 0.7
+    assert high == 1 and low == pytest.approx(one) and 0.55 < low < 0.65
 
 
 def test_a_metric_that_can_not_reach_1_ends_where_it_can():
