@@ -29,8 +29,9 @@ Near 0 or c few units say anything of V. With f the number of units that share i
 (Σ x_u)² / Σ x_u², n is computed as if there were half a unit more of score 0, weighted by 1 / (1 + f); likewise at the
 other end. For K units without a single miss that leaves n = K - 1: were units all right or all wrong, no more is known.
 
-Difference. From Wilson's interval of both and the correlation ρ of the means, by Newcombe's square-and-add (Statistics in
-Medicine 17, 1998, method 10; Zou and Donner, Statistics in Medicine 27, 2008): with l, u the distances to the bounds,
+Difference. From Wilson's interval of both and the correlation ρ of the means, by Newcombe's square-and-add (Statistics
+in Medicine 17, 1998, method 10; Zou and Donner, Statistics in Medicine 27, 2008): with l, u the distances to the
+bounds,
 
     d - √(l₁² + u₂² - 2 ρ l₁ u₂),    d + √(u₁² + l₂² - 2 ρ u₁ l₂).
 

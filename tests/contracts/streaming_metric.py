@@ -35,7 +35,7 @@ def check_metric(metric, features, categories):
         metric.compute()
     with pytest.raises(BBError, match="a second time"):
         metric.update(features[:2] + 1, np.array([0, 1]))
-    with pytest.raises(BBError, match=f"no sample {n}"):
+    with pytest.raises(BBError, match=f"unknown sample {n}"):
         metric.update(features[:1], np.array([n]))
     metric.update(features[:1], np.array([0]))  # what was refused left nothing behind
     assert metric.compute() == found

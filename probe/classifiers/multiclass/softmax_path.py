@@ -53,6 +53,7 @@ WORTH_A_THREAD = 1 << 20  # products
 PASSES = 200
 SMALLEST = 1e-9  # C, behind which nothing is solved on the way to a larger one
 LEAST_STEP = np.log(1.2)  # in log C: not divided further
+MOST_FAILURES = 8  # of steps that are too far, for one C that was asked for
 STALLED = 3  # steps without a smaller gradient before float64 takes over
 
 
@@ -160,20 +161,22 @@ class _Fit:
 
         Errors: BBError where the certificate is above LARGEST_GRADIENT however near the last solution is.
         """
-        solved, end = self.solved, np.log(C)
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # of a step that is too far
-                return self.at(C)
-        except BBError as error:
-            begin = solved[-1][0] if solved else np.log(SMALLEST)
-            if end - begin < LEAST_STEP:
-                raise
-            self.solved, self.pairs, refused = solved, [], error
-        try:
-            self.reach(float(np.exp((begin + end) / 2)))
-            return self.reach(C)
-        except BBError:
-            raise refused from None
+        ahead: list[float] = [C]
+        failures: list[BBError] = []
+        while ahead:
+            solved, end = self.solved, np.log(ahead[-1])
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # of a step that is too far
+                    solution = self.at(ahead[-1])
+                ahead.pop()
+            except BBError as error:
+                failures.append(error)
+                begin = solved[-1][0] if solved else np.log(SMALLEST)
+                if end - begin < LEAST_STEP or len(failures) == MOST_FAILURES:
+                    raise failures[0] from None
+                self.solved, self.pairs = solved, []
+                ahead.append(float(np.exp((begin + end) / 2)))
+        return solution
 
     def at(self, C: float) -> Solution:
         """First on the float32 rows; then in float64 on the rows as given, until the certificate holds there too."""
