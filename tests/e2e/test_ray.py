@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -126,6 +127,27 @@ def test_probes_are_spread(nodes, call, tmp_path):
     assert [run["fresh"] for run in json.loads(out)] == [False, False]
     again = json.loads(call(*arguments, "--on", f"ray:{nodes.address}")[1])
     assert [run["run_id"] for run in again] == [run["run_id"] for run in runs]
+
+
+def test_a_board_is_spread(nodes, call, own_place):
+    families = {"ponds": (48, 3), "birds": (60, 4)}
+    text = 'protocols = ["biobench-simpleshot", "dinov2-knn"]\n'
+    text += "".join(f'[families.{name}]\nlabels = "{name}.csv"\n' for name in families)
+    (own_place / "board.toml").write_text(text)
+    bench_store(own_place, families)
+    shutil.copytree("features.bb", "here.bb")
+    status, out, err = call("bench", "board.toml", "--store", "here.bb", "--out", "here.html", "--jobs", 1, "--json")
+    here = json.loads(out)
+    assert status == 0, err
+    on = ("--on", f"ray:{nodes.address}", "--workers", "3")
+    status, out, err = call("bench", "board.toml", "--store", "features.bb", *on, "--json")
+    there = json.loads(out)
+    assert status == 0, err
+    assert "3 commands go to Ray on 3 machines" in err
+    assert there == here and len(there["fresh"]) == there["runs"] == 2 * 2 * (1 + 4)
+    assert (own_place / "board.html").read_text() == (own_place / "here.html").read_text()
+    status, out, err = call("bench", "board.toml", "--store", "features.bb", *on, "--json")
+    assert status == 0 and json.loads(out) == {**here, "fresh": []}, err
 
 
 def test_a_worker_that_lacks_what_it_needs_says_where(nodes, call, tmp_path):
