@@ -61,12 +61,12 @@ def guess_lines(
     guesses: Sequence[tuple[str, Number]], left: Number, right: Number, y_of: Callable[[Number], float]
 ) -> list[str]:
     """Dashed lines across a picture, each with its words, for what scores are to be held against."""
-    parts, below = [], False
+    parts, heights = [], [y_of(score) for _, score in guesses]
     for kind, (words, score) in zip(GUESSES, guesses, strict=False):
         y = y_of(score)
         parts.append(f'<line class="{kind}" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        below = y > min(heights)  # so that the words of two lines that are near each other keep apart
         parts.append(text_at(left + 4, y + (13 if below else -4), words, "muted halo"))
-        below = len(guesses) > 1 and guesses[1][1] < guesses[0][1]
     return parts
 
 
