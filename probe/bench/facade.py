@@ -162,7 +162,7 @@ def _labels(family: Family, store: Store) -> Any:
 
 
 def _groups(plan: BenchPlan, store: Store, family: Family, reporter: Reporter) -> list[Group]:
-    """The feature spaces of a family, each with all images that any of them does not have left out."""
+    """The feature spaces of a family; images that one of them does not have are left out of all."""
     if family.data not in store.collection_names():
         raise BBError(f"{store.name} has no collection {family.data!r}: bb extract makes its features.")
     options = family.options

@@ -1,6 +1,6 @@
 """Which images that a run uses were damaged when they were embedded, as its record, its notes and reports say it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bb.store import Collection, FeatureSpace, Store
@@ -32,3 +32,9 @@ def damage_note(record: object) -> str:
         return ""
     named = some([f"{image_id!s:.200} ({reason!s:.80})" for image_id, reason in list(images.items())[:LISTED]], 3)
     return f"{count} of its images {'are' if count > 1 else 'is'} damaged and embedded as decoded: {named}"
+
+
+def damage_notes(records: Iterable[tuple[str, object]]) -> list[str]:
+    """A note for each name whose run used damaged images; of several runs of a name, that of the last."""
+    notes = {name: note for name, record in records if (note := damage_note(record))}
+    return [f"{name}: {note}" for name, note in sorted(notes.items())]

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from bb.probe.classifiers.protocol import PROTOCOLS, kind_of, parse_protocol
-from bb.probe.features.damaged_images import damage_note
+from bb.probe.features.damaged_images import damage_notes
 from bb.probe.features.missing import missing_of, note_on
 from bb.probe.report.entries import TableModel, cells, resampled_parts
 from bb.probe.report.leaderboard import HardImage, Leaderboard, LeaderboardRow, Task, size
@@ -65,7 +65,7 @@ def _board(tasks: str, runs: list[Run], question: ReportOptions) -> Leaderboard 
         return None
     shown = by_precedence(run for group in groups.values() for run in group)
     notes += [*_tier_notes(groups.values()), *_adopted_notes(shown), *_image_notes(shown)]
-    notes += [*_labels_notes(shown), *_missing_notes(shown)]
+    notes += [*_labels_notes(shown), *_missing_notes(shown), *_damaged_notes(shown)]
     rows_of = _rows(groups, runs[0].record["protocol"])
     labels = _labels(rows_of, groups, chosen)
     by_seed = {key: sorted(group, key=_seed) for key, group in groups.items()}
@@ -172,9 +172,9 @@ def _tier_notes(groups: Iterable[list[Run]]) -> list[str]:
 
 
 def _damaged_notes(runs: list[Run]) -> list[str]:
-    """Which backbones were scored on images that were damaged."""
-    said = {_name(run): note for run in runs if (note := damage_note(run.record.get("damaged")))}
-    return [f"{name}: {note}" for name, note in sorted(said.items())]
+    """Which backbones were scored on images that were damaged: of several n_train, those of the largest."""
+    by_size = sorted(runs, key=lambda run: size(run.record["n_train"]))
+    return damage_notes((_name(run), run.record.get("damaged")) for run in by_size)
 
 
 def _adopted_notes(runs: list[Run]) -> list[str]:

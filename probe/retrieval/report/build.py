@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
+from bb.probe.features.damaged_images import damage_notes
 from bb.probe.retrieval.labels import RetrievalLabels
 from bb.probe.retrieval.loggers.base import PipelineLogger
 from bb.probe.retrieval.paired_tests import of_models
@@ -56,6 +57,7 @@ def newest(runs: Sequence[Run], tasks: str) -> tuple[list[Run], list[str]]:
         left_out = f"{len(others)} runs of other queries, labels or metrics are left out"
         notes.append(f"{left_out}; the newest{of_tier} are shown")
     kept = [each[0] for each in same.values()]
+    notes += damage_notes((", ".join(run.record["backbones"]), run.record.get("damaged")) for run in kept)
     return sorted(kept, key=lambda run: (-run.record["scores"]["mean"], run.run_id)), notes
 
 

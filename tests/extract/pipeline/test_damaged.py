@@ -114,6 +114,8 @@ def test_a_run_says_which_of_its_images_are_damaged(call, folder, tmp_path):
     assert f"3 of its images are damaged and embedded as decoded: cut.jpg ({PREMATURE})" in out + err
     (run,) = Store.open("features.bb").runs()
     assert run.record["damaged"]["count"] == 3 and run.record["damaged"]["images"]["mark.jpg"] == PREMATURE
+    status, out, err = call("report", "retrieval", "--labels", tmp_path / "l.csv")
+    assert status == 0 and f"{VIT}: 3 of its images are damaged and embedded as decoded: cut.jpg" in out + err
 
 
 @pytest.mark.parametrize("verb", ["head", "rerank"])

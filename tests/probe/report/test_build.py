@@ -143,6 +143,17 @@ def test_the_command_of_a_run_without_some_images_leaves_them_out_again(tmp_path
     assert "--missing skip" in found.command.split(" --seed")[1] and "--max-missing" not in found.command
 
 
+def test_damaged_images_that_runs_used_are_named(tmp_path):
+    store, few = Store.create(tmp_path / "s.bb"), {"count": 1, "images": {"cut.jpg": "premature end"}}
+    put(store, "timm:x", 0.8, damaged=few, n_train=4)
+    put(store, "timm:x", 0.8, damaged={"count": 2, "images": {**few["images"], "zeros.jpg": "bad code"}})
+    put(store, "timm:y", 0.8, damaged={"count": 0, "images": {}})
+    (note,) = (note for note in board_of(store).notes if "damaged" in note)
+    assert note == (
+        "timm:x: 2 of its images are damaged and embedded as decoded: cut.jpg (premature end), zeros.jpg (bad code)"
+    )
+
+
 @pytest.mark.parametrize("share, given", [(0.25, True), (2.0, False), ("0.5 --force", False)])
 def test_the_command_of_a_run_allows_the_share_that_the_run_allowed(tmp_path, share, given):
     run = put(Store.create(tmp_path / "s.bb"), "timm:x", 0.8, missing={"cut.jpg": "it is cut off"}, max_missing=share)
