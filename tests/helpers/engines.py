@@ -20,10 +20,11 @@ def make_images(folder, n=60):
 
 
 def check_equal(one: Store, other: Store, name: str, image_ids: list[str]) -> None:
-    """All spaces of a store are in the other, and their rows of those images are the same features."""
+    """All spaces of a store are in the other, and their rows of those images are the same features, with their speed."""
     collection = one.collection(name, image_ids)
     assert list(one.spaces())
     for space in one.spaces():
+        assert all(float(origin["images_per_second"]) > 0 for part in other.segments(space) for origin in part.origins)
         a = one.read(space, collection, image_ids)
         b = other.read(other.space(space.key), collection, image_ids)
         # Batches have the same shape, and so the same kernels; only the number of threads may be another.

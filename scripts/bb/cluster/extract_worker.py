@@ -1,6 +1,7 @@
 """What workers of a cluster do: some decode images, others hold networks, and publish what these make of them."""
 
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -175,7 +176,11 @@ class BackboneQueue:
         encoder = self.writer.extractor.encoder()
         while len(self.waiting) >= (1 if rest else encoder.size):
             batch, self.waiting = self.waiting[: encoder.size], self.waiting[encoder.size :]
-            features = encoder(encoder.stack([pixels for _, _, pixels in batch]))
+            pixels = encoder.stack([pixels for _, _, pixels in batch])
+            began = time.perf_counter()
+            pending = encoder.start(pixels)
+            features = pending.wait()
+            self.writer.timed(len(batch), pending.seconds() or time.perf_counter() - began)
             entries = [decoded.item.entries[i] for decoded, i, _ in batch]
             missing = {
                 space.key: np.array([decoded.item.absent[space.key][i] for decoded, i, _ in batch], dtype=bool)

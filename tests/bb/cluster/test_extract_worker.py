@@ -113,6 +113,7 @@ def test_all_ways_make_the_same_bits(tmp_path, awkward, one_thread, networks, de
             assert len(expected) == 12 and rows(store, space, found).tobytes() == expected.tobytes()
             said = [segment.provenance for segment in store.segments(space)]
             assert all(each["batch_size"] == BATCH and each["extract"] == EXTRACT_AT_START for each in said)
+            assert all(float(each["images_per_second"]) > 0 for each in said)
             assert len({tuple(each) for each in said}) == 1
 
     images = Images.of({"awkward": found})
