@@ -20,7 +20,7 @@ def make_images(folder, n=60):
 
 
 def check_equal(one: Store, other: Store, name: str, image_ids: list[str]) -> None:
-    """All spaces of a store are in the other, and their rows of those images are the same features, with their speed."""
+    """All spaces of a store are in the other, and their rows of those images are the same features; with speeds."""
     collection = one.collection(name, image_ids)
     assert list(one.spaces())
     for space in one.spaces():

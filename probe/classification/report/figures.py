@@ -70,7 +70,8 @@ def curves_picture(curves: Sequence[Curve], metric: str, guesses: Sequence[tuple
             inside.append(text_at(end + 18, named[place] + 4, names[place], colour(place), full=curve.label))
         thin = "" if place < BANDS and len(curves) <= BANDS else " thin"
         parts.append(series(curve.label, f"{colour(place)}{thin}", inside))
-    parts += guess_lines(guesses, left, end, y_of)
+    marks = [(x_of[point.shots], y_of(point.value)) for point in points]
+    parts += guess_lines(guesses, left, end, y_of, marks)
     return "".join(parts), WIDTH, height
 
 

@@ -93,7 +93,8 @@ def curves(board: Leaderboard, *, title: bool = False) -> Picture:
             inside.append(text_at(WIDTH - right + 18, ends[place] + 4, names[place], colour(place), full=row.label))
         shown = "" if place < BANDS and len(board.rows) <= BANDS else " thin"
         parts.append(series(row.label, f"{colour(place)}{shown}", inside))
-    parts += guess_lines(board.guesses, left, WIDTH - right, y_of)
+    marks = [(x_of[n], y_of(cell.mean)) for row in board.rows for n, cell in row.cells.items()]
+    parts += guess_lines(board.guesses, left, WIDTH - right, y_of, marks)
     return "".join(parts), WIDTH, height
 
 

@@ -103,7 +103,8 @@ def cost_picture(spots: Sequence[Spot], axis: str, metric: str, guesses: Sequenc
             inside.append(f'<line class="axis" x1="{x + 6:.1f}" y1="{y:.1f}" x2="{end + 2:.1f}" y2="{at[k]:.1f}"/>')
             inside.append(text_at(end + 6, at[k] + 4, names[k], "name" if ahead[k] else "muted", full=spot.label))
         parts.append(series(spot.label, "s0" if ahead[k] else "rest", inside))
-    parts += guess_lines(guesses, left, end, y_of)
+    marks = [(x_of(cost), y_of(spot.value)) for cost, spot in zip(costs, shown, strict=True)]
+    parts += guess_lines(guesses, left, end, y_of, marks)
     return "".join(parts), WIDTH, height
 
 

@@ -58,16 +58,32 @@ def text_at(x: Number, y: Number, words: str, classes: str, anchor: str = "start
 
 
 def guess_lines(
-    guesses: Sequence[tuple[str, Number]], left: Number, right: Number, y_of: Callable[[Number], float]
+    guesses: Sequence[tuple[str, Number]],
+    left: Number,
+    right: Number,
+    y_of: Callable[[Number], float],
+    marks: Sequence[tuple[Number, Number]] = (),
 ) -> list[str]:
-    """Dashed lines across a picture, each with its words, for what scores are to be held against."""
+    """Dashed lines across a picture, each with its words, for what scores are to be held against.
+
+    marks  where the markers are, which words keep clear of while there is room
+    """
     parts, heights = [], [y_of(score) for _, score in guesses]
     for kind, (words, score) in zip(GUESSES, guesses, strict=False):
         y = y_of(score)
         parts.append(f'<line class="{kind}" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
         below = y > min(heights)  # so that the words of two lines that are near each other keep apart
-        parts.append(text_at(left + 4, y + (13 if below else -4), words, "muted halo"))
+        base = y + (13 if below else -4)
+        parts.append(text_at(_clear(left + 4, right, base, words, marks), base, words, "muted halo"))
     return parts
+
+
+def _clear(left: Number, right: Number, base: Number, words: str, marks: Sequence[tuple[Number, Number]]) -> Number:
+    """Where words on a base line begin: as far left as no marker is in them; at the left where one always is."""
+    wide, near = LETTER * len(words), RADIUS + 4
+    level = [x for x, y in marks if base - 12 - near < y < base + 4 + near]
+    starts = (left + step for step in range(0, max(int(right - left - wide), 1), 8))
+    return next((x for x in starts if not any(x - near < at < x + wide + near for at in level)), left)
 
 
 def marker(place: int, x: Number, y: Number, attributes: str = "") -> str:

@@ -11,7 +11,7 @@ from bb.probe.report.build import boards
 from bb.probe.report.formats.html import page
 from bb.probe.report.formats.inline import inline
 from bb.probe.report.formats.svg_cost import Spot, axis_of, cost_picture, cost_words, front
-from bb.probe.report.formats.svg_parts import distinct, document, marker
+from bb.probe.report.formats.svg_parts import distinct, document, guess_lines, marker
 from bb.probe.report.formats.templates import breakable, environment
 from bb.probe.report.leaderboard import KINDS
 from bb.probe.report.options import ReportOptions
@@ -54,6 +54,16 @@ def test_a_picture_of_costs_has_discs_rings_and_ticks(costs):
     assert {"chance", "always the commonest class", "GFLOPs for an image, logarithmic"} <= set(texts)
     assert any(re.fullmatch(r"[\d.]+( [kMG])?", each) for each in texts[texts.index("0.50") + 1 :])
     assert "<script" not in drawn[0] and "1 without a recorded cost is left out" in cost_words(spots, "gflops", "x")
+
+
+def test_the_words_of_a_line_keep_clear_of_markers():
+    def start(*marks):
+        _, words = guess_lines([("chance", 0.5)], 50, 450, lambda score: 100, marks)
+        return float(re.search(r'x="([\d.]+)"', words)[1])
+
+    assert start() == start((70, 200), (300, 96)) == 54
+    assert start((70, 96)) > 74 and start((70, 96), (90, 99), (130, 90)) > 134
+    assert start(*((x, 96) for x in range(50, 450, 20))) == 54  # there is no room
 
 
 def test_a_bar_has_a_dot_on_its_band_and_lines_for_guessing(macros):
