@@ -152,9 +152,17 @@ def test_help_names_the_verbs():
 def test_open_shows_the_page(call, place, monkeypatch):
     opened = []
     monkeypatch.setattr("typer.launch", lambda path: opened.append(path) or 0)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("DISPLAY", ":0")
     assert call("report", "--open")[0] == 0 and opened == ["report.html"]
     assert "be told apart from" in (place / "report.html").read_text()
     monkeypatch.setattr("typer.launch", lambda path: 1)
     assert "no browser could be started; open r.html yourself" in call("report", "--open", "--html", "r.html")[2]
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    opened.clear()
+    monkeypatch.setattr("typer.launch", lambda path: opened.append(path) or 0)
+    status, _, err = call("report", "--open")
+    assert status == 0 and opened == [] and "no browser could be started; open report.html yourself" in err
     status, _, err = call("report", "--open", "--html", "-")
     assert status == 2 and "--open shows a file: give --html one, or leave --html out." in err

@@ -1,5 +1,7 @@
 """`bb report newt`: compare runs: backbones by shot count, with 95% bootstrap intervals."""
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,7 +114,7 @@ def verb(
     if not found:
         raise BBError(_other_runs(runs, store))
     write_report(found, files, opened, roots)
-    if open_ and typer.launch(str(html)):
+    if open_ and not (_has_display() and typer.launch(str(html)) == 0):
         warn(f"note: no browser could be started; open {html} yourself")
     if json_:
         show_json([board.record() for board in found])
@@ -120,6 +122,12 @@ def verb(
         show_boards(found, by=by, verbose=verbose)
     if json_ or any(files.values()):
         warn(*(f"note: {note}" for board in found for note in board.notes))
+
+
+def _has_display() -> bool:
+    """Whether a browser can be shown. Without a display xdg-open looks for text browsers, and bb can't see it fail."""
+    shown = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in shown)
 
 
 def _other_runs(runs: Sequence[Run], store: str) -> str:
