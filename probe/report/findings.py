@@ -12,6 +12,7 @@ NAMED = 3  # backbones that a sentence names
 MORE = 40  # labels that a forecast is of, but never more than there are
 LEAST_SIZES = 3  # numbers of labels that a law is put through
 DRAWS = 1000
+SHARED = 0.3  # of the variance of a draw's score: the test images, which are the same at all numbers of labels
 
 
 def findings(board: Leaderboard) -> list[str]:
@@ -93,38 +94,52 @@ def _more_labels(board: Leaderboard, last: NTrain) -> Iterator[str]:
         if n != "all" and cell.origin.classifier == classifier and not cell.estimate.no_interval
     ]
     if last != "all":
-        trainings = board.n_tasks * len(leader.cells[last].origin.runs)
-        yield from further(leader.label, points, "training images a task", trainings)
+        draws = len(leader.cells[last].origin.runs)
+        yield from further(leader.label, points, "training images a task", board.n_tasks, draws)
 
 
 def further(
-    label: str, points: Sequence[tuple[int, float, float, float]], labels: str, trainings: int = 1
+    label: str, points: Sequence[tuple[int, float, float, float]], labels: str, tasks: int = 1, draws: int = 1
 ) -> Iterator[str]:
     """A sentence on more labels, by the laws of `bb.probe.statistics.learning_law`; none of too few points.
 
     points  number of labels, score and 95% interval, ascending; of shares of right answers and their like
     labels  what is counted, in words
-    trainings  draws of training images that each score is the mean over
+    tasks, draws  of training images, that each score is the mean over
     """
     if len(points) < LEAST_SIZES:
         return
-    sizes, scores, lows, highs = zip(*points, strict=True)
-    spread = np.maximum((np.array(highs) - np.array(lows)) / (2 * 1.96), 1e-6)
-    rng = np.random.default_rng(0)
-    drawn = np.clip(np.array(scores) + spread * rng.standard_normal((DRAWS, len(sizes))), 0, 1)
-    more = min(MORE, sizes[-1])
-    drawn = forecast(list(sizes), drawn, spread, sizes[-1] + more, rng, trainings)
-    low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
-    if low > scores[-1]:
+    last, more = points[-1][1], min(MORE, points[-1][0])
+    low, middle, high = forecast_score(points, more, tasks, draws)
+    if low > last:
         yield (
-            f"{more} more {labels} would bring {label} from {scores[-1]:.3f} to about {middle:.2f} (95% interval "
+            f"{more} more {labels} would bring {label} from {last:.3f} to about {middle:.2f} (95% interval "
             f"{low:.2f} to {high:.2f}), as its learning curve goes on."
         )
     else:
         yield (
-            f"{more} more {labels} could bring {label} from {scores[-1]:.3f} to about {middle:.2f}, or nothing (95% "
+            f"{more} more {labels} could bring {label} from {last:.3f} to about {middle:.2f}, or nothing (95% "
             f"interval {low:.2f} to {high:.2f}), as its learning curve goes on."
         )
+
+
+def forecast_score(
+    points: Sequence[tuple[int, float, float, float]], more: int, tasks: int, draws: int
+) -> tuple[float, float, float]:
+    """The score with `more` labels than the last of the points, as `further` says it: from, middle and to.
+
+    docs/statistics.md has how often that holds, and scripts/bench/worlds/forecasts.py measures it.
+    """
+    sizes, scores, lows, highs = zip(*points, strict=True)
+    spread = np.maximum((np.array(highs) - np.array(lows)) / (2 * 1.96), 1e-6)
+    rng = np.random.default_rng(0)
+    shared = SHARED / (SHARED + (1 - SHARED) / draws)  # the mean over draws has less of what is a classifier's own
+    own = spread * np.sqrt(1 - shared)
+    errors = np.sqrt(shared) * spread * rng.standard_normal((DRAWS, 1)) + own * rng.standard_normal((DRAWS, len(sizes)))
+    drawn = np.clip(np.array(scores) + errors, 0, 1)
+    drawn = forecast(list(sizes), drawn, own, sizes[-1] + more, rng, tasks * draws)
+    low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
+    return float(low), float(middle), float(high)
 
 
 def _caveats(board: Leaderboard, last: NTrain) -> Iterator[str]:

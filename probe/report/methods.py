@@ -1,6 +1,7 @@
 """The paragraph "Methods" of a paper, from what a board's runs record, and the entries for its list of references."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from bb.probe.features.extraction import Cost, count_text
@@ -20,16 +21,16 @@ PREPROCESSING = {
     "biobench": "scaled to unit length, centred on the training images' mean and scaled again",
     "newt2021": "standardised by the training images and scaled to unit length",
 }
-SOURCES = {"biobench": "biobench (github.com/samuelstevens/biobench)", "newt2021": "NeWT's authors"}
+SOURCES = {"biobench": "github.com/samuelstevens/biobench", "newt2021": "NeWT's authors"}
 
 NEWT = """@inproceedings{vanhorn2021newt,
   author = {Van Horn, Grant and Cole, Elijah and Beery, Sara and Wilber, Kimberly and Belongie, Serge and
             {Mac Aodha}, Oisin},
   title = {Benchmarking Representation Learning for Natural World Image Collections},
   booktitle = {CVPR}, year = {2021}}"""
-BIOBENCH = """@software{stevens_biobench,
+BIOBENCH = """@misc{stevens_biobench,
   author = {Stevens, Samuel}, title = {biobench}, howpublished = {github.com/samuelstevens/biobench}}"""
-BB = """@software{bb,
+BB = """@misc{bb,
   author = {{The bb authors}}, title = {bb: which frozen vision backbone, and how sure are we?}, version = {%s}}"""
 
 
@@ -77,11 +78,15 @@ def _classifiers(board: Leaderboard) -> Iterator[str]:
         f"Features were {PREPROCESSING[board.protocol]}, and classified by the protocol {board.protocol} "
         f"({SOURCES[board.protocol]}):"
     )
+    kinds = {
+        n: " or ".join(sorted({_words(row.cells[n].origin) for row in board.rows if n in row.cells}))
+        for n in board.columns
+    }
     parts = []
-    for n in board.columns:
-        kinds = sorted({_words(row.cells[n].origin) for row in board.rows if n in row.cells})
-        images = "all training images" if n == "all" else f"{n} training images a task"
-        parts.append(f"with {images}, {' or '.join(kinds)}")
+    for kind, some in groupby(board.columns, key=kinds.__getitem__):
+        *numbers, last = map(str, some)
+        images = f"{', '.join(numbers)} and {last}" if numbers else last
+        parts.append(f"with {images} training images{'' if last == 'all' else ' a task'}, {kind}")
     yield "; ".join(parts) + "."
     seeds = sorted({seed for cell in _cells(board) for seed in cell.origin.seeds if seed is not None})
     if seeds:

@@ -40,6 +40,7 @@ MODULES = (
     "worlds.ranks",
     "worlds.retrieval",
     "worlds.boards",
+    "worlds.forecasts",
 )
 QUICK = 50
 

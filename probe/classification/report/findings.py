@@ -80,4 +80,4 @@ def _more_labels(board: Board) -> Iterator[str]:
         for point in curve.points
         if point.shots != "all" and point.low is not None and point.high is not None
     ]
-    yield from further(curve.label, points, "training images of each class", curve.points[-1].seeds)
+    yield from further(curve.label, points, "training images of each class", draws=curve.points[-1].seeds)

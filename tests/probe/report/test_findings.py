@@ -6,7 +6,7 @@ import pytest
 
 from bb.probe.features.extraction import Cost
 from bb.probe.report.build import boards
-from bb.probe.report.findings import findings, further
+from bb.probe.report.findings import findings, forecast_score, further
 from bb.probe.report.leaderboard import Estimate
 from bb.probe.report.methods import bibtex, methods
 from bb.probe.report.options import ReportOptions
@@ -104,6 +104,11 @@ def test_methods_name_what_was_done(board):
         "and 6 more.",
     ):
         assert words in told, told
+    assert "the protocol biobench (github.com/samuelstevens/biobench): with 4 training" in told
+    same = {n: replace(cell, origin=board.rows[0].cells[4].origin) for n, cell in board.rows[0].cells.items()}
+    alike = methods(replace(board, rows=(replace(board.rows[0], cells=same),)))
+    numbers = ", ".join(map(str, board.columns[:-1]))
+    assert f"with {numbers} and {board.columns[-1]} training images" in alike and alike.count("a linear SVM") == 1
     assert bibtex(board).count("@") == 3 and bibtex(replace(board, tasks="mine", protocol="newt2021")).count("@") == 1
 
 
@@ -122,6 +127,17 @@ def test_what_more_labels_bring_is_said_where_a_curve_supports_it():
     assert sure[0].startswith("32 more labels would bring a from 0.600 to about 0.")
     (flat,) = sentence((5, 0.8), (10, 0.802), (20, 0.801))
     assert flat.startswith("20 more images a task could bring a from 0.801 to about 0.80, or nothing (95% interval 0.")
+
+
+def test_a_forecast_is_surer_with_more_tasks_and_draws():
+    points = [(n, score, score - 0.03, score + 0.03) for n, score in ((8, 0.7), (16, 0.75), (32, 0.79))]
+
+    def width(more, tasks=1, draws=1):
+        low, middle, high = forecast_score(points, more, tasks, draws)
+        assert low < middle < high
+        return high - low
+
+    assert width(32, draws=5) < width(32) < width(96) and width(32, tasks=30) < width(32) > 0.06
 
 
 def test_a_forecast_needs_one_classifier_and_a_number_of_images(board):

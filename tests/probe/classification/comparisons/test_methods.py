@@ -24,7 +24,7 @@ def test_it_names_backbones_split_classifier_and_digests(board):
     assert "We compared 2 frozen vision backbones" in said and f"{board.n} test images" in said
     assert record["classifier"] in said and record["test_set"][:12] in said and board.rows[0].run.run_id[:12] in said
     assert ("95% intervals of" in said) == (board.rows[0].metrics[board.metric]["low"] is not None)
-    assert "@software{bb," in bibtex(board)
+    assert "@misc{bb," in bibtex(board)
 
 
 def test_parameters_shots_and_a_protocol_are_those_of_the_runs(board):
