@@ -65,6 +65,10 @@ def test_a_session_of_sixty_labels(tmp_path):
             page.wait_for_load_state("networkidle")
             assert page.locator("#near figure").count() == 5
             assert page.text_content("#status").startswith(f"{LABELS} of ")
+            keys = page.locator("#classes button kbd").all_text_contents()  # set apart from names, which may be numbers
+            assert keys == [str(k + 1) for k in range(min(9, page.locator("#classes button").count()))]
+            typed, save = (page.locator(f"#other {each}").bounding_box() for each in ("input", "button"))
+            assert typed["y"] <= save["y"] + save["height"] / 2 <= typed["y"] + typed["height"], "Save is beside it"
             if folder := os.environ.get("BB_SCREENSHOTS"):
                 for width, height in ((1440, 900), (820, 1180)):
                     page.set_viewport_size({"width": width, "height": height})

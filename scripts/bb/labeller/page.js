@@ -58,7 +58,9 @@ function show() {
   if (state.failure) $("error").textContent = state.failure;
   $("classes").replaceChildren();
   state.classes.forEach(([name, n], i) => {
-    const button = make("button", (i < 9 ? `${i + 1} ` : "") + `${name} (${n})`, $("classes"));
+    const button = make("button", "", $("classes"));
+    if (i < 9) make("kbd", String(i + 1), button);
+    button.append((i < 9 ? " " : "") + `${name} (${n})`);
     button.addEventListener("click", () => answer(name));
   });
   draw();
