@@ -54,7 +54,7 @@ class Summary:
 
     spaces     keys of the feature spaces; adopted: of those whose rows were taken over
     images     in the collection; present: that had features before; computed: embedded now
-    failed     image ID to the reason why it has no features; damaged and notes: what is to be said of others
+    failed     image ID to the reason why it has no features; damaged and notes: remarks on others
     stopped    whether it ended early
     profile    where the time went, if that was asked for
     error      why the backbone was left out

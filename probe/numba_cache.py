@@ -46,7 +46,7 @@ def _use(folder: str) -> None:
 
 
 def _writable_folder() -> str:
-    """A folder below bb's cache, else one that is removed when this process ends, which is said."""
+    """A folder below bb's cache, else one that is removed when this process ends, with a message."""
     try:
         folder = cache_folder() / "numba"
         folder.mkdir(parents=True, exist_ok=True)

@@ -208,7 +208,7 @@ def execute(prepared: PreparedRun, *, jobs: int, progress: Callable[[int], None]
         "scores_without_leaks": score(unleaked) if leaks and len(unleaked) else None,
         "labels_notes": [*inputs.labels.notes, *leaks.notes],
         "hyperparameters": {task: {**o.parameters, "cv_score": o.cv_score} for task, o in sorted(outcomes.items())},
-        "notes": {task: said for task, said in sorted(notes.items()) if said},
+        "notes": {task: lines for task, lines in sorted(notes.items()) if lines},
         "damaged": damage_record(inputs.damaged()),
         **missing_record(
             inputs.labels.missing,

@@ -91,7 +91,7 @@ class Store:
     _vouched: dict[tuple[str, ...], frozenset[SignedItem]] = field(default_factory=dict, repr=False, compare=False)
     _made_here: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
     _disagreements: dict[tuple[str, ...], list[str]] = field(default_factory=dict, repr=False, compare=False)
-    _said: set[str] = field(default_factory=set, repr=False, compare=False)
+    _warned: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: str | Path, *, cache_size: int | None = None) -> "Store":
@@ -312,8 +312,8 @@ class Store:
         wanted = collection.digests(image_ids)
         rows = self.rows(space)
         for text in self.disagreements(space, wanted):
-            if text not in self._said:
-                self._said.add(text)
+            if text not in self._warned:
+                self._warned.add(text)
                 self.say(text)
         try:
             return self._gather(rows, space, collection, image_ids, wanted)

@@ -113,11 +113,11 @@ def _check_config(name: BackboneName) -> None:
 @contextlib.contextmanager
 def _warnings_as_errors(name: BackboneName) -> Iterator[None]:
     """timm only logs it where it goes on with weights that are random."""
-    said: list[str] = []
+    messages: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
     logger, listener = logging.getLogger("timm.models._builder"), Listener(logging.WARNING)
     logger.addHandler(listener)
@@ -127,7 +127,7 @@ def _warnings_as_errors(name: BackboneName) -> Iterator[None]:
         logger.removeHandler(listener)
     # Surplus tensors are named in a warning where timm knows of them (DLA); strict loading has raised where
     # it doesn't.
-    if faults := [message for message in said if not message.startswith("Unexpected keys")]:
+    if faults := [message for message in messages if not message.startswith("Unexpected keys")]:
         raise BBError(f"{name}: timm warns: {faults[0]}")
 
 

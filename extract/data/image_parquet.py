@@ -27,7 +27,7 @@ MOST_FOOTER = 8 * 2**20  # bytes: in memory, a footer of nothing but empty colum
 MOST_ITEMS = 100_000  # row groups, or columns
 KEPT = 512 * 2**20
 AHEAD = 2  # row groups
-GUESS = 2**16  # bytes at the end, in which the footer mostly lies
+GUESS = 2**16  # bytes at the end, in which the footer mostly is
 MAGIC = b"PAR1"
 TAIL = 8  # bytes at the end: the footer's length, and the magic
 
@@ -162,7 +162,7 @@ def _read_footer(blob: ByteRangeFile) -> _Table:
 
     end = blob.read(max(0, blob.size - GUESS), min(GUESS, blob.size))
     if len(end) < TAIL or not end.endswith(MAGIC):
-        raise DamagedParquet("is no Parquet file, or is cut short: it does not end as one does")
+        raise DamagedParquet("is not a Parquet file, or is cut short: it does not end as one does")
     size = int.from_bytes(end[-TAIL : -len(MAGIC)], "little")
     if size > MOST_FOOTER:
         raise DamagedParquet(f"is damaged: its footer claims {size:,} bytes, over the limit of {MOST_FOOTER:,}")

@@ -87,7 +87,7 @@ def embed(
     first. Setting `stop` ends what the device has in hand, publishes the open segments and returns. An error publishes
     them before it is raised. The profile says where the time went. `progress` gets the outcomes so far and the number
     of images that are done for every network. `announce` gets what a person may want to know.
-    `cores` are those that it may use, all of the machine's if it is not said.
+    `cores` are those that it may use, by default all of the machine's.
     """
     outcomes = [EmbedResult() for _ in work]
     missing = MissingImages(store, [each.extractor.spaces for each in work], [each.wanted for each in work])

@@ -13,7 +13,7 @@ from bb.extract.embedding.damage import jpeg_warning
 from bb.extract.embedding.images import DecodedImage, UnreadableImage
 
 _LONGEST = 200
-_said = threading.local()
+_of_thread = threading.local()
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
@@ -41,15 +41,15 @@ def with_damage(decoded: DecodedImage) -> DecodedImage:
     """The same picture, damaged where libtiff reported an error in this thread, or libjpeg damage, since the last call:
     Pillow takes a strip for whole after an error in its JPEG data.
     """
-    damage = getattr(_said, "damage", "")
+    damage = getattr(_of_thread, "damage", "")
     damage = forget() or damage
     return decoded._replace(damage=damage) if damage and not decoded.damage else decoded
 
 
 def forget() -> str:
     """What libtiff said in this thread, which is empty from now on."""
-    message: str = getattr(_said, "message", "")
-    _said.message = _said.damage = ""
+    message: str = getattr(_of_thread, "message", "")
+    _of_thread.message = _of_thread.damage = ""
     return message
 
 
@@ -60,12 +60,12 @@ def _set(setter: Any, handler: object) -> None:
 
 @_HANDLER
 def _keep(module: bytes | None, form: bytes, arguments: int | None) -> None:
-    _said.message = _text(form, arguments)
+    _of_thread.message = _text(form, arguments)
 
 
 @_HANDLER
 def _keep_damage(module: bytes | None, form: bytes, arguments: int | None) -> None:
-    _said.damage = jpeg_warning(ValueError(_text(form, arguments))) or getattr(_said, "damage", "")
+    _of_thread.damage = jpeg_warning(ValueError(_text(form, arguments))) or getattr(_of_thread, "damage", "")
 
 
 def _text(form: bytes, arguments: int | None) -> str:

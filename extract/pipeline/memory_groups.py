@@ -18,7 +18,7 @@ def group_by_memory(
 ) -> Iterator[list[Extractor]]:
     """Loads networks in order and yields them in groups, whose weights take no more than a share of the memory.
 
-    memory     half of the machine's if it is not said; a network larger than its share is a group of its own
+    memory     by default half of the machine's; a network larger than its share is a group of its own
     processes  which share that memory, since each holds the whole group
 
     What `load` gives None for is left out.

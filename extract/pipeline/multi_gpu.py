@@ -28,7 +28,7 @@ from bb.extract.pipeline.partition import Partition
 from bb.extract.pipeline.profile import Profile
 from bb.store import BBError, Entry, Store, UsageError
 
-TICK = 0.2  # seconds after which it is looked whether a person wants to stop, and said how far it is
+TICK = 0.2  # seconds after which it is looked whether a person wants to stop, and progress is reported
 
 
 def parse_devices(text: str) -> list[str]:
@@ -135,7 +135,7 @@ def embed_on(
     """
     processes = get_context("spawn")
     running: dict[Any, Any] = {}
-    told: dict[Any, ProcessMessage] = {}
+    latest: dict[Any, ProcessMessage] = {}
 
     halted = False
 
@@ -155,30 +155,30 @@ def embed_on(
                     process.start()
                 says.close()
                 running[hears] = (process, share.numerics[0])
-                told[hears] = ProcessMessage([EmbedResult() for _ in work])
+                latest[hears] = ProcessMessage([EmbedResult() for _ in work])
         open_ = set(running)
         while open_:
             for ready in connection.wait(open_, TICK):
                 ours: Any = ready
                 try:
-                    said = ours.recv()
+                    message = ours.recv()
                 except (EOFError, OSError):
                     open_.remove(ours)
                     process, device = running[ours]
                     process.join()
-                    if told[ours].profile is None and not told[ours].fault:
+                    if latest[ours].profile is None and not latest[ours].fault:
                         words = f"the process on {device} ended with status {process.exitcode}; what it published stays"
-                        told[ours] = ProcessMessage(
-                            told[ours].outcomes, told[ours].images, fault=f"{words}, and the same command goes on."
+                        latest[ours] = ProcessMessage(
+                            latest[ours].outcomes, latest[ours].images, fault=f"{words}, and the same command goes on."
                         )
                         halt()
                     continue
-                if isinstance(said, str):
-                    announce(f"{running[ours][1]}: {said}")
+                if isinstance(message, str):
+                    announce(f"{running[ours][1]}: {message}")
                     continue
-                told[ours] = said
-                progress(_together(list(told.values()), len(work)), sum(each.images for each in told.values()))
-                if said.fault or (strict and any(outcome.failed for outcome in said.outcomes)):
+                latest[ours] = message
+                progress(_together(list(latest.values()), len(work)), sum(each.images for each in latest.values()))
+                if message.fault or (strict and any(outcome.failed for outcome in message.outcomes)):
                     halt()
             if stop and stop.is_set():
                 halt()
@@ -191,20 +191,20 @@ def embed_on(
         for hears, (process, _) in running.items():
             hears.close()
             process.join()
-    if faults := [each.fault for each in told.values() if each.fault]:
+    if faults := [each.fault for each in latest.values() if each.fault]:
         raise BBError(faults[0])
-    profiles = [each.profile for each in told.values() if each.profile]
-    return _together(list(told.values()), len(work)), Profile.merged(profiles, work[0].extractor.numerics.device.type)
+    profiles = [each.profile for each in latest.values() if each.profile]
+    return _together(list(latest.values()), len(work)), Profile.merged(profiles, work[0].extractor.numerics.device.type)
 
 
-def _together(told: Sequence[ProcessMessage], backbones: int) -> list[EmbedResult]:
+def _together(latest: Sequence[ProcessMessage], backbones: int) -> list[EmbedResult]:
     """Of each backbone, what all processes made of it."""
     return [
         EmbedResult(
-            sum(each.outcomes[i].computed for each in told),
-            {image_id: reason for each in told for image_id, reason in each.outcomes[i].failed.items()},
-            {image_id: note for each in told for image_id, note in each.outcomes[i].notes.items()},
-            any(each.outcomes[i].stopped for each in told),
+            sum(each.outcomes[i].computed for each in latest),
+            {image_id: reason for each in latest for image_id, reason in each.outcomes[i].failed.items()},
+            {image_id: note for each in latest for image_id, note in each.outcomes[i].notes.items()},
+            any(each.outcomes[i].stopped for each in latest),
         )
         for i in range(backbones)
     ]
@@ -244,13 +244,13 @@ def _serve(share: Share, answers: Any) -> None:
                 raise BBError(f"the files of {name} changed while bb ran: run it again.")
             work.append(BackboneWork(extractor, wanted))
 
-        said, done = 0.0, 0
+        reported, done = 0.0, 0
 
         def tell(now: Sequence[EmbedResult], images: int) -> None:
-            nonlocal said, done
+            nonlocal reported, done
             outcomes[:], done = now, images
-            if time.monotonic() - said > TICK or (share.strict and any(outcome.failed for outcome in now)):
-                said = time.monotonic()
+            if time.monotonic() - reported > TICK or (share.strict and any(outcome.failed for outcome in now)):
+                reported = time.monotonic()
                 answers.send(ProcessMessage(list(now), images))
 
         outcomes, profile = embed(

@@ -153,9 +153,9 @@ def _compare(store: Store, sampler: Sampler, result: Recomputed, order: list[byt
     if "code" in differing:
         result.notes.append(f"its code {differing.pop('code')} here")
     if differing:
-        said = "; ".join(f"{name}: {words}" for name, words in differing.items())
+        described = "; ".join(f"{name}: {words}" for name, words in differing.items())
         result.faults.append(
-            f"can't be compared, since {extractor.name} is another space here (stored against here): {said}"
+            f"can't be compared, since {extractor.name} is another space here (stored against here): {described}"
         )
         return
     pairs = sampler.pairs(store, space, order, n)

@@ -88,9 +88,9 @@ def block(
 
 def _main(run: Run, side: str) -> str:
     """The metric of a column: a protocol's own, else the one that the family's board has first."""
-    said = () if run.record.get("published") else family_metrics(str(run.record["tasks"]))
+    own = () if run.record.get("published") else family_metrics(str(run.record["tasks"]))
     known = set.intersection(*(set(each) for each in _metrics(run, side)))
-    return next((name for name in said if name in known), str(run.record["scores"]["main"]))
+    return next((name for name in own if name in known), str(run.record["scores"]["main"]))
 
 
 def _metrics(run: Run, side: str) -> list[dict[str, Any]]:

@@ -248,6 +248,6 @@ def _cells(group: Group, how: Mapping[str, Any], store: Store, compute: bool) ->
     except Exception as error:
         if len(protocols) > 1:
             return sum((_cells(group, {"protocol": [name]}, store, compute) for name in protocols), _NOTHING)
-        said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
-        return _Found((), frozenset(), {", ".join((group.name, *protocols)): said})
+        reason = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
+        return _Found((), frozenset(), {", ".join((group.name, *protocols)): reason})
     return _Found(made.runs, made.fresh, {f"{family.name}, {what}": why for what, why in made.failed.items()})

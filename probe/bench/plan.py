@@ -138,24 +138,24 @@ class BenchPlan:
             families = content["families"]
             if not isinstance(families, dict) or not all(isinstance(each, dict) for each in families.values()):
                 raise UsageError(f"{source} sets families = {families!r}: write [families.NAME] for each.")
-            found["families"] = tuple(_family(name, said, base, source) for name, said in families.items())
+            found["families"] = tuple(_family(name, given, base, source) for name, given in families.items())
         return cls(**found)
 
 
-def _family(name: str, said: Mapping[str, Any], base: Path, source: str) -> Family:
+def _family(name: str, given: Mapping[str, Any], base: Path, source: str) -> Family:
     where = f"{source}: [families.{name}]"
-    _check_keys(said, OF_FAMILY, where)
-    for key, value in said.items():
+    _check_keys(given, OF_FAMILY, where)
+    for key, value in given.items():
         kind, words = OF_FAMILY[key]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise UsageError(f"{where} sets {key} = {value!r}, which is not {words}.")
-    if "root" in said and "labels" in said:
+    if "root" in given and "labels" in given:
         raise UsageError(f"{where} sets root and labels: keep labels for a table of your own, root for a task family.")
-    options = {key: value for key, value in said.items() if key not in ("data", "root", "labels")}
-    if "poisonous" in said:
-        options["poisonous"] = str(base / said["poisonous"])
-    root, labels = (base / said[key] if key in said else None for key in ("root", "labels"))
-    return Family(name, said.get("data", name), root, labels, options)
+    options = {key: value for key, value in given.items() if key not in ("data", "root", "labels")}
+    if "poisonous" in given:
+        options["poisonous"] = str(base / given["poisonous"])
+    root, labels = (base / given[key] if key in given else None for key in ("root", "labels"))
+    return Family(name, given.get("data", name), root, labels, options)
 
 
 def _values(value: Any, kind: type | tuple[type, ...], where: str) -> tuple[Any, ...]:
@@ -165,8 +165,8 @@ def _values(value: Any, kind: type | tuple[type, ...], where: str) -> tuple[Any,
     return tuple(dict.fromkeys(values))
 
 
-def _check_keys(said: Mapping[str, Any], known: Any, where: str) -> None:
-    for key in said:
+def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
+    for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known)}."

@@ -185,7 +185,7 @@ class Board:
 
 
 def boards(
-    runs: Sequence[Run], tasks: str | None = None, on_damage: Callable[[str], None] = lambda said: None
+    runs: Sequence[Run], tasks: str | None = None, on_damage: Callable[[str], None] = lambda note: None
 ) -> list[Board]:
     """A board for each table, task, set of test images, pool of training images and published protocol.
 
@@ -196,8 +196,8 @@ def boards(
     for run in runs:
         if run.record["protocol"] != PROTOCOL:
             continue
-        if said := problem(run.record):
-            on_damage(f"left out: run {short(run.run_id)} is damaged: {said}")
+        if note := problem(run.record):
+            on_damage(f"left out: run {short(run.run_id)} is damaged: {note}")
         else:
             mine.append(run)
     wanted = [run for run in mine if tasks is None or run.record["tasks"] == tasks]
@@ -422,7 +422,7 @@ def details(board: Board, row: Row) -> tuple[list[OfClass], list[Confused], Pred
     return (by_class(found), most_confused(found), found) if found else None
 
 
-def _said_of(published: dict[str, Any]) -> list[str]:
+def _notes_of(published: dict[str, Any]) -> list[str]:
     """Whether a protocol is a replica, the faults that it keeps, and why published scores may differ."""
     name = published["name"]
     kind = f"a replica of {published['source']}" if published["replica"] else f"bb's own, after {published['source']}"
@@ -443,8 +443,8 @@ def _notes(rows: Sequence[Row], task: str) -> Iterator[str]:
     for row in rows:
         record = row.run.record
         found = record.get("notes", {})
-        said = _said_of(record["published"]) if record.get("published") else []
-        for words in (*said, *record.get("labels_notes", []), *found.get(task, []), *found.get("all tasks", [])):
+        published = _notes_of(record["published"]) if record.get("published") else []
+        for words in (*published, *record.get("labels_notes", []), *found.get(task, []), *found.get("all tasks", [])):
             seen[str(words)] = None
         without = record.get("scores_without_leaks")
         if isinstance(without, dict) and isinstance(without.get("mean"), float):

@@ -187,8 +187,8 @@ def classify(
         except Exception as error:
             if not keep_going:
                 raise
-            said = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
-            failed[_words(opened, space, spec)] = said
+            reason = str(error) if isinstance(error, BBError) else f"{type(error).__name__}: {error}"
+            failed[_words(opened, space, spec)] = reason
             return None
 
     results: dict[tuple[int, ...], tuple[Run, bool]] = {}

@@ -125,10 +125,10 @@ def execute(prepared: PreparedClassification, *, progress: Callable[[int], None]
             progress(done)
         joined = split.by in ("random", "group")
         answers += [Answers.join(of_folds, split, fitted=not spec.given)] if joined else of_folds
-        said = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
-        said += [split.no_interval] if split.no_interval else []
-        if said:
-            notes[split.task.name] = list(dict.fromkeys(said))
+        lines = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
+        lines += [split.no_interval] if split.no_interval else []
+        if lines:
+            notes[split.task.name] = list(dict.fromkeys(lines))
     seconds = time.monotonic() - clock
     leaks = prepared.draw.leaks
     main = spec.protocol.metric if spec.protocol else None

@@ -36,8 +36,8 @@ class SplitEngine:
         large = [p for p in work if not is_small(Size.of(p))]
         yield from self.small.solve(small, classifier, jobs=jobs)
         for outcome in self.large.solve(large, classifier, jobs=jobs):
-            said = f"too large for the exact engine, so done by {self.large.name}"
-            yield replace(outcome, notes=(*outcome.notes, said))
+            note = f"too large for the exact engine, so done by {self.large.name}"
+            yield replace(outcome, notes=(*outcome.notes, note))
 
 
 def choose(

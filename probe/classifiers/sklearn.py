@@ -110,7 +110,7 @@ def fit(problem: Problem, classifier: Classifier, notes: tuple[str, ...], fitted
         np.asarray(decision, dtype=np.float64).reshape(len(problem.x_test)),
         _parameters(fitted.best_params_) if searched else _fixed(classifier),
         float(fitted.best_score_) if searched else None,
-        notes + _said(caught),
+        notes + _messages(caught),
     )
 
 
@@ -142,7 +142,7 @@ def _parameters(best_params: dict[str, Any]) -> dict[str, Any]:
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in plain.items()}
 
 
-def _said(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+def _messages(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
     """Each warning once, with how often it came; `check` has already noted classes smaller than the folds."""
     messages = Counter(str(warning.message).strip().splitlines()[0] for warning in caught)
     return tuple(

@@ -392,12 +392,12 @@ def _load(announce: Callable[[str], None] | None) -> None:
     from numba.core import event
 
     class Announcer(event.Listener):
-        said = False
+        announced = False
 
         def on_start(self, event: object) -> None:
-            if announce is not None and not self.said:
+            if announce is not None and not self.announced:
                 announce(FIRST_USE)
-            self.said = True
+            self.announced = True
 
         def on_end(self, event: object) -> None: ...
 

@@ -26,8 +26,8 @@ def damage_record(damaged: dict[str, str]) -> dict[str, Any]:
 
 def damage_note(record: object) -> str:
     """In a sentence what a run's record says under `damaged`; empty where it says nothing, or not in that form."""
-    said = record if isinstance(record, dict) else {}
-    count, images = said.get("count"), said.get("images")
+    listed = record if isinstance(record, dict) else {}
+    count, images = listed.get("count"), listed.get("images")
     if type(count) is not int or count <= 0 or not isinstance(images, dict):
         return ""
     named = some([f"{image_id!s:.200} ({reason!s:.80})" for image_id, reason in list(images.items())[:LISTED]], 3)

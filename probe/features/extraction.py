@@ -74,14 +74,14 @@ class Cost:
 
     def describe(self) -> list[str]:
         """Each figure in words, and that its size is not where it is not."""
-        said = [
+        sentences = [
             f"{count_text(self.parameters)} parameters" if self.parameters is not None else "size not recorded",
             f"{self.gflops:.3g} GFLOPs" if self.gflops is not None else "",
             f"{self.pixels[0]}x{self.pixels[1]} pixels" if self.pixels else "",
             f"{self.width} features" if self.width is not None else "",
             f"{self.images_per_second:.3g} images/s on {self.device or 'a device'}" if self.images_per_second else "",
         ]
-        return list(filter(None, said))
+        return list(filter(None, sentences))
 
 
 def count_text(n: int | float) -> str:

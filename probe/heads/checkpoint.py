@@ -37,7 +37,7 @@ class Checkpoint:
     _best: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _saved: float = field(default_factory=time.monotonic, repr=False)
 
-    def told(self, epoch: int, score: float) -> None:
+    def record(self, epoch: int, score: float) -> None:
         """Notes an epoch that is done with its validation; of equal ones the first is the best."""
         self.epoch = epoch
         if not self.history or score > self.history[self.best_epoch]:
@@ -59,10 +59,10 @@ class Checkpoint:
             return
         from safetensors.torch import save
 
-        said = {"format": FORMAT, "epoch": self.epoch, "best_epoch": self.best_epoch, "history": self.history}
+        header = {"format": FORMAT, "epoch": self.epoch, "best_epoch": self.best_epoch, "history": self.history}
         folder, temporary = _folder_of(self.file), f"{self.file.name}.{secrets.token_hex(8)}"
-        said |= {"owner": token(folder.root, folder.at)}
-        data = save({name: t.detach().clone() for name, t in self._tensors().items()}, {"bb": json.dumps(said)})
+        header |= {"owner": token(folder.root, folder.at)}
+        data = save({name: t.detach().clone() for name, t in self._tensors().items()}, {"bb": json.dumps(header)})
         folder.make_folder("")
         folder.write(temporary, data)
         folder.rename(temporary, self.file.name)
@@ -77,8 +77,8 @@ class Checkpoint:
 
         try:
             data = _read(self.file)
-            said, tensors = metadata(data), load(data)
-            if said["format"] != FORMAT or len(said["history"]) != said["epoch"] + 1:
+            header, tensors = metadata(data), load(data)
+            if header["format"] != FORMAT or len(header["history"]) != header["epoch"] + 1:
                 raise ValueError("it is of another format")
             self._take(tensors)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -86,7 +86,7 @@ class Checkpoint:
             raise BBError(
                 f"{self.file} is not a training state to resume from ({fact}): delete it, and training starts again."
             ) from None
-        self.epoch, self.best_epoch, self.history = said["epoch"], said["best_epoch"], said["history"]
+        self.epoch, self.best_epoch, self.history = header["epoch"], header["best_epoch"], header["history"]
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -125,12 +125,12 @@ def can_resume(file: Path) -> bool:
     """
     folder = _folder_of(file)
     try:
-        said = metadata(_read(file))
+        header = metadata(_read(file))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except ValueError:
         return True
-    return isinstance(said, dict) and said.get("owner") == token(folder.root, folder.at)
+    return isinstance(header, dict) and header.get("owner") == token(folder.root, folder.at)
 
 
 def _folder_of(file: Path) -> Directory:

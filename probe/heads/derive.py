@@ -127,10 +127,10 @@ def existing(prepared: PreparedTraining) -> Derived | None:
     store = prepared.store
     for space in store.spaces():
         if is_derived(space) and parent_key(space) == prepared.parent.key:
-            said = training_of(store, space)
-            if said is not None and said.id == prepared.training_id:
+            training_record = training_of(store, space)
+            if training_record is not None and training_record.id == prepared.training_id:
                 head = Head.decode(store.head(space.weights), head_name(space.weights))
-                return write(store, head, prepared.parent, prepared.collection, said, prepared.seen)
+                return write(store, head, prepared.parent, prepared.collection, training_record, prepared.seen)
     return None
 
 
@@ -153,7 +153,7 @@ def execute(
     )  # fmt: skip
     held = prepared.validation
     change = held.compare(found.head, len(found.history))
-    said = Training(
+    training_record = Training(
         id=prepared.training_id,
         labels=prepared.tasks,
         images=len(prepared.train),
@@ -168,11 +168,11 @@ def execute(
         validated={**asdict(change.difference), "labels": change.units},
     )
     if found.stopped:
-        return Derived(None, 0, said)
+        return Derived(None, 0, training_record)
     if prepared.accept == "better" and not is_better(change):
-        made = Derived(None, 0, said, kept=unproven(said))
+        made = Derived(None, 0, training_record, kept=unproven(training_record))
     else:
-        made = write(prepared.store, found.head, prepared.parent, prepared.collection, said, prepared.seen)
+        made = write(prepared.store, found.head, prepared.parent, prepared.collection, training_record, prepared.seen)
     with suppress(FileNotFoundError):
         prepared.store.directory.remove(prepared.store.directory.relative(prepared.checkpoint))
     return made

@@ -22,7 +22,7 @@ from bb.probe.heads.examples import Examples
 from bb.probe.heads.model import Head, linear_layers
 from bb.probe.heads.recipe import HeadRecipe
 
-MOST_DIM = 128  # of a head whose length nobody said
+MOST_DIM = 128  # of a head whose length is not given
 LEAST_SHRINKAGE = 0.1
 
 

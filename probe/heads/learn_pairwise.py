@@ -142,15 +142,15 @@ def learn(
             break
     progress(total, total)
     chosen = _best({each: found for each, found in scores.items() if each != TRIVIAL})
-    told = {str(each): float(found[0].mean()) for each, found in scores.items()}
+    mean_of = {str(each): float(found[0].mean()) for each, found in scores.items()}
     label = np.concatenate([look.label for look in looks])
     if refused := _refused(label, scores[TRIVIAL], scores[chosen], len(scores) - 1):
-        return Learned(trivial, told, str(TRIVIAL), refused)
+        return Learned(trivial, mean_of, str(TRIVIAL), refused)
     whole = examples.only(fold >= 0)
     model = start(whole, chosen.shrinkage)
     for _ in zip(range(chosen.epochs), trained(model, whole, trivial, top_n, seed), strict=False):
         pass
-    return Learned(model, told, str(chosen))
+    return Learned(model, mean_of, str(chosen))
 
 
 @dataclass(frozen=True)

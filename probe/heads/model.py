@@ -104,9 +104,9 @@ class Head(nn.Module):
         """Its file. The same layers, parent and weights are the same bytes."""
         from safetensors.torch import save
 
-        said = canonical_json({"format": FORMAT, "parent": self.parent, "layers": self.layers})
+        header = canonical_json({"format": FORMAT, "parent": self.parent, "layers": self.layers})
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        return bytes(save(tensors, {"bb": said.decode()}))
+        return bytes(save(tensors, {"bb": header.decode()}))
 
     @property
     def digest(self) -> str:
@@ -148,10 +148,10 @@ class Head(nn.Module):
         from safetensors.torch import load
 
         try:
-            said = _said(data)
+            header = _header_of(data)
             tensors = load(data)
             with torch.device("meta"):  # no memory for layers that the file may merely claim
-                head = cls(said["layers"], said["parent"])
+                head = cls(header["layers"], header["parent"])
         except (SafetensorError, ValueError) as error:
             raise BBError(f"{source} is not a head: {str(error)[:200]}. `bb probe head` makes one.") from None
         wanted = {name: (tuple(t.shape), t.dtype) for name, t in head.network.state_dict().items()}
@@ -208,10 +208,10 @@ def metadata(data: bytes) -> Any:
         raise ValueError("it does not say so") from None
 
 
-def _said(data: bytes) -> dict[str, Any]:
+def _header_of(data: bytes) -> dict[str, Any]:
     """What a file's metadata says of the head. Raises ValueError where it says nothing of one."""
-    said = metadata(data)
-    if not isinstance(said, dict) or said.get("format") != FORMAT or not is_digest(said.get("parent")):
+    header = metadata(data)
+    if not isinstance(header, dict) or header.get("format") != FORMAT or not is_digest(header.get("parent")):
         raise ValueError("it does not say so")
-    _check_layers(said.get("layers"))
-    return said
+    _check_layers(header.get("layers"))
+    return header

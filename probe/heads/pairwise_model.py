@@ -109,12 +109,12 @@ def load(file: Path, dim: int) -> LearnedDistance | Distance:
         if (size := file.stat().st_size) > MAX_HEAD_BYTES:
             raise _no_model(file, f"it has {size} bytes, a model has at most {MAX_HEAD_BYTES}")
         with safe_open(file, "pt") as opened:
-            said = opened.metadata() or {}
+            header = opened.metadata() or {}
             # Shapes first: nothing is read or allocated for tensors that are not those of a model.
             shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in sorted(opened.keys())}
-            if said.get("bb") != FORMAT:
+            if header.get("bb") != FORMAT:
                 raise _no_model(file, "it does not say so")
-            if (metric := said.get("distance")) is not None:
+            if (metric := header.get("distance")) is not None:
                 if metric not in ("cosine", "euclidean"):
                     raise _no_model(file, f"it has the distance {metric[:40]!r}")
                 return Distance(metric)

@@ -17,7 +17,7 @@ from bb.probe.tasks.few_shot import check_seed
 from bb.store.errors import UsageError
 
 MINERS: dict[str, Callable[..., Miner]] = {"all": All, "hard": HardMiner, "n-hard": NHard, "hard-cluster": HardCluster}
-# By name, how many in a batch where nothing is said: (categories x) labels x instances.
+# By name, the default numbers in a batch: (categories x) labels x instances.
 SAMPLERS = {"balanced": (16, 8), "category": (2, 8, 8), "distinct-categories": (2, 8, 8)}
 N_HARD = (2, 10)
 STARTS = ("whitened", "plain")

@@ -71,7 +71,7 @@ def train(
     optimiser = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=recipe.decay)
     state = Checkpoint(head, loss, optimiser, checkpoint, every)
     if not state.resume():
-        state.told(0, validate(head))
+        state.record(0, validate(head))
     data = torch.from_numpy(np.ascontiguousarray(examples.features)), torch.from_numpy(examples.labels.astype(np.int64))
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
         if stop is not None and stop.is_set():
@@ -80,7 +80,7 @@ def train(
         epoch = state.epoch + 1
         set_stage(head, loss, warming=epoch <= recipe.warmup)
         run_epoch(head, loss, optimiser, recipe, data, examples, epoch)
-        state.told(epoch, validate(head))
+        state.record(epoch, validate(head))
         progress(epoch, {"validation": state.history[-1], **loss.last_logs})
     return Trained(state.best_head(), state.best_epoch, tuple(state.history), loss.last_logs)
 

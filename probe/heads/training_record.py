@@ -77,4 +77,4 @@ def _validated(record: object) -> dict[str, Any] | None:
 def training_of(store: Store, space: FeatureSpace) -> Training | None:
     """What the rows of a derived space say of how its head was trained; None where they say nothing."""
     origins = (origin for segment in store.segments(space) for origin in segment.origins)
-    return next((said for origin in origins if (said := Training.from_record(origin.get("training")))), None)
+    return next((training for origin in origins if (training := Training.from_record(origin.get("training")))), None)

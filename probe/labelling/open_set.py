@@ -168,7 +168,7 @@ def cross_fitted(
     fold = dealt[first.individual]
     weight = first.weights(none_share)
     each = [_answers(replay, fold, none_share) for replay in made]
-    errors = [float(weight @ ~got.hit) / float(weight.sum()) for got in each]
+    errors = [float(weight @ ~answers.hit) / float(weight.sum()) for answers in each]
     if len(made) == 1:
         return errors, each[0], first
     confidence, hit = np.empty(len(fold)), np.zeros(len(fold), bool)
@@ -177,8 +177,8 @@ def cross_fitted(
         mine, others = fold == k, fold != k
         inner = []
         for replay in made:
-            got = _answers(replay.among(others), fold[others], none_share)
-            inner.append(float(weight[others] @ ~got.hit))
+            answers = _answers(replay.among(others), fold[others], none_share)
+            inner.append(float(weight[others] @ ~answers.hit))
         best = int(np.argmin(inner))
         confidence[mine], hit[mine] = each[best].confidence[mine], each[best].hit[mine]
         outcome[mine], evidence[mine] = made[best].outcome[mine], made[best].evidence[mine]

@@ -31,7 +31,7 @@ def boards(
     runs: Iterable[Run],
     tasks: str,
     question: ReportOptions | None = None,
-    on_damage: Callable[[str], None] = lambda said: None,
+    on_damage: Callable[[str], None] = lambda reason: None,
 ) -> list[Leaderboard]:
     """One board for each collection, protocol, test set and training pool of a task family's runs, in this order.
 
@@ -43,8 +43,8 @@ def boards(
     for run in runs:
         if run.record["tasks"] != tasks or run.record["protocol"] not in tuple(PROTOCOLS):
             continue
-        if said := problem(run.record):
-            on_damage(f"left out: run {short(run.run_id)} is damaged: {said}")
+        if reason := problem(run.record):
+            on_damage(f"left out: run {short(run.run_id)} is damaged: {reason}")
         else:
             record = run.record
             key = (record["collection_name"], record["protocol"], record["test_set"], record.get("train_pool", ""))

@@ -80,8 +80,8 @@ def _other_columns(board: Leaderboard, last: NTrain) -> Iterator[str]:
             continue
         cell = first.cells[n]
         unsure = cell.tied or bool(leader.cells[n].estimate.no_interval)
-        told = ", but the two can't be told apart" if unsure else ""
-        yield f"{with_images(n).capitalize()}, {leader.label} is ahead of {first.label}{told}."
+        doubt = ", but the two can't be told apart" if unsure else ""
+        yield f"{with_images(n).capitalize()}, {leader.label} is ahead of {first.label}{doubt}."
 
 
 def _more_labels(board: Leaderboard, last: NTrain) -> Iterator[str]:

@@ -119,13 +119,13 @@ class LeaderboardRow:
 class HardImage(NamedTuple):
     """A test image and the share of wrong answers it got: from all backbones, each averaged over its seeds.
 
-    said  each backbone's own share, by the label of its row
+    wrong_by_backbone  each backbone's own share, by the label of its row
     """
 
     image_id: str
     y_true: int
     wrong: float
-    said: Mapping[str, float] = {}
+    wrong_by_backbone: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)

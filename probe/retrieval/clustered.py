@@ -125,11 +125,11 @@ class Clustered:
 
     def _effective(self, model: int) -> float:
         k, mean_count = self.units, self.count.mean()
-        got = self.total[model] / max(self.top[model], ENDS) / mean_count
+        share = self.total[model] / max(self.top[model], ENDS) / mean_count
         weight = self.count / mean_count
-        at_0, at_1 = (0.5 / (1 + _participation(part)) for part in (weight - got, got))
-        mean = (got.sum() + at_1) / (k + at_0 + at_1)
-        spread = ((got - weight * mean) ** 2).sum() + at_0 * mean**2 + at_1 * (1 - mean) ** 2
+        at_0, at_1 = (0.5 / (1 + _participation(part)) for part in (weight - share, share))
+        mean = (share.sum() + at_1) / (k + at_0 + at_1)
+        spread = ((share - weight * mean) ** 2).sum() + at_0 * mean**2 + at_1 * (1 - mean) ** 2
         variance, of_scores = self.variance(np.eye(len(self.mean))[model])
         gallery = variance / of_scores if of_scores > ENDS**2 else 1.0
         return float((k - 1) * (k + at_0 + at_1) * mean * (1 - mean) / (spread * gallery))

@@ -148,7 +148,7 @@ def evaluate(
 
     before = 0
 
-    def told(done: int, total: int) -> None:
+    def report_done(done: int, total: int) -> None:
         nonlocal before
         before = total
         progress(done, total + beyond)
@@ -156,7 +156,11 @@ def evaluate(
     depth, units = how.depth(items), Units.of(items)
     deep = depth + units.largest if units.shared else depth
     every = sample_every(len(items.queries), len(units.names), depth, deep)
-    found = searched(vectors, deep, told) if searched else search_parts(vectors, items, deep, jobs=jobs, progress=told)
+    found = (
+        searched(vectors, deep, report_done)
+        if searched
+        else search_parts(vectors, items, deep, jobs=jobs, progress=report_done)
+    )
     tops: list[Ranking] = []
     scored: list[dict[str, np.ndarray]] = []
     taken: dict[str, np.ndarray] = {}

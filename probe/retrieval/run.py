@@ -166,7 +166,7 @@ def execute(
         "backbones": prepared.store.backbones(space),
         "scores": _scores(found),
         "units": sampled(found),
-        "notes": {PROTOCOL: said} if (said := list(_notes(prepared, found))) else {},
+        "notes": {PROTOCOL: notes} if (notes := list(_notes(prepared, found))) else {},
         "damaged": _damage(prepared),
         **missing_record(items.missing, items.max_missing, items.same_images_as, space),
         "provenance": {

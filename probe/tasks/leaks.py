@@ -85,10 +85,10 @@ class Leaks:
         gone = sorted(set(labels.table["task"]) - set(whole))
         kept = pl.concat([train, test]).filter(pl.col("task").is_in(whole.implode()))
         count = sum(map(len, self.twins.values()))
-        said = f"{count} test images that equal training images are left out"
+        left_out = f"{count} test images that equal training images are left out"
         if gone:
-            said += f", and {len(gone)} tasks that then miss a class, such as {gone[0]!r}"
-        return labels.with_rows(kept, said)
+            left_out += f", and {len(gone)} tasks that then miss a class, such as {gone[0]!r}"
+        return labels.with_rows(kept, left_out)
 
 
 def find_leaks(labels: Labels, collection: Collection) -> Leaks:

@@ -86,7 +86,7 @@ def family_labels(name: str, root: Path | None, image_ids: Sequence[str] = ()) -
     except PermissionError as error:
         raise BBError(f"{error.filename or root} can't be read: {error.strerror}. Change its permissions.") from None
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BBError(f"{TASKS.plugins[name].describe()} can't read the labels in {root}: {said}. Update it, or give "
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BBError(f"{TASKS.plugins[name].describe()} can't read the labels in {root}: {reason}. Update it, or give "
                       "--labels FILE.") from error  # fmt: skip
     return found

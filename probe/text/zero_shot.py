@@ -90,8 +90,8 @@ def zeroshot(
             refused.append(str(error))
     if not prepared:
         raise UsageError(refused[0])
-    for said in refused:
-        reporter.info(f"left out: {said}")
+    for reason in refused:
+        reporter.info(f"left out: {reason}")
     results = [find_or_make(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
     fresh = frozenset(run.run_id for run, new in results if new)

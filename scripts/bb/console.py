@@ -65,7 +65,7 @@ class Progress:
         from bb.store.text.printable import printable
 
         self.what, self.total, self.unit = printable(what), total, unit
-        self.said = time.monotonic()
+        self.shown_at = time.monotonic()
         self.first: tuple[float, int] | None = None
         self.skipped = 0
         self.bar: Any = None
@@ -113,8 +113,8 @@ class Progress:
         shown = "" if not rate else f"{size_text(rate)}/s" if in_bytes else f"{rate:.1f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=done, total=self.total, rate=shown)
-        elif rate and now - self.said >= 10:
-            self.said = now
+        elif rate and now - self.shown_at >= 10:
+            self.shown_at = now
             parts = f"{size_text(done)} of {size_text(self.total)}" if in_bytes else f"{done}/{self.total} {self.unit}"
             warn(f"{self.what}: {parts}, {shown}, {(self.total - done) / rate:.0f} s left")
 

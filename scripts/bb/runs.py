@@ -54,7 +54,7 @@ def note_damage(
     from bb.probe.features.damaged_images import damage_note, damage_record, damaged_images
 
     records = (damage_record(damaged_images(opened, space, collection, image_ids)) for space in spaces)
-    warn(*dict.fromkeys(f"note: {said}" for record in records if (said := damage_note(record))))
+    warn(*dict.fromkeys(f"note: {damage}" for record in records if (damage := damage_note(record))))
 
 
 def shared_notes(collection: "Collection", held_out: list[str], learned: list[str]) -> list[str]:
@@ -145,12 +145,14 @@ def train_all(
             words = "stopping after this epoch; the state is kept, and the same command goes on"
             with stop_gracefully(words) as stop, Progress(f"head of {name}", each.recipe.epochs, "epochs") as meter:
 
-                def told(epoch: int, values: Mapping[str, float], name: str = name, meter: Progress = meter) -> None:
+                def on_epoch(
+                    epoch: int, values: Mapping[str, float], name: str = name, meter: Progress = meter
+                ) -> None:
                     meter(epoch)
                     for logger in loggers:
                         logger.log_scalars({f"{name}/{value}": number for value, number in values.items()}, epoch)
 
-                made = execute(each, stop=stop, progress=told)
+                made = execute(each, stop=stop, progress=on_epoch)
             results.append((made, True))
             if made.space is None and not made.kept:
                 break

@@ -168,24 +168,24 @@ class Settings:
         return cls(content, roots, licences, slurm)
 
 
-def _slurm_settings(path: Path, said: Any) -> dict[str, Any]:
+def _slurm_settings(path: Path, given: Any) -> dict[str, Any]:
     """The table [slurm] of a settings file, each value of the kind that it has to be."""
     from bb.store import UsageError
 
-    if not isinstance(said, dict):
-        raise UsageError(f'{path} sets slurm = {said!r}: write [slurm] and below it, for example, partition = "gpu".')
-    unknown = sorted(said.keys() - set(SLURM_SETTINGS))
+    if not isinstance(given, dict):
+        raise UsageError(f'{path} sets slurm = {given!r}: write [slurm] and below it, for example, partition = "gpu".')
+    unknown = sorted(given.keys() - set(SLURM_SETTINGS))
     if unknown:
         raise UsageError(
             f"{path}: [slurm] sets {', '.join(unknown)}, which bb does not know; it knows {', '.join(SLURM_SETTINGS)}."
         )
-    for name, value in said.items():
+    for name, value in given.items():
         kind, words = SLURM_SETTINGS[name]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UsageError(f"{path}: [slurm] sets {name} = {value!r}, which is not {words}.")
         if isinstance(value, list) and not all(isinstance(line, str) for line in value):
             raise UsageError(f"{path}: [slurm] sets setup = {value!r}, which is not {words}.")
-    return said
+    return given
 
 
 def parse_data_root(text: str, base: Path = Path()) -> "Root":

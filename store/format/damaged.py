@@ -19,9 +19,9 @@ def group_damage(damaged: Mapping[int, str]) -> dict[str, Any]:
 
 def read_damage(provenance: Mapping[str, Any], rows: int) -> dict[int, str]:
     """Row → reason, of a segment with that many rows; what is not of this form is left out."""
-    said = provenance.get("damaged")
+    reasons = provenance.get("damaged")
     found: dict[int, str] = {}
-    for reason, listed in said.items() if isinstance(said, dict) else ():
+    for reason, listed in reasons.items() if isinstance(reasons, dict) else ():
         words = "".join(c if c.isprintable() else "?" for c in str(reason)[:MAX_REASON])
         for row in listed if isinstance(listed, list) else ():
             if type(row) is int and 0 <= row < rows:

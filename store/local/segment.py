@@ -162,8 +162,8 @@ class Segment:
     @property
     def origins(self) -> list[dict[str, Any]]:
         """The provenance of its rows: its own, or those of the segments that compaction merged into it."""
-        said = {key: value for key, value in self.provenance.items() if key != "damaged"}
-        return [dict(origin) for origin in said.get("merged", [said])]
+        undamaged = {key: value for key, value in self.provenance.items() if key != "damaged"}
+        return [dict(origin) for origin in undamaged.get("merged", [undamaged])]
 
     @property
     def damaged(self) -> dict[int, str]:

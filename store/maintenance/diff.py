@@ -24,7 +24,7 @@ class SpaceDiff:
     @property
     def differing(self) -> dict[str, str]:
         """The fields that are not the same."""
-        return {name: said for name, said in self.fields.items() if said != "same"}
+        return {name: change for name, change in self.fields.items() if change != "same"}
 
 
 def find_pairs(store: Store, words: list[str]) -> list[tuple[FeatureSpace, FeatureSpace]]:

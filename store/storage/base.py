@@ -112,5 +112,5 @@ class Ranged(Protocol):
 
     def read_range(self, path: str, start: int, size: int) -> bytes:
         """`size` bytes from `start` on, fewer only where the file ends. Raises BBError where the server knows no
-        ranges, FileNotFoundError where there is no such file."""
+        ranges, FileNotFoundError if the file does not exist."""
         ...

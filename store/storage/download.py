@@ -36,7 +36,7 @@ PASSING = {408, 429, 500, 502, 503, 504}
 UNREACHED = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH}
 LONGEST_PAUSE = 60.0  # seconds
 
-# Photographs hardly compress, a table of text may shrink twentyfold; beyond that lies mischief.
+# Photographs hardly compress, a table of text may shrink twentyfold; more than that is an attack.
 MAX_GROWTH = 20
 ALWAYS_ALLOWED = 1 << 30  # bytes
 MAX_MEMBERS = 500_000
@@ -69,7 +69,7 @@ def download(
 
     What arrives is kept as NAME.part until its md5 is right, so a cut connection or a killed process costs
     nothing that has come. A complete NAME is not fetched again; one with another md5 is replaced in the end.
-    `progress` is told bytes there and bytes in all (None if unknown). A passing fault is tried again after
+    `progress` gets the bytes received and the bytes in all (None if unknown). A passing fault is tried again after
     a `pause`, until `tries` attempts in a row got no further; `timeout` bounds a silence, in seconds. Proxy
     variables and SSL_CERT_FILE are honoured. Raises BBError for all that a person can fix.
     """
@@ -109,7 +109,7 @@ def download(
 
 
 def _attempt(archive: Archive, file: FileIO, folder: Path, timeout: float, progress: Progress) -> None:
-    """One request that appends what `file` lacks, or all of it if the server knows no ranges (RFC 9110, 14).
+    """One request that appends what is missing from `file`, or all of it if the server knows no ranges (RFC 9110, 14).
 
     No If-Range: the md5 names the content, so a file that changed in between is found out in any case.
     """
@@ -162,7 +162,7 @@ def _is_passing(error: Exception, cause: Exception, reached: bool) -> bool:
         return cause.code in PASSING
     unanswered = isinstance(error, URLError) and isinstance(cause, TimeoutError)  # urllib wraps what connecting raises
     if unanswered or isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in UNREACHED:
-        return reached  # a line that dropped comes back; one that was never there is said at once
+        return reached  # a line that dropped comes back; one that was never there is reported at once
     return not isinstance(cause, ssl.SSLCertVerificationError)
 
 
@@ -207,7 +207,7 @@ def unpack(archive: Path, folder: Path, *, progress: Progress | None = None) -> 
     there, with the umask's modes, bounded in number and size. All goes to .NAME.unpacking first; once that is
     whole, .NAME.unpacked lists its entries, and they are renamed into place. From the list a later call knows
     what is done (and does nothing) or was killed half-way (and goes on); an entry that has gone is unpacked
-    anew. `progress` is told the bytes read of the archive's. Raises BBError that names each refused member,
+    anew. `progress` gets the number of the archive's bytes read. Raises BBError that names each refused member,
     or says what ails the archive or the disk.
     """
     marker, staging = _marker(archive, folder), folder / f".{archive.name}.unpacking"

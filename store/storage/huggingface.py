@@ -25,7 +25,7 @@ LATER = "Run the same command again later; what has come is kept."
 
 
 class _Refused(Exception):
-    """A status that is no success, with the Hub's own word for it."""
+    """A status other than success, with the Hub's own word for it."""
 
     def __init__(self, status: int, word: str) -> None:
         super().__init__(f"{status} {word}")

@@ -1,6 +1,6 @@
 """`index.json`: the paths and sizes of what a place holds, so that a reader who can't list it finds the parts.
 
-A cache: it may be stale, anybody may have written it, and the objects themselves decide. It is no part of a store.
+A cache: it may be stale, anyone may have written it, and the objects themselves decide. It is not part of a store.
 """
 
 import re
@@ -34,8 +34,8 @@ def write_index(place: Storage) -> None:
     data = build(place)
     for _ in range(MAX_ATTEMPTS):
         place.replace(INDEX, data)
-        data, laid = build(place), data
-        if data == laid:
+        data, previous = build(place), data
+        if data == previous:
             return
 
 

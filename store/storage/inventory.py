@@ -107,7 +107,7 @@ class Inventory:
         return layout.decode(chunk, zstd=layout.parse(meta))
 
     def adopted(self, part: StorePart) -> str:
-        """The key of the older space that serves for the space in which the record lies."""
+        """The key of the older space that serves for the space that the record is in."""
         older = read_json(self.marker(part)).get("space")
         if not is_digest(older):
             raise Malformed(f"it adopts the space {clip(older)}")
@@ -154,7 +154,7 @@ class Inventory:
         return Item(part, sum(sizes[part.at(file)] for file in files))
 
     def objects(self, item: Item) -> tuple[dict[str, bytes], dict[str, tuple[int | None, str]]]:
-        """What makes a part whole: the files whose bytes are at hand, and size (if known) and SHA-256 of the others."""
+        """What completes a part: the files whose bytes are available, and size (if known) and SHA-256 of the others."""
         part = item.part
         if part.kind == "segment":
             listed = parse_manifest(item.raw)["objects"]

@@ -157,7 +157,7 @@ class Client:
             )
         status, found = _status(error), re.search(r"<Code>(\w{1,60})</Code>", whole)
         code, place = found[1] if found else "", f"{self.url}/{path}" if path else self.url
-        said = f" ({code})" if code else ""
+        detail = f" ({code})" if code else ""
         scheme = urlsplit(self.url).scheme
         keys, prefix = CREDENTIALS[scheme]
         if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "ContainerNotFound"):
@@ -181,13 +181,13 @@ class Client:
                 f"{self.url}: the server does not accept the credentials ({code or status}). Correct {keys}."
             )
         if status == 403:
-            return ErrorInfo(f"{place}: access is denied{said}. Ask its owner for the right to it.")
+            return ErrorInfo(f"{place}: access is denied{detail}. Ask its owner for the right to it.")
         if "redirect without LOCATION" in whole or code in ELSEWHERE:
             return ErrorInfo(f"{self.url}: the bucket is in another region. Set AWS_REGION to it.")
         if status in PASSING:
             return ErrorInfo(f"{place}: the server answers {status}{{times}}. {LATER}", self.patience.failures)
         if status is not None:
-            return ErrorInfo(f"{place}: the server answers {status}{said}.")
+            return ErrorInfo(f"{place}: the server answers {status}{detail}.")
         if "BadScheme" in whole:
             return ErrorInfo(
                 f"{self.url}: its endpoint is plain http. Give an https one, or set {prefix}_ALLOW_HTTP=true "

@@ -1,8 +1,8 @@
-"""A store used where it lies, read only: what is needed of it is mirrored into a local cache, laid out as a store.
+"""A store used in place, read only: what is needed of it is mirrored into a local cache that has a store's layout.
 
 So all that reads a local store reads this one. The place is listed once; of what it lists, small files (groups,
 manifests, tables) come when something first asks for their kind, arrays when a segment first reads them. Names are
-checked by `locate`, and bytes against the digests that name them, before anything is laid. What is no longer listed
+checked by `locate`, and bytes against the digests that name them, before anything is written. What is no longer listed
 is dropped, save revocations. Arrays are dropped too, the longest unused first, where the caches of all places outgrow
 their bound.
 """
@@ -63,7 +63,7 @@ class Unsound(BBError):
 class ReadCache:
     """The cache of one place. Used from several threads and processes at once.
 
-    place  where the store lies
+    place  of the store
     root   the cache's folder for it
     most   bytes of all caches below the same folder, beyond which arrays are dropped
     parts  what is published there, with the sizes of its files
@@ -84,13 +84,13 @@ class ReadCache:
     def open(cls, place: Storage, most: int = DEFAULT_SIZE, folder: Path | None = None) -> "ReadCache":
         """Lists the place, drops what it no longer has, and brings the small files that every reader may want.
 
-        Raises BBError where no store lies there, or it can't be read.
+        Raises BBError if there is none, or it can't be read.
         """
         root = (folder or cache_folder() / "stores") / sha256_hex(place.url.encode())[:32]
         mirror = cls(place, root, most)
         if not has_store(place):
-            lays = "" if place.url.startswith("http") else "`bb store push` lays one there, "
-            raise BBError(f"there is no store at {place.url}: {lays}--store names another.")
+            made_by = "" if place.url.startswith("http") else "`bb store push` makes one there, "
+            raise BBError(f"there is no store at {place.url}: {made_by}--store names another.")
         listed = Inventory.of(place)
         mirror.parts = {
             part: {file: listed.sizes[part.at(file)] for file in files} for part, files in listed.parts.items()

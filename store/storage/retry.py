@@ -1,4 +1,4 @@
-"""Trying again: passing faults of a network are waited out with back-off, the others are said at once."""
+"""Trying again: passing faults of a network are waited out with back-off, the others are reported at once."""
 
 import random
 import time
@@ -15,7 +15,7 @@ PROGRESS = 2**20  # bytes after which a connection that breaks counts as a first
 
 
 class ErrorInfo(NamedTuple):
-    """What an error means: a message for a person, and how many failures in a row it takes until it is said."""
+    """What an error means: a message for a person, and how many failures in a row it takes until it is reported."""
 
     message: str
     most: int = 1
@@ -28,7 +28,7 @@ Judge = Callable[[Exception], ErrorInfo]
 class RetryPolicy:
     """How long a place is waited for.
 
-    failures  in a row until a passing fault is said, and `connecting` until an unreachable server is
+    failures  in a row until a passing fault is reported, and `connecting` until an unreachable server is
     wait      seconds before the second attempt; doubled each time up to 30, with jitter
     silence   seconds without a byte until a connection counts as broken
     least     bytes per second, on average over as many seconds of waiting, below which it counts as broken too
@@ -58,7 +58,7 @@ class Pace:
         self._patience, self._bytes, self._seconds = patience, 0, 0.0
 
     def add(self, n_bytes: int, seconds: float) -> None:
-        """Counts bytes that came after so many seconds of waiting. Raises TooSlow where they come too slowly."""
+        """Counts bytes that came after `seconds` of waiting. Raises TooSlow if they come too slowly."""
         self._bytes += n_bytes
         self._seconds += seconds
         if self._seconds >= self._patience.silence:

@@ -1,4 +1,4 @@
-"""Where the files of a tar archive lie in it, told from one reading of its bytes, which anybody may have made.
+"""Where the files of a tar archive are in it, from one reading of its bytes, which anyone may have made.
 
 ustar with GNU's and pax's long names, as POSIX.1-2017 (pax, "ustar Interchange Format") and GNU tar have them. A
 header is parsed by the standard library; it bounds nothing and remembers every member, so that the rest is done here.
@@ -71,13 +71,13 @@ class Stream:
 
 
 def tar_members(stream: Stream, total: int | None = None) -> Iterator[TarMember]:
-    """The members in order. While one is at hand its bytes may be read from the stream, which stands at their start.
+    """The members in order. Until the next is asked for, the stream is at the start of a member's bytes.
 
     Archives that were joined (`cat a.tar b.tar`) are read to the last one's end, as `tar -i` does.
 
     total  the archive's size in bytes, which no member can go beyond; None where it isn't known
 
-    Raises DamagedTar: for what is no archive, for one that is cut short, and for headers that make no sense.
+    Raises DamagedTar: for what is not an archive, for one that is cut short, and for headers that make no sense.
     """
     names: dict[str, str] = {}  # what extra headers say of the member behind them
     records: dict[bytes, bytes] = {}
@@ -157,7 +157,7 @@ def _header(stream: Stream) -> tuple[tarfile.TarInfo, bytes] | None:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"), block
     except (tarfile.HeaderError, ValueError):
         where = f"at byte {at:,}" + (", behind the mark of an archive's end" if ended else "")
-        raise DamagedTar(f"is damaged: there is no header {where}" if at else "is no tar archive") from None
+        raise DamagedTar(f"is damaged: found no header {where}" if at else "is no tar archive") from None
 
 
 def _pass_sparse_map(stream: Stream, block: bytes) -> int:
@@ -200,7 +200,7 @@ def _pax(data: bytes, at: int) -> dict[bytes, bytes]:
 
 def _number(digits: bytes, at: int) -> int:
     if not digits.isdigit() or len(digits) > 20:
-        raise DamagedTar(f"is damaged: the pax header before byte {at:,} gives a size that is no number")
+        raise DamagedTar(f"is damaged: the pax header before byte {at:,} gives a size that is not a number")
     return int(digits)
 
 

@@ -1,4 +1,4 @@
-"""Where a store lies, as a person writes it, parsed once into a place."""
+"""Where a store is, as a person writes it, parsed once into a place."""
 
 import os
 import re
@@ -40,7 +40,7 @@ _STEP = re.compile(r"(?!\.\.?$)[A-Za-z0-9._=+@ -]{1,255}")
 
 
 def is_url(text: str | os.PathLike[str]) -> bool:
-    """Whether it names a scheme, so that it is no plain path; `file://` counts as a plain path."""
+    """Whether it names a scheme, so that it is not a plain path; `file://` counts as a plain path."""
     found = _SCHEME.match(str(text))
     return found is not None and found[1].lower() != "file"
 
@@ -60,7 +60,7 @@ def check_slip(text: str | os.PathLike[str]) -> None:
 def open_place(text: str | os.PathLike[str]) -> Storage:
     """The place that a URL or a path names. Asks nobody yet, save that a scheme's package must be installed.
 
-    Raises UsageError for what is no such URL, for one with a password in it, and where the extra is missing.
+    Raises UsageError for what is not such a URL, for one with a password in it, and where the extra is missing.
     """
     text = str(text)
     check_slip(text)

@@ -12,12 +12,14 @@ def unshared(store: Store, names: Iterable[str], licences: Mapping[str, str] | N
     licences  the `licence` of each collection in bb.toml, where there is one
     """
     there = {table.collection for tasks in store.label_families() for table in store.labels(tasks)}
-    said = []
+    sentences = []
     for name in sorted(set(names) - there):
         licence = (licences or {}).get(name)
         if licence is not None and shareable(licence):
             why = f"`bb extract --data {name}=DIR` puts them there, from the labels' file in DIR"
         else:
             why = not_allowed(name, licence)
-        said.append(f"labels of {name} are not in {store.name}, so others need a file of their own to probe: {why}")
-    return said
+        sentences.append(
+            f"labels of {name} are not in {store.name}, so others need a file of their own to probe: {why}"
+        )
+    return sentences

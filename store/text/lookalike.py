@@ -27,13 +27,13 @@ def groups(texts: Iterable[str]) -> list[tuple[str, ...]]:
 def notes(column: str, texts: Iterable[str]) -> list[str]:
     """A sentence for each of the first groups of a column's values that look alike: how they differ, what follows."""
     found = groups(texts)
-    said = [
+    sentences = [
         f"{column} {', '.join(map(shown, group))} look alike: "
         f"{'; '.join(dict.fromkeys(difference(a, b) or 'they differ' for a, b in pairwise(group)))}. They count as "
         f"{len(group)} different ones; if they are one, write them the same way"
         for group in found[:3]
     ]
-    return [*said, *([f"{len(found) - 3} more groups of {column} values look alike"] if len(found) > 3 else [])]
+    return [*sentences, *([f"{len(found) - 3} more groups of {column} values look alike"] if len(found) > 3 else [])]
 
 
 def shown(text: str) -> str:

@@ -70,8 +70,8 @@ def _words(row: Row) -> str:
     parameters = row.run.record.get("parameters") or {}
     how = parameters.get("preprocessing") or "none"
     estimator = parameters.get("estimator") or {}
-    said = [f"{name} {_value(value)}" for name, value in sorted(estimator.items()) if value is not None][:LISTED]
-    return f"{row.classifier} on features {PREPROCESSING.get(how, how)}" + (f" ({', '.join(said)})" if said else "")
+    named = [f"{name} {_value(value)}" for name, value in sorted(estimator.items()) if value is not None][:LISTED]
+    return f"{row.classifier} on features {PREPROCESSING.get(how, how)}" + (f" ({', '.join(named)})" if named else "")
 
 
 def _value(value: Any) -> str:

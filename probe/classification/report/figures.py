@@ -58,8 +58,8 @@ def curves_picture(curves: Sequence[Curve], metric: str, guesses: Sequence[tuple
         line = " ".join(f"{x_of[point.shots]:.1f},{y_of(point.value):.1f}" for point in curve.points)
         inside.append(f'<polyline class="line" points="{line}"/>')
         for point in curve.points:
-            said = tip(f"{curve.label}, shots {point.shots}: {_words(point)}", len(points) <= _FEW)
-            inside.append(marker(place, x_of[point.shots], y_of(point.value), said))
+            tooltip = tip(f"{curve.label}, shots {point.shots}: {_words(point)}", len(points) <= _FEW)
+            inside.append(marker(place, x_of[point.shots], y_of(point.value), tooltip))
         if place < NAMED:
             last = curve.points[-1]
             x, y = x_of[last.shots], y_of(last.value)
@@ -114,12 +114,12 @@ def reliability_picture(bins: Sequence[Bin]) -> Picture:
             f'<rect class="count" x="{start + 1:.1f}" y="{base - bar:.1f}" width="{stop - start - 2:.1f}" '
             f'height="{bar:.1f}"/>'
         )
-        said = f"confidence {bin_.confidence:.3f}: {bin_.accuracy:.3f} of {bin_.n} images are right"
+        tooltip = f"confidence {bin_.confidence:.3f}: {bin_.accuracy:.3f} of {bin_.n} images are right"
         if bin_.interval:
             low, high = bin_.interval
-            said += f", interval {low:.3f} to {high:.3f}"
+            tooltip += f", interval {low:.3f} to {high:.3f}"
             inside.append(f'<line class="line" x1="{x:.1f}" x2="{x:.1f}" y1="{up(low):.1f}" y2="{up(high):.1f}"/>')
-        inside.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}"{tip(said, True)}/>')
+        inside.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}"{tip(tooltip, True)}/>')
     parts.append(f'<line class="axis" x1="{margin}" x2="{end}" y1="{base}" y2="{base}"/>')
     parts.append(text_at(margin - 6, base - tall + 10, count_text(most), "muted", "end"))
     parts.append(text_at(margin - 6, base, "0", "muted", "end"))
@@ -144,7 +144,7 @@ def _band(points: Sequence[Point], x_of: Mapping[Shots, float], y_of: Callable[[
 
 
 def _words(point: Point) -> str:
-    said = f"{point.value:.3f}"
+    tooltip = f"{point.value:.3f}"
     if point.low is not None and point.high is not None:
-        said += f" [{point.low:.3f}, {point.high:.3f}]"
-    return said + (f", {point.seeds} seeds" if point.seeds > 1 else "")
+        tooltip += f" [{point.low:.3f}, {point.high:.3f}]"
+    return tooltip + (f", {point.seeds} seeds" if point.seeds > 1 else "")

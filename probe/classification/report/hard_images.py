@@ -17,7 +17,7 @@ class Hard(NamedTuple):
     image_id: str
     true: int
     wrong: float
-    said: dict[str, int]
+    predicted: dict[str, int]
 
 
 def best_of_each(board: Board) -> list[Row]:
@@ -40,12 +40,12 @@ def hardest(board: Board, most: int = HARDEST) -> list[Hard]:
     ]
     if not usable or not tables[0]["y_true"].is_between(0, len(board.classes) - 1).all():
         return []
-    said = np.stack([tables[k]["y_pred"].to_numpy().astype(np.int64) for k in usable])
-    wrong = (said != true).mean(axis=0)
+    predicted = np.stack([tables[k]["y_pred"].to_numpy().astype(np.int64) for k in usable])
+    wrong = (predicted != true).mean(axis=0)
     order = sorted(np.flatnonzero(wrong > 0).tolist(), key=lambda item: (-wrong[item], item))[:most]
     names = [rows[k].name for k in usable]
     return [
-        Hard(ids[item], int(true[item]), float(wrong[item]), dict(zip(names, said[:, item].tolist(), strict=True)))
+        Hard(ids[item], int(true[item]), float(wrong[item]), dict(zip(names, predicted[:, item].tolist(), strict=True)))
         for item in order
     ]
 

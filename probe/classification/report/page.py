@@ -29,7 +29,7 @@ SHOWN = {
     "values": ("r2", "mae", "rmse", "spearman"),
 }
 GROUPS = 100  # of a table, the worst first
-View = dict[str, Any]  # what the template shows, beside what a board holds
+View = dict[str, Any]  # what the template shows, in addition to what a board has
 
 
 def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail], reference: Sequence[Comparison] = ()) -> str:
@@ -100,7 +100,7 @@ def _of(h: Headline) -> list[str]:
 
 
 def shown_images(boards: Sequence[Board]) -> dict[str, list[str]]:
-    """Of each collection the images that the page shows, if they are at hand: of confused classes, and the hardest."""
+    """Of each collection the available images that the page shows: of confused classes, and the hardest."""
     found: dict[str, list[str]] = {}
     for board in boards:
         record = board.rows[0].run.record
@@ -137,7 +137,7 @@ def _view(key: str, board: Board) -> View:
         "best": best,
         "confusion": _confusion(board, key, answers.confusion, best),
         "pairs": list(_pairs(board)),
-        "hardest": [(hard, _said(board, hard)) for hard in hardest(board)],
+        "hardest": [(hard, _answers_of(board, hard)) for hard in hardest(board)],
         "classes": classes,
         "groups": _groups(board, best),
     }
@@ -247,10 +247,10 @@ def _pairs(board: Board) -> Iterator[tuple[Any, list[str]]]:
         yield pair, [image_id for side in sides for image_id in side.to_list()]
 
 
-def _said(board: Board, hard: Hard) -> list[tuple[str, list[str]]]:
+def _answers_of(board: Board, hard: Hard) -> list[tuple[str, list[str]]]:
     """Which backbones named which class, the class that most named first."""
     by_class: dict[int, list[str]] = {}
-    for backbone, predicted in hard.said.items():
+    for backbone, predicted in hard.predicted.items():
         by_class.setdefault(predicted, []).append(backbone)
     order = sorted(by_class.items(), key=lambda item: -len(item[1]))
     right = {hard.true: " (right)"}

@@ -19,13 +19,13 @@ from bb.store.text.printable import printable
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 Thumbnails = Mapping[tuple[str, str], bytes]
-View = dict[str, Any]  # what the template shows of a board or a task, beside what these hold
+View = dict[str, Any]  # what the template shows of a board or a task, in addition to what these have
 
 
 def page(boards: Sequence[Leaderboard], thumbnails: Thumbnails | None = None) -> str:
     """The whole file.
 
-    thumbnails  JPEG files by (collection, image ID), as far as they are at hand
+    thumbnails  JPEG files by (collection, image ID), as far as they are available
     """
     families = ", ".join(dict.fromkeys(board.tasks for board in boards))
     return render(
@@ -35,7 +35,7 @@ def page(boards: Sequence[Leaderboard], thumbnails: Thumbnails | None = None) ->
         data=[_data(board) if has_tasks(board) else {} for board in boards],
         boards=[_view(number, board, thumbnails or {}) for number, board in enumerate(boards)],
         tip=figure.describe,
-        said=_said,
+        answers_of=_answers_of,
     )
 
 
@@ -156,9 +156,9 @@ def _heat(board: Leaderboard, task: Task, limits: tuple[float, float]) -> list[t
     return cells
 
 
-def _said(task: Task, hard: HardImage) -> list[tuple[str, list[str]]]:
+def _answers_of(task: Task, hard: HardImage) -> list[tuple[str, list[str]]]:
     """Which backbones are right about an image and which are not, in most of their draws."""
-    wrong = [label for label, share in hard.said.items() if share >= 0.5]
-    right = [label for label, share in hard.said.items() if share < 0.5]
+    wrong = [label for label, share in hard.wrong_by_backbone.items() if share >= 0.5]
+    right = [label for label, share in hard.wrong_by_backbone.items() if share < 0.5]
     other, true = (task.class_name(y) for y in (1 - hard.y_true, hard.y_true))
     return [(words, names) for words, names in ((f"said {other}", wrong), (f"said {true}", right)) if names]

@@ -164,9 +164,9 @@ def scatter(board: Leaderboard) -> Picture:
         x, y = (c.splits["task"][task.name].mean if c else math.nan for c in (a, b))
         hidden = ' display="none"' if math.isnan(x + y) else ""
         where = f'cx="{at(x):.1f}" cy="{side - at(y):.1f}"' if not hidden else 'cx="0" cy="0"'
-        said = f"{task.name}: {x:.3f} across, {y:.3f} up"
+        description = f"{task.name}: {x:.3f} across, {y:.3f} up"
         shown = f'class="{colours[task.cluster]} dot" {where} r="5" data-task="{place}"'
-        parts.append(f"<circle {shown}{tip(said, False)}{hidden}/>")
+        parts.append(f"<circle {shown}{tip(description, False)}{hidden}/>")
     parts.append(text_at((margin + end) / 2, side - 6, "", "muted across", "middle"))
     parts.append(
         f'<text class="muted up" text-anchor="middle" transform="translate(11 {side / 2}) rotate(-90)"></text>'
@@ -228,11 +228,11 @@ def _panels(
             x = start + x_of(tick)
             parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
             parts.append(text_at(x, height - foot + 14, tick_words.format(tick), "muted", "middle"))
-        for line, (kind, (said, score)) in enumerate(zip(GUESSES, guesses, strict=False)):
+        for line, (kind, (description, score)) in enumerate(zip(GUESSES, guesses, strict=False)):
             x = start + x_of(score)
             parts.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{height - foot}"/>')
             side = "end" if x > start + panel / 2 else "start"
-            parts.append(text_at(x, height - foot + 28 + 14 * line, said, "muted", side))
+            parts.append(text_at(x, height - foot + 28 + 14 * line, description, "muted", side))
     for place, row in enumerate(board.rows):
         y = top + step * place + step / 2
         inside = [text_at(left, y + 4, names[place], "name", "end", full=row.label)]

@@ -96,9 +96,9 @@ def cost_picture(spots: Sequence[Spot], axis: str, metric: str, guesses: Sequenc
         if spot.bounds:
             ends = [y_of(bound) for bound in spot.bounds]
             inside.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{ends[0]:.1f}" y2="{ends[1]:.1f}"/>')
-        said = f"{spot.label}: {spot.value:.3f}, {', '.join(spot.cost.describe())}"
+        description = f"{spot.label}: {spot.value:.3f}, {', '.join(spot.cost.describe())}"
         kind = "" if ahead[k] else ' class="ring"'
-        inside.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"{kind}{tip(said, len(shown) <= 80)}/>')
+        inside.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"{kind}{tip(description, len(shown) <= 80)}/>')
         if k in at:
             inside.append(f'<line class="axis" x1="{x + 6:.1f}" y1="{y:.1f}" x2="{end + 2:.1f}" y2="{at[k]:.1f}"/>')
             inside.append(text_at(end + 6, at[k] + 4, names[k], "name" if ahead[k] else "muted", full=spot.label))

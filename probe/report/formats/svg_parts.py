@@ -102,10 +102,10 @@ def marker(place: int, x: Number, y: Number, attributes: str = "") -> str:
     return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}"{attributes}/>'
 
 
-def tip(said: str, focus: bool) -> str:
+def tip(description: str, focus: bool) -> str:
     """Attributes of what is said of an element: by a pointer, and to the keyboard and a screen reader with `focus`."""
-    reach = f' tabindex="0" role="img" aria-label="{escape(said)}"' if focus else ""
-    return f' data-tip="{escape(said)}"{reach}'
+    reach = f' tabindex="0" role="img" aria-label="{escape(description)}"' if focus else ""
+    return f' data-tip="{escape(description)}"{reach}'
 
 
 def colour(place: int) -> str:

@@ -190,8 +190,13 @@ def _other(run: Run, items: RetrievalLabels) -> BBError:
 
 def roles(run: Run) -> dict[str, Any]:
     """How queries and gallery were distinguished, as `bb.probe.retrieval.labels.assign` takes it."""
-    said = dict(run.record["parameters"]["roles"])
-    return {"split": said["split"], "against": said["against"], "folds": said["folds"], "seed": said["seed"] or 0}
+    chosen = dict(run.record["parameters"]["roles"])
+    return {
+        "split": chosen["split"],
+        "against": chosen["against"],
+        "folds": chosen["folds"],
+        "seed": chosen["seed"] or 0,
+    }
 
 
 def log_sheet(logger: PipelineLogger, sheet: Sheet, step: int, thumbnails: Mapping[str, Thumbnail]) -> None:

@@ -44,9 +44,9 @@ def draw(answer: Answer, metric: str, thumbnails: Mapping[str, Thumbnail]) -> Dr
     """
     tiles = [("query", _tile("query", answer.image_id, answer.label, f"{metric} {answer.score:.3f}", thumbnails))]
     for each in answer.shown:
-        said = "" if each.distance is None else f"distance {each.distance:.4g}"
+        note = "" if each.distance is None else f"distance {each.distance:.4g}"
         title = f"{each.rank} {each.kind}" if each.rank else each.kind
-        tiles.append((each.kind, _tile(each.kind, each.image_id, each.label, said, thumbnails, title)))
+        tiles.append((each.kind, _tile(each.kind, each.image_id, each.label, note, thumbnails, title)))
     placed, x, before = [], GAP, "query"
     for kind, tile in tiles:
         x += 2 * GAP if before != kind and (before == "query" or kind == "missed") else 0
@@ -62,7 +62,7 @@ def draw(answer: Answer, metric: str, thumbnails: Mapping[str, Thumbnail]) -> Dr
 
 
 def _tile(
-    kind: Kind, image_id: str, label: str, said: str, thumbnails: Mapping[str, Thumbnail], title: str | None = None
+    kind: Kind, image_id: str, label: str, note: str, thumbnails: Mapping[str, Thumbnail], title: str | None = None
 ) -> str:
     colour = COLOURS[kind]
     picture = ""
@@ -70,7 +70,7 @@ def _tile(
         found = thumbnails[image_id]
         size = f'width="{TILE}" height="{TILE}" viewBox="0 0 {found.width} {found.height}"'
         picture = f"<svg {size}>{found.svg()}</svg>"
-    lines = [(label, ""), (image_id, "muted"), (said, "muted")]
+    lines = [(label, ""), (image_id, "muted"), (note, "muted")]
     below = "".join(
         f'<text y="{TILE + 18 + 15 * place}" class="{kind}">{_cut(line)}</text>'
         for place, (line, kind) in enumerate(lines)

@@ -19,31 +19,32 @@ if TYPE_CHECKING:
     from bb.extract.extract_options import ExtractOptions, Summary
 
 
-def forecast_lines(told: "Forecast") -> Iterator[str]:
+def forecast_lines(expected: "Forecast") -> Iterator[str]:
     from bb.store.format.space import short
 
-    what = f"{told.backbone} on {told.collection}"
-    if told.missing is None:
-        size = "weights of unknown size" if told.download is None else f"{size_text(told.download)} of weights"
+    what = f"{expected.backbone} on {expected.collection}"
+    if expected.missing is None:
+        size = "weights of unknown size" if expected.download is None else f"{size_text(expected.download)} of weights"
         yield f"{what}: {size} to download; they decide the feature space, so what is there is known only then"
-        for known in told.known:
+        for known in expected.known:
             yield (
                 f"  of this name the store has space {short(known['space'])} ({known['kind']}, {known['compute']} "
-                f"stored as {known['stored']}) with {known['images']} of {told.images} images"
+                f"stored as {known['stored']}) with {known['images']} of {expected.images} images"
             )
         return
     yield (
-        f"{what}: {told.present} of {told.images} images are there, {told.missing} to compute, "
-        f"{size_text(told.store_bytes or 0)} to store, nothing to download; space {', '.join(map(short, told.spaces))}"
+        f"{what}: {expected.present} of {expected.images} images are there, {expected.missing} to compute, "
+        f"{size_text(expected.store_bytes or 0)} to store, nothing to download; "
+        f"space {', '.join(map(short, expected.spaces))}"
     )
-    for miss in told.nearest:
+    for miss in expected.nearest:
         if miss["nearest"] is None:
             yield f"  the store does not have space {short(miss['space'])}, and has no space of {miss['kind']} features"
             continue
         name = f"{short(miss['nearest'])} ({', '.join(miss['backbones']) or 'no rows'})"
         yield f"  the store does not have space {short(miss['space'])}; the nearest is {name}, which differs in"
-        yield from (f"    {part}: {said}" for part, said in miss["differs"].items())
-    for trial in told.adopting:
+        yield from (f"    {part}: {change}" for part, change in miss["differs"].items())
+    for trial in expected.adopting:
         yield (
             f"  space {short(trial['older'])} differs from {short(trial['space'])} in the code alone: "
             f"{trial['sample']} images would be embedded again, to see whether its rows serve for {trial['fills']}"
@@ -56,16 +57,18 @@ def show_profiles(summaries: "Sequence[Summary]") -> None:
     for summary in summaries:
         passes.setdefault(json.dumps([summary.collection, summary.profile]), []).append(summary)
     for shared in passes.values():
-        told = shared[0].profile or {}
+        expected = shared[0].profile or {}
         names = ", ".join(summary.backbone for summary in shared)
-        say(f"{names} on {shared[0].collection}, {told['seconds']:.1f} s on {told['cores']} cores:")
-        rows = [[name, f"{s['seconds']:.1f}", f"{s['processor_seconds']:.1f}"] for name, s in told["stages"].items()]
+        say(f"{names} on {shared[0].collection}, {expected['seconds']:.1f} s on {expected['cores']} cores:")
+        rows = [
+            [name, f"{s['seconds']:.1f}", f"{s['processor_seconds']:.1f}"] for name, s in expected["stages"].items()
+        ]
         rows += [
             [f"waiting: {name} ({waited['threads']})", f"{waited['seconds']:.1f}", ""]
-            for name, waited in told["waiting"].items()
+            for name, waited in expected["waiting"].items()
         ]
         show_table(["stage", "s", "processor s"], rows, right=["s", "processor s"])
-        say(told["bottleneck"])
+        say(expected["bottleneck"])
 
 
 def show_forecasts(
@@ -92,16 +95,16 @@ def show_forecasts(
             for name, images in found.items()
         }
     adopting = options.adopt == "auto" and options.limit is None
-    told: list[Forecast] = []
+    expected: list[Forecast] = []
     left_out = LeftOut(ConsoleReporter(), alone=len(names) == 1)
     for name in names:
         warn(f"looking at {name}")
         look = partial(forecast, store, name, decoder, numerics, scans, patch=options.patches(), adopt=adopting)
-        told += left_out.attempt(name, lambda look=look: list(look())) or []  # type: ignore[misc]
+        expected += left_out.attempt(name, lambda look=look: list(look())) or []  # type: ignore[misc]
     if json_:
-        show_json([asdict(each) for each in told])
+        show_json([asdict(each) for each in expected])
     else:
-        for each in told:
+        for each in expected:
             say(*forecast_lines(each))
         say("this was a dry run: nothing was written")
     if left_out.reasons:

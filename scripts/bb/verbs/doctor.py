@@ -53,8 +53,8 @@ def verb(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
         there = (Path(store) / "zarr.json").exists()
         facts["store"] = f"{store}, {'there' if there else 'not made yet'}, {size_text(free_bytes(Path(store)))} free"
         kind = filesystem_of(Path(store))
-        said = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
-        facts["file system of the store"] = said
+        description = kind.name + (f": {kind.caution}" if kind.caution else "") if kind else "unknown"
+        facts["file system of the store"] = description
     facts |= plugin_facts()
     facts["hashes of files"] = str(cache_folder() / "hashes.sqlite")
     facts["settings"] = ", ".join(map(str, settings_files())) or "no bb.toml"

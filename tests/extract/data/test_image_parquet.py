@@ -92,8 +92,8 @@ def test_tables_without_rows():
 @pytest.mark.parametrize(
     "tail, said",
     [
-        (b"", "is no Parquet file, or is cut short"),
-        (b"<html>..", "is no Parquet file, or is cut short: it does not end as one does"),
+        (b"", "is not a Parquet file, or is cut short"),
+        (b"<html>..", "is not a Parquet file, or is cut short: it does not end as one does"),
         (b"\xff\xff\xff\xffPAR1", "is damaged: its footer claims 4,294,967,295 bytes"),
     ],
 )

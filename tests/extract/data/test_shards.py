@@ -464,9 +464,9 @@ def test_damaged_tables_are_said(tmp_path):
     path = write_table(tmp_path / "a.parquet", [(picture(i), f"{i}.jpg") for i in range(25)])
     whole = path.read_bytes()
     for data, said in (
-        (whole[:1000], r"a.parquet is no Parquet file, or is cut short: .*\. Download it or write it anew"),
-        (b"PAR1", "is no Parquet file, or is cut short"),
-        (b"", "is no Parquet file, or is cut short"),
+        (whole[:1000], r"a.parquet is not a Parquet file, or is cut short: .*\. Download it or write it anew"),
+        (b"PAR1", "is not a Parquet file, or is cut short"),
+        (b"", "is not a Parquet file, or is cut short"),
         (b"xx" + whole[-8:], "is cut short: its footer is longer than all of it"),
         (whole[:-1500] + bytes(1492) + whole[-8:], "is damaged: its footer"),
         (whole[:100] + bytes(4000) + whole[4100:], "is damaged in row group 0"),

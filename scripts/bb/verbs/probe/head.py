@@ -27,11 +27,11 @@ def verb(
     space: options.ProbedSpacesOption = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
+        typer.Option("--data", help="The collection, NAME or NAME@DIGEST. Default: the store's only one."),
     ] = None,
     loss: Annotated[str, typer.Option(help="triplet or arcface.")] = "triplet",
     miner: Annotated[
-        str | None, typer.Option(help="Of triplets: hard, if not said; all, n-hard[:NxM], hard-cluster.")
+        str | None, typer.Option(help="Of triplets: hard (default), all, n-hard[:NxM], hard-cluster.")
     ] = None,
     margin: Annotated[
         str | None, typer.Option(help="Of the triplet loss, 0.2, or soft; of ArcFace in degrees, 28.6.")

@@ -40,7 +40,7 @@ def verb(
     space: options.ProbedSpacesOption = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="The collection: NAME, NAME=DIR or NAME@DIGEST; newt if it is not said."),
+        typer.Option("--data", help="The collection: NAME, NAME=DIR or NAME@DIGEST. Default: newt."),
     ] = None,
     labels: Annotated[
         Path | None,

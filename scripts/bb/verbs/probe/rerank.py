@@ -93,13 +93,13 @@ def verb(
     train, test, roles, warnings, every = parts(table.without(left_out, max_missing, policy.keys(opened, spaces)))
     note_damage(opened, spaces, collection, every)
     warnings += shared_notes(collection, test.image_ids.tolist(), train.image_ids.tolist() if train else [])
-    warn(*(f"note: {said}" for said in warnings))
+    warn(*(f"note: {text}" for text in warnings))
     if (save or load) and len(spaces) > 1:
         listed = "\n".join(f"  --space {short(s.key)}  {', '.join(opened.backbones(s))}" for s in spaces)
         raise UsageError(f"a file holds the model of one feature space, and {len(spaces)} are there; choose:\n{listed}")
     how = Retrieval(distance=distance, convention=convention, pairs=False)
     trivial = Distance(distance)  # type: ignore[arg-type]  # checked above
-    told: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     results: list[dict[str, Change]] = []
     with ExitStack() as stack:
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
@@ -123,7 +123,7 @@ def verb(
             (one, _), (other, _) = retrieve_all([before, after], jobs=None, force=force)
             result = compared(one, other)
             results.append(result)
-            told.append(
+            records.append(
                 {"backbone": backbone, "space": each.key, "model": digest(found), "chosen": found.chosen,
                  "top_n": top_n, "held_out": found.scores, "runs": {"before": one.run_id, "after": other.run_id},
                  "refused": found.refused, "claim": claim(other.record.get("units")),
@@ -144,13 +144,13 @@ def verb(
         for logger in loggers:
             logger.log_pipeline_info(
                 {"labels": labels.name, "learn_on": None if load else learn_on, "top_n": top_n, "seed": seed,
-                 "how": how.parameters(), "roles": roles, "runs": {line["space"]: line["runs"] for line in told},
-                 "models": {line["space"]: line["model"] for line in told}}
+                 "how": how.parameters(), "roles": roles, "runs": {line["space"]: line["runs"] for line in records},
+                 "models": {line["space"]: line["model"] for line in records}}
             )  # fmt: skip
     if json_:
-        show_json(told)
+        show_json(records)
         return
-    for line, result in zip(told, results, strict=True):
+    for line, result in zip(records, results, strict=True):
         n = max(change.queries for change in result.values())
         say(f"{line['backbone']}, space {short(line['space'])}: {line['chosen']}; the nearest {top_n} of {n} queries")
         if line["refused"]:

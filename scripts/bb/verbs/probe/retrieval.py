@@ -34,10 +34,10 @@ def verb(
     space: options.ProbedSpacesOption = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one if not said."),
+        typer.Option("--data", help="The collection, NAME or NAME@DIGEST. Default: the store's only one."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Rows to take: train, val, test or all; test, where there are such, if not said.")
+        str | None, typer.Option(help="Rows to take: train, val, test or all. Default: test, if there are any.")
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="The split that answers; else the rows answer each other.")
@@ -58,9 +58,7 @@ def verb(
     missing: options.MissingOption = "error",
     max_missing: options.MaxMissingOption = None,
     same_images_as: options.SameImagesOption = None,
-    jobs: Annotated[
-        int | None, typer.Option(envvar="BB_JOBS", min=1, help="Threads; all cores if it is not said.")
-    ] = None,
+    jobs: Annotated[int | None, typer.Option(envvar="BB_JOBS", min=1, help="Threads. Default: all cores.")] = None,
     force: options.ForceOption = False,
     runs_to: options.RunsToOption = None,
     on: options.OnOption = None,

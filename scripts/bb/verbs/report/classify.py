@@ -43,7 +43,7 @@ def verb(
     check_files({option: path for option, path in (("--csv", csv), ("--html", html)) if path})
     opened = open_store(store, cache_size=cache_size)
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
-    found = boards(runs, tasks, on_damage=lambda said: warn(f"note: {said}"))
+    found = boards(runs, tasks, on_damage=lambda problem: warn(f"note: {problem}"))
     beside = []
     if reference:
         published = read_reference(reference, canonical_name)

@@ -106,7 +106,7 @@ def verb(
         reference=read_reference(reference, canonical_name) if reference else None,
     )
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
-    found = boards(runs, "newt", question, on_damage=lambda said: warn(f"note: {said}"))
+    found = boards(runs, "newt", question, on_damage=lambda problem: warn(f"note: {problem}"))
     warn(*withdrawn_notes(opened, runs))
     shown = {*PROTOCOLS, *OTHERS}
     for protocol in sorted({str(run.record["protocol"]) for run in runs if run.record["tasks"] == "newt"} - shown):

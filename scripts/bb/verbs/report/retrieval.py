@@ -37,10 +37,10 @@ def verb(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="What the worst queries are chosen by; the runs' main one if not said."),
+        typer.Option("--metric", help="Metric that chooses the worst queries. Default: the runs' main one."),
     ] = None,
     queries: Annotated[int, typer.Option("--queries", min=1, help="How many of the worst are shown.")] = 20,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many images are shown of what each got.")] = 10,
+    top: Annotated[int, typer.Option("--top", min=1, help="Number of results to show for each query.")] = 10,
     ckpt: options.CkptOption = None,
     data: Annotated[str | None, typer.Option("--data", help="NAME=DIR, where the images are, for thumbnails.")] = None,
     store: options.StoreOption = options.DEFAULT_STORE,

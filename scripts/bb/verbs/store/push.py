@@ -42,6 +42,6 @@ def verb(
     if not (runs or model):
         names = [text.partition("@")[0] for text in data or opened.collection_names()]
         of_images = [name for name in names if not is_text_collection(name)]
-        warn(*(f"note: {said}" for said in unshared(opened, of_images, ctx.obj.licences)))
+        warn(*(f"note: {text}" for text in unshared(opened, of_images, ctx.obj.licences)))
     plan = plan_push(opened.root, target, selection, trusted=opened.trusted, jobs=jobs)
     transfer(plan, None if dry_run else push, jobs, json_, then=lambda: write_index(target))

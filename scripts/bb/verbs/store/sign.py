@@ -38,8 +38,8 @@ def verb(
     elif not files:
         say(f"nothing new: all of it is signed by {signer.public}")
     else:
-        said = ", ".join(_counted(count, kind) for kind, count in counts.items())
-        say(f"signed by {signer.public}: {said}", *(f"  {path}" for path in files))
+        counted = ", ".join(_counted(count, kind) for kind, count in counts.items())
+        say(f"signed by {signer.public}: {counted}", *(f"  {path}" for path in files))
 
 
 def _counted(count: int, kind: str) -> str:

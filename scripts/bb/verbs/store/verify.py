@@ -47,7 +47,8 @@ def verb(
     ckpt: options.CkptOption = None,
     space: Annotated[list[str] | None, typer.Option("--space", help="With --recompute: only these spaces.")] = None,
     sample_seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Which sample --recompute draws; a fresh one if it is not said.")
+        int | None,
+        typer.Option("--seed", min=0, help="Random seed of the sample that --recompute draws. Default: a new one."),
     ] = None,
     device: Annotated[str, typer.Option(help="With --recompute: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="With --recompute: images in a batch.")] = "auto",

@@ -35,5 +35,5 @@ def verb(
         )
         return
     for c, words in zip(found, adopted, strict=True):
-        say(f"{short(c.a.key)} against {short(c.b.key)}", *(f"  {name}: {said}" for name, said in c.fields.items()))
-        say(*(f"  {said}" for said in words))
+        say(f"{short(c.a.key)} against {short(c.b.key)}", *(f"  {name}: {change}" for name, change in c.fields.items()))
+        say(*(f"  {text}" for text in words))
