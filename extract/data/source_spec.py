@@ -26,6 +26,7 @@ PACKED = {
     **dict.fromkeys((".tar.zst", ".tzst"), "unzstd"),
 }
 _WILD = re.compile(r"[*?[]")
+_PATTERN = re.compile(r"[*?[{]")
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,32 @@ class Shards:
         return self.text
 
     def resolve(self) -> "Shards":
-        """The same shards, from whatever folder."""
-        parts = self.text.split("::")
-        local = [not is_url(part) and not part.startswith(("pipe:", "file://")) for part in parts]
-        return Shards(
-            "::".join(
-                os.path.abspath(self.base / Path(part).expanduser()) if here else part
-                for part, here in zip(parts, local, strict=True)
-            )
-        )
+        """The same shards, from any working folder."""
+        return Shards("::".join(text for part in self.text.split("::") for text in self._from_anywhere(part)))
+
+    def _from_anywhere(self, part: str) -> Iterator[str]:
+        if is_url(part) or part.startswith(("pipe:", "file://")):
+            yield part
+        elif _PATTERN.search(part) and _PATTERN.search(os.path.abspath(_start(self.base, part)[0])):
+            # In one text the folder's name would be a pattern, too: the files are named instead.
+            yield from (os.path.abspath(name) for name in Shards(part, self.base)._names())
+        else:
+            yield os.path.abspath(self.base / Path(part).expanduser())
 
     def _texts(self) -> Iterator[str]:
         """What is between ::, without braces unless a file has them in its name."""
         for text in self.text.split("::"):
             yield from [text] if os.path.exists(self.base / Path(text).expanduser()) else expand(text)
 
+    def _names(self) -> list[str]:
+        return [name for text in self._texts() for name in _named(text, self.base)]
+
     def blobs(self) -> list[ByteRangeFile]:
         """The files, in the order written, those of a wildcard sorted. Asks whether they are there.
 
         Raises UsageError for what is not a shard, is not there or named twice; BBError where a place can't be asked.
         """
-        names = [name for text in self._texts() for name in _named(text, self.base)]
+        names = self._names()
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise UsageError(f"{self} names {some(twice)} more than once: name each shard once.")
@@ -95,13 +101,14 @@ def _named(text: str, base: Path) -> Iterator[str]:
         raise UsageError(f"{text} runs a command, which bb does not: give the shard's path or URL itself.")
     if not is_url(text):
         path = unquote(text.removeprefix("file://")) if text.startswith("file://") else text
-        name = os.path.normpath(base / Path(path).expanduser())
-        if not _WILD.search(name) or os.path.exists(name):
+        folder, rest = _start(base, path)
+        name = os.path.normpath(os.path.join(folder, rest))
+        if not _WILD.search(rest) or os.path.exists(name):
             yield name
-        elif not (found := sorted(glob.glob(name, recursive=True))):
+        elif not (found := sorted(glob.glob(os.path.normpath(rest), root_dir=folder, recursive=True))):
             raise UsageError(f"no file is called {text}: fix the name.")
         else:
-            yield from found
+            yield from (os.path.normpath(os.path.join(folder, each)) for each in found)
         return
     scheme, _, rest = text.partition("://")
     if scheme.lower() not in FORMS:
@@ -127,6 +134,12 @@ def _named(text: str, base: Path) -> Iterator[str]:
     if not found:
         raise UsageError(f"no file is called {text}: fix the name.")
     yield from (f"{folder}/{path}" for path in found)
+
+
+def _start(base: Path, path: str) -> tuple[str, str]:
+    """The folder that a path as written starts from, which holds no pattern whatever its name, and the rest."""
+    home, _, rest = path.partition("/") if path.startswith("~") else ("", "", path)
+    return os.path.normpath(base / Path(home).expanduser()), rest
 
 
 def _fits(steps: Sequence[str], pattern: Sequence[str]) -> bool:

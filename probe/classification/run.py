@@ -124,8 +124,10 @@ def execute(prepared: PreparedClassification, *, progress: Callable[[int], None]
             done += 1
             progress(done)
         joined = split.by in ("random", "group")
-        answers += [Answers.join(of_folds, split, fitted=not spec.given)] if joined else of_folds
+        of_sides = [Answers.join(of_folds, split, fitted=not spec.given)] if joined else of_folds
+        answers += of_sides
         lines = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
+        lines += [note for each in of_sides for note in each.constant_notes()]
         lines += [split.no_interval] if split.no_interval else []
         if lines:
             notes[split.task.name] = list(dict.fromkeys(lines))

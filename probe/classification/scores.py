@@ -15,6 +15,7 @@ from bb.probe.statistics.multiclass import metrics as multiclass
 from bb.probe.statistics.multiclass.intervals import MetricEstimate, estimate
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.tasks.fold import UNSEEN, Split, TaskImages
+from bb.store.format.collection import some
 
 SKEWED = 2 / 3  # a larger share of one class makes accuracy a poor number
 MAIN = {"traits": "macro_f1", "values": "r2"}
@@ -83,6 +84,22 @@ class Answers:
         """Of classes. Errors: BBError for probabilities that are none."""
         classes = len(self.task.classes)
         return Predictions(self.y, self.predicted, classes, self.probabilities, self.group, self.fold)
+
+    def constant_notes(self) -> list[str]:
+        """Where all test images get one answer, though several would be right."""
+        n, where = len(self.rows), f"on the side {self.side!r}"
+        if self.task.target == "traits":
+            known = [(self.y[:, t] != UNSEEN, t) for t in range(self.y.shape[1])]
+            same = [t for seen, t in known if _is_one(self.predicted[seen, t]) and not _is_one(self.y[seen, t])]
+            names = some([self.task.classes[t] for t in same])
+            return [f"all test images get the same answer {where} of {len(same)} of {len(known)} traits: {names}"] if same else []
+        if not _is_one(self.predicted) or _is_one(self.y):
+            return []
+        if self.task.target == "values":
+            return [f"all {n} test images get the same value {where}, {self.predicted[0]:.4g}"]
+        several = len(np.unique(self.y))
+        name = self.task.classes[int(self.predicted[0])]
+        return [f"all {n} test images get the same answer {where}, {name!r}, but are of {several} classes"]
 
     def frame(self) -> pl.DataFrame:
         """A row for each image (of traits one for each image and known trait), as predictions.parquet has it."""
@@ -157,6 +174,11 @@ def score(
         "majority": mean("majority"),
         "tasks": tasks,
     }
+
+
+def _is_one(values: Num[np.ndarray, " n"]) -> bool:
+    """Whether all are equal; not of none."""
+    return len(values) > 0 and bool((values == values[0]).all())
 
 
 def _is_skewed(answer: Answers) -> bool:

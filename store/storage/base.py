@@ -94,11 +94,11 @@ class Storage(Protocol):
         ...
 
     def publish(self, parcels: Sequence[Upload]) -> None:
-        """Lays parcels; of each, no reader sees the marker before all the rest. What is there already stays."""
+        """Writes parcels; of each, no reader sees the marker before all the rest. What is there already stays."""
         ...
 
     def replace(self, path: str, data: bytes) -> None:
-        """Lays one small file that may change: an index, which is a cache. Readers see the old or the new one."""
+        """Writes one small file that may change: an index, which is a cache. Readers see the old or the new one."""
         ...
 
 

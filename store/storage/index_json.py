@@ -27,7 +27,7 @@ def build(place: Storage) -> bytes:
 
 
 def write_index(place: Storage) -> None:
-    """Lays the index of what is there, and again until nothing has changed meanwhile, since two pushes may race.
+    """Writes the index of what is there, and again until nothing has changed meanwhile, since two pushes may race.
 
     Raises BBError where a place can't be listed or written.
     """

@@ -157,7 +157,7 @@ def _header(stream: Stream) -> tuple[tarfile.TarInfo, bytes] | None:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"), block
     except (tarfile.HeaderError, ValueError):
         where = f"at byte {at:,}" + (", behind the mark of an archive's end" if ended else "")
-        raise DamagedTar(f"is damaged: found no header {where}" if at else "is no tar archive") from None
+        raise DamagedTar(f"is damaged: found no header {where}" if at else "is not a tar archive") from None
 
 
 def _pass_sparse_map(stream: Stream, block: bytes) -> int:

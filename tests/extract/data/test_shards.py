@@ -93,6 +93,20 @@ def test_shards_are_the_same_from_elsewhere(tmp_path, monkeypatch):
     assert Shards("a.tar").resolve() == Shards(f"{tmp_path}/a.tar")
 
 
+def test_a_wildcard_is_one_in_the_text_alone_and_not_in_the_folder_that_it_starts_from(tmp_path, monkeypatch):
+    for name in ("a[1]/s.tar", "a1/decoy.tar", "x{b,c}/s-0.tar", "xb/s-0.tar", "p?/../p?/s.tar", "pq/s.tar"):
+        write_tar(tmp_path / name, {})
+    monkeypatch.setenv("HOME", str(tmp_path / "a[1]"))
+    for folder, text in (("a[1]", "*.tar"), ("x{b,c}", "s-{0..0}.tar"), ("p?", "[s].tar"), ("a1", "~/*.tar")):
+        where = tmp_path / ("a[1]" if text.startswith("~") else folder)
+        right = [str(path) for path in where.iterdir()]
+        assert [blob.url for blob in Shards(text, tmp_path / folder).blobs()] == right
+        monkeypatch.chdir(tmp_path / folder)
+        resolved = Shards(text).resolve()
+        monkeypatch.chdir("/")
+        assert [blob.url for blob in resolved.blobs()] == right
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
@@ -270,7 +284,7 @@ def test_a_shard_of_which_nothing_is_whole_stops_the_scan(tmp_path):
 def test_several_damaged_shards_are_said_at_once(tmp_path):
     for i in range(7):
         (tmp_path / f"{i}.tar").write_bytes(b"<html>404</html>" * 100)
-    with pytest.raises(BBError, match=r"(?s)0.tar is no tar archive.*4.tar is no tar archive.*\n… and 2 more"):
+    with pytest.raises(BBError, match=r"(?s)0.tar is not a tar archive.*4.tar is no tar archive.*\n… and 2 more"):
         look(tmp_path / "*.tar")
 
 

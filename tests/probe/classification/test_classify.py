@@ -11,6 +11,8 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
 
+from bb.probe.classification.scores import Answers
+from bb.probe.tasks.fold import UNSEEN, TaskImages
 from bb.store import Store
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.synthetic import NAME, cluster_store
@@ -290,3 +292,30 @@ def test_a_collection_that_is_not_there_is_called_so(place, call):  # noqa: F811
     for words in (("probe", "classify"), ("predict", "--out", "p.csv")):
         status, _, err = call(*words, "--labels", "birds.csv", "--data", "nope")
         assert status == 2 and "has no collection nope (there: pics)" in err
+
+
+def test_a_classifier_that_says_one_class_alone_is_named(place, call):  # noqa: F811
+    _, ids, y, _ = place
+    rare = np.arange(len(ids)) % 40 == 0  # whatever their features are
+    side = np.where(np.arange(len(ids)) // 4 % 2 == 0, "test", "train")
+    pl.DataFrame({"id": ids, "species": np.where(rare, "lynx", "fox"), "split": side}).write_csv("rare.csv")
+    status, out, err = call("probe", "classify", "--labels", "rare.csv", "--classifier", "ridge", "--seed", 3)
+    note = "all 60 test images get the same answer on the side 'test', 'fox', but are of 2 classes"
+    assert status == 0 and note in out + err
+    assert note in call("report", "classify")[1]
+
+
+def test_constant_answers_of_traits_and_numbers_are_named():
+    ids = np.array(["a", "b", "c"])
+    traits = TaskImages("t", "traits", ids, np.array([[1, 0, 1], [0, 0, UNSEEN], [1, 0, 1]], np.int8), ("x", "y", "z"))
+    no = np.zeros((3, 3), np.int64)
+    numbers = TaskImages("t", "values", ids, np.array([1.0, 2.0, 2.0]), ())
+    rows = np.arange(3)
+    assert Answers("test", traits, rows, no, None, None).constant_notes() == [
+        "all test images get the same answer on the side 'test' of 1 of 3 traits: x"
+    ]
+    assert Answers("5 folds", numbers, rows, np.full(3, 1.5), None, None).constant_notes() == [
+        "all 3 test images get the same value on the side '5 folds', 1.5"
+    ]
+    assert Answers("test", numbers, rows, np.array([1.0, 2.0, 3.0]), None, None).constant_notes() == []
+    assert Answers("test", numbers, rows[1:], np.full(2, 1.5), None, None).constant_notes() == []

@@ -127,7 +127,7 @@ WHOLE = archive(("a.jpg", b"a" * 700), ("b.jpg", b"b" * 700), format=tarfile.GNU
     [
         (b"", "is empty"),
         (b"<html>", "is cut short: it ends at byte 6 without the mark"),
-        (b"<html>" * 1000, "is no tar archive"),
+        (b"<html>" * 1000, "is not a tar archive"),
         (WHOLE[:1000], r"is cut short, or damaged: of 'a.jpg' it has to hold 700 bytes, and there are 488 behind"),
         (WHOLE[:1536], "is cut short: it ends at byte 1,536 without the mark of an archive's end"),
         (WHOLE[:1600], "is cut short: it ends at byte 1,600 without"),

@@ -67,10 +67,10 @@ def test_the_hardest_images_have_each_ones_answer(tmp_path):
     found = hardest(board)
     assert [hard.wrong for hard in found] == sorted((hard.wrong for hard in found), reverse=True)
     for hard in found:
-        wrong = [said != hard.true for said in hard.said.values()]
-        assert hard.wrong == pytest.approx(np.mean(wrong)) and set(hard.said) == {"a", "b", "c"}
+        wrong = [answer != hard.true for answer in hard.predicted.values()]
+        assert hard.wrong == pytest.approx(np.mean(wrong)) and set(hard.predicted) == {"a", "b", "c"}
         rows = board.rows[0].run.predictions().filter(pl.col("image_id") == hard.image_id)
-        assert rows["y_pred"].item() == hard.said["a"] and rows["y_true"].item() == hard.true
+        assert rows["y_pred"].item() == hard.predicted["a"] and rows["y_true"].item() == hard.true
 
 
 def test_groups_are_named_the_worst_first(tmp_path):

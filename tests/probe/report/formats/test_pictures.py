@@ -110,7 +110,7 @@ def test_the_page_says_what_each_backbone_said(tmp_path):
     store = small_store(tmp_path / "s.bb", shots=(4,), seeds=1)
     (board,) = boards(store.runs(), "newt", ReportOptions(resamples=100, kinds=KINDS, details=True))
     hard = board.task_list[0].hardest[0]
-    assert set(hard.said) == {"timm:good", "timm:alike", "timm:poor"}
-    assert hard.wrong == pytest.approx(sum(hard.said.values()) / 3)
-    wrong = next(label for label, share in hard.said.items() if share >= 0.5)
+    assert set(hard.wrong_by_backbone) == {"timm:good", "timm:alike", "timm:poor"}
+    assert hard.wrong == pytest.approx(sum(hard.wrong_by_backbone.values()) / 3)
+    wrong = next(label for label, share in hard.wrong_by_backbone.items() if share >= 0.5)
     assert re.search(f"said class {1 - hard.y_true}: [^<]*{wrong}", page([board]))
