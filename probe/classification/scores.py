@@ -92,7 +92,9 @@ class Answers:
             known = [(self.y[:, t] != UNSEEN, t) for t in range(self.y.shape[1])]
             same = [t for seen, t in known if _is_one(self.predicted[seen, t]) and not _is_one(self.y[seen, t])]
             names = some([self.task.classes[t] for t in same])
-            return [f"all test images get the same answer {where} of {len(same)} of {len(known)} traits: {names}"] if same else []
+            if not same:
+                return []
+            return [f"all test images get the same answer {where} of {len(same)} of {len(known)} traits: {names}"]
         if not _is_one(self.predicted) or _is_one(self.y):
             return []
         if self.task.target == "values":

@@ -113,6 +113,9 @@ def test_groups_come_from_a_column_of_the_labels(call, place):
     assert status == 0 and "95% intervals for further groups of test images (site)" in out
     status, _, err = call("report", "--cluster", "date", "--labels", "labels.csv")
     assert status == 2 and "labels.csv has no column 'date' to group images by" in err
+    (place / "labels.csv").write_text("\n".join(re.sub(",[0-4]$", ",1", line) for line in lines) + "\n")
+    status, out, _ = call("report", "--cluster", "site", "--labels", "labels.csv")
+    assert status == 0 and "no interval" in out and not re.search(r"\d\.\d{3} \[", out), out
 
 
 # Two runs

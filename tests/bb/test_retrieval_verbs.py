@@ -16,7 +16,7 @@ from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.labels import assign, read_items
 from bb.probe.retrieval.paired_tests import of_runs
 from bb.probe.retrieval.run import execute, prepare
-from bb.store import BBError, Collection, Store
+from bb.store import BBError, Collection, SegmentWriter, Store
 from bb.store.format.collection import Entry
 from tests.helpers.retrieval import DIM, clouds
 from tests.helpers.stores import fill, space
@@ -340,6 +340,30 @@ def test_what_is_learned_on_need_neither_ask_nor_answer(call, place, tmp_path):
     words = ("probe", "rerank", "--labels", tmp_path / "roles.csv", *GOOD, "--json")
     (one,), (other,) = (json.loads(call(*each)[1]) for each in (words, (*RERANK, *GOOD, "--json")))
     assert (one["model"], one["changes"]) == (other["model"], other["changes"])
+
+
+@pytest.mark.parametrize("verb", ["rerank", "head"])
+def test_a_missing_image_and_a_picture_on_both_sides_are_named(call, place, verb):
+    digests = [hashlib.sha256(picture(i)).digest() for i in range(len(NAMES))]
+    digests[100] = digests[0]
+    entries = [Entry(name, digest, 100, 24, 16) for name, digest in zip(NAMES, digests, strict=True)]
+    store = Store.create(place / "twins.bb")
+    store.put_collection(Collection.from_entries("pics", entries))
+    features, _ = clouds(LABELS, EACH, nuisance=2.0)
+    rows = [row for row in range(len(NAMES)) if row not in (7, 100)]  # a row for each file, and 7 is missing
+    writer = SegmentWriter(store, spaces()["good"], {"backbone": GOOD[1]})
+    names = [f"pics/{NAMES[row]}" for row in rows]
+    writer.add(np.frombuffer(b"".join(digests[row] for row in rows), np.uint8).reshape(-1, 32), names,
+               features[rows].astype(np.float16))  # fmt: skip
+    writer.close()
+    more = {"rerank": (), "head": ("--accept", "any", "--epochs", 1)}[verb]
+    words = ("probe", verb, "--labels", "labels.csv", "--store", "twins.bb", *GOOD, *more)
+    status, out, err = call(*words)
+    assert status == 1 and not out and "is missing 1: '00-7.png'" in err and "--missing skip" in err, err
+    status, _, err = call(*words, "--missing", "skip", "--max-missing", 0.01)
+    assert status == 0 and "1 image left out, since it has no features: '00-7.png'" in err, err
+    assert "1 of 96 images that are not learned from are the same file as one that is" in err, err
+    assert "such as '12-4.png' and '00-0.png': scores on them say little of new images" in err
 
 
 def test_a_category_without_a_score(call, place, tmp_path):

@@ -53,6 +53,16 @@ def test_a_folder_and_its_shards_are_one_collection(call, tars, tmp_path):
     assert np.array_equal(one.read(space, first, sorted(IMAGES)), other.read(space, first, sorted(IMAGES)))
 
 
+def test_joined_archives_are_checked_to_their_end(call, tars, tmp_path):
+    both = b"".join((tmp_path / f"s-000{i}.tar").read_bytes() for i in range(2))
+    (tmp_path / "both.tar").write_bytes(both)
+    status, out, err = call("data", "check", f"pics={tmp_path}/both.tar")
+    assert status == 0 and "50 images" in out and "0 problems" in out, err
+    (tmp_path / "both.tar").write_bytes(both[: len(both) // 2 + 20_000])
+    status, out, err = call("data", "check", f"pics={tmp_path}/both.tar")
+    assert status == 1 and "both.tar" in out + err and "cut" in out + err
+
+
 def test_shards_on_a_server_are_extracted_and_not_read_again(call, tars, tmp_path):
     write_table(tmp_path / "t.parquet", [(picture(i), f"{i}.jpg") for i in range(100, 125)])
     with serving(static(tmp_path)) as url, proxy_to(url) as proxy:

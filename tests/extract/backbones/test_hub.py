@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -192,6 +193,32 @@ def test_weights_that_are_elsewhere_wait_for_no_silent_server(monkeypatch, tmp_p
         BBError, match=r"resnet18.tv_in1k could not be downloaded\. Connect to the internet, set HTTPS_PROXY"
     ):
         hub.fetch(name)
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up(monkeypatch, tmp_path):
+    code = """
+        from bb.extract.backbones import hub
+        from bb.extract.backbones.registry import load
+        from bb.store.errors import BBError
+        assert hub._TIMEOUT <= 5
+        hub._TIMEOUT = 0.2
+        for name in ("timm:hf-hub:lab/birds", "hf-hub:lab/birds"):
+            try:
+                load(name)
+            except BBError as error:
+                print(error)
+        """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = run(tmp_path, url, "-c", "\n".join(line[8:] for line in code.splitlines()))
+        monkeypatch.setattr(hub, "_pretrained_config", lambda name: {"url": f"{url}/x.pth"})
+        monkeypatch.setattr(hub, "cache_folder", lambda name=None: tmp_path)
+        monkeypatch.setattr(hub, "_TIMEOUT", 0.2)
+        with pytest.raises(BBError, match=r"could not be downloaded\. Connect to the internet, set HTTPS_PROXY"):
+            hub.fetch(BackboneName.parse("timm:resnet18.tv_in1k"))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all("Connect to the internet, set HTTPS_PROXY" in line for line in lines), lines
 
 
 def test_one_backbone_that_fails_does_not_stop_the_others(tmp_path):

@@ -128,7 +128,6 @@ def test_a_head_that_is_written_all_the_same_is_said_to_be_worse(place, pretrain
     out, err = bb(place / "any", "probe", "head", *words, "--ckpt", pretrained[0], *how)
     (head,) = json.loads(out)
     assert f"note: {head['head']}: " in err
-    print(err)
     bb(place / "any", "probe", "retrieval", *words, "--space", head["parent_space"], "--space", head["space"])
     best, other = json.loads(bb(place / "any", "report", "retrieval", "--labels", "unseen.csv", "--json")[0])
     assert best["space"] == head["parent_space"] and other["space"] == head["space"]

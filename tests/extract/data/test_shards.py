@@ -213,6 +213,12 @@ def test_joined_archives_are_one_shard(tmp_path):
     assert read(found) == pictures(6) and not found.failed and len(found.notes) == 2
 
 
+def test_a_sparse_file_that_is_no_image_is_passed_over(tmp_path):
+    path = write_tar(tmp_path / "s.tar", {"hole.bin": member("hole.bin", tarfile.GNUTYPE_SPARSE)} | pictures(2))
+    found = look(path)
+    assert read(found) == pictures(2) and not found.failed
+
+
 def test_a_hard_link_is_the_image_that_it_leads_to(tmp_path):
     link = member("again.jpg", tarfile.LNKTYPE, "00000.jpg")
     found = look(write_tar(tmp_path / "s.tar", pictures(1) | {"again.jpg": link}))

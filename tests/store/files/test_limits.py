@@ -15,6 +15,7 @@ from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.limits import (
     MAX_HEAD_BYTES,
     MAX_JSON_BYTES,
+    MAX_MODEL_BYTES,
     MAX_RUN_BYTES,
     MAX_SIGNATURE_BYTES,
     MAX_TABLE_BYTES,
@@ -75,6 +76,7 @@ def test_json_that_bb_writes_is_read():
         (f"runs/{DIGEST}/{DIGEST}/run.json", MAX_RUN_BYTES),
         (f"runs/{DIGEST}/{DIGEST}/train.parquet", MAX_TABLE_BYTES),
         (f"heads/{DIGEST}.safetensors", MAX_HEAD_BYTES),
+        (f"models/{DIGEST}/{DIGEST}.safetensors", MAX_MODEL_BYTES),
         (f"signatures/{DIGEST}.json", MAX_SIGNATURE_BYTES),
     ],
 )

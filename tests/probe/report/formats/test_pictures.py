@@ -113,4 +113,7 @@ def test_the_page_says_what_each_backbone_said(tmp_path):
     assert set(hard.wrong_by_backbone) == {"timm:good", "timm:alike", "timm:poor"}
     assert hard.wrong == pytest.approx(sum(hard.wrong_by_backbone.values()) / 3)
     wrong = next(label for label, share in hard.wrong_by_backbone.items() if share >= 0.5)
-    assert re.search(f"said class {1 - hard.y_true}: [^<]*{wrong}", page([board]))
+    text = page([board])
+    assert re.search(f"said class {1 - hard.y_true}: [^<]*{wrong}", text)
+    legend = re.search(r'<ul class="key" aria-label="Clusters">(.*?)</ul>', text, re.DOTALL)
+    assert re.findall(r"</svg> ([^<\n]+)", legend[1]) == list(dict.fromkeys(t.cluster for t in board.task_list))
