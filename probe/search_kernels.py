@@ -193,6 +193,34 @@ def settle(x_ND, square_N, cosine, query_Q, score_QM, row_QM, slack_Q, nearest_Q
 
 
 @compiled()
+def settle_bounded(x_ND, square_N, query_Q, bound_QC, row_QC, count_Q, floor_Q, nearest_QK, distance_QK, proven_Q):
+    """The k nearest rows of each query by cosine distance, then by row, of candidates with upper bounds of the cosine;
+    written into nearest and distance.
+
+    Candidates are measured from the greatest bound down, until a bound is too low for the k nearest. No other row's
+    bound is above the floor; where even that is not too low, the query isn't proven: other rows may be nearer.
+    """
+    k, terms = nearest_QK.shape[1], np.empty(x_ND.shape[1])
+    for q in range(query_Q.size):
+        nearest, distance, count = nearest_QK[q], distance_QK[q], 0
+        for i in np.argsort(-bound_QC[q, : count_Q[q]]):
+            if count == k and 1 - np.float64(bound_QC[q, i]) > distance[k - 1]:
+                break
+            row, place = row_QC[q, i], min(count, k)
+            apart = _cosine(x_ND, square_N, query_Q[q], row, terms)
+            while place and (
+                apart < distance[place - 1] or (apart == distance[place - 1] and row < nearest[place - 1])
+            ):
+                place -= 1
+            for j in range(min(count, k - 1), place, -1):
+                distance[j], nearest[j] = distance[j - 1], nearest[j - 1]
+            if place < k:
+                distance[place], nearest[place] = apart, row
+                count = min(count + 1, k)
+        proven_Q[q] = count == k and 1 - np.float64(floor_Q[q]) > distance[k - 1]
+
+
+@compiled()
 def count_pairs(tile_QG, query, gallery, sequence, label, cosine, weight, counts_2B):
     """Adds a tile's pairs to counts by distance: of two labels in row 0, of one in row 1; distances are 0 to 2."""
     bins = counts_2B.shape[1]

@@ -147,7 +147,7 @@ def their_logistic(x, y, x_test, seconds):
 def our_knn(x, y, x_test, seconds):
     from bb.probe.classifiers.multiclass.knn import nearest_rows
 
-    nearest_rows(x[:300], x_test[:10], NEIGHBOURS)
+    nearest_rows(x[:12_000], x_test[:300], NEIGHBOURS)  # compiled code is loaded once
     start = time.perf_counter()
     rows, _ = nearest_rows(x, x_test, NEIGHBOURS)
     return {"seconds": time.perf_counter() - start, "rows": rows.tolist()}

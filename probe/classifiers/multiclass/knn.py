@@ -1,7 +1,8 @@
 """Weighted nearest neighbours as DINO and DINOv2 vote (facebookresearch/dinov2, dinov2/eval/knn.py).
 
-The neighbours are exact: float32 products propose more than are asked for, float64 sums in a fixed order decide
-(bb.probe.search_kernels), and queries that this leaves open are measured against all rows.
+The neighbours are exact: float64 sums in a fixed order decide (bb.probe.search_kernels). Bounds of 8-bit integers
+propose what is measured where they pay (bb.probe.int8_bounds), float32 products elsewhere, and queries that both leave
+open are measured against all rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,20 +10,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
+from operator import ge
+from threading import Event
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from bb.probe.classifiers.estimator import checked_arrays, checked_classes, checked_features, parameters_of
-from bb.probe.search_kernels import measure_cosines, scan_rows, squares
+from bb.probe.int8_bounds import Candidates, Int8Rows, choose_centre, is_possible
+from bb.probe.int8_kernels import GALLERY
+from bb.probe.search_kernels import measure_cosines, scan_rows, settle_bounded, squares
 from bb.store.errors import Malformed
 
 BLOCK = 1024  # queries and training rows of a tile: with twice as many, 10,000 queries are 3 turns of two threads
 AT_ONCE = 50  # training rows for each neighbour up to which all distances are computed
 SUMS = 1 << 20  # of these at once, on each thread
 LARGEST_KEPT = 1 << 26  # bytes of neighbours, and as many of distances, that stay for the next calls
+TILE = 20 * GALLERY  # training rows of a tile of bounds
+LEAST_BOUNDED = (10_000, 256, 256)  # rows, queries and dimensions from which bounds pay, and twice AT_ONCE
+CANDIDATES = 160  # by bounds, beyond twice those asked for
 SPARE = 6  # candidates beyond those asked for, and an eighth of these
 
 
@@ -38,16 +46,22 @@ def nearest_rows(
     square = squares(both)
     norm = np.sqrt(square)
     inverse = np.divide(1, norm, out=np.zeros(len(norm)), where=norm > 0)[:, None]
-    kept = min(k + SPARE + k // 8, n + 1)
-    no_sequence = np.full(len(both), -1, np.int64)
     if n <= AT_ONCE * k:
         return _nearest_of_all(both, square, n, k)
-    slack = (d + 18) * 2.0**-24  # of a float32 sum of d products of unit vectors (Higham, Accuracy and Stability, 3.1)
     rows, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
+    left, sizes = np.arange(len(queries)), (n, len(queries), d)
+    if n > 2 * AT_ONCE * k and all(map(ge, sizes, LEAST_BOUNDED)) and is_possible(d):
+        left = left[~_settle_by_bounds(both, square, inverse, rows, distances)]
+    if not len(left):
+        return rows, distances
+    kept = min(k + SPARE + k // 8, n + 1)
+    no_sequence = np.full(len(both), -1, np.int64)
+    slack = (d + 18) * 2.0**-24  # of a float32 sum of d products of unit vectors (Higham, Accuracy and Stability, 3.1)
     units = [(both[a:b] * inverse[a:b]).astype(np.float32) for a, b in pairwise([*range(0, n, BLOCK), n])]
 
     def answer(first: int) -> None:
-        asking = np.arange(n + first, min(n + first + BLOCK, len(both)))
+        places = left[first : first + BLOCK]
+        asking = n + places
         unit = (both[asking] * inverse[asking]).astype(np.float32)
         score = np.full((len(asking), kept), -np.inf, np.float32)
         row = np.full((len(asking), kept), -1, np.int32)
@@ -56,17 +70,58 @@ def nearest_rows(
             scan_rows(unit @ answering.T, asking, gallery, no_sequence, score, row)
         measured = measure_cosines(both, square, asking, row)
         order = np.lexsort((row, measured))[:, :k]
-        here = slice(first, first + len(asking))
-        rows[here], distances[here] = (np.take_along_axis(of_all, order, 1) for of_all in (row, measured))
+        rows[places], distances[places] = (np.take_along_axis(of_all, order, 1) for of_all in (row, measured))
         # A row that was dropped scored no more than the worst that was kept, so it is at least so far:
         dropped = 1 - score.min(axis=1).astype(np.float64) - slack
-        for q in np.flatnonzero(dropped <= distances[here][:, -1]):
-            of_all = measure_cosines(both, square, asking[q : q + 1], np.arange(n)[None])[0]
-            rows[first + q] = np.argsort(of_all, kind="stable")[:k]
-            distances[first + q] = of_all[rows[first + q]]
+        for q in places[dropped <= distances[places, -1]]:
+            of_all = measure_cosines(both, square, np.array([n + q]), np.arange(n)[None])[0]
+            rows[q] = np.argsort(of_all, kind="stable")[:k]
+            distances[q] = of_all[rows[q]]
 
-    _in_threads(answer, range(0, len(queries), BLOCK))
+    _in_threads(answer, range(0, len(left), BLOCK))
     return rows, distances
+
+
+def _settle_by_bounds(
+    both: Float32[np.ndarray, "b d"],
+    square: Float64[np.ndarray, " b"],
+    inverse: Float64[np.ndarray, "b 1"],
+    rows: Int64[np.ndarray, "m k"],
+    distances: Float64[np.ndarray, "m k"],
+) -> Bool[np.ndarray, " m"]:
+    """Writes the same where bounds of 8-bit integers (bb.probe.int8_bounds) prove it, and returns for which queries.
+
+    Many equal or almost equal rows leave most queries of a block open; then no further block is begun.
+    """
+    m, k = rows.shape
+    n, inverse = len(both) - m, inverse[:, 0]
+    wanted, gave_up = 2 * k + CANDIDATES, Event()
+    centre = choose_centre(both[:n], inverse[:n])
+    order = np.random.default_rng(0).permutation(n).astype(np.int32)
+    gallery: dict[int, Int8Rows] = {}
+    proven = np.zeros(m, bool)
+
+    def prepare(first: int) -> None:
+        some = order[first : first + TILE]
+        gallery[first] = Int8Rows.of(both[some], inverse[some], centre, asking=False)
+
+    def answer(first: int) -> None:
+        if gave_up.is_set():
+            return
+        here = slice(first, min(first + BLOCK, m))
+        asking = np.arange(n + first, n + here.stop)
+        asked = Int8Rows.of(both[asking], inverse[asking], centre, asking=True)
+        found = Candidates.of(asked, [gallery[start] for start in range(0, n, TILE)], order, wanted)
+        settle_bounded(
+            both, square, asking, found.bound, found.row, found.count, found.floor,
+            rows[here], distances[here], proven[here],
+        )  # fmt: skip
+        if proven[here].mean() < 0.5:
+            gave_up.set()
+
+    _in_threads(prepare, range(0, n, TILE))
+    _in_threads(answer, range(0, m, BLOCK))
+    return proven
 
 
 def _nearest_of_all(
