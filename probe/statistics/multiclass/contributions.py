@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from scipy.special import ndtr
 
 from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.probe.statistics.multiclass.sparse import for_kernels
 
 Contributions = Float64[np.ndarray, " n"]
 
@@ -41,10 +42,9 @@ def accuracy(p: Predictions) -> Contributions:
 @once
 def top_5(p: Predictions) -> Contributions:
     """Whether fewer than five classes have a higher probability than the true one, or the same and a lower number."""
-    given = p.given
-    own = given[np.arange(len(p)), p.y_true][:, None]
-    before = (given > own).sum(axis=1) + ((given == own) & (np.arange(p.classes) < p.y_true[:, None])).sum(axis=1)
-    return (before < TOP) / len(p)
+    from bb.probe.statistics.multiclass.rank_kernels import count_before  # numba takes half a second to import
+
+    return (count_before(for_kernels(p.given), p.y_true) < TOP) / len(p)
 
 
 def balanced_accuracy(p: Predictions) -> Contributions:
@@ -181,38 +181,14 @@ def aurc(p: Predictions) -> Contributions:
     return out
 
 
-@once
 def auroc(p: Predictions) -> Contributions:
     """Of the pairs of an image of the class and one of another, the share in order: DeLong's components (1988)."""
-    from scipy.stats import rankdata
-
-    scored = _of_both_kinds(p)
-    if not len(scored):
-        return np.full(len(p), np.nan)
-    given, out = p.given, np.zeros(len(p))
-    for k in scored.tolist():
-        if p.columns:
-            out += p.columns.auroc(p.y_true, k)
-            continue
-        mine = p.y_true == k
-        own = np.sort(given[mine, k])
-        below = (np.searchsorted(own, given[:, k]) + np.searchsorted(own, given[:, k], side="right")) / 2
-        rank = rankdata(given[:, k])
-        m, others = len(own), len(p) - len(own)
-        # An image of the class counts the others below it, one of another the images of the class above it.
-        out += np.where(mine, (rank - below - 0.5) / (others * m), (m - below) / (m * others))
-    return out / len(scored)
+    return p.ranked.auroc / len(p.ranked.scored) if len(p.ranked.scored) else np.full(len(p), np.nan)
 
 
 def average_precision(p: Predictions) -> Contributions:
-    scored = _of_both_kinds(p)
-    if not len(scored):
-        return np.full(len(p), np.nan)
-    if p.columns:
-        each = [p.columns.precision_terms(p.y_true == k, k) for k in scored.tolist()]
-    else:
-        each = [precision_terms(p.given[:, k], p.y_true == k) for k in scored]
-    return np.sum(each, axis=0) / len(scored)
+    """As `precision_terms` of each class."""
+    return p.ranked.precision / len(p.ranked.scored) if len(p.ranked.scored) else np.full(len(p), np.nan)
 
 
 def precision_terms(decision: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -231,8 +207,3 @@ def precision_terms(decision: Float[np.ndarray, " n"], positive: Bool[np.ndarray
     out = np.empty(len(decision))
     out[order] = np.where(mine, t / (t + f) + gain - f / (t + f) ** 2, -loss) / mine.sum()
     return out
-
-
-def _of_both_kinds(p: Predictions) -> Int[np.ndarray, " scored"]:
-    """The classes that some but not all images are of."""
-    return np.flatnonzero(p.present & (p.size < len(p)))

@@ -93,20 +93,7 @@ def _auroc(p: Predictions) -> float:
 
 def _average_precision(p: Predictions) -> float:
     """Mean over the classes that some but not all images are of, one against the rest; as scikit-learn's."""
-    from bb.probe.statistics import rank_metrics as ranking  # numba takes half a second to import
-
-    scored = np.flatnonzero(p.present & (p.size < len(p)))
-    if not len(scored):
-        return float("nan")
-    if p.columns:
-        return float(np.mean(list(p.columns.average_precisions(p.y_true, scored.tolist()))))
-    order, last = ranking.descending(np.ascontiguousarray(p.given[:, scored].T))
-    ones = np.ones((1, len(p)))
-    each = [
-        ranking.average_precision(order[c : c + 1], last[c : c + 1], p.y_true == k, ones)[0, 0]
-        for c, k in enumerate(scored)
-    ]
-    return float(np.mean(each))
+    return float(np.mean(p.ranked.average_precision)) if len(p.ranked.scored) else float("nan")
 
 
 def _guessed_f1(p: Predictions) -> Float64[np.ndarray, " classes"]:

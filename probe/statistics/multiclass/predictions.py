@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-from bb.probe.statistics.multiclass.sparse import Columns
+from bb.probe.statistics.multiclass.sparse import Columns, Ranked
 from bb.store.errors import BBError
 
 SUM_TO_ONE = 1e-3  # float16 probabilities of 1,000 classes add up to 1 within this
@@ -97,6 +97,11 @@ class Predictions:
     def columns(self) -> Columns | None:
         """The probabilities class by class where most are 0; else None."""
         return Columns.of(self.given)
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """Images by the probability of one class after another."""
+        return Ranked.of(self.given, self.columns, self.y_true)
 
     @property
     def given(self) -> Float[np.ndarray, "n classes"]:

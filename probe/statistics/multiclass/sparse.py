@@ -1,16 +1,17 @@
-"""Ranking of images by one class after another where most probabilities are 0, as the votes of neighbours are.
+"""Ranking of images by one class after another, also where most probabilities are 0, as the votes of neighbours are.
 
 In each class the images of probability 0 are equals at the end of the order, so only the others are sorted. Sums are
 taken in the order in which they would be over all images: results are the same to the bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64, Int
 
 MOST = 0.25  # of the probabilities that are not 0
+AT_ONCE = 64  # classes of which all probabilities are copied together
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,64 +30,60 @@ class Columns:
     @classmethod
     def of(cls, given: Float[np.ndarray, "n classes"]) -> "Columns | None":
         """None where too many are not 0."""
-        if np.count_nonzero(given) > MOST * given.size:
-            return None
-        from scipy.sparse import csc_array
+        from bb.probe.statistics.multiclass.rank_kernels import count_columns, fill_columns
 
-        found = csc_array(given)
-        return cls(len(given), found.indices, found.data, found.indptr)
+        given = for_kernels(given)
+        starts = np.append(0, np.cumsum(count_columns(given)))
+        if starts[-1] > MOST * given.size:
+            return None
+        rows, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], given.dtype)
+        fill_columns(given, starts, rows, values)
+        return cls(len(given), rows, values, starts)
 
     def column(self, k: int) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """A class's images and probabilities."""
         here = slice(self.starts[k], self.starts[k + 1])
         return self.rows[here], self.values[here]
 
-    def average_precisions(self, y: Int[np.ndarray, " n"], scored: Sequence[int]) -> Iterator[float]:
-        """Of each class against the rest; as rank_metrics.average_precision."""
-        total = np.bincount(y, minlength=len(self.starts) - 1)
-        for k in scored:
-            rows, values = self.column(k)
-            order = np.argsort(-values, kind="stable")
-            last = np.append(values[order][1:] != values[order][:-1], True)[: len(order)]
-            hits = np.append(np.cumsum(y[rows[order]] == k)[last], total[k]).astype(np.float64)
-            drawn = np.append(np.flatnonzero(last) + 1, self.n)
-            step = np.diff(hits, prepend=0.0)
-            terms = (step * hits / drawn)[step > 0]
-            yield float(np.cumsum(terms)[-1] / total[k])
 
-    def auroc(self, y: Int[np.ndarray, " n"], k: int) -> Float64[np.ndarray, " n"]:
-        """As one class's part of contributions.auroc."""
-        from scipy.stats import rankdata
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The classes that some but not all images are of, each ranked against the rest.
 
-        rows, values = self.column(k)
-        mine, zeros = y == k, self.n - len(rows)
-        own, m = np.sort(values[mine[rows]]), int(mine.sum())
-        others, own_zeros = self.n - m, m - len(own)
-        below = (np.searchsorted(own, values) + np.searchsorted(own, values, side="right")) / 2 + own_zeros
-        rank, rank_of_zero, below_zero = zeros + rankdata(values), (zeros + 1) / 2, own_zeros / 2
-        found = np.where(mine, (rank_of_zero - below_zero - 0.5) / (others * m), (m - below_zero) / (m * others))
-        found[rows] = np.where(mine[rows], (rank - below - 0.5) / (others * m), (m - below) / (m * others))
-        return found
+    scored            these classes
+    average_precision of each
+    auroc, precision  what each image contributes to the sum over classes of AUROC (twice) and average precision
+    """
 
-    def precision_terms(self, positive: Bool[np.ndarray, " n"], k: int) -> Float64[np.ndarray, " n"]:
-        """As contributions.precision_terms of a class's probabilities."""
-        rows, values = self.column(k)
-        order = np.argsort(-values, kind="stable")
-        ordered, mine, m = -values[order], positive[rows[order]], int(positive.sum())
-        first, last = np.searchsorted(ordered, ordered), np.searchsorted(ordered, ordered, side="right") - 1
-        t, f = np.cumsum(mine)[last].astype(np.float64), np.cumsum(~mine)[last].astype(np.float64)
-        t0, f0 = np.float64(m), np.float64(self.n - m)
-        zero_positives = m - int(mine.sum())
-        gain0, loss0 = (_repeated(part / (t0 + f0) ** 2, zero_positives) for part in (f0, t0))
-        gain, loss = (
-            np.cumsum(np.append(start, (mine * part / (t + f) ** 2)[::-1]))[1:][::-1][first]
-            for start, part in ((gain0, f), (loss0, t))
-        )
-        found = np.where(positive, t0 / (t0 + f0) + gain0 - f0 / (t0 + f0) ** 2, -loss0) / m
-        found[rows[order]] = np.where(mine, t / (t + f) + gain - f / (t + f) ** 2, -loss) / m
-        return found
+    scored: Int[np.ndarray, " scored"]
+    average_precision: Float64[np.ndarray, " scored"]
+    auroc: Float64[np.ndarray, " n"]
+    precision: Float64[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, given: Float[np.ndarray, "n classes"], columns: Columns | None, y: Int[np.ndarray, " n"]) -> "Ranked":
+        """`columns` of the probabilities `given`, where most are 0."""
+        from bb.probe.statistics.multiclass.rank_kernels import rank_class
+
+        n, size, y = len(y), np.bincount(y, minlength=given.shape[1]), y.astype(np.int64, copy=False)
+        scored = np.flatnonzero((size > 0) & (size < n))
+        found, auroc, precision = np.empty(len(scored)), np.zeros(n), np.zeros(n)
+        each = map(columns.column, scored.tolist()) if columns else _whole(given, scored)
+        for c, (rows, values) in enumerate(each):
+            k = scored[c]
+            found[c] = rank_class(rows, values, np.argsort(values), y, k, size[k], auroc, precision)
+        return cls(scored, found, auroc, precision)
 
 
-def _repeated(value: float, count: int) -> float:
-    """The value added up `count` times, one after the other."""
-    return float(np.cumsum(np.full(count, value))[-1]) if count else 0.0
+def for_kernels(given: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Contiguous, and float32 in place of float16, which numba does not have."""
+    return np.ascontiguousarray(given, np.float32 if given.dtype == np.float16 else given.dtype)
+
+
+def _whole(
+    given: Float[np.ndarray, "n classes"], scored: Int[np.ndarray, " scored"]
+) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
+    rows = np.arange(len(given), dtype=np.int32)
+    for start in range(0, len(scored), AT_ONCE):
+        for values in for_kernels(given[:, scored[start : start + AT_ONCE]].T):
+            yield rows, values
