@@ -133,6 +133,11 @@ class Inputs:
         return {id(fold.test) for split in self.splits for fold in split.folds}
 
     @cached_property
+    def answered(self) -> dict[tuple[Any, ...], Any]:
+        """What run.py keeps of fits that larger draws repeat."""
+        return {}
+
+    @cached_property
     def test_set(self) -> bytes:
         """Canonical JSON of what runs are tested on."""
         return canonical_json(plain(_test_set([split.folds for split in self.splits])))
@@ -141,7 +146,7 @@ class Inputs:
         """A digest of what training sets are drawn from."""
         if with_val not in self._train_pools:
             pool = _train_pool(self.splits, with_val=with_val)
-            self._train_pools[with_val] = sha256_hex(canonical_json(plain(pool)))
+            self._train_pools[with_val] = sha256_hex(canonical_json(pool))
         return self._train_pools[with_val]
 
     @cached_property
@@ -223,7 +228,7 @@ class Draw:
         """The digest of the training sets, as `Inputs.train_pool` has it: equal where they are the whole pool."""
         if with_val not in self._digests:
             pool = _train_pool(self.splits, with_val=with_val)
-            self._digests[with_val] = sha256_hex(canonical_json(plain(pool)))
+            self._digests[with_val] = sha256_hex(canonical_json(pool))
         return self._digests[with_val]
 
 

@@ -27,7 +27,8 @@ class Answers:
 
     rows           places of the images in `task`
     predicted      classes: (n,) int64; traits: (n, t); values: (n,) float64
-    decision       (n, classes) or (n, traits), higher is likelier; None for values
+    decision       (n, classes) or (n, traits), higher is likelier; of classes without probabilities also (n,), of those
+                   predicted; None for values
     probabilities  (n, classes), None where the classifier gives none
     fold           which fitted model answered; None where one answered all
     no_interval    why no interval may be stated
@@ -37,7 +38,7 @@ class Answers:
     task: TaskImages
     rows: Int64[np.ndarray, " n"]
     predicted: Num[np.ndarray, "n ..."]
-    decision: Float64[np.ndarray, "n k"] | None
+    decision: Float64[np.ndarray, "n ..."] | None
     probabilities: Float64[np.ndarray, "n k"] | None
     fold: Int64[np.ndarray, " n"] | None = None
     no_interval: str | None = None
@@ -117,7 +118,7 @@ class Answers:
             score = (y == predicted).astype(np.float32)
         elif self.task.target == "classes":
             assert self.decision is not None
-            decision = self.decision[np.arange(len(ids)), predicted]
+            decision = self.decision if self.decision.ndim == 1 else self.decision[np.arange(len(ids)), predicted]
             score = (y == predicted).astype(np.float32)
         else:
             decision, score = predicted, -np.abs(y - predicted).astype(np.float32)

@@ -34,6 +34,8 @@ class Estimator(Protocol):
     parameters_  after `fit`: what was chosen and how well it is known, JSON-ready
 
     One that chooses its parameters on held-out rows takes their fold, or NEVER, as `fit(X, y, held_out=…)`.
+    One of classes without probabilities may have `best(X)`: the place in `classes_` of each row's largest decision, of
+    equal ones the first, (m,) int64, and that decision, (m,) float64, for less than all decisions cost.
     Where it gives probabilities it has `predict_proba(X)`, (m, k) float64, and bb's own have `proba_of(decision)`, the
     same of decisions that are known. Where a store can keep it, fitted to classes, it has `arrays()`, what `fit` made
     as float32, float64 or int64 of one or two axes, and `with_arrays(arrays)`, which makes a new estimator a fitted

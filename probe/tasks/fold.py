@@ -73,6 +73,13 @@ class Fold:
         """Labels as in TaskImages."""
         return self.task.y[self.train]
 
+    @cached_property
+    def rows_of_classes(self) -> list[Int64[np.ndarray, " rows"]]:
+        """The training rows of each class of the task, in their order."""
+        y = self.train_y
+        ends = np.cumsum(np.bincount(y, minlength=len(self.task.classes)))
+        return np.split(self.train[np.argsort(y, kind="stable")], ends[:-1])
+
     @property
     def test_y(self) -> Shaped[np.ndarray, "test ..."]:
         """Labels as in TaskImages; a class may be absent from training, and then counts as an error."""

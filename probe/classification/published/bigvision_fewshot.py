@@ -12,9 +12,7 @@ def draw(fold: Fold, shots: Shots, seed: int) -> Fold:
     """The first images of a permutation of each class, class by class from one generator; smaller draws are nested."""
     assert shots != "all"
     generator = np.random.default_rng(seed)
-    drawn = [
-        generator.permutation(fold.train[fold.train_y == label])[:shots] for label in range(len(fold.task.classes))
-    ]
+    drawn = [generator.permutation(rows)[:shots] for rows in fold.rows_of_classes]
     return replace(fold, train=np.concatenate(drawn), val=NONE)
 
 

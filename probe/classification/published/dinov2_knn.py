@@ -22,9 +22,9 @@ def draw(fold: Fold, shots: Shots, seed: int) -> Fold:
     if shots == "all":
         return whole(fold, shots, seed)
     generator, drawn = TorchGenerator(seed), []
-    for y in np.unique(fold.train_y):
-        rows = fold.train[fold.train_y == y]
-        drawn.append(rows[generator.randperm(len(rows))[:shots]])
+    for rows in fold.rows_of_classes:
+        if len(rows):
+            drawn.append(rows[generator.randperm(len(rows))[:shots]])
     return replace(fold, train=np.concatenate(drawn), val=NONE)
 
 

@@ -219,7 +219,8 @@ class NearestNeighbours:
         weights = np.exp((distances[:, :1] - distances) / self.temperature)
         weights /= weights.sum(axis=1, keepdims=True)
         voters, votes = slice(self.parameters_["k"]), np.zeros((len(x), len(self.classes_)))
-        np.add.at(votes, (np.arange(len(x))[:, None], self._codes[rows[:, voters]]), weights[:, voters])
+        places = np.arange(len(x))[:, None] * len(self.classes_) + self._codes[rows[:, voters]]
+        np.add.at(votes.reshape(-1), places.reshape(-1), weights[:, voters].reshape(-1))
         return votes
 
     def predict_proba(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:

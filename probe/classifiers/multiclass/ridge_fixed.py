@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float64, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 
 from bb.probe.classifiers.estimator import checked_arrays, checked_classes, checked_features, parameters_of
+from bb.probe.classifiers.multiclass.largest import largest
 
 
 @dataclass(eq=False)
@@ -37,12 +38,16 @@ class FixedRidge:
         from scipy.linalg import cho_factor, cho_solve
         from scipy.sparse import csr_array
 
-        x = checked_features(X).astype(np.float64)
-        self.classes_, codes = checked_classes(y, len(x))
-        mean, scale = x.mean(axis=0), x.std(axis=0) + self.epsilon
-        x -= mean
-        x /= scale
-        x = np.column_stack([x, np.full(len(x), self.bias)])
+        given = checked_features(X)
+        self.classes_, codes = checked_classes(y, len(given))
+        x = np.empty((given.shape[0], given.shape[1] + 1))
+        features = x[:, :-1]
+        features[:] = given
+        x[:, -1] = self.bias
+        mean = features.mean(axis=0)
+        features -= mean
+        scale = np.sqrt(np.square(features).mean(axis=0)) + self.epsilon
+        features /= scale
         wide = x.shape[0] < x.shape[1]
         gram = x @ x.T if wide else x.T @ x
         gram[np.diag_indices_from(gram)] += self.l2
@@ -62,6 +67,9 @@ class FixedRidge:
 
     def predict(self, X: Float[np.ndarray, "m d"]) -> Shaped[np.ndarray, " m"]:
         return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+    def best(self, X: Float[np.ndarray, "m d"]) -> tuple[Int64[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
+        return largest(checked_features(X, self.coef_.shape[1]), self.coef_, self.intercept_)
 
     def decision_function(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         return checked_features(X, self.coef_.shape[1]).astype(np.float64) @ self.coef_.T + self.intercept_

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Shaped
+from jaxtyping import Float, Float32, Float64, Int64, Shaped
 
 from bb.probe.classifiers.estimator import checked_arrays, checked_classes, checked_features, parameters_of
+from bb.probe.classifiers.multiclass.largest import largest
 
 BLOCK = 4096  # rows that are float64 at once
 
@@ -31,12 +32,18 @@ class SimpleShot:
         self.classes_, codes = checked_classes(y, len(x))
         self._mean = x.mean(axis=0) if self.variant == "CL2N" else np.zeros(x.shape[1], np.float32)
         x = self._transformed(x)
-        self._centroids = np.stack([x[codes == k].mean(axis=0) for k in range(len(self.classes_))])
+        rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+        self._centroids = np.stack([x[of_class].mean(axis=0) for of_class in rows])
         self.parameters_ = {"variant": self.variant}
         return self
 
     def predict(self, X: Float[np.ndarray, "m d"]) -> Shaped[np.ndarray, " m"]:
         return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+    def best(self, X: Float[np.ndarray, "m d"]) -> tuple[Int64[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
+        x, centroids = self._transformed(checked_features(X, len(self._mean))), self._centroids.astype(np.float64)
+        place, value = largest(x, 2 * centroids, -(centroids**2).sum(axis=1))
+        return place, value - np.einsum("md,md->m", x, x, dtype=np.float64)
 
     def decision_function(self, X: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
         """Less the squared distance to each mean."""
