@@ -191,9 +191,10 @@ def _answer_once(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[
     chosen = canonical_json(plain(spec.protocol.parameters_of(spec.shots, spec.seed, spec.setting)))
     rows = tuple(sha256_hex(side.tobytes()) for side in (fold.train, fold.val, fold.test))
     key = spec.protocol.name, chosen, fold.task.name, fold.name, rows
-    if key not in inputs.answered:
-        inputs.answered[key] = answer(inputs, spec, fold)
-    return inputs.answered[key]
+    known: tuple[Answers, dict[str, Any]] | None = inputs.answered.get(key)
+    if known is None:
+        known = inputs.answered[key] = answer(inputs, spec, fold)
+    return known
 
 
 def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, Any]]:

@@ -5,7 +5,7 @@ d = 768: a class mean and noise, more of it for each backbone. Each is scored by
 --logistic classes by dinov2-logreg too. Two processes of one BLAS thread each.
 
 board_seconds          wall time of `bb.probe.bench`, page included; board_hours the same in hours
-board_cpu_hours        CPU time of all its processes
+board_cpu_hours        CPU time of all its processes; board_cpu_seconds the same in seconds
 board_runs             runs that it made; board_failed those that failed
 share_PROTOCOL         part of all runs' seconds that the runs of a protocol took, fitting and predicting
 again_seconds          the same call once more, which makes no run; again_fresh is how many it made
@@ -119,6 +119,7 @@ def measure(folder: Path, families, backbones: int, protocols, logistic: int, jo
         "board_seconds": took,
         "board_hours": took / 3600,
         "board_cpu_hours": spent / 3600,
+        "board_cpu_seconds": spent,
         "board_runs": len(runs),
         "board_failed": sum(len(each.failed) for each in found),
         **{f"share_{kind.replace('-', '_')}": each / total for kind, each in sorted(seconds.items())},
@@ -137,11 +138,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where store and page stay; what is there is used")
     parser.add_argument("--backbones", type=int, default=10)
+    parser.add_argument("--families", metavar="NAMES", help="only these, with commas")
     parser.add_argument("--protocols", default=PROTOCOLS, help="names, with commas")
     parser.add_argument("--logistic", type=int, default=12, help="most classes of a family for logistic regression")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     families, backbones, d = (QUICK, 2, 48) if args.quick else (FAMILIES, args.backbones, 768)
+    families = {name: families[name] for name in (args.families.split(",") if args.families else families)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,7 @@ class Ranked:
         n, size, y = len(y), np.bincount(y, minlength=given.shape[1]), y.astype(np.int64, copy=False)
         scored = np.flatnonzero((size > 0) & (size < n))
         found, auroc, precision = np.empty(len(scored)), np.zeros(n), np.zeros(n)
+        each: Iterator[tuple[np.ndarray, np.ndarray]]
         each = map(columns.column, scored.tolist()) if columns else _whole(given, scored)
         for c, (rows, values) in enumerate(each):
             k = scored[c]
