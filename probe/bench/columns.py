@@ -163,21 +163,19 @@ def _of_values(run: Run, task: str, side: str, main: str, parts: Parts) -> TaskS
 
 
 def _of_traits(run: Run, task: str, side: str, main: str, parts: Parts) -> TaskScore | None:
-    """Over images of which every trait is known, as the run's own score."""
     names = [f"{task}:{trait}" for trait in run.record["class_names"][task]]
     table = pl.concat([parts[name] for name in names if name in parts])
-    whole = table.group_by("image_id").agg(pl.len()).filter(pl.col("len") == len(names))["image_id"]
-    table = table.filter(pl.col("image_id").is_in(whole.implode()))
-    place = {name: number for number, name in enumerate(names)}
-    table = table.with_columns(place=pl.col("task").replace_strict(place)).sort("image_id", "place")
-    shape = len(whole), len(names)
-    true, predicted = (table[name].to_numpy().reshape(shape) > 0 for name in ("y_true", "y_pred"))
-    decisions = table["decision"].to_numpy().reshape(shape)
-    group = _group(table)
-    metric = multilabel.METRICS[main]
-    found = multilabel.Traits(true, predicted, decisions, None if group is None else group[:: len(names)])
-    ids = table["image_id"].to_list()[:: len(names)]
-    return TaskScore(ids, metric.value(found), metric.contributions(found), found.group)
+    ids, row = np.unique(table["image_id"].to_numpy(), return_inverse=True)
+    trait = table["task"].replace_strict({name: number for number, name in enumerate(names)}).to_numpy()
+    seen, decisions = np.zeros((len(ids), len(names)), bool), np.zeros((len(ids), len(names)))
+    true, predicted = np.zeros_like(seen), np.zeros_like(seen)
+    seen[row, trait], decisions[row, trait] = True, table["decision"].to_numpy()
+    true[row, trait], predicted[row, trait] = (table[name].to_numpy() > 0 for name in ("y_true", "y_pred"))
+    group = _group(table.unique("image_id", keep="first").sort("image_id"))
+    found, metric = multilabel.Traits(true, predicted, decisions, group, seen), multilabel.METRICS[main]
+    if not metric.by_trait:
+        ids, found = ids[found.whole], found.among(found.whole)
+    return TaskScore(ids.tolist(), metric.value(found), metric.contributions(found), found.group)
 
 
 def _group(table: pl.DataFrame) -> Int64[np.ndarray, " n"] | None:

@@ -20,6 +20,7 @@ from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.run_inputs import Draw, Inputs, fitted, plain
 from bb.probe.classification.scores import Answers, score
 from bb.probe.classification.spec import Spec
+from bb.probe.classifiers.estimator import OneSidedTrait
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.missing import note_on
 from bb.probe.git_commit import commit
@@ -28,6 +29,7 @@ from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import canonical_json, digest_of_parts, sha256_hex
 from bb.store.local.runs import Run, by_precedence
 from bb.store.local.stored_rows import StoredRows
+from bb.store.text.lookalike import shown
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
@@ -207,6 +209,8 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
     try:
         estimator.fit(x_train, y_train, **({} if held_out is None else {"held_out": held_out}))
     except (BBError, ValueError) as error:
+        if isinstance(error, OneSidedTrait):
+            error = OneSidedTrait(error.trait, shown(fold.task.classes[error.trait]))
         raise BBError(f"task {fold.task.name!r}, {fold.name}: {error}") from None
     parameters = dict(getattr(estimator, "parameters_", {}))
     if inputs.target == "classes" and hasattr(estimator, "best"):

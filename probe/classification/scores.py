@@ -207,7 +207,7 @@ def _side(answer: Answers, more: Mapping[str, Any]) -> dict[str, Any]:
     elif answer.task.target == "values":
         y = answer.y.astype(np.float64)
         found = [
-            regression.estimate(y, answer.predicted, metric, group=answer.group)
+            regression.estimate(y, answer.predicted, metric, group=answer.group, fold=answer.fold)
             for metric in regression.METRICS.values()
         ]
     else:
@@ -218,12 +218,14 @@ def _side(answer: Answers, more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _traits(answer: Answers) -> multilabel.Traits:
-    """Images of which every trait is known."""
-    known = (answer.y != UNSEEN).all(axis=1)
-    group = None if answer.group is None else answer.group[known]
-    assert answer.decision is not None
+    known = answer.y != UNSEEN
     return multilabel.Traits(
-        answer.y[known].astype(bool), answer.predicted[known].astype(bool), answer.decision[known], group
+        answer.y > 0,
+        answer.predicted.astype(bool),
+        answer.decision,
+        answer.group,
+        None if known.all() else known,
+        answer.fold,
     )
 
 

@@ -139,6 +139,14 @@ def checked_classes(y: Shaped[np.ndarray, " n"], n: int) -> tuple[Shaped[np.ndar
     return classes, codes.astype(np.int64)
 
 
+class OneSidedTrait(BBError):
+    """Place `trait` of the traits to fit has one known value alone."""
+
+    def __init__(self, trait: int, name: str = "") -> None:
+        super().__init__(f"trait {name or trait} has no image with 0 or none with 1 to train on: leave it out.")
+        self.trait = trait
+
+
 def checked_traits(y: Float[np.ndarray, "n t"], n: int) -> Float64[np.ndarray, "n t"]:
     """Traits as float64. Errors: BBError for other values than 0, 1 and NaN, and for a trait with one known value."""
     y = np.asarray(y, np.float64)
@@ -148,7 +156,7 @@ def checked_traits(y: Float[np.ndarray, "n t"], n: int) -> Float64[np.ndarray, "
         raise BBError("a trait has other values than 0, 1 and unknown: fit values with ridge, or classes one by one.")
     for trait, column in enumerate(y.T):
         if len(np.unique(column[~np.isnan(column)])) < 2:
-            raise BBError(f"trait {trait} has no image with 0 or none with 1 to train on: leave it out.")
+            raise OneSidedTrait(trait)
     return y
 
 

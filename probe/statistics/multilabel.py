@@ -2,22 +2,27 @@
 
 `macro_f1` is of the positives, `macro_f1@biobench` the mean over both answers of each trait.
 
+A trait is scored on the images of which it is known, an exact match on those of which all traits are.
+
 An image contributes to all traits together, which may depend on each other in any way. Contributions are derivatives of
 a metric by an image's weight; the intervals are those of multiclass/intervals.py, over images or groups of them. An
 interval of macro-F1 or mean AP needs FEWEST_POSITIVES images of every trait.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from bb.probe.statistics.multiclass.contributions import precision_terms
-from bb.probe.statistics.multiclass.intervals import MetricEstimate, bounds, spread, too_few
+from bb.probe.statistics.multiclass.intervals import MetricEstimate, bounds, spread, these, too_few
 from bb.store.errors import BBError
 
 FEWEST_POSITIVES = 10
+FEWEST_IN_FOLDS = 200  # images
+WIDENING = 0.15  # of the variance over folds, as of `bb predict` (probe/labelling/cross_validation.py)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +31,29 @@ class Traits:
 
     decisions  higher where a trait is likelier; None for a classifier that gives none
     group      of images that are not independent; None where they are
+    seen       which traits are known of which images; None where all are
+    fold       which fitted classifier answered; None where one answered all
     """
 
     true: Bool[np.ndarray, "n traits"]
     predicted: Bool[np.ndarray, "n traits"]
     decisions: Float[np.ndarray, "n traits"] | None = None
     group: Int[np.ndarray, " n"] | None = None
+    seen: Bool[np.ndarray, "n traits"] | None = None
+    fold: Int[np.ndarray, " n"] | None = None
+
+    @cached_property
+    def known(self) -> Bool[np.ndarray, "n traits"]:
+        return np.ones_like(self.true) if self.seen is None else self.seen
+
+    @cached_property
+    def whole(self) -> Bool[np.ndarray, " n"]:
+        """Images of which all traits are known."""
+        return self.known.all(axis=1)
+
+    def among(self, rows: Bool[np.ndarray, " n"]) -> "Traits":
+        parts = (self.true, self.predicted, self.decisions, self.group, self.seen, self.fold)
+        return Traits(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
 
     @property
     def given(self) -> Float[np.ndarray, "n traits"]:
@@ -41,10 +63,10 @@ class Traits:
         return self.decisions
 
     @property
-    def seen(self) -> Int[np.ndarray, " seen"]:
+    def varying(self) -> Int[np.ndarray, " varying"]:
         """Traits that some but not all images have."""
-        share = self.true.mean(axis=0)
-        return np.flatnonzero((share > 0) & (share < 1))
+        have = (self.true & self.known).sum(axis=0)
+        return np.flatnonzero((have > 0) & (have < self.known.sum(axis=0)))
 
 
 Contributions = Float64[np.ndarray, " n"]
@@ -55,6 +77,7 @@ class MultilabelMetric:
     """As bb.probe.statistics.multiclass.metrics.MulticlassMetric; for all, higher is better and the highest value is 1.
 
     by_trait  whether it is a mean over traits
+    fewest_in_folds  how many images an interval over folds needs
     """
 
     name: str
@@ -62,26 +85,30 @@ class MultilabelMetric:
     contributions: Callable[[Traits], Contributions]
     needs_decisions: bool = False
     by_trait: bool = True
+    fewest_in_folds: int = FEWEST_IN_FOLDS
 
 
 def _f1(p: Traits) -> tuple[Float64[np.ndarray, " traits"], Float64[np.ndarray, " traits"]]:
-    both = (p.true.sum(axis=0) + p.predicted.sum(axis=0)).astype(np.float64)
-    return 2 * (p.true & p.predicted).sum(axis=0) / np.maximum(both, 1), np.maximum(both, 1)
+    true, predicted = p.true & p.known, p.predicted & p.known
+    both = (true.sum(axis=0) + predicted.sum(axis=0)).astype(np.float64)
+    return 2 * (true & predicted).sum(axis=0) / np.maximum(both, 1), np.maximum(both, 1)
 
 
 def _macro_f1(p: Traits) -> float:
-    return float(_f1(p)[0].mean())
+    scored = p.known.any(axis=0)
+    return float(_f1(p)[0][scored].mean()) if scored.any() else float("nan")
 
 
 def _macro_f1_contributions(p: Traits) -> Contributions:
     f1, both = _f1(p)
-    each = 2.0 * (p.true & p.predicted) - f1 * (p.true.astype(np.float64) + p.predicted)
-    return (each / both).mean(axis=1)
+    true, predicted, scored = p.true & p.known, p.predicted & p.known, p.known.any(axis=0)
+    each = 2.0 * (true & predicted) - f1 * (true.astype(np.float64) + predicted)
+    return (each / both)[:, scored].mean(axis=1)
 
 
 def _absent(p: Traits) -> Traits:
     """Which images miss which trait."""
-    return Traits(~p.true, ~p.predicted, None, p.group)
+    return Traits(~p.true, ~p.predicted, None, p.group, p.seen)
 
 
 def _f1_of_both(p: Traits) -> float:
@@ -95,7 +122,7 @@ def _f1_of_both_contributions(p: Traits) -> Contributions:
 def _mean_ap(p: Traits) -> float:
     from sklearn.metrics import average_precision_score
 
-    each = [average_precision_score(p.true[:, t], p.given[:, t]) for t in p.seen]
+    each = [average_precision_score(p.true[rows, t], p.given[rows, t]) for t in p.varying for rows in [p.known[:, t]]]
     return float(np.mean(each)) if each else float("nan")
 
 
@@ -104,19 +131,20 @@ def _mean_ap_contributions(p: Traits) -> Contributions:
     from sklearn.metrics import average_precision_score
 
     total = np.zeros(len(p.true))
-    for t in p.seen:
-        mine = p.true[:, t]
-        terms = precision_terms(p.given[:, t], mine)
-        total += terms - mine * average_precision_score(mine, p.given[:, t]) / mine.sum()
-    return total / len(p.seen)
+    for t in p.varying:
+        rows = p.known[:, t]
+        mine, given = p.true[rows, t], p.given[rows, t]
+        terms = precision_terms(given, mine)
+        total[rows] += terms - mine * average_precision_score(mine, given) / mine.sum()
+    return total / len(p.varying)
 
 
 def _exact(p: Traits) -> float:
-    return float((p.true == p.predicted).all(axis=1).mean())
+    return float((p.true == p.predicted).all(axis=1)[p.whole].mean()) if p.whole.any() else float("nan")
 
 
 def _exact_contributions(p: Traits) -> Contributions:
-    return (p.true == p.predicted).all(axis=1) / len(p.true)
+    return ((p.true == p.predicted).all(axis=1) & p.whole) / max(int(p.whole.sum()), 1)
 
 
 METRICS: dict[str, MultilabelMetric] = {
@@ -124,7 +152,7 @@ METRICS: dict[str, MultilabelMetric] = {
     for metric in (
         MultilabelMetric("macro_f1", _macro_f1, _macro_f1_contributions),
         MultilabelMetric("macro_f1@biobench", _f1_of_both, _f1_of_both_contributions),
-        MultilabelMetric("mean_ap", _mean_ap, _mean_ap_contributions, needs_decisions=True),
+        MultilabelMetric("mean_ap", _mean_ap, _mean_ap_contributions, needs_decisions=True, fewest_in_folds=500),
         MultilabelMetric("exact_match", _exact, _exact_contributions, by_trait=False),
     )
 }
@@ -132,11 +160,13 @@ METRICS: dict[str, MultilabelMetric] = {
 
 def estimate(p: Traits, metric: MultilabelMetric, level: float = 0.95) -> MetricEstimate:
     """A classifier's metric. Errors: BBError where it needs decisions and there are none."""
+    p = p if metric.by_trait else p.among(p.whole)
     return _with_bounds(metric, p, metric.value(p), lambda: metric.contributions(p), level, apart=False)
 
 
 def difference(first: Traits, second: Traits, metric: MultilabelMetric, level: float = 0.95) -> MetricEstimate:
     """How much higher the first one's metric is, of predictions of the same images."""
+    first, second = (p if metric.by_trait else p.among(p.whole) for p in (first, second))
     value = metric.value(first) - metric.value(second)
     return _with_bounds(
         metric, first, value, lambda: metric.contributions(first) - metric.contributions(second), level, apart=True
@@ -152,16 +182,22 @@ def _with_bounds(
     *,
     apart: bool,
 ) -> MetricEstimate:
-    claim = f"this classifier, on {'further images' if p.group is None else 'further groups of images'}"
+    claim = f"{these('classifier', p.fold)}, on {'further images' if p.group is None else 'further groups of images'}"
     if np.isnan(value):
         return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
-    counts = p.true.sum(axis=0)
-    positives = int(np.minimum(counts, len(p.true) - counts).min() if "@biobench" in metric.name else counts.min())
+    counts = (p.true & p.known).sum(axis=0)
+    positives = int(
+        np.minimum(counts, p.known.sum(axis=0) - counts).min() if "@biobench" in metric.name else counts.min()
+    )
     if metric.by_trait and positives < FEWEST_POSITIVES:
         reason = f"{positives} images of a trait are too few: an interval of {metric.name} needs {FEWEST_POSITIVES}"
         return MetricEstimate(metric.name, value, None, claim, reason)
     found = spread(contributions(), p.group, of_answers=not metric.by_trait)
     reason = too_few(metric.name, p.group, found, 1.0)
+    if p.fold is not None and len(np.unique(p.fold)) > 1 and not apart:
+        found = replace(found, variance=found.variance * (1 + WIDENING), units=found.units / (1 + WIDENING))
+        if len(p.true) < (fewest := metric.fewest_in_folds):
+            reason = f"{len(p.true)} images are too few: over folds, an interval of {metric.name} needs {fewest}"
     return MetricEstimate(
         metric.name, value, None if reason else bounds(value, found, 1.0, level, apart=apart), claim, reason
     )

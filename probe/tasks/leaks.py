@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, Shaped
 
-from bb.probe.tasks.fold import Split
+from bb.probe.tasks.fold import UNSEEN, Split
 from bb.probe.tasks.newt import Labels
 from bb.store import Collection
 from bb.store.errors import BBError
@@ -153,7 +153,10 @@ def _across(split: Split, alike: Sequence[Int[np.ndarray, " _"]], what: str) -> 
             if len(trained):
                 twins.update({str(task.ids[row]): str(task.ids[trained[0]]) for row in rows[side[rows] == 2]})
     for rows in alike:
-        other = np.flatnonzero((task.y[rows] != task.y[rows[0]]).reshape(len(rows), -1).any(1))
+        differs = task.y[rows] != task.y[rows[0]]
+        if task.target == "traits":
+            differs &= (task.y[rows] != UNSEEN) & (task.y[rows[0]] != UNSEEN)
+        other = np.flatnonzero(differs.reshape(len(rows), -1).any(1))
         if len(other):
             both[task.name] = str(task.ids[rows[0]]), str(task.ids[rows[other[0]]])
             break

@@ -174,12 +174,16 @@ def _with_bounds(
     return MetricEstimate(metric.name, value, interval, claim, reason)
 
 
+def these(what: str, fold: Int[np.ndarray, " n"] | None) -> str:
+    """Of which fitted models an interval is."""
+    count = 1 if fold is None else len(np.unique(fold))
+    return f"the mean over these {count} fitted {what}s" if count > 1 else f"this {what}"
+
+
 def _claim(metric: MulticlassMetric, p: Predictions) -> str:
-    models = "this classifier"
-    if p.fold is not None and (count := len(np.unique(p.fold))) > 1:
-        models = f"the mean over these {count} fitted classifiers"
     images = "further images" if p.group is None else "further groups of images"
-    return f"{models}, on {images}" + (" with these class counts" if metric.sampled == "counts" else "")
+    counts = " with these class counts" if metric.sampled == "counts" else ""
+    return f"{these('classifier', p.fold)}, on {images}{counts}"
 
 
 def too_few(name: str, group: Int[np.ndarray, " n"] | None, found: Spread, greatest: float) -> str:

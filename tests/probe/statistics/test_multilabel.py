@@ -44,6 +44,41 @@ def test_the_variance_is_the_jackknifes(name):
     assert np.sqrt(found / (N * change.var(ddof=1))) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_a_trait_is_scored_where_it_is_known_and_an_exact_match_where_all_are(name):
+    p, seen = drawn(), np.random.default_rng(3).random((N, T)) < 0.7
+    some = Traits(p.true, p.predicted, p.decisions, None, seen)
+    columns = [(p.true[rows, t], p.predicted[rows, t], p.decisions[rows, t]) for t in range(T) for rows in [seen[:, t]]]
+    whole = seen.all(axis=1)
+    assert 0 < whole.sum() < N / 2
+    wanted = {
+        "macro_f1": np.mean([sk.f1_score(true, said) for true, said, _ in columns]),
+        "macro_f1@biobench": np.mean([sk.f1_score(true, said, average="macro") for true, said, _ in columns]),
+        "mean_ap": np.mean([sk.average_precision_score(true, given) for true, _, given in columns]),
+        "exact_match": sk.accuracy_score(p.true[whole], p.predicted[whole]),
+    }[name]
+    found = estimate(some, METRICS[name])
+    assert found.value == METRICS[name].value(some) == pytest.approx(wanted, abs=1e-12)
+    assert found.interval[0] < wanted < found.interval[1]
+
+
+def test_the_variance_with_unknown_traits_is_the_jackknifes():
+    p, seen = drawn(), np.random.default_rng(3).random((N, T)) < 0.7
+    for name in ("macro_f1", "macro_f1@biobench", "mean_ap"):
+        metric, some = METRICS[name], Traits(p.true, p.predicted, p.decisions, None, seen)
+        change = np.array([metric.value(some) - metric.value(some.among(np.arange(N) != i)) for i in range(N)])
+        found = spread(metric.contributions(some), None).variance
+        assert np.sqrt(found / (N * change.var(ddof=1))) == pytest.approx(1, abs=0.08)
+
+
+def test_no_image_with_all_traits_known_has_no_exact_match():
+    p = drawn()
+    seen = np.arange(N)[:, None] % 2 == np.arange(T) % 2
+    some = Traits(p.true, p.predicted, p.decisions, None, seen)
+    assert estimate(some, METRICS["exact_match"]).reason == "exact_match has no value here"
+    assert estimate(some, METRICS["macro_f1"]).interval is not None
+
+
 def test_intervals_hold_their_estimate_and_pairs_are_narrower():
     first, second = drawn(0.8), drawn(0.9)
     for metric in METRICS.values():

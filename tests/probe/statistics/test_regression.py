@@ -71,3 +71,24 @@ def test_reasons(data):
     with pytest.raises(BBError) as caught:
         difference(y, x, x, METRICS["mae"])
     assert str(caught.value) == "both models predicted the same numbers: compare two models."
+
+
+def test_over_folds_ranks_are_compared_within_them_and_what_was_not_shown_has_no_interval(data):
+    """Models that predict the mean of their training images have no rank correlation, not a negative one."""
+    y, x, _ = data
+    fold = np.arange(N) % 5
+    found = {name: estimate(y, x, metric, fold=fold) for name, metric in METRICS.items()}
+    within = [spearmanr(y[fold == k], x[fold == k]).statistic for k in range(5)]
+    assert found["spearman"].value == pytest.approx(np.mean(within))
+    assert found["r2"].value == pytest.approx(sk.r2_score(y, x))
+    for name in ("r2", "spearman"):
+        assert found[name].interval is None
+        assert found[name].reason == f"no interval of {name} over folds was shown to hold; a column of splits has one"
+    assert found["mae"].interval == estimate(y, x, METRICS["mae"]).interval
+    assert found["mae"].claim == "the mean over these 5 fitted models, on further images"
+    assert estimate(y[:150], x[:150], METRICS["rmse"], fold=fold[:150]).reason == (
+        "150 images are too few: over folds, an interval of rmse needs 200"
+    )
+    means = np.array([y[fold != k].mean() for k in range(5)])[fold]
+    assert METRICS["spearman"].value(y, means) < 0
+    assert estimate(y, means, METRICS["spearman"], fold=fold).reason == "spearman has no value here"

@@ -19,6 +19,19 @@ def made(labels, pictures, **columns):
     return split_table(table, folds=3), Collection.from_entries("c", entries)
 
 
+def test_an_unknown_trait_is_no_other_label():
+    entries = [Entry(i, b"p" * 32, 1, None, None) for i in "ab"] + [Entry("c", b"c" * 32, 1, None, None)]
+    collection = Collection.from_entries("c", entries)
+
+    def both(fur, wings):
+        table = parse_task_table(pl.DataFrame({"image_id": list("abc"), "label:fur": fur, "label:wings": wings}))
+        (split,) = split_table(table, folds=3)
+        return split_leaks(split, collection).both
+
+    assert both([1, None, 0], [None, 0, 1]) == {}
+    assert both([1, 0, 0], [None, 0, 1]) == {"classify": ("a", "b")}
+
+
 def test_a_test_image_that_equals_a_training_image_is_found():
     side = ["train", "train", "train", "test", "test", "test", "val"]
     (split,), collection = made("xyzxyzx", "pqrpsqp", split=side)
