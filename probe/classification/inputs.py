@@ -13,12 +13,20 @@ from bb.probe.features.missing import MissingPolicy, note_on, settle_missing
 from bb.probe.features.select_spaces import choose_spaces
 from bb.probe.tasks.folders import table_from_folders
 from bb.probe.tasks.match_ids import TableMatch, match_table
+from bb.probe.tasks.task_columns import OPTIONS
 from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table
 from bb.store import Collection, FeatureSpace, Store
+from bb.store.errors import UsageError
 from bb.store.features import spellings
 from bb.store.format.collection import only_collection
 from bb.store.format.space import short
 from bb.store.reporter import Reporter
+
+# Columns of a table that change no score.
+UNUSED = {
+    "weight": "not used, each image counts once",
+    "crop": "not used, features are of whole images; for those of the boxes, cut them out and extract them",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +71,7 @@ def labelled_images(
 ) -> LabelledImages:
     """Reads a table, or the folders of the collection where there is none, and finds its images and their features.
 
-    columns  further arguments of `read_task_table`
+    columns  further arguments of `read_task_table`, which name columns of a table that is read here
     title    what the table is called; by default as its file, or as the collection
     kind     of the features: "img" or "patch"
     Everything that a reader of the scores should know goes to the reporter. Errors: UsageError, BBError.
@@ -74,15 +82,16 @@ def labelled_images(
     if not versions:
         store.collection(name, [])  # raises, with what there is
     known = sorted({image_id for version in versions for image_id in version.table["image_id"]})
-    if labels is None:
-        table = table_from_folders(known, source=plain)
-    elif isinstance(labels, TaskTable):
-        table = labels
+    if labels is None or isinstance(labels, TaskTable):
+        _check_columns(columns)
+        table = _without(table_from_folders(known, source=plain) if labels is None else labels, columns)
     elif isinstance(labels, pl.DataFrame):
-        table = parse_task_table(labels, regression=columns.get("regression", False))
+        table = parse_task_table(labels, **columns)
     else:
         table = read_task_table(labels, **columns)
     reporter.info(table.taken)
+    if unused := [f"column {role}: {why}" for role, why in UNUSED.items() if role in table.frame.columns]:
+        table = replace(table, notes=(*table.notes, *unused))
     match = match_table(table, known, plain)
     for note in match.notes:
         reporter.info(note)
@@ -101,6 +110,20 @@ def labelled_images(
             reporter.info(f"{space_name(store, each)}: {damaged}")
     title = title or (Path(labels).stem if isinstance(labels, str | Path) else plain)
     return LabelledImages(title, used, match, collection, spaces, dict(missing), policy)
+
+
+def _check_columns(columns: Mapping[str, Any]) -> None:
+    """Errors: UsageError for what can only be asked of a table that is read here."""
+    options = (*OPTIONS.values(), "--regression", "--not-missing")
+    if asked := [option for option in options if columns.get(option[2:].replace("-", "_"))]:
+        raise UsageError(f"{', '.join(asked)}: these say how a table of labels is read; give it with --labels FILE.")
+
+
+def _without(table: TaskTable, columns: Mapping[str, Any]) -> TaskTable:
+    """The table without the roles that `columns` leaves out ("")."""
+    left_out = [role for role in ("split", "group") if columns.get(role) == "" and role in table.frame.columns]
+    taken = {role: name for role, name in table.columns.items() if role not in left_out}
+    return replace(table, frame=table.frame.drop(left_out), columns=taken)
 
 
 def space_name(store: Store, space: FeatureSpace) -> str:

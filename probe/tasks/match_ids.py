@@ -32,7 +32,8 @@ class TableMatch:
         return [
             *([self.match.note] if self.match.note else []),
             *(
-                f"{len(ids)} {what}{'s' * (len(ids) > 1)} with {lacking}, such as {shown(ids[0])}; -v lists all"
+                f"{len(ids)} {what}{'s' * (len(ids) > 1)} with {lacking}, such as {shown(ids[0])}; "
+                "`bb probe classify -v` lists all"
                 for what, ids, lacking in left
                 if ids
             ),

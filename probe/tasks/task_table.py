@@ -128,9 +128,7 @@ def read_task_table(
     """
     path = Path(path)
     named = {"image_id": id, "label": label, "split": split, "group": group, "task": task}
-    asked = [
-        name for each in named.values() if each is not None for name in ([each] if isinstance(each, str) else each)
-    ]
+    asked = _asked(named)
     what = f"no labels at {path}: a CSV or Parquet file with a column of image IDs or file names, and one of labels."
     table = read_table_file(
         path,
@@ -145,13 +143,24 @@ def parse_task_table(
     table: pl.DataFrame,
     *,
     source: str = "the labels",
+    id: str | None = None,
+    label: str | Sequence[str] | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    task: str | None = None,
     regression: bool = False,
     not_missing: Sequence[str] = (),
     unfinished: bool = False,
 ) -> TaskTable:
-    """The same of a table in memory, whose columns have usual names. Errors: as `read_task_table`."""
+    """The same of a table in memory. Arguments and errors: as of `read_task_table`."""
+    named = {"image_id": id, "label": label, "split": split, "group": group, "task": task}
     whole = TableFile.from_frame(table, source, table.columns)
-    return _parse(whole, assign(whole.columns, {}, source), regression, not_missing, unfinished)
+    return _parse(whole, assign(whole.columns, named, source), regression, not_missing, unfinished)
+
+
+def _asked(named: Mapping[str, str | Sequence[str] | None]) -> list[str]:
+    """The columns that a person names."""
+    return [name for each in named.values() if each is not None for name in ([each] if isinstance(each, str) else each)]
 
 
 def _parse(table: TableFile, roles: Roles, regression: bool, not_missing: Sequence[str], unfinished: bool) -> TaskTable:
@@ -290,7 +299,7 @@ def _check_labels(frame: pl.DataFrame, roles: Roles, target: Target, source: str
     if (decimal | whole).all() and not whole.all():
         example = labels.filter(~whole).sort()[0]
         raise UsageError(f"{source}: {column} holds measurements such as {example!r}, not classes. Fit them with "
-                         "--regression, or choose another column with --label.")  # fmt: skip
+                         "`bb probe classify --regression`, or choose another column with --label.")  # fmt: skip
     kinds = (
         frame.drop_nulls("label").group_by("task").agg(pl.col("label").n_unique().alias("n"), pl.col("label").first())
     )

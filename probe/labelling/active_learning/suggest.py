@@ -184,7 +184,7 @@ def _table(
     if labels is None:
         return None
     if isinstance(labels, pl.DataFrame):
-        table = parse_task_table(labels, not_missing=not_missing, unfinished=True)
+        table = parse_task_table(labels, id=id, label=label, not_missing=not_missing, unfinished=True)
     else:
         table = read_task_table(labels, id=id, label=label, not_missing=not_missing, unfinished=True)
     if table.target != "classes" or len(table.tasks) > 1:

@@ -28,8 +28,8 @@ def test_every_way_is_counted_and_both_sides_leftovers_are_listed():
     assert match.rows_without_image == ("y.jpg", "z.jpg") and match.images_without_row == ("rest.jpg",)
     assert match.notes[0].startswith("image IDs matched to the collection: 1 as written, 1 in another Unicode")
     assert match.notes[1:] == [
-        "2 rows with no image, such as 'y.jpg'; -v lists all",
-        "1 image with no row, such as 'rest.jpg'; -v lists all",
+        "2 rows with no image, such as 'y.jpg'; `bb probe classify -v` lists all",
+        "1 image with no row, such as 'rest.jpg'; `bb probe classify -v` lists all",
     ]
 
 

@@ -97,7 +97,7 @@ def test_awkward_tables_that_have_one_reading(tmp_path, text, options, rows):
         (f"id,label,text\na,x,{'y' * 1_000_000}\n", "line 2: it has a cell of more than 131,072 characters"),
         ('id,label\n"=""007""",x\n', r"line 2: image_id is '=\"007\"'; it is a spreadsheet's formula; export"),
         ("id,label\na,=B2\nb,x\n", "line 2: label is '=B2'; it is a spreadsheet's formula"),
-        ("id,label\na,1.5\nb,2\n", "'label' holds measurements such as '1.5', not classes. Fit them with --regression"),
+        ("id,label\na,1.5\nb,2\n", "'label' holds measurements such as '1.5', not classes. Fit them with `bb probe"),
         ("id,label\na,x\nb,y\na,z\nb,z\n", r"line 4: image 'a' has label 'x' and 'z' \(line 2\); .*: line 5"),
         ("id,label,site\na,x,A\nb,y,A\na,x,\n", r"line 4: image 'a' has site 'A' and empty \(line 2\)"),
         ("id,label,split\na,x,train\nb,y,trian\n", "line 3: split is 'trian'; it must be train, val or test; choose"),
