@@ -212,6 +212,31 @@ def test_a_table_without_marks_gets_a_column_for_them(served, tmp_path):
     assert [row["suggested_by"] for row in rows(table)] == ["", ""]
 
 
+def test_a_row_without_a_label_is_filled_in_however_it_names_its_image(served, tmp_path):
+    table = tmp_path / "to_do.csv"
+    table.write_bytes("Datei;Art\r\n00;\r\n.\\01.png;Kröte\r\n".encode())
+    session, _ = served.opened(table, id="Datei", label="Art")
+    session.answer("a", 0, "Molch")
+    session.answer("a", 2, "Molch")
+    session.close()
+    assert table.read_bytes().decode().split("\r\n")[:4] == [
+        "Datei;Art;suggested_by", "00;Molch;", ".\\01.png;Kröte;", "02.png;Molch;",
+    ]  # fmt: skip
+    again, _ = served.opened(table, id="Datei", label="Art")  # no image has two rows
+    assert again.state()["labelled"] == 3
+    again.close()
+
+
+def test_a_table_that_is_taken_away_is_said_and_answers_go_on_when_it_is_back(served):
+    served.call("answer", image=0, label="red")
+    aside = served.table.rename(served.table.with_suffix(".aside"))
+    status, content, _ = served.ask("POST", "call/answer", {"window": "a", "image": 1, "label": "green"})
+    assert status == 409 and b"No such file" in content and b"Nothing was saved" in content
+    aside.rename(served.table)
+    served.call("answer", image=1, label="green")
+    assert [row["label"] for row in rows(served.table)] == ["red", "green"]
+
+
 def test_the_backbone_that_tells_the_labels_apart_is_used(served, tmp_path):
     table = tmp_path / "some.csv"
     table.write_text("image_id,label\n" + "".join(f"{i:02}.png,{'red' if i % 2 else 'green'}\n" for i in range(40)))

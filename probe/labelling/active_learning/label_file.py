@@ -104,6 +104,13 @@ class LabelFile:
             if (label := row.get(self.label_column, "").strip()) and not _missing(label, self.not_missing)
         }
 
+    def image_ids(self) -> list[str]:
+        """Of all rows, each once, as written; those without a label, too."""
+        with _locked(self.path):
+            table = _CsvText.read(self.path)
+        at = table.header.index(self.id_column)
+        return list(dict.fromkeys(row[at] for row in table.rows if row[at].strip()))
+
 
 def check_label(label: str, not_missing: Collection[str] = ()) -> None:
     """Raises BBError for what a table of labels can't hold as a class."""

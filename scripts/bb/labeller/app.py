@@ -86,7 +86,10 @@ def make_app(session: Session, pictures: Pictures, title: str, *, token: str, po
     def refused(request: Request, error: Exception) -> Response:
         return PlainTextResponse(str(error), 409)
 
-    app = Starlette(routes=routes, exception_handlers={BBError: refused})
+    def failed(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"{error}. Nothing was saved: see to the file, and try again.", 409)
+
+    app = Starlette(routes=routes, exception_handlers={BBError: refused, OSError: failed})
     return _Guard(app, token, {f"127.0.0.1:{port}", f"localhost:{port}"})
 
 

@@ -55,10 +55,11 @@ def open_session(
         raise BBError(f"no image of {name} has both features and a file: run bb extract, or choose with --ckpt.")
     file = LabelFile.open(labels, id=id, label=label, not_missing=not_missing)
     given = file.labels()
-    match = match_ids(list(given), ids, name)
-    if match.unmatched:
-        reporter.info(f"{len(match.unmatched)} labelled rows have no image in {name}")
-    known = {match.names.get(each, each): label for each, (label, _) in given.items() if each not in match.unmatched}
+    match = match_ids(file.image_ids(), ids, name)
+    absent = given.keys() & set(match.unmatched)
+    if absent:
+        reporter.info(f"{len(absent)} labelled rows have no image in {name}")
+    known = {match.names.get(each, each): label for each, (label, _) in given.items() if each not in absent}
     notes = lookalike.notes("label", known.values())
     y = np.unique(list(known.values()), return_inverse=True)[1].astype(np.int64)
     chosen = best_space(store, collection, spaces, list(known), y, digests, notes)
