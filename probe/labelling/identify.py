@@ -17,6 +17,7 @@ from bb.probe.labelling.how_chosen import MORE, measured_on
 from bb.probe.labelling.open_set import NONE, RIGHT, Calibration, cross_fitted, error_of, replays
 from bb.probe.labelling.predict import check_target_error, one_task
 from bb.probe.labelling.result import SHOWN, plain
+from bb.probe.labelling.same_files import once_each
 from bb.probe.labelling.stored_model import keep, labels_digest, note_unkept
 from bb.probe.statistics.multiclass.intervals import MetricEstimate
 from bb.probe.tables.html_table import html_table
@@ -144,10 +145,10 @@ def identify(
         policy=MissingPolicy.parse("skip", max_missing, None),
         reporter=reporter,
     )
-    table = one_task(images.table)
+    table, copies = once_each(one_task(images.table), images.collection)
     task = images_of(table)
     ids = task.ids.tolist()
-    rest = sorted(set(images.collection.table["image_id"].to_list()) - set(ids))
+    rest = sorted(set(images.collection.table["image_id"].to_list()) - {*ids, *copies})
     if not rest:
         raise BBError(f"every image of {images.collection.name} is labelled: leave labels empty, or add images.")
     y = np.asarray(task.y, np.int64)

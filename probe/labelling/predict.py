@@ -18,6 +18,7 @@ from bb.probe.labelling.group_thresholds import GroupThresholds, group_names, gr
 from bb.probe.labelling.how_chosen import measured_on
 from bb.probe.labelling.predictor import Predictor
 from bb.probe.labelling.result import Labelled, table
+from bb.probe.labelling.same_files import once_each
 from bb.probe.labelling.stored_model import keep, labels_digest, model_of, note_unkept
 from bb.probe.statistics.multiclass.by_class import by_class
 from bb.probe.statistics.multiclass.intervals import estimate
@@ -81,11 +82,11 @@ def predict(
         policy=MissingPolicy.parse("skip", max_missing, None),
         reporter=reporter,
     )
-    labels_table = one_task(images.table)
+    labels_table, copies = once_each(one_task(images.table), images.collection)
     grouped = "group" in labels_table.frame.columns
     (split,) = split_table(labels_table, ["group" if grouped else "random"], folds=folds, seed=seed)
     ids, classes = split.task.ids.tolist(), len(split.task.classes)
-    rest = sorted(set(images.collection.table["image_id"].to_list()) - set(ids))
+    rest = sorted(set(images.collection.table["image_id"].to_list()) - {*ids, *copies})
     if not rest and not everything:
         raise BBError(f"every image of {images.collection.name} is labelled: --all predicts these, too.")
     measured = measured_on(labels_table, ids)
@@ -135,12 +136,15 @@ def predict(
         notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
     if measured.note:
         notes.append(measured.note)
-    tables = list(predictor.predictions(opened, images.collection, rest))
+    tables, known_groups = list(predictor.predictions(opened, images.collection, rest)), 0
     if by_group and tables:
         frame, rows = by_group.thresholds.applied(pl.concat(tables), groups_of_unlabelled(labels_table))
-        tables, notes = [frame], [*notes, *by_group.notes(rows)]
+        tables, notes, known_groups = [frame], [*notes, *by_group.notes(rows)], rows
     if everything:
-        tables.append(table(ids, honest, split.task.classes, acceptance.threshold, predictor.novelty_of_labelled()))
+        place = {image_id: row for row, image_id in enumerate(ids)}
+        rows = [*range(len(ids)), *(place[first] for first in copies.values())]
+        far = predictor.novelty_of_labelled()
+        tables.append(table([*ids, *copies], honest[rows], split.task.classes, acceptance.threshold, far[rows]))
     if not tables:
         raise BBError(f"no other image of {images.collection.name} has features: run bb extract on it first.")
     found = Labelled(
@@ -159,6 +163,7 @@ def predict(
         by_group,
         tested=len(answers),
         chosen=measured.chosen,
+        known_groups=known_groups,
     )
     if not keep_model:
         return found

@@ -33,6 +33,7 @@ class Labelled:
     classes      of each class how well it is found
     ensemble     whether the backbones' probabilities are averaged
     by_group     which predictions are accepted of images whose group is labelled; None where there are no groups
+    known_groups  of how many of the predicted images by_group decides
     model        the digest of the fitted classifier in the store; None where it was not kept, as a note says
     """
 
@@ -52,6 +53,7 @@ class Labelled:
     model: str | None = None
     tested: int = 0
     chosen: int = 0
+    known_groups: int = 0
 
     def __repr__(self) -> str:
         return f"Labelled({len(self.frame)} images from {self.labelled} labels, accuracy {self.accuracy.value:.3f})"

@@ -33,6 +33,7 @@ class Applied:
     model       with `stated`, what cross-validation said when it was fitted, of images like those labelled
     collection  the collection that is predicted
     missing     images without features in the model's spaces, with reasons; they have no row
+    known_groups  of how many rows the thresholds of the model's own groups decide what is accepted
     """
 
     frame: pl.DataFrame
@@ -40,6 +41,7 @@ class Applied:
     collection: Collection
     missing: Mapping[str, str]
     notes: tuple[str, ...]
+    known_groups: int = 0
 
     def __repr__(self) -> str:
         return f"Applied({len(self.frame)} images of {self.collection.name} by model {short(self.model.digest)})"
@@ -96,11 +98,12 @@ def use_model(
         notes.append(missing_note(opened, found, collection, missing, len(image_ids)))
     frame = pl.concat(predictor.predictions(opened, collection, with_features))
     thresholds = predictor.of_groups if isinstance(predictor, Predictor) else None
-    if groups and thresholds is None:
+    if groups is not None and thresholds is None:
         raise UsageError(
             f"model {short(found.digest)} has no thresholds of groups: leave out --groups, or fit again with --group."
         )
-    if groups and thresholds:
+    rows = 0
+    if groups is not None and thresholds:
         match = match_ids(list(groups), image_ids, collection.name)
         known = {match.names.get(image_id, image_id): group for image_id, group in groups.items()}
         frame, rows = thresholds.applied(frame, known)
@@ -121,7 +124,7 @@ def use_model(
             f"the stated figures are of images like those labelled in {found.collection[0]}; on {collection.name} the "
             "accuracy and the error of what is accepted may differ: label some of its images to know"
         )
-    return Applied(frame, found, collection, missing, tuple(notes))
+    return Applied(frame, found, collection, missing, tuple(notes), rows)
 
 
 def collection_to_predict(store: Store, data: str | None) -> tuple[Collection, list[str]]:

@@ -1,11 +1,13 @@
 """What `bb predict` prints of its predictions, and how far to trust them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bb.console import say, warn
 from bb.texts.classify import score_text
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from bb.probe.labelling.identify import Identified
     from bb.probe.labelling.result import Labelled
     from bb.probe.labelling.use_model import Applied
@@ -26,7 +28,15 @@ def show_labelled(found: "Labelled", again: str) -> None:
     say(f"accuracy of {like}: {score_text(figures['accuracy'])}")
     if figures["accuracy_of_new_groups"]:
         say(f"accuracy of images of a further group: {score_text(figures['accuracy_of_new_groups'])}")
-    if acceptance.threshold is None:
+    _say_reasons(found.notes, figures["accuracy"], figures["accuracy_of_new_groups"])
+    if found.by_group and found.known_groups:
+        pooled = found.by_group.pooled
+        say(f"{figures['accepted']} accepted for an error of {found.target_error:g} (--target-error)")
+        say(f"  {_from(pooled.threshold, found.by_group.own)} of {found.known_groups} images of labelled groups"
+            f"{_wrong(pooled.error)}")  # fmt: skip
+        if found.known_groups < len(found.frame):
+            say(f"  {_from(acceptance.threshold)} of other images{_wrong(acceptance.error)}")
+    elif acceptance.threshold is None:
         say(f"no prediction is accepted: none is sure enough for an error of {found.target_error:g}; label more images")
     else:
         say(
@@ -36,6 +46,23 @@ def show_labelled(found: "Labelled", again: str) -> None:
     if found.model:
         say(f"the classifier is kept as model {found.model[:12]}; for other images: {again}")
     warn(*(f"note: {note}" for note in found.notes))
+
+
+def _say_reasons(notes: "Collection[str]", *scores: "Mapping[str, Any] | None") -> None:
+    """Why scores have no interval, where no note says it."""
+    for reason in dict.fromkeys(each["reason"] for each in scores if each and each["low"] is None):
+        if reason not in notes:
+            say(f"no interval: {reason}")
+
+
+def _from(threshold: float | None, own: "Collection[str]" = ()) -> str:
+    """What is accepted of a kind of images. own: groups with a threshold of their own."""
+    least = "none" if threshold is None else f"those with a probability of {threshold:.3f} or more"
+    return least + (f" (with thresholds of their own in {len(own)} groups)" if own else "")
+
+
+def _wrong(error: float | None) -> str:
+    return "" if error is None else f"; of labelled images like these {error:.3f} were wrong"
 
 
 def show_identified(found: "Identified", again: str) -> None:
@@ -53,6 +80,7 @@ def show_identified(found: "Identified", again: str) -> None:
         f"of images of known individuals {score_text(figures['error_of_known'])}, of others "
         f"{score_text(figures['error_of_unknown'])}"
     )
+    _say_reasons(found.notes, figures["error"], figures["error_of_known"], figures["error_of_unknown"])
     if acceptance.threshold is None:
         say(f"no answer is accepted: none is sure enough for an error of {found.target_error:g}; label more images")
     else:
@@ -79,8 +107,13 @@ def show_applied(found: "Applied") -> None:
     ):
         if score := stated_score(model.stated, field):
             say(f"measured on {measured} when it was fitted, {text}: {score_text(score)}")
-    threshold = model.calibration.get("threshold")
-    if threshold is None:
+    threshold, groups = model.calibration.get("threshold"), model.calibration.get("groups")
+    if found.known_groups and groups:
+        say(f"{figures['accepted']} accepted")
+        say(f"  {_from(groups['pooled'], groups['own'])} of {found.known_groups} images of labelled groups")
+        if found.known_groups < len(found.frame):
+            say(f"  {_from(threshold)} of other images")
+    elif threshold is None:
         say("no prediction is accepted: none of the labelled images was predicted surely enough")
     else:
         say(f"{figures['accepted']} accepted, with a probability of {threshold:.3f} or more")

@@ -96,6 +96,45 @@ def test_with_groups_the_accuracy_of_a_further_group_is_stated(place, call):  # 
     assert "groups" not in figures["accuracy"]["claim"]
 
 
+def test_labelled_copies_of_a_file_count_once(own_place, call):  # noqa: F811
+    """Features without signal: with a copy of each image among the others' training images all would be right."""
+    twins = [(i, i + 100) for i in range(100)]
+    _, ids, y, _ = cluster_store(own_place / "features.bb", n=300, spread=1e3, twins=twins)
+    species = SPECIES[y].tolist()
+    species[103] = "Ara"  # its file is that of 3, a Dachs
+    pl.DataFrame({"file": ids[:200], "species": species[:200]}).write_csv("some.csv")
+    status, out, err = call("predict", "--labels", "some.csv", "--classifier", "knn", "--out", "p.csv", "--all")
+    assert status == 0 and "300 images predicted from 101 labels" in out
+    assert "99 labelled images have the same file and label as another and are left out, such as 'pics/100.jpg'" in err
+    assert "1 files have several labels, such as that of 'pics/003.jpg' and 'pics/103.jpg': correct them" in err
+    figures = json.loads(Path("p.json").read_text())
+    assert figures["accuracy"]["value"] < 0.5 and figures["labelled"] == figures["tested"] == 101
+    table = {row["image_id"]: row for row in pl.read_csv("p.csv").iter_rows(named=True)}
+    assert len(table) == 300
+    assert {**table[ids[100]], "image_id": ids[0]} == table[ids[0]]
+
+
+def test_what_is_accepted_is_said_by_the_thresholds_that_decided_it(place, call):  # noqa: F811
+    ids, truth = place
+    known = [name if i < LABELLED else None for i, name in enumerate(truth[:200])]
+    sites = [f"s{i % 8}" for i in range(200)]
+    pl.DataFrame({"file": ids[:200], "species": known, "site": sites}).write_csv("some.csv")
+    status, out, _ = call(*PREDICT, "--out", "p.csv", "--group", "site", "--target-error", 0.2)
+    figures, table = json.loads(Path("p.json").read_text()), pl.read_csv("p.csv")
+    at_home, others = figures["labelled_groups"]["threshold"], figures["threshold"]
+    assert status == 0 and at_home != others
+    assert f"{table['accepted'].sum()} accepted for an error of 0.2 (--target-error)\n" in out
+    assert f"  those with a probability of {at_home:.3f} or more of 120 images of labelled groups; of " in out
+    assert f"  those with a probability of {others:.3f} or more of other images; of " in out
+    there = table["image_id"].is_in(ids[:200])
+    assert table.filter(there)["accepted"].equals(table.filter(there)["probability"] >= at_home)
+    assert table.filter(~there)["accepted"].equals(table.filter(~there)["probability"] >= others)
+    pl.DataFrame({"file": ids, "group": [f"s{i % 8}" for i in range(300)]}).write_csv("sites.csv")
+    _, out, _ = call("predict", "--model", figures["model"], "--groups", "sites.csv", "--out", "q.csv")
+    assert f"  those with a probability of {at_home:.3f} or more of 300 images of labelled groups\n" in out
+    assert "other images" not in out
+
+
 def test_nothing_is_accepted_where_nothing_is_sure(place, call):  # noqa: F811
     status, out, _ = call(*PREDICT, "--out", "p.csv", "--target-error", 0.001)
     assert status == 0 and "no prediction is accepted" in out and not pl.read_csv("p.csv")["accepted"].any()
