@@ -49,7 +49,7 @@ class Traits:
     @cached_property
     def whole(self) -> Bool[np.ndarray, " n"]:
         """Images of which all traits are known."""
-        return self.known.all(axis=1)
+        return np.asarray(self.known.all(axis=1))
 
     def among(self, rows: Bool[np.ndarray, " n"]) -> "Traits":
         parts = (self.true, self.predicted, self.decisions, self.group, self.seen, self.fold)
