@@ -20,6 +20,7 @@ def code_of(page):
     return "\n".join(re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL))
 
 
+@pytest.mark.e2e  # a tutorial: it trains, extracts and reports as a person would
 def test_the_examples_of_python_md_run_in_a_fresh_process_and_print_nothing(tmp_path):
     labelled(tmp_path)
     (tmp_path / "pics").mkdir()
