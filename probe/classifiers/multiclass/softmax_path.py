@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -314,19 +314,20 @@ class _Fit:
 
     def _over_rows(self, kernel: Any, start: np.ndarray, *operands: np.ndarray) -> np.ndarray:
         """The sum of what a kernel adds for all rows, on all threads where there is work for them."""
-        width = self.z.shape[1]
-
-        def part(first: int, last: int) -> np.ndarray:
-            total = np.zeros((self.path.k, width), np.float32)
-            kernel(self.z, start, *operands, total, first, last)
-            return total
-
-        if self.path.threads == 1 or start[-1] * width < WORTH_A_THREAD:
+        part = partial(self._part, kernel, start, operands)
+        if self.path.threads == 1 or start[-1] * self.z.shape[1] < WORTH_A_THREAD:
             return part(0, len(self.z))
         assert self.pool is not None
         total, *others = self.pool.map(part, self.rows[:-1], self.rows[1:])
         for more in others:
             total += more
+        return total
+
+    def _part(
+        self, kernel: Any, start: np.ndarray, operands: tuple[np.ndarray, ...], first: int, last: int
+    ) -> np.ndarray:
+        total = np.zeros((self.path.k, self.z.shape[1]), np.float32)
+        kernel(self.z, start, *operands, total, first, last)
         return total
 
     def _step(self, gradient: np.ndarray, model: _Model) -> np.ndarray:
@@ -343,13 +344,7 @@ class _Fit:
 
     def _solve_model(self, q: np.ndarray, model: _Model) -> np.ndarray:
         """Conjugate gradients; the preconditioner is the inverse of the diagonal among what is orthogonal to 1."""
-        inverse, sums = model.inverse_KD, model.inverse_KD.sum(axis=0)
-
-        def precondition(r: np.ndarray) -> np.ndarray:
-            scaled = r * inverse
-            scaled -= inverse * (scaled.sum(axis=0) / sums)
-            return scaled
-
+        precondition = partial(_preconditioned, model.inverse_KD, model.inverse_KD.sum(axis=0))
         pairs = len(model.p)
         x, direction = np.zeros_like(q), precondition(q)
         rho = first = float(np.vdot(q, direction))
@@ -385,6 +380,12 @@ class _Fit:
         if float(np.vdot(s, y)) > 0:
             self.pairs = [*self.pairs, (s, y)][-PAIRS:]
         return ahead, there
+
+
+def _preconditioned(inverse: np.ndarray, sums: np.ndarray, r: np.ndarray) -> np.ndarray:
+    scaled = r * inverse
+    scaled -= inverse * (scaled.sum(axis=0) / sums)
+    return scaled
 
 
 def _softmax(f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
