@@ -243,4 +243,4 @@ def _root(
     from bb.settings import Settings
 
     ctx.obj = Settings.load()
-    ctx.default_map = ctx.obj.defaults()
+    ctx.default_map = ctx.obj.defaults(VERBS)

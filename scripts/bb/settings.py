@@ -2,7 +2,7 @@
 
 import os
 import re
-import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ SETTINGS = (
     "cache_size",
     "follow_links",
 )
+OF_NEWT = ("protocol", "backend", "n_train", "seed")  # these mean other things in other verbs
 # What [slurm] of bb.toml may say: kinds of values, and what they are in words.
 SLURM_SETTINGS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "partition": (str, "text"),
@@ -76,58 +77,24 @@ class Settings:
         data = settings.data | {name: parse_data_root(root) for name, _, root in pairs}
         return replace(settings, data=data)
 
-    def defaults(self) -> dict[str, Any]:
-        """What bb.toml says for the options of each verb, as click's default_map."""
-        options = self.options
-        retrieval = {k: v for k, v in options.items() if k in ("store", "cache_size", "jobs")}
-        stored = {k: v for k, v in options.items() if k == "store"}
-        return {
-            **{verb: options for verb in ("extract", "doctor")},
-            "bench": {k: v for k, v in options.items() if k in ("cache_size", "jobs")},
-            "predict": {k: v for k, v in options.items() if k in ("store", "cache_size")},
-            "report": {
-                **{
-                    verb: {k: v for k, v in options.items() if k in ("store", "cache_size")}
-                    for verb in ("newt", "retrieval", "classify")
-                },
-                "diff": options,
-            },
-            "probe": {
-                "newt": options,
-                "retrieval": retrieval,
-                "classify": {k: v for k, v in retrieval.items() if k != "jobs"},
-                "head": stored,
-                "rerank": {k: v for k, v in retrieval.items() if k != "jobs"},
-            },
-            "data": {"list": options, "check": {k: v for k, v in options.items() if k in ("follow_links", "store")}},
-            "store": {
-                **{
-                    verb: options
-                    for verb in (
-                        "ls",
-                        "info",
-                        "verify",
-                        "index",
-                        "gc",
-                        "compact",
-                        "du",
-                        "why",
-                        "sign",
-                        "revoke",
-                        "import",
-                    )
-                },
-                **{verb: stored for verb in ("push", "pull")},
-            },
-        }
+    def defaults(self, verbs: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+        """What bb.toml says for the options of each verb, as click's default_map. verbs: by group, "" for none."""
+        shared = {k: v for k, v in self.options.items() if k not in OF_NEWT}
+        found = {group: dict.fromkeys(names, shared) for group, names in verbs.items()}
+        found["probe"]["newt"] = self.options
+        found[""]["bench"] = {k: v for k, v in shared.items() if k != "store"}  # its file's store goes first
+        copying = {k: v for k, v in shared.items() if k != "jobs"}  # --jobs counts processes, there it counts transfers
+        found["store"] |= dict.fromkeys(("push", "pull"), copying)
+        return {**found.pop(""), **found}
 
     @classmethod
     def _read(cls, path: Path) -> "Settings":
         from bb.store import UsageError
+        from bb.store.files.limits import parse_toml
 
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            content = parse_toml(path.read_bytes())
+        except ValueError as error:
             raise UsageError(f"{path} is not valid TOML: {error}. Fix it, or move it away.") from None
         data = content.pop("data", {})
         if not isinstance(data, dict):

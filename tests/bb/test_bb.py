@@ -1,5 +1,7 @@
 """The command line as a person meets it: what is printed where, with which exit status, and what is left behind."""
 
+import importlib
+import inspect
 import json
 import os
 import re
@@ -15,6 +17,8 @@ import pytest
 from PIL import Image
 
 import bb.stores
+from bb.cli import VERBS
+from bb.settings import Settings
 from bb.store import Store
 from tests.helpers.command_line import (
     GUARD,
@@ -403,6 +407,28 @@ def test_collections_come_from_a_variable_too(call, newt, monkeypatch, tmp_path)
     assert call("probe", "newt", "--n-train", "2", "--data", "other")[0] == 0
 
 
+def test_what_a_file_says_holds_for_every_verb_that_has_the_option():
+    """Else a verb reads another store than the one beside it, and says nothing."""
+    said = {"store": "mine.bb", "cache_size": "1GB", "jobs": 2, "device": "cpu", "seed": [3]}
+    found = Settings(options=said).defaults(VERBS)
+    for group, verbs in VERBS.items():
+        for name in verbs:
+            module = importlib.import_module(".".join(filter(None, ("bb.verbs", group, name))))
+            given = (found[group] if group else found).get(name, {})
+            for option in inspect.signature(module.verb).parameters.keys() & {"store", "cache_size", "device"}:
+                if (name, option) != ("bench", "store"):  # the store of its own file goes first
+                    assert given.get(option) == said[option], (group, name, option)
+            assert ("seed" in given) == (name == "newt" and group == "probe")
+    assert "jobs" not in found["store"]["push"] and found["bench"]["jobs"] == 2
+
+
+@pytest.mark.parametrize("verb", [("suggest",), ("search", "owl"), ("label", "--labels", "l.csv", "--data", "p=.")])
+def test_the_store_of_a_file_is_read_by_the_verbs_for_labelling(call, own_place, verb):
+    (own_place / "bb.toml").write_text('store = "mine.bb"\n')
+    status, _, err = call(*verb)
+    assert status == 1 and "found no store at" in err and "mine.bb" in err
+
+
 def test_shots_and_seeds_of_a_file_may_be_one_or_several(call, newt, own_place):
     call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
     for content, runs in (('n_train = "2,4"\nseed = 1\n', 2), ("n_train = [2]\nseed = [1, 2]\n", 2)):
@@ -437,6 +463,9 @@ def test_a_bad_settings_file_is_named(call, own_place, content, message):
 
 
 def test_another_users_settings_are_passed_over(call, own_place, monkeypatch):
+    (own_place / "bb.toml").write_text("store = " + "[" * 5000)
+    status, _, err = call("store", "ls")
+    assert status == 2 and "bb.toml is not valid TOML: it nests too deeply. Fix it, or move it away." in err
     (own_place / "bb.toml").write_text("store = ")
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     status, _, err = call("data", "list")
