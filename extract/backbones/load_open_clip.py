@@ -227,7 +227,7 @@ def _hub_config(name: BackboneName) -> dict[str, Any]:
     assert path is not None
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BBError(f"{name}: {path} is not JSON ({error}). Delete it to download it anew") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
         raise BBError(f"{name}: its open_clip_config.json has no model_cfg, so it is not a model of open_clip")

@@ -102,7 +102,7 @@ def _check_config(name: BackboneName) -> None:
     assert path is not None
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BBError(f"{name}: {path} is not JSON ({error}). Delete it to download it anew") from error
     architecture = config.get("architecture") if isinstance(config, dict) else None
     if not isinstance(architecture, str) or architecture not in timm.list_models():

@@ -1,7 +1,6 @@
 """What `bb bench FILE.toml` asks for: a file of families and classifiers, parsed once into a frozen record."""
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +12,8 @@ from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import Shots, parse_shots
 from bb.store.errors import UsageError
+from bb.store.files.limits import MAX_TOML_BYTES, parse_toml
+from bb.store.files.regular_file import read_regular
 from bb.store.storage.url import is_url
 
 # Of a family: what `bb probe classify` takes under the same name, and what it has to be.
@@ -107,10 +108,10 @@ class BenchPlan:
     def read(cls, path: Path) -> "BenchPlan":
         """A file's; paths in it are relative to its folder. Errors: UsageError, which names the line to change."""
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = parse_toml(read_regular(path, MAX_TOML_BYTES))
         except OSError as error:
             raise UsageError(f"{path} can't be read ({error.strerror}): `bb bench --example` prints one.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise UsageError(f"{path} is not valid TOML: {error}. `bb bench --example` prints one.") from None
         return cls.parse(content, path.parent, str(path), path.stem)
 
@@ -147,7 +148,12 @@ def _family(name: str, given: Mapping[str, Any], base: Path, source: str) -> Fam
     _check_keys(given, OF_FAMILY, where)
     for key, value in given.items():
         kind, words = OF_FAMILY[key]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        listed = value if isinstance(value, list) else []
+        if (
+            not isinstance(value, kind)
+            or (kind is int and isinstance(value, bool))
+            or not all(isinstance(each, str) for each in listed)
+        ):
             raise UsageError(f"{where} sets {key} = {value!r}, which is not {words}.")
     if "root" in given and "labels" in given:
         raise UsageError(f"{where} sets root and labels: keep labels for a table of your own, root for a task family.")

@@ -1,13 +1,15 @@
-"""Bounds on what is read of a store: one table of sizes for every reader, and JSON without surprises."""
+"""Bounds on what is read: one table of sizes for every reader, and JSON and TOML without surprises."""
 
 import json
 import math
+import tomllib
 from typing import Any
 
 from bb.store.files.paths import StorePart
 
 # Largest sizes in bytes. Local reading, reading in place, push and pull all follow these.
 MAX_JSON_BYTES = 2**20  # groups, manifests, adopted records, local records
+MAX_TOML_BYTES = 2**20
 MAX_SIGNATURE_BYTES = 8 * 2**20
 MAX_RUN_BYTES = 64 * 2**20  # of run.json
 MAX_HEAD_BYTES = 2**30
@@ -53,6 +55,22 @@ def parse_json(raw: bytes, most: int = MAX_JSON_BYTES) -> Any:
         if not level:
             return value
     raise ValueError(f"it nests deeper than {MAX_DEPTH}")
+
+
+def parse_toml(raw: bytes) -> dict[str, Any]:
+    """What a TOML file says. Raises ValueError with a short reason for bytes that are too many or are not TOML."""
+    if len(raw) > MAX_TOML_BYTES:
+        raise ValueError(f"it has more than {MAX_TOML_BYTES:,} bytes")
+    try:
+        return tomllib.loads(raw.decode())
+    except UnicodeError:
+        raise ValueError("it holds text that is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # tomllib lets through what int() says of thousands of digits
+        raise ValueError("it holds a number of thousands of digits") from None
 
 
 def _refuse_constant(text: str) -> Any:

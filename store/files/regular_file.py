@@ -1,9 +1,14 @@
-"""Opening a file that a person or a folder names, when it may be a pipe or a device, which could block or never end."""
+"""Files that a person or a folder names: one to read may be a pipe or a device, which could block or never end; one to
+write is replaced, whole or not at all."""
 
 import os
+import secrets
 import stat
+from collections.abc import Mapping
+from pathlib import Path
 from typing import BinaryIO
 
+from bb.store.errors import BBError
 from bb.store.files.descriptors import retry
 
 _KINDS = {
@@ -33,6 +38,57 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The first `most` + 1 bytes of a regular file. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read(most + 1)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """As `replace_files`, for one."""
+    replace_files({path: content})
+
+
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that a person names, on disk when this returns; a link in their place is replaced, not followed.
+
+    Errors: BBError naming one that can't be written. Unless it is the very renaming that fails, all are as before then.
+    """
+    asides: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            # A random name, which others who write here can't take beforehand.
+            asides[path] = path.with_name(f".bb-{secrets.token_hex(8)}")
+            _write_new(asides[path], content, like=path)
+        for path, aside in asides.items():
+            os.replace(aside, path)
+        for folder in {path.absolute().parent for path in contents}:
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        raise BBError(
+            f"{path} can't be written ({error.strerror or error}): make room or name a file elsewhere, and rerun the "
+            "command. What was there is as it was."
+        ) from None
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, content: bytes, like: Path) -> None:
+    """A new file with the permissions of another, if that is there."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with open(handle, "wb") as file:
+        if like.is_file() and not like.is_symlink():
+            os.fchmod(handle, stat.S_IMODE(like.stat().st_mode))
+        file.write(content)
+        file.flush()
+        os.fsync(handle)
 
 
 def _check(path: str | os.PathLike[str], mode: int) -> None:

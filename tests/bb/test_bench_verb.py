@@ -1,6 +1,7 @@
 """`bb bench`: a board from a file, once computed; what it refuses."""
 
 import json
+import os
 
 import pytest
 
@@ -66,6 +67,11 @@ def test_a_cell_that_fails_leaves_the_others(place, call):  # noqa: F811
         ("classifiers = ['nonsense']", "nonsense"),
         ("protocols = ['newt2021']", "bb probe newt --protocol newt2021"),
         ("a = [", "not valid TOML"),
+        ("a = " + "[" * 5000, "bad.toml is not valid TOML: it nests too deeply"),
+        ("seeds = [" + "9" * 5000 + "]", "bad.toml is not valid TOML: it holds a number of thousands of digits"),
+        ("#" + "x" * 2**20, "bad.toml is not valid TOML: it has more than 1,048,576 bytes"),
+        ("[families.ponds]\nlabel = [1, 2]", "[families.ponds] sets label = [1, 2], which is not a column"),
+        ("[families.ponds]\nnot_missing = [1]", "sets not_missing = [1], which is not a list of texts"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(place, call, text, said):  # noqa: F811
@@ -78,6 +84,10 @@ def test_what_is_missing_is_said(place, call):  # noqa: F811
     assert call("bench")[0] == 2
     status, _, err = call("bench", "nowhere.toml")
     assert status == 2 and "nowhere.toml can't be read" in err
+    os.mkfifo("pipe.toml")
+    for name, kind in (("pipe.toml", "a pipe"), ("/dev/zero", "a device")):
+        status, _, err = call("bench", name)
+        assert status == 2 and f"{name} can't be read (is {kind}, not a file)" in err
     status, _, err = call("bench", "board.toml", "--part", "4/3")
     assert status == 2 and "--part 4/3 is not a part" in err
     (place / "all.toml").write_text('store = "features.bb"')

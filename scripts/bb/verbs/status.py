@@ -92,7 +92,7 @@ def _made_by_bb(path: Path) -> bool:
     try:
         scan = pl.scan_parquet if path.suffix.lower() == ".parquet" else pl.scan_csv
         columns = scan(path, glob=False).collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError):
         return False
     return {"accepted", "novelty"} <= set(columns) or set(COLUMNS[2:]) <= set(columns)
 

@@ -1,0 +1,50 @@
+"""Files that a person names: read without waiting for ever, replaced whole or not at all."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from bb.store.errors import BBError
+from bb.store.files.regular_file import read_regular, replace_file, replace_files
+
+
+def test_no_more_is_read_than_asked_for_and_nothing_but_files(tmp_path):
+    (tmp_path / "f").write_bytes(b"abcdef")
+    assert read_regular(tmp_path / "f", 3) == b"abcd"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="not a file"):
+            read_regular(path, 3)
+
+
+def test_a_file_keeps_its_permissions_and_a_link_is_not_followed(tmp_path):
+    path, link = tmp_path / "f", tmp_path / "link"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    replace_file(link, b"by the link")
+    assert path.read_bytes() == b"old" and not link.is_symlink() and link.read_bytes() == b"by the link"
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new" and path.stat().st_mode & 0o777 == 0o640
+    replace_file(tmp_path / ("x" * 250), b"a long name")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_several_are_written_or_none(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"old")
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(BBError, match=r"/b can't be written \(File too large\): make room .* is as it was"):
+            replace_files({tmp_path / "a": b"new", tmp_path / "b": bytes(200)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a": b"old", "b": b"old"}
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path):
+    with pytest.raises(BBError, match="gone/f can't be written"):
+        replace_file(tmp_path / "gone" / "f", b"")
