@@ -10,6 +10,7 @@ import polars as pl
 from jaxtyping import Float, Int, Shaped
 from joblib import cpu_count
 
+from bb.probe.tables.missing_value import column_name
 from bb.probe.tables.table_file import TableFile, read_table_file
 from bb.store.errors import BBError, UsageError
 from bb.store.local.runs import Run, by_precedence
@@ -210,6 +211,7 @@ def read_groups(file: Path, column: str) -> tuple[dict[str, str], list[str]]:
     """The same of a file of labels, and what a reader should know of it. Errors: as `groups_of`, `read_table_file`."""
     what = f"no labels at {file}: --labels names the file that has the column {column!r}."
     remedy = "Fetch or export it again."
+    column = column_name(column)
     table = read_table_file(file, what=what, columns=("id", column), remedy=remedy)
     groups = _groups(table, column)
     return groups, [*table.notes, *lookalike.notes(column, groups.values())]

@@ -17,21 +17,17 @@ from typing import Any, NoReturn, TypeAlias
 import polars as pl
 
 from bb.probe.tables.csv_text import decode, not_a_table
+from bb.probe.tables.missing_value import are_missing, column_name
 from bb.store.errors import BBError, UsageError
 from bb.store.files.limits import MAX_TABLE_BYTES
+from bb.store.text.image_ids import AROUND
 from bb.store.text.lookalike import shown
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-# What stands for a missing value, without regard to case: pandas' list, R's, MySQL's, Excel's errors, and dashes.
-MISSING = {
-    *("", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "nat", "\\n", "?", "-", "--"),
-    *("\N{EN DASH}", "\N{EM DASH}", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
-    *("#null!", "#value!", "#ref!", "#div/0!", "#name?", "#num!"),
-}
 LINE = "line in the file"
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 Chooser: TypeAlias = Callable[[Sequence[str]], Collection[str]]
-_AROUND = " \t\r\n\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE}"
-_LINE_BREAK = r"[\n\r\x0B\x0C\x1C-\x1E\x{85}\x{2028}\x{2029}]"
+_LINE_BREAK = r"[\x00\n\r\x0B\x0C\x1C-\x1E\x{85}\x{2028}\x{2029}]"
 _BATCH = 50_000  # rows that are Python objects at once
 _LISTED = 5  # lines named in a message
 
@@ -56,9 +52,10 @@ class TableFile:
     @classmethod
     def from_frame(cls, table: pl.DataFrame, source: str, used: Sequence[str]) -> "TableFile":
         """A table in memory. Whole numbers stay whole where a missing value made a column floats."""
-        kept = [_as_text(table[name]) for name in table.columns if name in used]
+        names, used = _checked_names(table.columns, source), set(map(column_name, used))
+        kept = [_as_text(column.alias(name)) for name, column in zip(names, table, strict=True) if name in used]
         lines = pl.Series(LINE, range(2, table.height + 2), dtype=pl.Int64)
-        return cls(source, tuple(table.columns), pl.DataFrame([lines, *kept]))
+        return cls(source, names, pl.DataFrame([lines, *kept]))
 
     def share(self, text: str | None) -> float | None:
         """A cell as a number from 0 to 1, with the table's decimal sign; None where it is none."""
@@ -99,8 +96,8 @@ class TableFile:
             if (kind := frame[column].dtype) != pl.String:
                 raise BBError(f"{self.source} has {kind} in the column {column}; it needs one text or number a row.")
         for column in (*required, *optional):
-            plain = pl.col(column).str.strip_chars(_AROUND)
-            missing = plain.str.to_lowercase().is_in(list(MISSING)) & ~plain.is_in(list(not_missing or ()))
+            plain = pl.col(column).str.strip_chars(AROUND)
+            missing = are_missing(pl.col(column)) & ~plain.is_in(list(not_missing or ()))
             named = frame.filter(missing & (plain != ""))
             if column in required:
                 self.refuse(named, _missing(column, keep=not_missing is not None))
@@ -109,17 +106,17 @@ class TableFile:
                 notes.append(f"column {column}: {len(named)} cells of {words} are taken as empty")
             frame = frame.with_columns(pl.when(missing).then(None).otherwise(column).alias(column))
             broken = pl.col(column).str.contains(_LINE_BREAK)
-            self.refuse(frame.filter(broken), of_value(column, "it holds a line break; write it in one line"))
+            self.refuse(frame.filter(broken), of_value(column, "it holds a line break or NUL; write it in one line"))
             if lost := frame[column].str.contains("\N{REPLACEMENT CHARACTER}").sum():
                 notes.append(f"column {column}: {lost} cells hold U+FFFD, letters that an earlier conversion lost")
         for column in (*ids, *required):
-            empty = pl.col(column).is_null() | (pl.col(column).str.strip_chars(_AROUND) == "")
+            empty = pl.col(column).is_null() | (pl.col(column).str.strip_chars(AROUND) == "")
             self.refuse(frame.filter(empty), f"{column} is empty; every row needs one")
         return replace(self, frame=frame, notes=tuple(notes))
 
     def numbers(self, column: str) -> pl.Series:
         """A column as float64, null where a cell is. Errors: BBError naming the line of what is not a number."""
-        text = pl.col(column).str.strip_chars(_AROUND)
+        text = pl.col(column).str.strip_chars(AROUND)
         comma = text.str.contains(r"^[+-]?\d+,\d+$")
         if self.decimal_comma:
             mixed = comma & pl.lit(self.frame.select(text.str.contains(r"\.").any()).item())
@@ -152,10 +149,11 @@ def of_value(column: str, remedy: str) -> Callable[[dict[str, Any]], str]:
 
 def _missing(column: str, *, keep: bool) -> Callable[[dict[str, Any]], str]:
     def problem(row: dict[str, Any]) -> str:
-        value = row[column].strip(_AROUND)
+        value = row[column].strip(AROUND)
+        quoted = repr(value) if value.endswith(".") else shlex.quote(value)  # a full stop follows
         return (
             f"{column} is {value!r}, which stands for a missing value; every row needs one. Fill it in or leave "
-            "the row out" + (f"; if it is a name, keep it with --not-missing {shlex.quote(value)}" if keep else "")
+            "the row out" + (f"; if it is a name, keep it with --not-missing {quoted}" if keep else "")
         )
 
     return problem
@@ -189,12 +187,14 @@ def read_table_file(path: Path, *, what: str, columns: Sequence[str] | Chooser, 
         fail(error.strerror or str(error))
     if path.suffix.lower() in (".parquet", ".pq") or data[:4] == b"PAR1":
         try:
-            names = list(pl.read_parquet_schema(io.BytesIO(data)))
+            written = list(pl.read_parquet_schema(io.BytesIO(data)))
+            names = _checked_names(written, str(path))
             kept = used(names)
-            table = pl.read_parquet(io.BytesIO(data), columns=[name for name in names if name in kept])
+            wanted = [one for one, name in zip(written, names, strict=True) if name in kept]
+            table = pl.read_parquet(io.BytesIO(data), columns=wanted)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             fail((str(error) or "?").splitlines()[0])
-        return replace(TableFile.from_frame(table, str(path), table.columns), columns=tuple(names))
+        return replace(TableFile.from_frame(table, str(path), list(kept)), columns=names)
     if why := not_a_table(data):
         fail(why)
     try:
@@ -212,7 +212,7 @@ def _read_csv(
     lines = _Lines(text)
     separator = lines.declared_separator or _separator(text, choose, fail)
     reader = csv.reader(lines, delimiter=separator, strict=True)
-    names: list[str] | None = None
+    names: tuple[str, ...] | None = None
     used: set[str] = set()
     batch: list[list[str]] = []
     starts: list[int] = []
@@ -227,19 +227,18 @@ def _read_csv(
                 fail(f"it has a cell of more than {most} characters; does a quotation mark stay open?", lines.start)
             fail(f"its quotation marks do not pair up ({error}); a mark inside a cell is written twice", lines.start)
         if row is None or len(batch) == _BATCH:
-            parts.append(_columns(names or [], batch, starts, used))
+            parts.append(_columns(names or (), batch, starts, used))
             batch, starts = [], []
         if row is None:
             break
         if not any(map(str.strip, row)):
             continue
         if names is None:
-            names = [name.strip(_AROUND) for name in row]
-            if twice := sorted({name for name in names if name and names.count(name) > 1}):
-                raise UsageError(f"{source}, line {lines.start}: {names.count(twice[0])} columns are called "
-                                 f"{twice[0]!r}. Rename all but one.")  # fmt: skip
+            names = _checked_names(row, f"{source}, line {lines.start}")
             used = choose(names)
             continue
+        if row[0].startswith(BYTE_ORDER_MARK) or (len(names) > 1 and _is_header(row, names)):
+            fail("a second table begins here, so files were joined; join their rows under one header", lines.start)
         if len(row) != len(names):
             count = f"{len(row)} cell{'s' * (len(row) > 1)}, where the header has {len(names)}"
             quote = "put text that holds the separator into quotation marks"
@@ -251,6 +250,18 @@ def _read_csv(
     if names is None:
         fail("it is empty")
     return TableFile(source, tuple(filter(None, names)), pl.concat(parts), tuple(notes), separator != ",")
+
+
+def _checked_names(header: Sequence[str], where: str) -> tuple[str, ...]:
+    """A header's names as they are compared. Errors: UsageError where two are one."""
+    names = tuple(map(column_name, header))
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise UsageError(f"{where}: {names.count(twice[0])} columns are called {twice[0]!r}. Rename all but one.")
+    return names
+
+
+def _is_header(row: Sequence[str], names: Sequence[str]) -> bool:
+    return column_name(row[0]) == names[0] and tuple(map(column_name, row)) == names
 
 
 class _Lines(Iterator[str]):
@@ -285,7 +296,7 @@ def _separator(text: str, choose: Callable[[Sequence[str]], set[str]], fail: Cal
             header = next((row for row in rows if any(map(str.strip, row))), [])
         except csv.Error:
             continue
-        score = len(choose([name.strip(_AROUND) for name in header])), len(header)
+        score = len(choose([column_name(name) for name in header])), len(header)
         if score > best:
             best, chosen = score, separator
     return chosen

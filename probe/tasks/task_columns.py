@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from bb.probe.tables.missing_value import column_name
 from bb.store.errors import UsageError
 from bb.store.text.lookalike import shown
 
@@ -70,7 +71,7 @@ def assign(
             chosen = [words] if isinstance(words, str) else list(words)
             _check_named(header, role, [word for word in chosen if word], source)
             if role == "label" and (len(chosen) > 1 or chosen[0].startswith(TRAIT)):
-                found.update({TRAIT + word.removeprefix(TRAIT): word for word in chosen})
+                found.update(_traits(chosen, source))
             elif chosen[0]:
                 found[role] = chosen[0]
             continue
@@ -84,7 +85,7 @@ def assign(
                 f"with --label {own[0]}, or take {own[0]!r} out."
             )
         if traits:
-            found.update({TRAIT + name[len(TRAIT) :].strip(): name for name in traits})
+            found.update(_traits(traits, source))
             continue
         fitting = own or fitting
         if len(fitting) > 1:
@@ -111,6 +112,19 @@ def assign(
 _FILE = re.compile(r"\.(jpe?g|png|tiff?|webp|bmp|gif)$", re.IGNORECASE)
 
 
+def _traits(columns: Sequence[str], source: str) -> dict[str, str]:
+    """Columns by trait. Errors: UsageError where a trait has two of them, or no name."""
+    found: dict[str, str] = {}
+    for column in columns:
+        trait = (column[len(TRAIT) :] if column.lower().startswith(TRAIT) else column).strip()
+        if not trait:
+            raise UsageError(f"{source}: the column {column!r} names no trait: call it label:NAME.")
+        if (other := found.setdefault(TRAIT + trait, column)) != column or columns.count(column) > 1:
+            raise UsageError(f"{source}: {shown(other)} and {shown(column)} are both the trait {shown(trait)}. Keep "
+                             "one of them.")  # fmt: skip
+    return found
+
+
 def _check_named(header: Sequence[str], role: str, chosen: Sequence[str], source: str) -> None:
     for word in chosen:
         if word not in header:
@@ -126,7 +140,7 @@ def _role(name: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s.\-]+", "_", name.strip().casefold())
+    return re.sub(r"[\s.\-]+", "_", column_name(name).casefold())
 
 
 def _quoted(name: str) -> str:

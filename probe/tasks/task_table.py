@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import polars as pl
 
 from bb.probe.tables.dates import read_dates
+from bb.probe.tables.missing_value import column_name
 from bb.probe.tables.table_file import LINE, TableFile, of_value, read_table_file
 from bb.probe.tasks.task_columns import CORNERS, TRAIT, Roles, assign, candidates
 from bb.store.errors import BBError, UsageError
@@ -127,7 +128,7 @@ def read_task_table(
     BBError naming the line of what can't be read.
     """
     path = Path(path)
-    named = {"image_id": id, "label": label, "split": split, "group": group, "task": task}
+    named = _as_read({"image_id": id, "label": label, "split": split, "group": group, "task": task})
     asked = _asked(named)
     what = f"no labels at {path}: a CSV or Parquet file with a column of image IDs or file names, and one of labels."
     table = read_table_file(
@@ -153,9 +154,17 @@ def parse_task_table(
     unfinished: bool = False,
 ) -> TaskTable:
     """The same of a table in memory. Arguments and errors: as of `read_task_table`."""
-    named = {"image_id": id, "label": label, "split": split, "group": group, "task": task}
+    named = _as_read({"image_id": id, "label": label, "split": split, "group": group, "task": task})
     whole = TableFile.from_frame(table, source, table.columns)
     return _parse(whole, assign(whole.columns, named, source), regression, not_missing, unfinished)
+
+
+def _as_read(named: Mapping[str, str | Sequence[str] | None]) -> dict[str, str | list[str] | None]:
+    """The columns that a person names for roles, written as those of a table are when it is read."""
+    return {
+        role: each if each is None else column_name(each) if isinstance(each, str) else list(map(column_name, each))
+        for role, each in named.items()
+    }
 
 
 def _asked(named: Mapping[str, str | Sequence[str] | None]) -> list[str]:

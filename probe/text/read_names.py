@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bb.probe.tables.csv_text import decode, not_a_table
-from bb.probe.tables.table_file import LINE, read_table_file
+from bb.probe.tables.table_file import BYTE_ORDER_MARK, LINE, read_table_file
 from bb.store.errors import BBError, UsageError
 from bb.store.files.limits import MAX_TABLE_BYTES
 from bb.store.format.text import normalised
@@ -87,7 +87,7 @@ def _from_table(path: Path, text_type: str) -> Names:
             )
     columns = [str(column) for column in found.values()]
     table.require(columns[:1], "Its rows are the names.")
-    frame = table.select(ids=list(dict.fromkeys(columns))).frame
+    frame = table.select(required=list(dict.fromkeys(columns))).frame
     texts = (
         [make(*map(normalised, row)) for row in frame.select(columns[1:]).iter_rows()] if wanted else frame[columns[0]]
     )
@@ -100,6 +100,8 @@ def _checked(path: Path, rows: list[tuple[int, str, str]], notes: tuple[str, ...
     texts: dict[str, str] = {}
     first: dict[str, int] = {}
     for line, name, text in rows:
+        if name.startswith(BYTE_ORDER_MARK):
+            raise BBError(f"{path}, line {line}: a second file begins here; join the names without its first mark.")
         key = normalised(name)
         if key in first:
             raise BBError(

@@ -20,7 +20,12 @@ _SUFFIX = re.compile(
     r"\.(jpe?g|jpe|jfif|png|webp|tiff?|bmp|gif|heic|heif|avif|jxl|jp2|ppm|pgm|cr2|cr3|nef|arw|dng|orf|rw2|raf)$", re.I
 )
 _SAME_SUFFIX = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "heif": "heic"}
-_AROUND = " \t\r\n\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE}"
+# White space, and what Unicode calls format characters: they can't be seen.
+AROUND = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\xad\u1680\u180e"
+    + "".join(map(chr, [*range(0x2000, 0x2010), *range(0x2028, 0x2030), *range(0x205F, 0x2070)]))
+    + "\u2800\u3000\u3164\ufeff"
+)
 NFC = "in another Unicode normalization"
 PATH = "with backslashes, ./ or blanks around the name"
 SUFFIX = "with or without the extension"
@@ -125,7 +130,7 @@ class _Index:
 
 def _path(image_id: str) -> str:
     """NFC, with plain slashes, without blanks around it and without steps that lead nowhere."""
-    text = unicodedata.normalize("NFC", image_id).strip(_AROUND).replace("\\", "/")
+    text = unicodedata.normalize("NFC", image_id).strip(AROUND).replace("\\", "/")
     steps = [step for step in text.split("/") if step not in ("", ".")]
     return ("/" if text.startswith("/") else "") + "/".join(steps)
 

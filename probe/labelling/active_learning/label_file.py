@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bb.probe.tables.table_file import MISSING, SEPARATORS
+from bb.probe.tables.missing_value import is_missing
+from bb.probe.tables.table_file import SEPARATORS
 from bb.probe.tasks.task_columns import assign
 from bb.store.errors import BBError, UsageError
 
@@ -127,7 +128,7 @@ def check_label(label: str, not_missing: Collection[str] = ()) -> None:
 
 
 def _missing(label: str, not_missing: Collection[str]) -> bool:
-    return label.lower() in MISSING and label not in not_missing
+    return is_missing(label) and label not in not_missing
 
 
 @dataclass(frozen=True)

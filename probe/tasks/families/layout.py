@@ -9,7 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from bb.probe.tables.table_file import MISSING, TableFile, of_value
+from bb.probe.tables.missing_value import is_missing
+from bb.probe.tables.table_file import TableFile, of_value
 from bb.probe.tasks.task_table import TaskTable, parse_task_table
 from bb.store.errors import BBError, UsageError
 from bb.store.format.collection import normalise_id, some
@@ -141,7 +142,7 @@ def table_of(frame: pl.DataFrame, source: str, notes: Sequence[str] = ()) -> Tas
             raise BBError(f"{source}: image {shown(first['image_id'])} is on the sides {' and '.join(first['split'])}; "
                           f"keep it on one ({counted(sides.height, 'image')} like it).")  # fmt: skip
     names = frame["label"].drop_nulls().unique().to_list() if "label" in frame.columns else []
-    kept = [name for name in names if name.strip() and name.strip().lower() in MISSING]
+    kept = [name for name in names if name.strip() and is_missing(name)]
     table = parse_task_table(frame, source=source, not_missing=kept)
     return replace(table, notes=(*table.notes, *notes))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bb.probe.tables.table_file import MISSING, TableFile, read_table_file
+from bb.probe.tables.missing_value import MISSING
+from bb.probe.tables.table_file import TableFile, read_table_file
 from bb.store.errors import BBError, UsageError
 
 COLUMNS = ("image_id", "label", "split", "x1")
@@ -148,6 +149,44 @@ def labels_of(values, **options):
 def test_a_missing_label_is_no_class(text):
     with pytest.raises(BBError, match=r"t, line 3: label is .*every row needs one.*\(2 more like it\): lines 4, 5"):
         labels_of(["a", text, text, text])
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["\ufeffimage_id,label\n3,c\n", "\ufeff3,c\n", "image_id,label\n3,c\n", " Image_ID ,label\n".lower() + "3,c\n"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_joined_files_are_refused_with_the_line(tmp_path, second, encoding):
+    """Else the second header is a class called "label", and marks stand in IDs."""
+    (tmp_path / "l.csv").write_bytes(("image_id,label\n1,a\n2,b\n" + second).encode(encoding))
+    with pytest.raises(BBError, match="line 4: a second table begins here, so files were joined"):
+        read(tmp_path / "l.csv")
+
+
+@pytest.mark.parametrize("other", ["la\u200bbel", "label\u2003", "\u00adlabel"])
+def test_two_columns_that_look_the_same_are_refused(tmp_path, other):
+    (tmp_path / "l.csv").write_text(f"image_id,label,{other}\n1,a,b\n")
+    with pytest.raises(UsageError, match="line 1: 2 columns are called 'label'. Rename all but one"):
+        read(tmp_path / "l.csv")
+    frame = pl.DataFrame({"image_id": ["1"], "label": ["a"], other: ["b"]})
+    frame.write_parquet(tmp_path / "l.parquet")
+    with pytest.raises(UsageError, match="2 columns are called 'label'"):
+        read(tmp_path / "l.parquet")
+    with pytest.raises(UsageError, match="2 columns are called 'label'"):
+        TableFile.from_frame(frame, "t", COLUMNS)
+    frame.drop("label").write_parquet(tmp_path / "l.parquet")
+    assert read(tmp_path / "l.parquet").frame["label"].to_list() == ["b"]
+
+
+def test_nul_in_a_label_is_refused():
+    """NumPy takes it off the end of a text, so that two labels would be one."""
+    with pytest.raises(BBError, match=r"line 3: label is 'a\\x00'; it holds a line break or NUL"):
+        labels_of(["a", "a\0"])
+
+
+def test_a_kept_name_that_ends_in_a_full_stop_is_quoted():
+    with pytest.raises(BBError, match=r"keep it with --not-missing 'n\.a\.'\."):
+        labels_of(["a", "n.a."], not_missing=[])
 
 
 @pytest.mark.parametrize("values", [["a", None], [1.0, float("nan")], [1, None]])

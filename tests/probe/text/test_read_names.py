@@ -56,6 +56,9 @@ def test_columns_may_have_their_usual_names(tmp_path):
         ("names.csv", b"name\na\n", "sci", UsageError, "no column scientific or .* for --text-type sci; it has name"),
         ("names.csv", b"id\n1\n", "asis", UsageError, "has no column name or label or class"),
         ("names.csv", b"name,common\na,\n", "common", BBError, "line 2: common is empty"),
+        ("names.csv", b"name,common\na,NA\n", "common", BBError, "line 2: common is 'NA', which stands for a missing"),
+        ("names.csv", b"name\na\nnan\n", "asis", BBError, "line 3: name is 'nan', which stands for a missing value"),
+        ("names.txt", "a\n\ufeffb\n".encode(), "asis", BBError, "line 2: a second file begins here"),
         ("names.csv", b"name\na\na\n", "asis", BBError, "line 3: the name 'a' is on line 2 too"),
     ],
 )
