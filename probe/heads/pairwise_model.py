@@ -24,6 +24,7 @@ from bb.probe.retrieval.pairwise_model import Distance
 from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.limits import MAX_HEAD_BYTES
+from bb.store.files.regular_file import replace_file
 
 FORMAT = "pairwise 1"
 
@@ -77,14 +78,9 @@ class LearnedDistance(nn.Module):
 
 
 def save(model: LearnedDistance | Distance, file: Path) -> str:
-    """Writes a model and returns its digest."""
+    """Writes a model and returns its digest. Errors: BBError."""
     data = encode(model)
-    aside = file.with_name(f".{file.name}.tmp")
-    try:
-        aside.write_bytes(data)
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    replace_file(file, data)
     return sha256_hex(data)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bb.store.errors import BBError
+from bb.store.files.regular_file import replace_file
 from bb.store.local.runs import Run
 
 Example = tuple[str, float, dict[str, Any]]
@@ -87,8 +88,8 @@ class RunSummary:
             ) from None
 
     def write(self, path: str | Path) -> None:
-        """Writes it to a file as JSON."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        """Writes it to a file as JSON, whole or not at all. Errors: BBError."""
+        replace_file(Path(path), f"{self.to_json()}\n".encode())
 
     @classmethod
     def read(cls, path: str | Path) -> "RunSummary":

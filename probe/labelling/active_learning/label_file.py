@@ -7,6 +7,7 @@ other. Of two different answers about one image the later one counts.
 """
 
 import csv
+import errno
 import fcntl
 import io
 import os
@@ -20,6 +21,7 @@ from bb.probe.tables.missing_value import is_missing
 from bb.probe.tables.table_file import SEPARATORS
 from bb.probe.tasks.task_columns import assign
 from bb.store.errors import BBError, UsageError
+from bb.store.files.regular_file import irregular, replace_file
 
 HEADER = ("image_id", "label", "suggested_by")
 LONGEST = 200  # characters of a label
@@ -52,16 +54,17 @@ class LabelFile:
             raise UsageError(f"--labels {path}: the folder {path.absolute().parent} does not exist. Make it first.")
         if path.exists() and not path.is_file():
             raise UsageError(f"--labels {path} is not a file: answers are appended to one. Name another.")
+        path = path.resolve()  # the file of a link, not the link, is locked, appended to and replaced
         with _locked(path):
             if not path.exists() or not path.stat().st_size:
                 columns = (id or HEADER[0], label or HEADER[1], HEADER[2])
-                _replace(path, _CsvText(",", "\n", list(columns), [], b"").content())
+                replace_file(path, _CsvText(",", "\n", list(columns), [], b"").content())
             table = _CsvText.read(path)
             roles = assign(table.header, {"image_id": id, "label": label}, str(path))
             if "label" not in roles.columns:
                 raise UsageError(f"{path} has traits; bb label takes one column of classes. Name it with --label.")
             if HEADER[2] not in table.header:
-                _replace(path, table.with_column(HEADER[2]).content())
+                replace_file(path, table.with_column(HEADER[2]).content())
         return cls(path, roles.columns["image_id"], roles.columns["label"], not_missing)
 
     def answer(self, image_id: str, label: str | None, suggested_by: str = "") -> str | None:
@@ -91,8 +94,15 @@ class LabelFile:
                 table.rows[i][label_at] = label or ""
                 if by is not None and label is not None and not table.rows[i][by]:
                     table.rows[i][by] = suggested_by
-            _replace(self.path, table.content())
+            replace_file(self.path, table.content())
             return before
+
+    def image_ids(self) -> list[str]:
+        """Those of all rows, as they are written there."""
+        with _locked(self.path):
+            table = _CsvText.read(self.path)
+        at = table.header.index(self.id_column)
+        return list(dict.fromkeys(row[at] for row in table.rows if row[at].strip()))
 
     def labels(self) -> dict[str, tuple[str, str]]:
         """Image ID → (label, how it was suggested), of rows with a label."""
@@ -149,7 +159,7 @@ class _CsvText:
             text = raw[len(mark) :].decode("utf-8")
         except UnicodeDecodeError:
             raise BBError(f"{path} is not UTF-8, so nothing is appended to it. Save it as CSV UTF-8.") from None
-        first = text.partition("\n")[0]
+        first, end = re.match(r"([^\r\n]*)(\r\n|\r|\n|)", text).groups()  # type: ignore[union-attr]
         separator = max(SEPARATORS, key=first.count)
         try:
             rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
@@ -157,7 +167,7 @@ class _CsvText:
             raise BBError(f"{path} can't be read ({error}). Fix its quotation marks.") from None
         if not rows or any(len(row) != len(rows[0]) for row in rows):
             raise BBError(f"{path} has rows with other numbers of cells than its header. Fix them, or export it again.")
-        return cls(separator, "\r\n" if first.endswith("\r") else "\n", rows[0], rows[1:], mark)
+        return cls(separator, end or "\n", rows[0], rows[1:], mark)
 
     def with_column(self, name: str) -> "_CsvText":
         """An empty one at the end."""
@@ -174,9 +184,17 @@ class _CsvText:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Waits for its turn."""
-    lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Waits for its turn. Errors: BBError where the lock can't be made, or is a link or no file."""
+    name = path.with_name(f".{path.name}.lock")
     try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise BBError(f"{name} can't be opened ({why}), so nothing can be written to {path}. Remove it, or name a file "
+                      "in a folder of yours.") from None  # fmt: skip
+    try:
+        if why := irregular(os.fstat(lock).st_mode):
+            raise BBError(f"{name} {why}, so nothing can be written to {path}. Remove it.")
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
@@ -184,35 +202,27 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _append(path: Path, table: _CsvText, row: list[str]) -> None:
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    """All of the line, or none of it. Errors: BBError."""
     try:
-        size = os.fstat(file).st_size
-        unended = size and os.pread(file, 1, size - 1) not in (b"\n", b"\r")
-        line = (table.end.encode() if unended else b"") + table.line(row)
-        if os.write(file, line) != len(line):
-            raise BBError(f"{path}: the disk is full. Free some space; the last answer is not saved.")
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            os.chmod(aside, path.stat().st_mode & 0o777)
-        os.replace(aside, path)
-        folder = os.open(path.absolute().parent, os.O_RDONLY)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
-            os.fsync(folder)
+            size = os.fstat(file).st_size
+            unended = size and os.pread(file, 1, size - 1) not in (b"\n", b"\r")
+            line = (table.end.encode() if unended else b"") + table.line(row)
+            try:
+                if os.write(file, line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, size)
+                raise
         finally:
-            os.close(folder)
-    finally:
-        aside.unlink(missing_ok=True)
+            os.close(file)
+    except OSError as error:
+        raise BBError(
+            f"{path} can't be written ({error.strerror}): the answer is not saved. Make room, or let the file be "
+            "written to, and answer again."
+        ) from None
 
 
 def counts(labels: Mapping[str, tuple[str, str]]) -> dict[str, int]:

@@ -55,9 +55,8 @@ def open_session(
         raise BBError(f"no image of {name} has both features and a file: run bb extract, or choose with --ckpt.")
     file = LabelFile.open(labels, id=id, label=label, not_missing=not_missing)
     given = file.labels()
-    match = match_ids(file.image_ids(), ids, name)
-    absent = given.keys() & set(match.unmatched)
-    if absent:
+    match = match_ids(file.image_ids(), ids, name)  # of rows without a label, too: the answer goes there
+    if absent := given.keys() & set(match.unmatched):
         reporter.info(f"{len(absent)} labelled rows have no image in {name}")
     known = {match.names.get(each, each): label for each, (label, _) in given.items() if each not in absent}
     notes = lookalike.notes("label", known.values())

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,14 @@ def check_files(files: dict[str, Path], read: Path | None = None) -> None:
             continue
         if path.is_dir():
             raise UsageError(f"{option} {path} is a folder: name a file.")
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"{option} {path}: the folder {path.absolute().parent} does not exist. Make it first.")
+        if not (folder := path.absolute().parent).is_dir():
+            raise UsageError(f"{option} {path}: the folder {folder} does not exist. Make it first.")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{option} {path}: the folder {folder} can't be written to. Name a file elsewhere.")
+        if same := [other for other, file in files.items() if other != option and file.absolute() == path.absolute()]:
+            raise UsageError(f"{option} and {same[0]} both name {path}: name two files.")
         if read is not None and path.exists() and read.exists() and path.samefile(read):
-            raise UsageError(f"{option} {path} would replace the labels that are read from it: name another file.")
+            raise UsageError(f"{option} {path} would replace what is read from it: name another file.")
 
 
 def write_report(
@@ -62,14 +66,16 @@ def write_report(
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    warn(f"wrote {path} ({size_text(len(content))})")
+    """Writes a file, whole or not at all. Errors: BBError."""
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes files, all of them or none. Errors: BBError."""
+    from bb.store.files.regular_file import replace_files
+
+    replace_files(contents)
+    warn(*(f"wrote {path} ({size_text(len(content))})" for path, content in contents.items()))
 
 
 def show_boards(found: "Sequence[Leaderboard]", *, by: str | None = None, verbose: bool = False) -> None:

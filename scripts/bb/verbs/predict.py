@@ -22,7 +22,7 @@ from bb.store import UsageError
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_store
 from bb.texts.predict import show_applied, show_identified, show_labelled
-from bb.texts.report import check_files, write_file
+from bb.texts.report import check_files, write_files
 
 KEPT = (
     "model",
@@ -90,7 +90,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    check_files({"--out": out}, read=labels)
+    check_files({"--out": out, "the figures of --out": out.with_suffix(".json")}, read=labels or groups)
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out} must end in .csv or .parquet.")
     if (labels is None) == (model is None):
@@ -118,8 +118,8 @@ def verb(
     frame = with_paths(found.frame, root)
     content = frame.write_csv().encode() if out.suffix == ".csv" else _parquet(frame)
     figures = found.record()
-    write_file(out, content)
-    write_file(out.with_suffix(".json"), (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
+    said = (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode()
+    write_files({out: content, out.with_suffix(".json"): said})
     if json_:
         show_json(figures)
     elif isinstance(found, Applied):

@@ -283,7 +283,7 @@ def test_no_output_replaces_the_labels_it_is_made_from(place, call, verb):  # no
     Path("same.csv").hardlink_to("some.csv")
     for name in ("some.csv", "./some.csv", "same.csv"):
         status, _, err = call(verb[0], "--labels", "some.csv", verb[1], name)
-        assert status == 2 and "would replace the labels that are read from it: name another file." in err
+        assert status == 2 and "would replace what is read from it: name another file." in err
     assert Path("some.csv").read_bytes() == before
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 
 import polars as pl
 import pytest
@@ -94,3 +95,60 @@ def test_a_table_that_became_another_is_said(tmp_path):
     file.path.write_text("a,b\n")
     with pytest.raises(BBError, match="does not have the columns image_id and label any more"):
         file.answer("x", "y")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_they_did(tmp_path, end):
+    path = tmp_path / "l.csv"
+    path.write_bytes(f"image_id,label,suggested_by{end}a,x,{end}".encode())
+    file = LabelFile.open(path)
+    file.answer("b", "y")
+    assert path.read_bytes() == f"image_id,label,suggested_by{end}a,x,{end}b,y,{end}".encode()
+    file.answer("a", "z")
+    assert path.read_bytes() == f"image_id,label,suggested_by{end}a,z,{end}b,y,{end}".encode()
+
+
+def test_a_link_to_a_table_stays_one(tmp_path):
+    """Else a correction would replace the link, and the table that it leads to would get no more answers."""
+    (tmp_path / "shared").mkdir()
+    real, link = tmp_path / "shared" / "l.csv", tmp_path / "l.csv"
+    link.symlink_to(real)
+    file = LabelFile.open(link)
+    file.answer("a", "x")
+    file.answer("a", "y")
+    file.answer("b", "z")
+    assert link.is_symlink() and pl.read_csv(real)["label"].to_list() == ["y", "z"]
+
+
+def test_the_lock_is_never_a_link_or_a_pipe(tmp_path):
+    lock, outside = tmp_path / ".l.csv.lock", tmp_path / "outside"
+    lock.symlink_to(outside)
+    with pytest.raises(BBError, match=r"\.l\.csv\.lock can't be opened \(it is a link\)"):
+        LabelFile.open(tmp_path / "l.csv")
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(BBError, match=r"\.l\.csv\.lock is a pipe, not a file"):
+        LabelFile.open(tmp_path / "l.csv")
+    assert not outside.exists() and not (tmp_path / "l.csv").exists()
+
+
+@pytest.fixture
+def little_room():
+    """No file may grow beyond 120 bytes, as on a full disk."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (120, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_answer_is_saved_whole_or_not_at_all(tmp_path, little_room):
+    file = LabelFile.open(tmp_path / "l.csv")
+    little_room()
+    saved = 0
+    with pytest.raises(BBError, match=r"l\.csv can't be written .*: the answer is not saved"):
+        for i in range(9):
+            file.answer(f"image-{i}", "an owl or another")
+            saved += 1
+    with pytest.raises(BBError, match=r"l\.csv can't be written"):
+        file.answer("image-0", "a" * 100)
+    assert saved == 3 and file.labels().keys() == {"image-0", "image-1", "image-2"}
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".l.csv.lock", "l.csv"]
