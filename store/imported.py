@@ -5,9 +5,11 @@ themselves: two imports share a space only if they are equal to the bit.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Num, UInt8
@@ -22,6 +24,7 @@ ORG = "imported"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*:[A-Za-z0-9][\w./+-]*")
 RESERVED = ("open_clip", "timm", "timm-vit", "head", "hf-hub", "text")
 BLOCK = 8192  # rows
+MAGIC = b"\x93NUMPY"
 
 
 def is_imported(space: FeatureSpace) -> bool:
@@ -42,12 +45,15 @@ def read_array(path: Path) -> Num[np.ndarray, "n ..."]:
     if not path.is_file():
         raise UsageError(f"the file {path} does not exist: give a .npy file of features, a row for each image.")
     try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise ValueError("it does not begin as one")
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise BBError(f"{path} can't be read as a .npy file: {error}. Write it with numpy.save.") from None
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or 0 in array.shape:
-        shape = getattr(array, "shape", "an archive")
-        raise BBError(f"{path} has shape {shape}; features are (images, numbers) or (images, patches, numbers).")
+    except (ValueError, TypeError, SyntaxError, TokenError, EOFError, OSError) as error:  # what numpy's parser raises
+        fact = str(error).strip(".")[:200]
+        raise BBError(f"{path} can't be read as a .npy file: {fact}. Write it with numpy.save.") from None
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise BBError(f"{path} has shape {array.shape}; features are (images, numbers) or (images, patches, numbers).")
     if array.dtype.name not in (*STORED_DTYPES, "float64"):
         raise BBError(f"{path} holds {array.dtype}; features are float16, float32 or float64.")
     return array
@@ -76,7 +82,8 @@ def import_features(
     check_rows(features, image_ids)
     keys = [key.tobytes() for key in image_sha256]
     if len(set(keys)) < len(keys):
-        twice = [image_id for image_id, key in zip(image_ids, keys, strict=True) if keys.count(key) > 1]
+        count = Counter(keys)
+        twice = [image_id for image_id, key in zip(image_ids, keys, strict=True) if count[key] > 1]
         raise BBError(f"{some(twice)} are the same image, byte for byte: give one row for it.")
     digest = sha256(b"".join(keys))
     for start in range(0, len(features), BLOCK):

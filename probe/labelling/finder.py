@@ -17,6 +17,7 @@ from bb.store.format.model import Model
 
 TOP = 5
 MAX_TOP = 100
+LEAST_SCALE = 1e-9  # of distances that are standardised
 # Before the nearest individuals: individual_1, similarity_1, individual_2, …
 COLUMNS = ("image_id", "label", "probability", "none_of_these", "accepted", "novelty")
 
@@ -99,8 +100,8 @@ def finder_of(model: Model, source: str, top: int | None = None) -> Finder:
         if fields.keys() != {*shapes, "threshold", "top"}:
             raise Malformed("its calibration has other fields")
         made = {name: _numbers(name, fields[name], shape) for name, shape in shapes.items()}
-        if not (made["scale"] > 0).all():
-            raise Malformed("its calibration has a scale that is not positive")
+        if not (made["scale"] >= LEAST_SCALE).all():
+            raise Malformed(f"its calibration has a scale below {LEAST_SCALE}")
         if fields["threshold"] is not None and not number(fields["threshold"]):
             raise Malformed(f"it has {fields['threshold']!r:.80} for a threshold")
         if type(fields["top"]) is not int or not 1 <= fields["top"] <= MAX_TOP:

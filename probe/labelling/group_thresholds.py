@@ -15,10 +15,12 @@ import polars as pl
 from jaxtyping import Bool, Float64, Int64
 
 from bb.probe.labelling.abstention import Acceptance, accept
+from bb.probe.tables.missing_value import column_name
 from bb.probe.tables.table_file import LINE, read_table_file
 from bb.probe.tasks.splits import groups_of
 from bb.probe.tasks.task_columns import assign, candidates
 from bb.probe.tasks.task_table import TaskTable
+from bb.store.text.lookalike import shown
 
 FEWEST_IMAGES = 20  # labelled in a group: with fewer, one error decides its threshold
 
@@ -133,7 +135,7 @@ def read_groups(path: str | Path, id: str | None = None, group: str | None = Non
 
     Errors: UsageError and BBError, as those of a table of labels.
     """
-    named = {"image_id": id, "group": group}
+    named = {"image_id": id and column_name(id), "group": group and column_name(group)}
     found = read_table_file(
         Path(path),
         what=f"no groups at {path}: a CSV or Parquet file with a column of image IDs and one of groups.",
@@ -143,8 +145,13 @@ def read_groups(path: str | Path, id: str | None = None, group: str | None = Non
     roles = assign(found.columns, named, found.source, tuple(named))
     held = found.frame.select(LINE, *(roles.columns[role] for role in named))
     held = held.rename({roles.columns[role]: role for role in named})
-    frame = replace(found, frame=held).select(ids=["image_id"], required=[], optional=["group"]).frame
-    return dict(frame.drop_nulls().select("image_id", pl.col("group").cast(pl.String)).iter_rows())
+    table = replace(found, frame=held).select(ids=["image_id"], optional=["group"])
+    frame = table.frame.drop_nulls().unique(["image_id", "group"], keep="first", maintain_order=True)
+    table.refuse(
+        frame.filter(~pl.col("image_id").is_first_distinct()),
+        lambda row: f"image {shown(row['image_id'])} is of another group in an earlier row; keep one of them",
+    )
+    return dict(frame.select("image_id", "group").iter_rows())
 
 
 def groups_of_unlabelled(table: TaskTable) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """From fitted classifiers to a model of the store and back; nothing is fitted on the way."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from bb.probe.git_commit import commit
 from bb.probe.labelling.cross_validation import Fitted, Setting
 from bb.probe.labelling.group_thresholds import Thresholds
 from bb.probe.labelling.predictor import Predictor
+from bb.probe.statistics.multiclass.calibration import COLDEST, HOTTEST
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, Malformed, UsageError
 from bb.store.files.canonical_json import digest_of
@@ -172,7 +172,7 @@ def _calibration(model: Model) -> tuple[list[float], float | None, Thresholds | 
     temperatures, threshold = model.calibration["temperatures"], model.calibration["threshold"]
     if not isinstance(temperatures, list) or len(temperatures) != len(model.spaces):
         raise Malformed(f"it has {temperatures!r:.80} for temperatures")
-    if not all(number(each, most=math.inf) and each > 0 for each in temperatures):
+    if not all(number(each, COLDEST, HOTTEST) for each in temperatures):
         raise Malformed(f"it has {temperatures!r:.80} for temperatures")
     if threshold is not None and not number(threshold):
         raise Malformed(f"it has {threshold!r:.80} for a threshold")

@@ -141,8 +141,8 @@ def read_model(root: Path, owner: str, digest: str) -> Model:
         return parse_model(owner, digest, raw)
     except Malformed as fact:
         raise BBError(
-            f"model {short(digest)} in {root} is damaged: {fact}. Copy it from another store, or fit it again with "
-            "`bb predict`."
+            f"model {short(digest)} in {root} is damaged: {str(fact).rstrip('.')}. Copy it from another store, or fit "
+            "it again with `bb predict`."
         ) from None
 
 

@@ -96,7 +96,10 @@ def _view(name: str, entry: Any, body: memoryview) -> np.ndarray:
     start, end = offsets
     if math.prod(shape) * dtype.itemsize != end - start:
         raise Malformed(f"its array {clip(name)} has {end - start} bytes, which are not those of {clip(shape)}")
-    return np.frombuffer(body[start:end], dtype).reshape(shape)
+    try:
+        return np.frombuffer(body[start:end], dtype).reshape(shape)
+    except ValueError:  # of no bytes, with an axis longer than numpy counts
+        raise Malformed(f"its array {clip(name)} has the shape {clip(shape)}") from None
 
 
 def _whole(values: Any) -> bool:

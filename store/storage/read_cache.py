@@ -90,7 +90,7 @@ class ReadCache:
         mirror = cls(place, root, most)
         if not has_store(place):
             made_by = "" if place.url.startswith("http") else "`bb store push` makes one there, "
-            raise BBError(f"there is no store at {place.url}: {made_by}--store names another.")
+            raise BBError(f"found no store at {place.url}: {made_by}--store names another.")
         listed = Inventory.of(place)
         mirror.parts = {
             part: {file: listed.sizes[part.at(file)] for file in files} for part, files in listed.parts.items()

@@ -76,6 +76,33 @@ def test_what_is_no_features_is_refused(place, call, array, message):  # noqa: F
     )
 
 
+def npy(header):
+    """A .npy file of a header and 64 bytes."""
+    raw = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little") + raw + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "it does not begin as one"),
+        (b"PK\x03\x04 an archive", "it does not begin as one"),
+        (b"\x80\x04N.", "it does not begin as one"),
+        (b"\x93NUMPY\x03\x00" + bytes([0, 0, 0, 128]) + b"{}", "EOF"),
+        (npy("{'descr': "), "EOF"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (True, 2), }"), ""),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -4), }"), ""),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4), }"), ""),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': " + "(" * 3000 + ")" * 3000 + ", }"), ""),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_damaged_array_is_said_and_never_unpickled(tmp_path, raw, message):
+    (tmp_path / "x.npy").write_bytes(raw)
+    with pytest.raises(BBError, match=f"x.npy can't be read as a .npy file: .*{message}.*Write it with numpy.save"):
+        read_array(tmp_path / "x.npy")
+
+
 def test_bad_usage_of_import(place, call):  # noqa: F811
     for name in ("timm:resnet18", "head:0123", "plain"):
         with pytest.raises(UsageError, match="write LAB:NETWORK|begin it with your lab's name"):

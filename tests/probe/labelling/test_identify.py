@@ -241,7 +241,7 @@ def model(place):
         ({"calibration": {"coef": [[1, 2], [3, 4], [5]]}}, "its calibration has the coef"),
         ({"calibration": {"coef": [1, 2, 3]}}, "its calibration has the coef [1, 2, 3]"),
         ({"calibration": {"intercept": [1, 2, "x"]}}, "its calibration has the intercept"),
-        ({"calibration": {"scale": [1, 0]}}, "its calibration has a scale that is not positive"),
+        ({"calibration": {"scale": [1, 0]}}, "its calibration has a scale below 1e-09"),
         ({"calibration": {"threshold": "x"}}, "it has 'x' for a threshold"),
         ({"calibration": {"top": 0}}, "it has 0 nearest individuals"),
         ({"calibration": {"top": 10**6}}, "it has 1000000 nearest individuals"),

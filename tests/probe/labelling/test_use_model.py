@@ -257,6 +257,8 @@ def model(place, call):  # noqa: F811
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
+        ({"calibration": {"temperatures": [5e-324]}}, BBError, "it has [5e-324] for temperatures"),
+        ({"calibration": {"temperatures": [1e300]}}, BBError, "it has [1e+300] for temperatures"),
         ({"calibration": {"temperatures": [0.0]}}, BBError, "it has [0.0] for temperatures"),
         ({"calibration": {"temperatures": [1, 1]}}, BBError, "it has [1, 1] for temperatures"),
         ({"calibration": {"temperatures": [True]}}, BBError, "it has [True] for temperatures"),
@@ -366,6 +368,16 @@ def test_a_model_keeps_the_thresholds_of_groups(place, call, sites):  # noqa: F8
     assert status == 0 and "--groups FILE says which image is of which" in err
     used = bb.probe.use_model(store, digest, "pics", groups={ids[1]: "big"})
     assert "1 of 300 images are of groups" in " ".join(used.notes)
+
+
+def test_an_image_of_two_groups_is_refused(place, call, sites):  # noqa: F811
+    digest, _ = fitted(call, "--classifier", "ridge", "--group", "site")
+    first = next(iter(sites))
+    Path("groups.csv").write_text(f"name,site\n{first},big\n{first},big\n{first},small0\n")
+    status, _, err = call("predict", "--model", digest, "--out", "q.csv", *GROUPS)
+    assert status == 1 and f"groups.csv, line 4: image '{first}' is of another group in an earlier row" in err
+    status, _, err = call("predict", "--model", digest, "--out", "groups.csv", *GROUPS)
+    assert status == 2 and "would replace what is read from it" in err
 
 
 def test_groups_need_a_model_that_has_thresholds_for_them(place, call, sites):  # noqa: F811

@@ -151,6 +151,7 @@ HOSTILE = {
     "a negative length": (setting("a", shape=[-4]), "its array 'a' has the shape [-4]"),
     "a length of text": (setting("a", shape=["4"]), "its array 'a' has the shape ['4']"),
     "a huge length": (setting("a", shape=[2**62]), "its array 'a' has 32 bytes, which are not those of"),
+    "a length of nothing": (setting("a", shape=[0, 2**62], data_offsets=[0, 0]), "its array 'a' has the shape"),
     "offsets beyond the end": (setting("a", data_offsets=[0, 2**40]), "its array 'a' has the offsets"),
     "offsets backwards": (setting("a", data_offsets=[32, 0]), "its array 'a' has the offsets"),
     "arrays that overlap": (setting("b", data_offsets=[0, 16]), "its header is not in the form that bb writes"),
