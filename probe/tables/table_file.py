@@ -52,8 +52,8 @@ class TableFile:
     @classmethod
     def from_frame(cls, table: pl.DataFrame, source: str, used: Sequence[str]) -> "TableFile":
         """A table in memory. Whole numbers stay whole where a missing value made a column floats."""
-        names, used = _checked_names(table.columns, source), set(map(column_name, used))
-        kept = [_as_text(column.alias(name)) for name, column in zip(names, table, strict=True) if name in used]
+        names, kept_names = _checked_names(table.columns, source), set(map(column_name, used))
+        kept = [_as_text(column.alias(name)) for name, column in zip(names, table, strict=True) if name in kept_names]
         lines = pl.Series(LINE, range(2, table.height + 2), dtype=pl.Int64)
         return cls(source, names, pl.DataFrame([lines, *kept]))
 
