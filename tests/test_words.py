@@ -35,7 +35,7 @@ AVOID = {
     r"\bnought\b|\baught\b|\bwont\b|\bdoomed\b": "a modern word",
 }
 # In messages alone: "where there is no file" is good English in a docstring.
-AVOID_IN_MESSAGES = {r"\bthere (is|are) no\b(?! store at)": "found no, or: unknown"}
+AVOID_IN_MESSAGES = {r"\bthere (is|are) no\b": "found no, or: unknown"}
 CALLS = re.compile(r"(Error|^warn|^say|^Option|^Argument|^note|^fail|^BadParameter|Malformed|UnreadableImage)$")
 # Not read: a changed word would change the key of every feature.
 UNREAD = "extract/embedding/"

@@ -255,17 +255,6 @@ def test_a_label_such_as_na_is_taken_where_it_is_said_to_be_one(served, tmp_path
     session.close()
 
 
-def test_an_answer_goes_into_the_row_that_names_the_image_otherwise(served, tmp_path):
-    """Two rows of one image, 07 and 07.png, would stop every verb that reads the table."""
-    table = tmp_path / "mine.csv"
-    table.write_text("image_id,label\n" + "".join(f"{i:02},\n" for i in range(N)))
-    session, _ = served.opened(table)
-    session.answer("a", 7, "red")
-    session.close()
-    found = {row["image_id"]: row["label"] for row in rows(table)}
-    assert len(found) == N and found["07"] == "red" and "07.png" not in found
-
-
 def test_labels_that_look_alike_are_said(served, tmp_path):
     (tmp_path / "alike.csv").write_text("image_id,label\n00.png,heron\n01.png,Heron\n")
     served.opened(tmp_path / "alike.csv")[0].close()

@@ -97,13 +97,6 @@ class LabelFile:
             replace_file(self.path, table.content())
             return before
 
-    def image_ids(self) -> list[str]:
-        """Those of all rows, as they are written there."""
-        with _locked(self.path):
-            table = _CsvText.read(self.path)
-        at = table.header.index(self.id_column)
-        return list(dict.fromkeys(row[at] for row in table.rows if row[at].strip()))
-
     def labels(self) -> dict[str, tuple[str, str]]:
         """Image ID → (label, how it was suggested), of rows with a label."""
         with _locked(self.path):
