@@ -142,9 +142,9 @@ def predict(
         tables, notes, known_groups = [frame], [*notes, *by_group.notes(rows)], rows
     if everything:
         place = {image_id: row for row, image_id in enumerate(ids)}
-        rows = [*range(len(ids)), *(place[first] for first in copies.values())]
+        shown = [*range(len(ids)), *(place[first] for first in copies.values())]
         far = predictor.novelty_of_labelled()
-        tables.append(table([*ids, *copies], honest[rows], split.task.classes, acceptance.threshold, far[rows]))
+        tables.append(table([*ids, *copies], honest[shown], split.task.classes, acceptance.threshold, far[shown]))
     if not tables:
         raise BBError(f"no other image of {images.collection.name} has features: run bb extract on it first.")
     found = Labelled(
