@@ -88,8 +88,9 @@ def crowded(board, n, name):
             origin = replace(cell.origin, cost=Cost() if k % 7 == 5 else cost)
             cells[n_train] = replace(cell, estimate=Estimate(mean, mean - 0.03, mean + 0.02), origin=origin)
         rows.append(replace(row, label=name.format(k), cells=cells))
-    said = {name.format(k): float(k % 3 == 0) for k in range(n)}
-    tasks = [replace(t, hardest=tuple(hard._replace(said=said) for hard in t.hardest)) for t in board.task_list]
+    wrong = {name.format(k): float(k % 3 == 0) for k in range(n)}
+    hardest = [tuple(hard._replace(wrong_by_backbone=wrong) for hard in task.hardest) for task in board.task_list]
+    tasks = [replace(task, hardest=each) for task, each in zip(board.task_list, hardest, strict=True)]
     return replace(board, rows=tuple(rows), task_list=tuple(tasks))
 
 
