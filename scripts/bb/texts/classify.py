@@ -48,7 +48,11 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
     if board.chance is not None and board.majority is not None:
         say(f"chance {board.chance:.3f}; always naming the commonest class scores an accuracy of {board.majority:.3f}")
     main = board.rows[0].metrics[board.metric]
-    say(f"intervals: 95%, of {main['claim']}" if main["low"] is not None else f"no interval: {main['reason']}")
+    if main["low"] is not None:
+        say(f"intervals: 95%, of {main['claim']}")
+    given = [row.metrics[name] for row in board.rows for name in shown if name in row.metrics]
+    without = [each for each in given if each["value"] is not None and each["low"] is None]
+    say(*(f"no interval: {reason}" for reason in dict.fromkeys(each["reason"] for each in without)))
     warn(*(f"note: {note}" for note in board.notes))
 
 

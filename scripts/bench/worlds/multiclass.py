@@ -67,8 +67,8 @@ class Counted:
 
 
 def range_of(metric: str, truth: float, low: float, high: float) -> tuple[float, float]:
-    """Where few answers are wrong, coverage jumps, as for two classes. The gaps of a calibrated classifier's bins are all
-    chance, and vary less than those of others, whose interval an ECE has."""
+    """Where few answers are wrong, coverage jumps, as for two classes. The gaps of a calibrated classifier's bins are
+    all chance, and vary less than those of others, whose interval an ECE has."""
     if metric.startswith("ece"):
         return low, 0.98
     return FEW if METRICS[metric].of_answers and not 0.05 < truth < 0.95 else (low, high)

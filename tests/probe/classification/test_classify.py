@@ -363,7 +363,7 @@ def test_a_classifier_that_says_one_class_alone_is_named(place, call):  # noqa: 
     status, out, err = call("probe", "classify", "--labels", "rare.csv", "--classifier", "ridge", "--seed", 3)
     note = "all 60 test images get the same answer on the side 'test', 'fox', but are of 2 classes"
     assert status == 0 and note in out + err
-    assert note in call("report", "classify")[1]
+    assert note in call("report", "classify")[2]
 
 
 def test_constant_answers_of_traits_and_numbers_are_named():
@@ -380,3 +380,15 @@ def test_constant_answers_of_traits_and_numbers_are_named():
     ]
     assert Answers("test", numbers, rows, np.array([1.0, 2.0, 3.0]), None, None).constant_notes() == []
     assert Answers("test", numbers, rows[1:], np.full(2, 1.5), None, None).constant_notes() == []
+
+
+def test_each_metric_without_an_interval_has_its_reason_below_the_table(place, call):  # noqa: F811
+    for verb in (("probe", "classify", "--labels", "birds.csv", "--classifier", "knn"), ("report", "classify")):
+        status, out, _ = call(*verb)
+        lines = [line for line in out.splitlines() if line.startswith("no interval: ")]
+        assert status == 0 and "intervals: 95%, of the mean over these 5 fitted classifiers" in out
+        assert lines == [
+            "no interval: 30 images a class are too few: over folds, an interval of balanced_accuracy needs 50",
+            "no interval: 30 images a class are too few: over folds, an interval of macro_f1@wilds needs 50",
+            "no interval: 120 images are too few: an interval of ece needs 2000",
+        ]
