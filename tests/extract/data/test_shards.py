@@ -290,7 +290,7 @@ def test_a_shard_of_which_nothing_is_whole_stops_the_scan(tmp_path):
 def test_several_damaged_shards_are_said_at_once(tmp_path):
     for i in range(7):
         (tmp_path / f"{i}.tar").write_bytes(b"<html>404</html>" * 100)
-    with pytest.raises(BBError, match=r"(?s)0.tar is not a tar archive.*4.tar is no tar archive.*\n… and 2 more"):
+    with pytest.raises(BBError, match=r"(?s)0.tar is not a tar archive.*4.tar is not a tar archive.*\n… and 2 more"):
         look(tmp_path / "*.tar")
 
 
