@@ -138,13 +138,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where store and page stay; what is there is used")
     parser.add_argument("--backbones", type=int, default=10)
-    parser.add_argument("--families", metavar="NAMES", help="only these, with commas")
+    parser.add_argument("--families", metavar="NAMES", help="only these, with commas; not with --quick")
     parser.add_argument("--protocols", default=PROTOCOLS, help="names, with commas")
     parser.add_argument("--logistic", type=int, default=12, help="most classes of a family for logistic regression")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    families, backbones, d = (QUICK, 2, 48) if args.quick else (FAMILIES, args.backbones, 768)
-    families = {name: families[name] for name in (args.families.split(",") if args.families else families)}
+    asked = args.families.split(",") if args.families else list(FAMILIES)
+    if unknown := set(asked) - set(FAMILIES):
+        parser.error(f"--families {', '.join(sorted(unknown))}: unknown; there are {', '.join(FAMILIES)}")
+    families, backbones, d = {name: FAMILIES[name] for name in asked}, args.backbones, 768
+    if args.quick:
+        families, backbones, d = QUICK, 2, 48
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
