@@ -111,16 +111,14 @@ def further(
         return
     last, more = points[-1][1], min(MORE, points[-1][0])
     low, middle, high = forecast_score(points, more, tasks, draws)
+    ahead = f"from {last:.3f} to about {middle:.2f}"
     if low > last:
-        yield (
-            f"{more} more {labels} would bring {label} from {last:.3f} to about {middle:.2f} (95% interval "
-            f"{low:.2f} to {high:.2f}), as its learning curve goes on."
-        )
+        change = f"would bring {label} {ahead}"
+    elif round(middle, 2) > round(last, 2):
+        change = f"could bring {label} {ahead}, or nothing"
     else:
-        yield (
-            f"{more} more {labels} could bring {label} from {last:.3f} to about {middle:.2f}, or nothing (95% "
-            f"interval {low:.2f} to {high:.2f}), as its learning curve goes on."
-        )
+        change = f"would bring {label} no gain that can be foreseen: {ahead}"
+    yield f"{more} more {labels} {change} (95% interval {low:.2f} to {high:.2f}), as its learning curve goes on."
 
 
 def forecast_score(

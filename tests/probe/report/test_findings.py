@@ -126,7 +126,9 @@ def test_what_more_labels_bring_is_said_where_a_curve_supports_it():
     sure = list(further("a", [(n, s, s - 1e-4, s + 1e-4) for n, s in ((8, 0.2), (16, 0.4), (32, 0.6))], "labels", 400))
     assert sure[0].startswith("32 more labels would bring a from 0.600 to about 0.")
     (flat,) = sentence((5, 0.8), (10, 0.802), (20, 0.801))
-    assert flat.startswith("20 more images a task could bring a from 0.801 to about 0.80, or nothing (95% interval 0.")
+    assert flat.startswith(
+        "20 more images a task would bring a no gain that can be foreseen: from 0.801 to about 0.80 "
+    )
 
 
 def test_a_forecast_is_surer_with_more_tasks_and_draws():
