@@ -214,7 +214,7 @@ def test_it_can_not_be_written(local, url):
 
 
 def test_where_no_store_lies_is_said(s3):
-    with pytest.raises(BBError, match=f"found no store at {s3.url}/nowhere: `bb store push` lays one there"):
+    with pytest.raises(BBError, match=f"found no store at {s3.url}/nowhere: `bb store push` makes one there"):
         Store.open(f"{s3.url}/nowhere")
 
 
