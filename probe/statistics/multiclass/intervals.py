@@ -22,7 +22,7 @@ from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.store.errors import BBError
 
 FEWEST_UNITS = 5
-FEWEST_OF_LOSSES = 10  # which a few images can have most of
+FEWEST_OF_LOSSES = 20  # which a few images can have most of
 FEWEST_FREEDOM = 3.0
 FEWEST_IN_FOLDS = 50  # images of a class, in the mean
 FEW = 4

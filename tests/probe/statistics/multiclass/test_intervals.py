@@ -132,7 +132,7 @@ def test_reasons():
     assert reason(drawn(0, group=np.arange(N) % 4), "accuracy") == (
         "4 groups are too few: an interval of accuracy needs 5"
     )
-    assert reason(drawn(0, group=np.arange(N) % 5), "nll") == "5 groups are too few: an interval of nll needs 10"
+    assert reason(drawn(0, group=np.arange(N) % 5), "nll") == "5 groups are too few: an interval of nll needs 20"
     assert reason(drawn(0, group=np.maximum(np.arange(N) - 180, 0)), "accuracy") == (
         "a few of the 20 groups have most of the weight: an interval needs more even ones"
     )
