@@ -95,7 +95,7 @@ class Answers:
             names = some([self.task.classes[t] for t in same])
             if not same:
                 return []
-            return [f"all test images get the same answer {where} of {len(same)} of {len(known)} traits: {names}"]
+            return [f"all test images get the same answer {where} for {len(same)} of {len(known)} traits: {names}"]
         if not _is_one(self.predicted) or _is_one(self.y):
             return []
         if self.task.target == "values":

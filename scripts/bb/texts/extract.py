@@ -57,18 +57,16 @@ def show_profiles(summaries: "Sequence[Summary]") -> None:
     for summary in summaries:
         passes.setdefault(json.dumps([summary.collection, summary.profile]), []).append(summary)
     for shared in passes.values():
-        expected = shared[0].profile or {}
+        profile = shared[0].profile or {}
         names = ", ".join(summary.backbone for summary in shared)
-        say(f"{names} on {shared[0].collection}, {expected['seconds']:.1f} s on {expected['cores']} cores:")
-        rows = [
-            [name, f"{s['seconds']:.1f}", f"{s['processor_seconds']:.1f}"] for name, s in expected["stages"].items()
-        ]
+        say(f"{names} on {shared[0].collection}, {profile['seconds']:.1f} s on {profile['cores']} cores:")
+        rows = [[name, f"{s['seconds']:.1f}", f"{s['processor_seconds']:.1f}"] for name, s in profile["stages"].items()]
         rows += [
             [f"waiting: {name} ({waited['threads']})", f"{waited['seconds']:.1f}", ""]
-            for name, waited in expected["waiting"].items()
+            for name, waited in profile["waiting"].items()
         ]
         show_table(["stage", "s", "processor s"], rows, right=["s", "processor s"])
-        say(expected["bottleneck"])
+        say(profile["bottleneck"])
 
 
 def show_forecasts(
@@ -95,16 +93,16 @@ def show_forecasts(
             for name, images in found.items()
         }
     adopting = options.adopt == "auto" and options.limit is None
-    expected: list[Forecast] = []
+    forecasts: list[Forecast] = []
     left_out = LeftOut(ConsoleReporter(), alone=len(names) == 1)
     for name in names:
         warn(f"looking at {name}")
         look = partial(forecast, store, name, decoder, numerics, scans, patch=options.patches(), adopt=adopting)
-        expected += left_out.attempt(name, lambda look=look: list(look())) or []  # type: ignore[misc]
+        forecasts += left_out.attempt(name, lambda look=look: list(look())) or []  # type: ignore[misc]
     if json_:
-        show_json([asdict(each) for each in expected])
+        show_json([asdict(each) for each in forecasts])
     else:
-        for each in expected:
+        for each in forecasts:
             say(*forecast_lines(each))
         say("this was a dry run: nothing was written")
     if left_out.reasons:

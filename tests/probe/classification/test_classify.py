@@ -373,7 +373,7 @@ def test_constant_answers_of_traits_and_numbers_are_named():
     numbers = TaskImages("t", "values", ids, np.array([1.0, 2.0, 2.0]), ())
     rows = np.arange(3)
     assert Answers("test", traits, rows, no, None, None).constant_notes() == [
-        "all test images get the same answer on the side 'test' of 1 of 3 traits: x"
+        "all test images get the same answer on the side 'test' for 1 of 3 traits: x"
     ]
     assert Answers("5 folds", numbers, rows, np.full(3, 1.5), None, None).constant_notes() == [
         "all 3 test images get the same value on the side '5 folds', 1.5"
