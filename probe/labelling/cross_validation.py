@@ -19,15 +19,10 @@ from jaxtyping import Bool, Float64, Int64, Num
 from bb.probe.classifiers.estimator import make
 from bb.probe.classifiers.preprocess import preprocess
 from bb.probe.statistics.multiclass.calibration import probabilities, temperature
+from bb.probe.statistics.multiclass.intervals import WIDENING
 from bb.store.errors import UsageError
 
 BLOCK = 1024  # rows at a time
-# More variance than independent answers have, if all are tested: each image is in the training sets of the other folds,
-# too, so that answers spread more about what these classifiers get of further images. The factor tends to 1 with more
-# images (Bayle et al. 2020, arXiv 2007.12671), and one cross-validation can't estimate it without bias (Bengio and
-# Grandvalet 2004, JMLR 5); 1 + K/(K - 1) of Nadeau and Bengio (2003) is for other training sets, too, and far wider.
-# So it is measured, by scripts/bench/predict.py.
-WIDENING = 0.15
 FEWEST_WRONG = 3  # answers of tested images, of which a temperature is fitted on them alone
 LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Num
 
-from bb.probe.labelling.cross_validation import WIDENING, in_blocks
+from bb.probe.labelling.cross_validation import in_blocks
 from bb.probe.labelling.predictor import unit_rows
-from bb.probe.statistics.multiclass.intervals import MetricEstimate, bounds, spread, too_few
+from bb.probe.statistics.multiclass.intervals import WIDENING, MetricEstimate, bounds, spread, too_few
 from bb.store.errors import BBError
 
 RIGHT, WRONG, NONE = 0, 1, 2  # outcomes: the nearest individual, another known one, none of these

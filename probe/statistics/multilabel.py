@@ -17,12 +17,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from bb.probe.statistics.multiclass.contributions import precision_terms
-from bb.probe.statistics.multiclass.intervals import MetricEstimate, bounds, spread, these, too_few
+from bb.probe.statistics.multiclass.intervals import WIDENING, MetricEstimate, bounds, spread, these, too_few
 from bb.store.errors import BBError
 
 FEWEST_POSITIVES = 10
 FEWEST_IN_FOLDS = 200  # images
-WIDENING = 0.15  # of the variance over folds, as of `bb predict` (probe/labelling/cross_validation.py)
 
 
 @dataclass(frozen=True, eq=False)

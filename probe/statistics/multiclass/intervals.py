@@ -26,6 +26,12 @@ FEWEST_OF_LOSSES = 20  # which a few images can have most of
 FEWEST_FREEDOM = 3.0
 FEWEST_IN_FOLDS = 50  # images of a class, in the mean
 FEW = 4
+# More variance than independent answers have, if all are tested: each image is in the training sets of the other folds,
+# too, so that answers spread more about what these classifiers get of further images. The factor tends to 1 with more
+# images (Bayle et al. 2020, arXiv 2007.12671), and one cross-validation can't estimate it without bias (Bengio and
+# Grandvalet 2004, JMLR 5); 1 + K/(K - 1) of Nadeau and Bengio (2003) is for other training sets, too, and far wider.
+# So it is measured, by scripts/bench/predict.py.
+WIDENING = 0.15
 
 
 @dataclass(frozen=True)
