@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from bb import probe
+from bb.probe.classification import run
 from bb.probe.classification.comparisons.headline import headlines
 from bb.probe.classification.published.protocol import parse_protocol
+from bb.probe.classification.run import answer
 from bb.probe.tasks.fold import Fold, TaskImages
 from bb.store import Store
 from tests.helpers.command_line import call, own_place  # noqa: F401
@@ -73,6 +75,19 @@ def test_settings_of_one_draw_are_on_one_board(place):
     (board,) = found.boards
     assert sorted(row.classifier for row in board.rows) == ["knn k=10", "knn k=12"] and len(headlines([board])) == 2
     assert {run.record["hyperparameters"]["classify"][0]["k"] for run in found} == {10, 12}
+
+
+def test_draws_that_leave_nothing_to_add_are_fitted_once(place, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(run, "answer", lambda *given: fitted.append(given[1].shots) or answer(*given))
+    few = pl.read_csv("birds.csv").with_row_index().filter(pl.col("index") < 40).drop("index")
+    found = probe.classify("features.bb", few, protocol="bigvision-fewshot", shots=[1, 5, 10, 25], seed=0)
+    apart = probe.classify("features.bb", few, protocol="bigvision-fewshot", shots=25, seed=0)
+    assert fitted == [1, 5]  # 5 images of each class train
+    of = {each.record["n_train"]: each for each in found}
+    assert len({each.run_id for each in found}) == 4 and [each.run_id for each in apart] == [of[25].run_id]
+    assert of[25].predictions().equals(of[5].predictions())
+    assert of[25].record["scores"] == of[5].record["scores"] != of[1].record["scores"]
 
 
 def test_val_rows_are_held_out_where_a_protocol_chooses_on_them_and_left_out_elsewhere(place):
