@@ -1,6 +1,7 @@
 """`bb.probe.bench`: the verb `bb bench` as a call that prints nothing."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,8 +203,11 @@ def _all(
     parallel = joblib.Parallel(jobs, backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
     here = os.getcwd()
     work = (joblib.delayed(_numbered)(here, i, group, plan, store, compute) for i, group in enumerate(groups))
-    for i, found in parallel(work):
-        yield groups[i], found
+    with warnings.catch_warnings():
+        # loky starts a worker that holds more memory than before anew, between two groups.
+        warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+        for i, found in parallel(work):
+            yield groups[i], found
 
 
 def _options(family: Family, how: Mapping[str, Any]) -> dict[str, Any]:
