@@ -14,8 +14,10 @@ n < d, U is made orthonormal to the last bits, and Z in float64 stands for the r
 Model. A row weighs much in the Hessian only for the few classes between which it is undecided. Pairs (i, c) with
 a weight p_ic (1 - p_ic) well above the mean are kept as they are, a sparse matrix; the weights of all others are spread
 over many rows, so their part is replaced by its diagonal. While C is small no pair is kept, and the model is solved by
-one division; where C is large nearly all rows are decided, and few pairs are left. The bound ½(I - 11ᵀ/k) ⊗ XᵀX of
-Böhning (1992) has the same eigenvectors, but is looser by k/2 at the start of the path.
+one division; where C is large nearly all rows are decided, and few pairs are left. More are kept where steps gain
+little: a few rows on the wrong side have the weight of thousands. Decided rows have p so near 1 that 1 - p is taken
+from the p of the other classes. The bound ½(I - 11ᵀ/k) ⊗ XᵀX of Böhning (1992) has the same eigenvectors, but is looser
+by k/2 at the start of the path.
 
 Steps. The model's system is solved by conjugate gradients in float32, with the model's diagonal as preconditioner,
 restricted to what is orthogonal to 1 over classes, where the solution is. That is the initial matrix of L-BFGS
@@ -103,6 +105,7 @@ class _Model(NamedTuple):
     start: np.ndarray
     classes: np.ndarray
     p: np.ndarray
+    other: np.ndarray  # the sum of p of a row's other pairs
     rest_KD: np.ndarray
     inverse_KD: np.ndarray  # of the whole diagonal
 
@@ -149,6 +152,7 @@ class _Fit:
         self.path, self.pool, self.z = path, pool, path.z
         n, width = path.z.shape
         self.p = np.empty((n, path.k), np.float32)
+        self.doubt = np.empty(n, np.float32)  # 1 - p of the true class
         self.penalised = np.ones(width, np.float32)
         self.penalised[-1] = 0
         self.lam, self.passes = lam, 0
@@ -184,12 +188,13 @@ class _Fit:
         for s, y in self.pairs:
             y += np.float32(lam - self.lam) * self.penalised * s
         self.lam = lam
-        w, best, stalled, exact, self.passes = self._start(np.log(C)), np.inf, 0, False, 0
+        w, best, stalled, exact, kept, self.passes = self._start(np.log(C)), np.inf, 0, False, KEPT, 0
         point = self._pass(w, exact)
         while self.passes < PASSES:
             relative = self._relative(w, point, exact)
             done = relative <= STOP_RELATIVE and (self._bound(point) <= STOP or self.largest(point) <= STOP)
             stalled = 0 if relative < 0.9 * best else stalled + 1
+            kept /= 8 if stalled > 1 else 1
             best = min(best, relative)
             if (done and exact) or stalled > 2 * STALLED:
                 break
@@ -197,7 +202,7 @@ class _Fit:
                 exact, stalled, best = True, 0, np.inf
                 point = self._pass(w, exact)
             else:
-                model = self._model()
+                model = self._model(kept)
                 # BLAS's threads keep spinning after each dot product, on the cores that the model's threads need.
                 with self.path.blas.limit(limits=1) if self.path.threads > 1 else nullcontext():
                     step = self._step(point.gradient, model)
@@ -264,9 +269,11 @@ class _Fit:
             scores: np.ndarray = x @ coef_DK
             if rows is self.path.x:
                 scores += b
-            residual, loss = _softmax(scores, y)
+            residual, p_own, loss = _softmax(scores, y)
+            own = np.arange(len(y)), y
+            self.doubt[start : start + BLOCK] = -residual[own]
             self.p[start : start + BLOCK] = residual
-            residual[np.arange(len(y)), y] -= 1
+            self.p[start : start + BLOCK][own] = p_own
             of_coef += residual.T @ x
             of_b += residual.sum(axis=0)
             value += loss
@@ -288,29 +295,41 @@ class _Fit:
         missing = point.gradient[:, -1] * k / n  # by the curvature n/k (1 - 1/k) of equal probabilities
         return max(relative, float(np.sqrt((missing**2).mean()) / scores))
 
-    def _model(self) -> _Model:
-        """The model at the last pass's probabilities."""
+    def _model(self, kept_from: float) -> _Model:
+        """The model at the last pass's probabilities; pairs of so many times the mean weight are kept."""
         k, n = self.path.k, len(self.z)
-        above = KEPT * (float(self.p.sum(dtype=np.float64)) - float(np.vdot(self.p, self.p))) / self.p.size
+        above = kept_from * sum(float(weight.sum(dtype=np.float64)) for *_, weight in self._weights()) / self.p.size
         rest = np.zeros((k, self.z.shape[1]), np.float32)
         rest += np.float32(self.lam) * self.penalised
-        counts, classes, kept = np.zeros(n + 1, np.int64), [], []
-        for start in range(0, n, BLOCK):
-            z, p = self.z[start : start + BLOCK], self.p[start : start + BLOCK]
-            weight = p * (1 - p)
+        counts, other = np.zeros(n + 1, np.int64), np.empty(n, np.float32)
+        classes, kept, weights = [], [], []
+        for start, p, weight in self._weights():
+            z = self.z[start : start + BLOCK]
             keep = weight > above
             row, of_class = np.nonzero(keep)
             counts[start + 1 : start + 1 + len(p)] = keep.sum(axis=1)
+            other[start : start + BLOCK] = np.where(keep, 0, p).sum(axis=1)
             classes.append(of_class.astype(np.int32))
             kept.append(p[row, of_class])
+            weights.append(weight[row, of_class])
             weight[keep] = 0
             rest += weight.T @ (z * z)
-        pairs = np.cumsum(counts), np.concatenate(classes), np.concatenate(kept)
+        start_N, classes_P = np.cumsum(counts), np.concatenate(classes)
         if self.path.threads > 1:
-            self.rows = np.searchsorted(pairs[0], np.linspace(0, pairs[0][-1], self.path.threads + 1))
+            self.rows = np.searchsorted(start_N, np.linspace(0, start_N[-1], self.path.threads + 1))
             self.rows[0], self.rows[-1] = 0, n
-        whole = rest + self._over_rows(add_diagonal, *pairs)
-        return _Model(*pairs, rest, 1 / np.maximum(whole, np.finfo(np.float32).eps * whole.max()))
+        whole = rest + self._over_rows(add_diagonal, start_N, classes_P, np.concatenate(weights))
+        inverse = 1 / np.maximum(whole, np.finfo(np.float32).eps ** 2 * whole.max())
+        return _Model(start_N, classes_P, np.concatenate(kept), other, rest, inverse)
+
+    def _weights(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Where each block of rows begins, its p and p (1 - p)."""
+        for start in range(0, len(self.z), BLOCK):
+            p, y = self.p[start : start + BLOCK], self.path.y[start : start + BLOCK]
+            weight = p * (1 - p)
+            own = np.arange(len(y)), y
+            weight[own] = p[own] * self.doubt[start : start + BLOCK]
+            yield start, p, weight
 
     def _over_rows(self, kernel: Any, start: np.ndarray, *operands: np.ndarray) -> np.ndarray:
         """The sum of what a kernel adds for all rows, on all threads where there is work for them."""
@@ -353,7 +372,7 @@ class _Fit:
                 break
             product = model.rest_KD * direction
             if pairs:
-                product += self._over_rows(add_product, model.start, model.classes, model.p, direction)
+                product += self._over_rows(add_product, model.start, model.classes, model.p, model.other, direction)
             if not (curvature := float(np.vdot(direction, product))) > 0:  # too small for float32: separated rows
                 break
             size = np.float32(rho / curvature)
@@ -388,14 +407,22 @@ def _preconditioned(inverse: np.ndarray, sums: np.ndarray, r: np.ndarray) -> np.
     return scaled
 
 
-def _softmax(f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-    """Probabilities of scores, in their place, and the sum of -log p of the true classes."""
+def _softmax(f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """P - Y of scores, in their place, p of the true classes, and the sum of -log p of these.
+
+    Where p is near 1 its distance from 1 is the sum of the others, which has all its bits.
+    """
+    own = np.arange(len(y)), y
     f -= f.max(axis=1, keepdims=True)
-    own = f[np.arange(len(y)), y].sum(dtype=np.float64)
+    of_own = f[own]
     np.exp(f, out=f)
-    total = f.sum(axis=1, keepdims=True)
-    f /= total
-    return f, float(np.log(total).sum(dtype=np.float64) - own)
+    e_own, f[own] = f[own], 0
+    others = f.sum(axis=1)
+    total = others + e_own
+    loss = np.log1p(others + (e_own - 1)).sum(dtype=np.float64) - of_own.sum(dtype=np.float64)
+    f /= total[:, None]
+    f[own] = -others / total
+    return f, e_own / total, float(loss)
 
 
 def _rotated(

@@ -8,6 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from bb.probe.classifiers.multiclass import logistic, softmax_path
 from bb.probe.classifiers.multiclass.logistic import NEVER, PATH, Logistic, _best, _HeldOut
+from bb.probe.classifiers.multiclass.softmax_kernels import add_diagonal, add_product
 from bb.probe.classifiers.multiclass.softmax_path import SoftmaxPath
 from bb.probe.classifiers.preprocess import preprocess
 from bb.store.errors import BBError
@@ -59,6 +60,39 @@ def test_the_path_on_digits_agrees_with_scikit_learn():
         assert agree.mean() >= 0.999
 
 
+@pytest.mark.parametrize(("flipped", "most"), [(0, 10), (6, 100)], ids=["separated", "but for six rows"])
+def test_rows_that_a_classifier_separates_are_fitted_at_every_c(flipped, most):
+    """Their p is so near 1 that only its distance from 1 says anything, or six of them have all the weight."""
+    x, y = blobs(400, 20, 4, spread=0.7)
+    y[:flipped] = (y[:flipped] + 1) % 4
+    solutions = list(SoftmaxPath(x, y, 4).solve(PATH))
+    assert len(solutions) == len(PATH) and max(solution.passes for solution in solutions) <= most
+    for solution in solutions[24:40:7]:
+        oracle = LogisticRegression(C=solution.C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
+        assert_same(solution, oracle.fit(x.astype(np.float64), y), 2e-3)
+
+
+@pytest.mark.parametrize("odds", [1.0, 1e-5, 1e-12])
+def test_products_with_the_hessian_keep_what_separates_likely_classes(odds):
+    """Rows of three pairs, p 1 - 1.5 odds, odds and odds/2, of a fourth class that has odds² and is not kept."""
+    rng = np.random.default_rng(0)
+    z, v = (rng.normal(size=(rows, 16)).astype(np.float32) for rows in (30, 4))
+    e = np.tile([1.0, odds, odds / 2, odds**2], (30, 1))
+    p = e / e.sum(axis=1, keepdims=True)
+    weights = np.where(np.arange(4) == 0, p * p[:, 1:].sum(axis=1, keepdims=True), p * (1 - p))
+    levels = z.astype(np.float64) @ v.T.astype(np.float64)
+    levels -= levels[:, :1]
+    out, diagonal = np.zeros((2, 4, 16), np.float32)
+    pairs = np.arange(31) * 3, np.tile([0, 1, 2], 30).astype(np.int32)
+    add_product(z, *pairs, p[:, :3].astype(np.float32).ravel(), p[:, 3].astype(np.float32), v, out, 0, 30)
+    add_diagonal(z, *pairs, weights[:, :3].astype(np.float32).ravel(), diagonal, 0, 30)
+    mean = (p[:, :3] * levels[:, :3]).sum(axis=1) - p[:, 3] * (z @ v[0])
+    expected = (p[:, :3] * (levels[:, :3] - mean[:, None])).T @ z
+    np.testing.assert_allclose(out[:3], expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(diagonal[:3], weights[:, :3].T @ z**2, rtol=1e-4)
+    assert not out[3].any() and not diagonal[3].any()
+
+
 def test_the_certificate_is_the_gradient_on_the_rows_as_given():
     x, y = blobs(120, 30, 6)
     for solution in SoftmaxPath(x, y, 6).solve([0.01, 1.0]):
@@ -105,8 +139,8 @@ def test_a_large_c_alone_is_reached_by_way_of_smaller_ones():
 
 def test_what_no_smaller_c_helps_with_is_refused_by_the_c_that_was_asked_for():
     x, y = load_digits(return_X_y=True)
-    with pytest.raises(BBError, match=r"^logistic at C = 1e\+14: the largest gradient entry"):
-        list(SoftmaxPath(x.astype(np.float32), y, 10).solve([1e14]))
+    with pytest.raises(BBError, match=r"^logistic at C = 1e\+30: the largest gradient entry"):
+        list(SoftmaxPath(x.astype(np.float32), y, 10).solve([1e30]))
 
 
 def test_C_is_the_smallest_with_the_most_held_out_rows_right():
