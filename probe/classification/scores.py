@@ -56,7 +56,7 @@ class Answers:
         fold = np.repeat(np.arange(len(folds)), [len(each.rows) for each in folds])
         assert rows is not None and predicted is not None
         task = split.task
-        if fitted and given is not None and decision is not None and np.isfinite(decision).all() and len(folds) > 1:
+        if fitted and given is not None and decision is not None and len(folds) > 1:
             given = calibration.calibrated(decision, task.y[rows], fold)
         which = fold if fitted else None
         return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, which, split.no_interval)

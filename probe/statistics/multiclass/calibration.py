@@ -13,17 +13,22 @@ from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.store.errors import BBError
 
 COLDEST, HOTTEST = 1e-3, 1e3
+UNTRAINED = -1e30  # in place of -inf, which no probability 0 could be multiplied by
 
 
 def temperature(decisions: Float[np.ndarray, "n classes"], y_true: Int[np.ndarray, " n"]) -> float:
     """The T for which softmax(decisions / T) has the least negative log likelihood (Guo et al. 2017), 0.001 to 1,000.
 
-    decisions  of held-out images: logits, or logarithms of probabilities, which are as good
+    decisions  of held-out images: logits, or logarithms of probabilities, which are as good; -inf of a class that the
+               classifier was not trained on, whose images say nothing of T. 1 where there are no others
     The loss is convex in β = 1/T, and its derivative, the mean of E_β[z] - z_y, is increasing: T is where it is 0. If
     all images are right the least loss is at β = ∞, and T is the lowest; if decisions say nothing, the highest.
     """
-    z = decisions.astype(np.float64)
-    z = z - z.max(axis=1, keepdims=True)
+    told = np.isfinite(decisions[np.arange(len(decisions)), y_true])
+    if not told.any():
+        return 1.0
+    z, y_true = decisions[told].astype(np.float64), y_true[told]
+    z = np.maximum(z - z.max(axis=1, keepdims=True), UNTRAINED)
     own = z[np.arange(len(z)), y_true]
 
     def slope(log_temperature: float) -> float:

@@ -58,6 +58,18 @@ def test_a_fold_takes_the_others_temperature(decisions):
     assert METRICS["ece"].value(after) < METRICS["ece"].value(before) / 3
 
 
+def test_a_class_that_was_not_trained_on_changes_no_temperature(decisions):
+    """The only image of a class is tested by a classifier that does not have it: -inf there, in the others finite."""
+    z, y = decisions
+    fold = np.arange(N) % 3
+    more = np.where(fold == 0, -np.inf, -500.0)
+    wide, lone = np.column_stack([z, more]), np.append(z[0], -np.inf)
+    z_more, y_more, fold_more = np.vstack([wide, lone]), np.append(y, K), np.append(fold, 0)
+    found, alone = calibrated(z_more, y_more, fold_more), calibrated(z, y, fold)
+    assert np.allclose(found[:N, :K], alone, atol=1e-3) and (found[fold_more == 0, K] == 0).all()
+    assert temperature(np.full((2, 2), [0.0, -np.inf]), np.array([1, 1])) == 1
+
+
 def test_one_fold_is_refused(decisions):
     z, y = decisions
     with pytest.raises(BBError) as caught:
