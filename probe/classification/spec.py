@@ -86,5 +86,8 @@ class Spec:
             return replace(split, folds=bare, notes=())  # what they say is of training
         if self.protocol:
             return self.protocol.draw_split(split, self.shots, self.seed)
-        folds = (draw_shots(fold, self.shots, self.seed) for fold in split.folds)
-        return replace(split, folds=tuple(replace(fold, val=NONE) for fold in folds))
+        folds = [draw_shots(fold, self.shots, self.seed) for fold in split.folds]
+        unused = max(len(fold.val) for fold in folds)
+        note = f"{unused} images of the validation side are not used: published protocols choose on them, bb on folds"
+        notes = (*split.notes, note) if unused else split.notes
+        return replace(split, folds=tuple(replace(fold, val=NONE) for fold in folds), notes=notes)

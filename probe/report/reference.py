@@ -83,8 +83,11 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
     table = read_table_file(path, what=what, columns=columns, remedy=remedy)
     table.require(COLUMNS, remedy)
     scores: dict[str, dict[str, ReferenceScore]] = defaultdict(dict)
-    optional = [pl.col(c) if c in table.columns else pl.lit(None).alias(c) for c in OPTIONAL]
-    for line, task, ckpt, score, protocol, n_train in table.frame.select(LINE, *COLUMNS, *optional).iter_rows():
+    there = [column for column in OPTIONAL if column in table.columns]
+    optional = [pl.col(c) if c in there else pl.lit(None).alias(c) for c in OPTIONAL]
+    known = table.select(optional=[*COLUMNS, *there]).frame.with_columns(table.frame["score"])  # as written
+    stated = known.select(LINE, *COLUMNS, *optional)
+    for line, task, ckpt, score, protocol, n_train in stated.iter_rows():
         if not task or not ckpt:
             raise BBError(f"{path}, line {line}: every row needs a task and a ckpt.")
         name, value = canonical(ckpt), table.share(score)

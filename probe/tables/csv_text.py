@@ -1,6 +1,7 @@
 """From a file's bytes to text: which encoding it is in, and what it is where it is not a text of a table."""
 
 import codecs
+import re
 
 _BOMS = (  # UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
@@ -19,6 +20,8 @@ _KINDS = (
     (b"%PDF", "it is a PDF"),
     *((bytes([0x80, n]), "it is a pickle, which is never loaded, since that can run any code") for n in range(2, 6)),
 )
+
+_APART = r"[\t\n\r ,;|]"  # no blank that is not ASCII, which may be all that is strange
 
 
 def not_a_table(data: bytes) -> str | None:
@@ -49,13 +52,13 @@ def decode(data: bytes) -> tuple[str, str | None]:
     try:
         return data.decode(), None
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
+        at, line = error.start, data[: error.start].count(b"\n") + 1
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
         raise ValueError(f"line {line} is neither UTF-8 nor Windows-1252; save it as CSV UTF-8") from None
-    word = next(word for word in text.split() if not word.isascii())
-    return text, f"not UTF-8, so taken for Windows-1252: check that line {line} has {word[:40]!r}"
+    word = re.split(_APART, text[max(at - 40, 0) : at])[-1] + re.split(_APART, text[at : at + 40])[0]
+    return text, f"not UTF-8, so taken for Windows-1252: check that line {line} has {word!r}"
 
 
 def _decoded(data: bytes, encoding: str) -> str:

@@ -117,12 +117,12 @@ class TableFile:
     def numbers(self, column: str) -> pl.Series:
         """A column as float64, null where a cell is. Errors: BBError naming the line of what is not a number."""
         text = pl.col(column).str.strip_chars(AROUND)
-        comma = text.str.contains(r"^[+-]?\d+,\d+$")
+        comma = text.str.contains(r"^[+-]?\d+,\d+([eE][+-]?\d+)?$")
         if self.decimal_comma:
             mixed = comma & pl.lit(self.frame.select(text.str.contains(r"\.").any()).item())
             remedy = "other rows have a decimal point; write all of them with a point"
             self.refuse(self.frame.filter(mixed), of_value(column, remedy))
-            text = text.str.replace(r"^([+-]?\d+),(\d+)$", "$1.$2")
+            text = text.str.replace(r"^([+-]?\d+),(\d+)", "$1.$2")
         number = self.frame.select(text.cast(pl.Float64, strict=False).alias(column))[column]
         strange = self.frame.filter(number.is_null() & self.frame[column].is_not_null())
         self.refuse(strange, of_value(column, "it must be a number"))
@@ -241,8 +241,11 @@ def _read_csv(
             fail("a second table begins here, so files were joined; join their rows under one header", lines.start)
         if len(row) != len(names):
             count = f"{len(row)} cell{'s' * (len(row) > 1)}, where the header has {len(names)}"
-            quote = "put text that holds the separator into quotation marks"
-            fail(f"it has {count} (separated by {SEPARATORS.get(separator, repr(separator))}s); {quote}", lines.start)
+            remedy = (
+                "put text that holds the separator into quotation marks" if len(row) > len(names) else
+                "add separators at its end, which Excel leaves out where the last columns are empty for many rows"
+            )  # fmt: skip
+            fail(f"it has {count} (separated by {SEPARATORS.get(separator, repr(separator))}s); {remedy}", lines.start)
         if lines.has_quotes:
             _check_quotes(lines, dict(zip(names, row, strict=True)), used, separator, fail)
         batch.append(row)

@@ -218,6 +218,8 @@ def _by_folds(
                 f"{', '.join(few[:3])}{', …' if len(few) > 3 else ''}"
             )
     filled = np.unique(fold).tolist()
+    if way == "random" and len(filled) < folds:
+        notes.append(f"{len(filled)} folds, not {folds}: so few images of each class leave the others empty")
     return [
         Fold(f"fold {place} of {len(filled)}", task, _rows(fold != k), _rows(fold == k), _NONE)
         for place, k in enumerate(filled, 1)
@@ -228,11 +230,17 @@ def _by_time(task: TaskImages, frame: pl.DataFrame, folds: int, where: str, note
     dates = frame["date"]
     if undated := dates.null_count():
         notes.append(f"{undated} images without a date are neither trained on nor tested")
-    precision = min((len(date) for date in dates.drop_nulls()), default=0)
-    days = np.array(dates.str.slice(0, min(precision, 10)).fill_null("").to_list(), np.str_)
+    lengths = [min(len(date), 10) for date in dates.drop_nulls()]
+    precision = min(lengths, default=0)
+    coarse, kind = lengths.count(precision), {4: "year", 7: "month"}.get(precision)
+    alike = f"{coarse} of {len(lengths)} dates have no more than a {kind}, so all are compared by {kind}"
+    by_kind = [alike] if kind and coarse < len(lengths) else []
+    notes += by_kind
+    days = np.array(dates.str.slice(0, precision).fill_null("").to_list(), np.str_)
     distinct, counts = np.unique(days[days != ""], return_counts=True)
     if len(distinct) < 2:
         seen = f"all dated images are of {distinct[0]}" if len(distinct) else "no labelled image has a date"
+        seen = "; ".join([*by_kind, seen])
         raise BBError(f"{where}: {seen}, so no date divides them. Correct the dates, or use --split-by random.")
     # How many images a test side that begins on each day but the first would have
     after = counts[::-1].cumsum()[::-1][1:]

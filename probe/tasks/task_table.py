@@ -22,6 +22,7 @@ from bb.store.text.lookalike import shown
 
 Target: TypeAlias = Literal["classes", "traits", "values"]
 
+LARGEST = 1e30  # of numbers to predict, whose squares are summed
 ONE_TASK = "classify"  # the task of a table without such a column; draws depend on the name
 # What a table writes for a side → the contract's word.
 SIDES = {
@@ -183,7 +184,7 @@ def _parse(table: TableFile, roles: Roles, regression: bool, not_missing: Sequen
         raise UsageError(f"{source}: the column {roles.columns[twice]!r} can't be both the {twice} and the "
                          f"{names[roles.columns[twice]]}. Choose another for one of them.")  # fmt: skip
     others = [role for role in roles.columns if role not in ("image_id", "task")]
-    held = table.frame.select(LINE, *corners, *names).rename(names)
+    held = _crops_as_text(table.frame.select(LINE, *corners, *names).rename(names))
     table = replace(table, frame=held).select(
         ids=["image_id"],
         required=["task"] if "task" in roles.columns else [],
@@ -214,6 +215,7 @@ def _parse(table: TableFile, roles: Roles, regression: bool, not_missing: Sequen
         *roles.notes,
         *([f"{equal} rows repeat an earlier one and are left out"] if equal else []),
         *(note for role in alike_in for note in lookalike.notes(role, frame[role].drop_nulls().unique())),
+        *lookalike.notes("trait", [trait.removeprefix(TRAIT) for trait in roles.traits]),
         *_unlabelled(frame, roles, target),
     ]
     columns = {**roles.columns, **({"crop": ", ".join(corners)} if corners else {})}
@@ -226,6 +228,8 @@ def _columns(table: TableFile, roles: Roles, target: Target) -> list[pl.Series]:
     made = [_truths(table, trait) for trait in roles.traits]
     if target == "values":
         made.append(_finite(table, "label"))
+        too_large = table.frame.filter(made[-1].abs() >= LARGEST)
+        table.refuse(too_large, of_value("label", f"numbers to predict must be below {LARGEST:g}; use a larger unit"))
     if "split" in roles.columns:
         made.append(_sides(table))
     if "date" in roles.columns:
@@ -257,6 +261,16 @@ def _sides(table: TableFile) -> pl.Series:
     remedy = "it must be train, val or test; choose another column with --split COLUMN, or none with --split ''"
     table.refuse(strange, of_value("split", remedy))
     return table.frame.select(word.replace_strict(SIDES, return_dtype=pl.String).alias("split"))["split"]
+
+
+def _crops_as_text(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame whose crops are lists of numbers, as Parquet may hold them, with these as text."""
+    if "crop" not in frame.columns or not isinstance(frame["crop"].dtype, pl.List | pl.Array):
+        return frame
+    if not frame["crop"].dtype.inner.is_numeric():
+        return frame
+    numbers = pl.col("crop").cast(pl.List(pl.Float64)).list.eval(pl.element().cast(pl.String)).list.join(" ")
+    return frame.with_columns(numbers)
 
 
 def _crop(table: TableFile) -> pl.Series:

@@ -75,9 +75,12 @@ def read_reference(path: Path, canonical: Callable[[str], str] = lambda name: na
     remedy = f"A reference has {', '.join(COLUMNS)}, and {', '.join(OPTIONAL)} if known."
     table = read_table_file(path, what=what, columns=(*COLUMNS, *OPTIONAL), remedy=remedy)
     table.require(COLUMNS, remedy)
-    optional = [pl.col(c) if c in table.columns else pl.lit(None).alias(c) for c in OPTIONAL]
+    there = [column for column in OPTIONAL if column in table.columns]
+    optional = [pl.col(c).str.strip_chars() if c in there else pl.lit(None).alias(c) for c in OPTIONAL]
+    known = table.select(optional=[*COLUMNS, *there]).frame.with_columns(table.frame["score"])  # as written
+    stated = known.select(LINE, *COLUMNS, *optional)
     found: dict[tuple[str | None, ...], Published] = {}
-    for line, ckpt, text, *others in table.frame.select(LINE, *COLUMNS, *optional).iter_rows():
+    for line, ckpt, text, *others in stated.iter_rows():
         if not ckpt:
             raise BBError(f"{path}, line {line}: every row needs a ckpt.")
         score = table.share(text)

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import f1_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
 
 import bb.probe
 from bb.probe.classification.scores import Answers
-from bb.probe.tasks.fold import UNSEEN, TaskImages
+from bb.probe.statistics.multiclass.metrics import METRICS
+from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.probe.tasks.fold import UNSEEN, Split, TaskImages
 from bb.store import Store
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.synthetic import NAME, cluster_store
@@ -68,6 +71,35 @@ def test_a_run_is_found_again_and_each_setting_has_its_own(place, call):  # noqa
     others = (["--seed", 1], ["--preprocessing", "none"], ["--group", "site", "--split-by", "random"])
     other = [runs(call, "--classifier", "ridge", *each)[0]["run_id"] for each in others]
     assert len({*other, *(run["run_id"] for run in first)}) == 7
+
+
+def test_a_lone_image_of_a_class_leaves_the_others_calibrated():
+    """The classifier of the fold that tests it does not have the class: its decision is -inf there."""
+    rng = np.random.default_rng(0)
+    y = np.append(rng.integers(0, 3, 400), 3)
+    decision = np.full((401, 4), -200.0)
+    decision[:, :3] = 8 * rng.normal(size=(401, 3))
+    decision[np.arange(400), y[:400]] += 8
+    decision[200:, 3] = -np.inf
+    task = TaskImages("t", "classes", np.arange(401).astype(np.str_), y, ("a", "b", "c", "lone"))
+    sure = softmax(decision, axis=1)
+    halves = [np.arange(200), np.arange(200, 401)]
+    folds = [Answers("fold", task, r, decision[r].argmax(axis=1), decision[r], sure[r]) for r in halves]
+    joined = Answers.join(folds, Split(task, "random", (), 401))
+    predicted = decision.argmax(axis=1)
+    before = METRICS["ece"].value(Predictions(y, predicted, 4, sure))
+    assert METRICS["ece"].value(joined.predictions()) < before / 3
+
+
+def test_validation_images_that_are_not_used_are_said(place, call):  # noqa: F811
+    _, ids, y, _ = place
+    side = np.array(["train", "train", "val", "test"])[np.arange(len(y)) // 4 % 4]
+    pl.DataFrame({"filename": ids, "species": SPECIES[y], "split": side}).write_csv("birds.csv")
+    note = f"{(side == 'val').sum()} images of the validation side are not used: published protocols choose on them"
+    (run,) = runs(call, "--classifier", "ridge")
+    assert run["notes"]["classify"][0].startswith(note)
+    (run,) = runs(call, "--protocol", "dinov2-logreg")
+    assert "not used" not in str(run["notes"])
 
 
 def test_shots_that_take_all_images_are_one_row_with_all(place, call):  # noqa: F811

@@ -41,6 +41,14 @@ def test_every_dialect_gives_the_same_rows(tmp_path, separator, end, encoding):
     assert [assumed.get(encoding, "") in note for note in table.notes] == [True] * (encoding in assumed)
 
 
+def test_a_blank_may_be_all_that_is_not_utf_8(tmp_path):
+    """As French spreadsheets write names and numbers: no break at the blank."""
+    (tmp_path / "l.csv").write_bytes("image_id;label\n1.jpg;Parus\xa0major\n".encode("cp1252"))
+    table = read(tmp_path / "l.csv")
+    assert rows(table) == [("1.jpg", "Parus\xa0major")]
+    assert table.notes == ("l.csv: not UTF-8, so taken for Windows-1252: check that line 2 has 'Parus\\xa0major'",)
+
+
 def test_excels_first_line_blanks_in_the_header_and_empty_rows(tmp_path):
     (tmp_path / "l.csv").write_bytes(
         b'\xef\xbb\xbfsep=;\r\n image_id ;"label ";;x1\r\n1.jpg;a;;1,5\r\n;;;\r\n2.jpg;b;;2\r\n;;;\r\n'
@@ -54,6 +62,11 @@ def test_excels_first_line_blanks_in_the_header_and_empty_rows(tmp_path):
 def test_the_separator_is_the_one_that_finds_the_columns(tmp_path):
     (tmp_path / "l.csv").write_text("image_id;label;a, b, c, and d\n1.jpg;a,b;\n")
     assert rows(read(tmp_path / "l.csv")) == [("1.jpg", "a,b")]
+
+
+def test_numbers_as_german_spreadsheets_write_small_ones(tmp_path):
+    (tmp_path / "l.csv").write_text("image_id;x1\na;1,5E-05\nb;-2,5e3\nc;4E2\n")
+    assert read(tmp_path / "l.csv").numbers("x1").to_list() == [1.5e-5, -2500.0, 400.0]
 
 
 def test_a_decimal_comma_is_a_number_where_commas_do_not_separate(tmp_path):
@@ -78,6 +91,7 @@ def test_a_decimal_comma_is_a_number_where_commas_do_not_separate(tmp_path):
         ('image_id,label\n1, "a"\n', "line 2: label is ' \"a\"', with a stray quotation mark"),
         ("image_id,label\n1,a\n\n2,b,c\n", "line 4: it has 3 cells, where the header has 2"),
         ("image_id,label\n1\n", "line 2: it has 1 cell, where the header has 2"),
+        ("image_id;label;note\n1;a;x\n2;b\n", r"line 3: .*; add separators at its end, which Excel leaves out"),
         ("image_id;label\n1;a\n2,b\n", r"line 3: it has 1 cell, .* \(separated by semicolons\)"),
         ("image_id,label\n1,a\0b\n", "line 2: it holds NUL characters"),
     ],

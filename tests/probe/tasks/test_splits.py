@@ -100,6 +100,12 @@ def test_a_class_of_fewer_images_than_folds_is_said_and_still_tested():
     assert sum(names(fold)[1].count("z") for fold in split.folds) == 1
 
 
+def test_fewer_folds_than_asked_for_are_said():
+    split = only(table(list("xxyy")), folds=4, seed=1)
+    assert len(split.folds) < 4
+    assert f"{len(split.folds)} folds, not 4: so few images of each class leave the others empty" in split.notes
+
+
 def test_the_tables_own_split():
     sides = ["train", "train", "val", "test", "test", "id_test", None, "unlabeled"]
     split = only(table(list("abababab"), split=sides))
@@ -141,6 +147,9 @@ def test_a_cut_in_time_falls_between_days():
     assert split.notes == ("1 images without a date are neither trained on nor tested",)
     years = only(table(list("abab"), date=["2024-05-01", "2024", "2025-12-31", "2026-01-01"]), ["time"], folds=2)
     assert years.folds[0].name == "from 2025", "as coarse as the coarsest date"
+    assert years.notes == ("1 of 4 dates have no more than a year, so all are compared by year",)
+    with pytest.raises(BBError, match="1 of 2 dates have no more than a year, .*; all dated images are of 2024"):
+        only(table(list("ab"), date=["2024-05-01", "2024"]), ["time"])
 
 
 def test_several_ways_and_several_tasks():

@@ -193,6 +193,29 @@ def test_boxes(tmp_path):
     assert boxes.frame["crop"].to_list() == [[1, 2, 3, 4.5], [1, 2, 3, 4], None]
 
 
+def test_boxes_of_parquet_are_lists(tmp_path):
+    for kind in (pl.List(pl.Int64), pl.Array(pl.Float32, 4)):
+        box = pl.Series("bbox", [[1, 2, 3, 4], None], dtype=kind)
+        pl.DataFrame([pl.Series("id", ["a", "b"]), pl.Series("species", ["x", "y"]), box]).write_parquet(
+            tmp_path / "l.parquet"
+        )
+        assert read_task_table(tmp_path / "l.parquet").frame["crop"].to_list() == [[1, 2, 3, 4], None]
+    frame = pl.DataFrame({"id": ["a", "b"], "species": ["x", "y"], "bbox": [[1, 2], [1, 2, 3, 4]]})
+    with pytest.raises(BBError, match="line 2: crop is '1.0 2.0'; a crop is four numbers"):
+        parse_task_table(frame)
+
+
+def test_numbers_whose_squares_are_none_are_refused(tmp_path):
+    for text in ("1e308", "-1e30"):
+        with pytest.raises(BBError, match=r"line 3: label is '-?1e3.*'; numbers to predict must be below 1e\+30"):
+            read(tmp_path, f"id,value\na,1.5\nb,{text}\n", label="value", regression=True)
+
+
+def test_traits_that_look_alike_are_pointed_out(tmp_path):
+    notes = read(tmp_path, "id,label:fur,label:Fur\na,1,0\nb,0,1\n").notes
+    assert notes[0].startswith("trait 'Fur', 'fur' look alike: they differ only in upper and lower case")
+
+
 def test_parquet_of_many_kinds(tmp_path):
     frame = pl.DataFrame(
         {

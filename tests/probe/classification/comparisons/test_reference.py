@@ -54,6 +54,12 @@ def test_each_reason_is_named(place, call):  # noqa: F811
     assert next_to(call, "other:net,0.5,,,,,,,", f"{NAME},0.5,fish,,,,,,") == {}
 
 
+def test_a_missing_value_states_nothing(place, call):  # noqa: F811
+    found = next_to(call, f"{NAME},0.5,N/A,NA,biobench-simpleshot,-,none, test ,accuracy")
+    (each,) = found.values()
+    assert each["does_not_compare"] == "it does not state view, pooling"
+
+
 def test_terminal_csv_and_page_show_it(place, call):  # noqa: F811
     next_to(call, f"{NAME},0.5,birds,all,biobench-simpleshot,,,test,accuracy")
     status, out, _ = call("report", "classify", "birds", "--reference", "paper.csv")
