@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -137,26 +137,33 @@ def _names(runs: Mapping[str, Sequence[Run]]) -> dict[str, str]:
 
 
 def _blocks(family: str, runs: Sequence[Run], names: Mapping[str, str], backbones: Sequence[str]) -> list[Block]:
-    """A block for each side of the family's split."""
-    grouped: dict[str, dict[tuple[str, str], dict[str, dict[int, Run]]]] = {}
+    """A block for each side of each of the family's splits."""
+    grouped: dict[tuple[str, str], dict[tuple[str, str], dict[str, dict[int, Run]]]] = {}
     for run in reversed(by_precedence(runs)):
         record = run.record
         for side in dict.fromkeys(side for sides in record["scores"]["tasks"].values() for side in sides):
-            by_space = grouped.setdefault(side, {}).setdefault(_method(run), {})
+            by_space = grouped.setdefault((side, record["split_by"]), {}).setdefault(_method(run), {})
             by_space.setdefault(names[record["space"]], {})[record["seed"]] = run
     order = {key: place for place, key in enumerate(dict.fromkeys(_method(run) for run in runs))}
-    return [
-        block(
+    made = {
+        key: block(
             family,
-            side,
+            key[0],
             {
                 method: {space: [by_seed[seed] for seed in sorted(by_seed)] for space, by_seed in by_space.items()}
                 for method, by_space in sorted(found.items(), key=lambda item: order[item[0]])
             },
             backbones,
         )
-        for side, found in sorted(grouped.items())
-    ]
+        for key, found in sorted(grouped.items())
+    }
+    ways = Counter(side for side, _ in made)
+    return [_of_way(each, way) if ways[side] > 1 else each for (side, way), each in made.items()]
+
+
+def _of_way(made: Block, way: str) -> Block:
+    """A block whose side is called by how the split was made, too: random and group both have 5 folds."""
+    return replace(made, columns=tuple(replace(column, side=f"{column.side}, {way}") for column in made.columns))
 
 
 def _method(run: Run) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from bb.probe.classification.spec import check_preprocessing
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import Shots, parse_shots
+from bb.probe.tasks.splits import parse_split_by
 from bb.store.errors import UsageError
 from bb.store.files.limits import MAX_TOML_BYTES, parse_toml
 from bb.store.files.regular_file import read_regular
@@ -103,6 +104,14 @@ class BenchPlan:
         for name, values in (("shots", self.shots), ("seeds", self.seeds)):
             if not values:
                 raise UsageError(f"{name} = [] asks for nothing: leave the line out, or name one.")
+        if self.families == ():
+            raise UsageError("[families] is empty, which asks for nothing: leave it out, or write [families.NAME].")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it reads, as far as it is named."""
+        named = [path for family in self.families or () for path in (family.labels, family.options.get("poisonous"))]
+        return tuple(Path(path) for path in named if path is not None)
 
     @classmethod
     def read(cls, path: Path) -> "BenchPlan":
@@ -158,6 +167,8 @@ def _family(name: str, given: Mapping[str, Any], base: Path, source: str) -> Fam
     if "root" in given and "labels" in given:
         raise UsageError(f"{where} sets root and labels: keep labels for a table of your own, root for a task family.")
     options = {key: value for key, value in given.items() if key not in ("data", "root", "labels")}
+    if ways := given.get("split_by"):
+        options["split_by"] = list(parse_split_by(ways if isinstance(ways, str) else ",".join(ways)))
     if "poisonous" in given:
         options["poisonous"] = str(base / given["poisonous"])
     root, labels = (base / given[key] if key in given else None for key in ("root", "labels"))
@@ -167,7 +178,8 @@ def _family(name: str, given: Mapping[str, Any], base: Path, source: str) -> Fam
 def _values(value: Any, kind: type | tuple[type, ...], where: str) -> tuple[Any, ...]:
     values = tuple(value if isinstance(value, list) else [value])
     if bad := [each for each in values if not isinstance(each, kind) or isinstance(each, bool)]:
-        raise UsageError(f"{where} has {bad[0]!r}: give {'whole numbers' if kind is int else 'texts in quotes'}.")
+        words = {int: "whole numbers", str: "texts in quotes"}.get(kind, 'whole numbers or "all"')  # type: ignore[arg-type]
+        raise UsageError(f"{where} has {bad[0]!r}: give {words}.")
     return tuple(dict.fromkeys(values))
 
 

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from bb.probe.bench.plan import EXAMPLE
+from bb.store import Store
 from tests.helpers.benches import bench_store
 from tests.helpers.command_line import call, own_place  # noqa: F401
 
@@ -60,7 +61,9 @@ def test_a_cell_that_fails_leaves_the_others(place, call):  # noqa: F811
         ("[families.ponds]\nroot = 'a'\nlabels = 'b'", "sets root and labels"),
         ("families = 3", "write [families.NAME] for each"),
         ("shots = [0]", "--shots 0 is not a number of images"),
-        ("shots = [true]", "give texts in quotes"),
+        ("[families.ponds]\nsplit_by = ['place']", "--split-by 'place' is none of column, random, group, time"),
+        ("shots = [true]", 'give whole numbers or "all"'),
+        ("[families]", "[families] is empty, which asks for nothing: leave it out, or write [families.NAME]."),
         ("seeds = ['a']", "give whole numbers"),
         ("seeds = []", "asks for nothing"),
         ("out = 3", "which is not text"),
@@ -101,3 +104,32 @@ def test_the_example_is_a_plan(place, call):  # noqa: F811
     (place / "example.toml").write_text(out)
     status, _, err = call("bench", "example.toml")
     assert status == 1 and "features.bb has no collection 'inat21'" in err
+
+
+def test_the_page_replaces_no_file_of_labels(place, call):  # noqa: F811
+    labels = (place / "birds.csv").read_bytes()
+    status, _, err = call("bench", "board.toml", "--out", "birds.csv")
+    assert status == 2 and "--out birds.csv would replace what is read from it: name another file." in err
+    assert (place / "birds.csv").read_bytes() == labels
+
+
+def test_ways_of_splitting_are_columns_of_their_own(place, call):  # noqa: F811
+    """Random folds and folds of groups are both "5 folds"."""
+    rows = [line.split(",") for line in (place / "ponds.csv").read_text().splitlines()]
+    text = [",".join([*row[:2], "pond" if not n else f"p{n % 7}"]) for n, row in enumerate(rows)]
+    (place / "ponds.csv").write_text("\n".join(text))
+    (place / "board.toml").write_text(
+        'store = "features.bb"\nclassifiers = ["simpleshot"]\n[families.ponds]\nlabels = "ponds.csv"\n'
+        'group = "pond"\nsplit_by = "random,group"\n'
+    )
+    status, out, err = call("bench", "board.toml", "--jobs", 1, "--json")
+    assert status == 0, err
+    board = json.loads(out)
+    assert [column["side"] for column in board["columns"]] == ["5 folds, group", "5 folds, random"]
+    runs = {
+        run.record["split_by"]: run for run in Store.open("features.bb").runs() if "lab:net0" in run.record["backbones"]
+    }
+    (row,) = (row for row in board["rows"] if row["name"] == "lab:net0")
+    assert [cell["value"] for cell in row["cells"]] == [
+        runs[way].record["scores"]["mean"] for way in ("group", "random")
+    ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bb.store import Store
 
 
-def check_files(files: dict[str, Path], read: Path | None = None) -> None:
+def check_files(files: dict[str, Path], *read: Path | None) -> None:
     """What is to be written can be, and not over a file that is read: said before anything is computed."""
     from bb.store import UsageError
 
@@ -33,7 +33,7 @@ def check_files(files: dict[str, Path], read: Path | None = None) -> None:
             raise UsageError(f"{option} {path}: the folder {folder} can't be written to. Name a file elsewhere.")
         if same := [other for other, file in files.items() if other != option and file.absolute() == path.absolute()]:
             raise UsageError(f"{option} and {same[0]} both name {path}: name two files.")
-        if read is not None and path.exists() and read.exists() and path.samefile(read):
+        if path.exists() and any(each is not None and each.exists() and path.samefile(each) for each in read):
             raise UsageError(f"{option} {path} would replace what is read from it: name another file.")
 
 

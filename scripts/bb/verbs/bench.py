@@ -49,7 +49,7 @@ def verb(
     plan = BenchPlan.read(file)
     place = store or plan.store or ctx.obj.options.get("store") or options.DEFAULT_STORE
     target = out or plan.out or file.with_suffix(".html")
-    check_files({"--out": target}, read=file)
+    check_files({"--out": target}, file, *plan.files)
     cluster_run = ClusterRun.of(ctx, on, runs_to or (options.DEFAULT_STORE if "://" in place else place))
     which = parse_part(part)
     opened, _ = open_to_probe(place, runs_to, cache_size)

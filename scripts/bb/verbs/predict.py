@@ -90,7 +90,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    check_files({"--out": out, "the figures of --out": out.with_suffix(".json")}, read=labels or groups)
+    check_files({"--out": out, "the figures of --out": out.with_suffix(".json")}, labels, groups)
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out} must end in .csv or .parquet.")
     if (labels is None) == (model is None):

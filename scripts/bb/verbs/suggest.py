@@ -39,7 +39,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    check_files({option: path for option, path in (("--out", out), ("--html", html)) if path}, read=labels)
+    check_files({option: path for option, path in (("--out", out), ("--html", html)) if path}, labels)
     if out and out.suffix != ".csv":
         raise UsageError(f"--out {out} must end in .csv.")
     opened = open_store(store, cache_size=cache_size)

@@ -144,7 +144,7 @@ def _check_duplicates(
 
     if data and len(data) > 1:
         raise UsageError(f"--duplicates compares the images of one collection, not of {', '.join(data)}: name one.")
-    check_files({"--csv": csv} if csv else {}, read=labels)
+    check_files({"--csv": csv} if csv else {}, labels)
     opened = open_store(store)
     name, _ = one_collection(opened, data[0] if data else None, ctx.obj)
     names = backbone_names(ckpt, opened)

@@ -68,7 +68,7 @@ def verb(
     if save and load:
         raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
     if save:
-        check_files({"--save": save}, read=labels)
+        check_files({"--save": save}, labels)
     if importlib.util.find_spec("torch") is None:
         raise UsageError("bb probe rerank needs torch: pip install 'backbone-bench[heads]'")
 

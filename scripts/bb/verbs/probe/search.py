@@ -38,7 +38,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    check_files({"--out": out} if out else {}, read=queries)
+    check_files({"--out": out} if out else {}, queries, relevant, candidates)
     if out and out.suffix != ".csv":
         raise UsageError(f"--out {out} must end in .csv.")
     opened = open_store(store, cache_size=cache_size)

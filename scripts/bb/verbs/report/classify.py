@@ -40,7 +40,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    check_files({option: path for option, path in (("--csv", csv), ("--html", html)) if path})
+    check_files({option: path for option, path in (("--csv", csv), ("--html", html)) if path}, reference)
     opened = open_store(store, cache_size=cache_size)
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, tasks, on_damage=lambda problem: warn(f"note: {problem}"))

@@ -80,7 +80,7 @@ def verb(
     if open_ and str(html := html or Path("report.html")) == "-":
         raise UsageError("--open shows a file: give --html one, or leave --html out.")
     files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
-    check_files({option: path for option, path in files.items() if path}, read=labels)
+    check_files({option: path for option, path in files.items() if path}, labels, reference)
     if plot:
         check_format(plot.suffix)
     for option, value, known in (

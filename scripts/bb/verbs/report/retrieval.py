@@ -48,7 +48,7 @@ def verb(
     json_: options.JsonOption = False,
 ) -> None:
     if html:
-        check_files({"--html": html})
+        check_files({"--html": html}, labels)
     table = read_items(labels, not_missing=not_missing or ())
     opened = open_store(store, cache_size=cache_size)
     backbones = set(backbone_names(ckpt, opened))

@@ -60,6 +60,13 @@ def test_a_missing_value_states_nothing(place, call):  # noqa: F811
     assert each["does_not_compare"] == "it does not state view, pooling"
 
 
+def test_it_is_not_replaced(place, call):  # noqa: F811
+    Path("paper.csv").write_text(f"ckpt,score\n{NAME},0.5\n")
+    for option in ("--csv", "--html"):
+        status, _, err = call("report", "classify", "birds", "--reference", "paper.csv", option, "paper.csv")
+        assert status == 2 and f"{option} paper.csv would replace what is read from it" in err
+
+
 def test_terminal_csv_and_page_show_it(place, call):  # noqa: F811
     next_to(call, f"{NAME},0.5,birds,all,biobench-simpleshot,,,test,accuracy")
     status, out, _ = call("report", "classify", "birds", "--reference", "paper.csv")
