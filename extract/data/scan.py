@@ -65,9 +65,10 @@ def find_images(
         found[image_id] = path
     notes = [*walk.notes(), *passed.notes()]
     if not found:
-        endings = sorted({path.suffix for path in base.iterdir() if path.suffix in (TAR, PARQUET)})
-        if endings:
-            raise UsageError(f"{base} holds no image but shards: name them, --data NAME='{base / '*'}{endings[0]}'.")
+        below = (file for pattern in ("*", "*/*") for file in sorted(base.glob(pattern)))
+        if shard := next((file for file in below if file.suffix in (TAR, PARQUET)), None):
+            named = shard.with_name(f"*{shard.suffix}")
+            raise UsageError(f"{base} holds no image but shards: name them, --data NAME='{named}'.")
         raise UsageError(
             " ".join([f"{base} holds no image ({some(sorted(SUFFIXES), 9)}): is it the right folder?", *notes])
         )

@@ -75,6 +75,24 @@ def test_a_layout_is_checked(call, own_place):  # noqa: F811
     assert status == 2 and "data does not have the layout of inat21: it has train_mini/ but no val/" in err
 
 
+def test_what_a_download_that_stopped_early_does_not_have_is_said(call, own_place):  # noqa: F811
+    MADE["inat21"](own_place / "data")
+    shutil.rmtree(own_place / "data" / "val" / "Ara")
+    shutil.rmtree(own_place / "data" / "train_mini" / "Corvus")
+    status, _, err = call("data", "check", "inat21=data")
+    assert status == 0 and "note: 1 of 3 classes are not on side train: Corvus" in err
+    assert "note: 1 of 3 classes are on side train alone: Ara" in err
+    fungiclef(own_place / "fungi")
+    table = own_place / "fungi" / "FungiCLEF2023_train_metadata_PRODUCTION.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-2]))
+    status, out, _ = call("data", "check", "fungiclef=fungi")
+    assert status == 0 and "note: 2 images that the labels do not name, such as 'DF20_300/2-2.JPG'" in out
+    MADE["awa2"](own_place / "awa2")
+    shutil.rmtree(next(own_place.rglob("JPEGImages")) / "kind1")
+    status, _, err = call("data", "check", "awa2=awa2")
+    assert status == 0 and "note: 1 of 10 classes have no folder in JPEGImages/: kind1" in err
+
+
 def test_images_that_labels_name_are_looked_for(call, own_place):  # noqa: F811
     iwildcam(own_place / "data")
     next((own_place / "data" / "iwildcam_v2.0" / "train").iterdir()).unlink()

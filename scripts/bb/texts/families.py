@@ -73,7 +73,25 @@ def check_family(name: str, root: "Root") -> "TaskTable | None":
     warn(*(f"note: {note}" for note in (*table.notes, *pickles(folder))))
     for task in table.tasks:
         say(f"{name}: {task_words(table, task)}")
+        warn(*(f"note: {note}" for note in one_sided(table, task)))
     return table
+
+
+def one_sided(table: "TaskTable", task: str) -> list[str]:
+    """Classes that are on the training side alone, or not on it: a download may have stopped early."""
+    import polars as pl
+
+    from bb.store.format.collection import some
+
+    if table.target != "classes" or "split" not in table.frame.columns:
+        return []
+    named = table.frame.filter(pl.col("task") == task).drop_nulls(["label", "split"])
+    trained, others = (
+        set(named.filter((pl.col("split") == "train") == training)["label"]) for training in (True, False)
+    )
+    of = f"of {len(trained | others)} classes"
+    sides = ((others - trained, "are not on side train"), (trained - others, "are on side train alone"))
+    return [f"{len(names)} {of} {words}: {some(sorted(names))}" for names, words in sides if names]
 
 
 def task_words(table: "TaskTable", task: str) -> str:

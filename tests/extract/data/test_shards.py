@@ -135,6 +135,10 @@ def test_a_folder_of_shards_is_told_from_one_of_images(tmp_path):
     write_tar(tmp_path / "a.tar", pictures(1))
     with pytest.raises(UsageError, match=r"holds no image but shards: name them, --data NAME='.*/\*\.tar'"):
         find_images(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "a.tar").rename(tmp_path / "data" / "a.tar")
+    with pytest.raises(UsageError, match=r"name them, --data NAME='.*/data/\*\.tar'"):
+        find_images(tmp_path)
 
 
 # Tar archives

@@ -21,6 +21,7 @@ from bb.probe.tasks.family import About
 from bb.probe.tasks.task_columns import TRAIT
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
+from bb.store.format.collection import some
 from bb.store.storage.download import Archive
 
 PARTS = (
@@ -61,11 +62,13 @@ class AwA2:
             for image_id in image_files(images / name, f"{before}{images.name}/{plain_name(name)}/")
         ]
         if not rows:
-            some = ", ".join(entry.name for entry in entries(images)[:3]) or "nothing"
-            raise BBError(f"{images} has {some}, and no images of a class of {train.name} or {test.name}.")
+            there = ", ".join(entry.name for entry in entries(images)[:3]) or "nothing"
+            raise BBError(f"{images} has {there}, and no images of a class of {train.name} or {test.name}.")
         columns = ["image_id", "group", "split", *(TRAIT + trait for trait in traits)]
         frame = pl.DataFrame(dict(zip(columns, zip(*rows, strict=True), strict=True)))
-        return table_of(frame, str(base))
+        lacking = [name for name in side if not (images / name).is_dir()]
+        notes = [f"{len(lacking)} of {len(side)} classes have no folder in {images.name}/: {some(lacking)}"]
+        return table_of(frame, str(base), notes if lacking else [])
 
 
 def _distinct(table: TableFile, column: str) -> list[str]:

@@ -57,6 +57,7 @@ def verb(
     from bb.store.storage.url import is_url
     from bb.store.text.command import command
     from bb.store.text.image_ids import explain, match_ids
+    from bb.store.text.lookalike import shown
     from bb.texts.families import check_family
 
     opened = open_store(store) if is_url(store) or (Path(store) / "zarr.json").exists() else None
@@ -93,6 +94,8 @@ def verb(
         if table is not None:
             match = match_ids(table.image_ids, found.sources)
             problems |= dict.fromkeys(match.unmatched, "named by the labels, but not there")
+            if unnamed := sorted(set(found.sources).difference(match.ids)):
+                left_out.append(f"{len(unnamed)} images that the labels do not name, such as {shown(unnamed[0])}")
         elif (file := labels_beside(root)) and file.exists():
             newt = read_labels(file)
             match = match_ids(newt.image_ids, found.sources)
