@@ -13,7 +13,7 @@ import polars as pl
 from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
 from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
-from bb.probe.classification.open_set import fill_unknown, merge_unknown, read_poisonous, rejects
+from bb.probe.classification.open_set import fill_unknown, merge_unknown, poisonous_classes, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
 from bb.probe.classification.run import PreparedClassification, execute, prepare
@@ -150,7 +150,7 @@ def classify(
     kinds = [each.classifier for each in protocols] or _listed(classifier or ("ridge" if regression else "logistic"))
     pool_group = _pooling_of(protocols, pool_group)
     reads, is_open = _features_of(kinds, preprocessing, pool_group), any(map(rejects, kinds))
-    costly = _poisonous(protocols, poisonous, is_open)
+    listed = _poisonous(protocols, poisonous, is_open)
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
     images = labelled_images(
@@ -167,6 +167,10 @@ def classify(
     )
     if is_open:
         images = replace(images, table=fill_unknown(images.table))
+    costly = None
+    if listed is not None:
+        costly, table = poisonous_classes(listed, images.table, str(poisonous))
+        images = replace(images, table=table)
     if pool_group:
         known = images.table.notes
         images = images.pooled(pool_group)
@@ -298,8 +302,8 @@ def _pooling_of(protocols: Sequence[PublishedProtocol], asked: str | None) -> st
 
 def _poisonous(
     protocols: Sequence[PublishedProtocol], path: str | Path | None, is_open: bool
-) -> tuple[str, ...] | None:
-    """The poisonous classes. Errors: UsageError where they are given in vain, or missing; as `read_poisonous`."""
+) -> dict[str, bool] | None:
+    """Which classes are poisonous. Errors: UsageError where they are given in vain, or missing; as `read_poisonous`."""
     if path is None:
         if loss := [each.name for each in protocols if each.metric == "user_loss_score"]:
             raise UsageError(f"--protocol {loss[0]} scores a loss of poisonous species: name the table of them with "

@@ -3,7 +3,7 @@
 Which are poisonous stands in a file like FungiCLEF's poison_status_list.csv: class_id, poisonous (0 or 1).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.statistics.multiclass.user_loss import user_loss
 from bb.probe.tables.table_file import read_table_file
 from bb.probe.tasks.fold import Split
-from bb.probe.tasks.task_table import TaskTable
+from bb.probe.tasks.task_table import UNLABELLED, TaskTable
 from bb.store.errors import BBError, UsageError
+from bb.store.format.collection import some
 from bb.store.text.lookalike import shown
 
 UNKNOWN = "(unknown)"
@@ -37,8 +38,15 @@ def fill_unknown(table: TaskTable) -> TaskTable:
         return table
     tested = pl.col("split").is_in(TESTED) & pl.col("label").is_null()
     n = table.frame.filter(tested).height
+    if not n:
+        return table
     frame = table.frame.with_columns(label=pl.when(tested).then(pl.lit(UNKNOWN)).otherwise("label"))
-    return table.with_frame(frame, f"open set: {n} images without a label count as {UNKNOWN}") if n else table
+    others = frame["label"].null_count()
+    notes = [note for note in table.notes if not note.endswith(UNLABELLED)]  # it is not so for these
+    notes += [f"{others} of {frame.height} rows {UNLABELLED}"] if others else []
+    return replace(table, notes=tuple(notes)).with_frame(
+        frame, f"open set: {n} images without a label count as {UNKNOWN}"
+    )
 
 
 def merge_unknown(split: Split) -> Split:
@@ -79,8 +87,8 @@ def with_unknown(
     return np.where(rejected, unknown, predicted), decision
 
 
-def read_poisonous(path: str | Path) -> tuple[str, ...]:
-    """The classes that a file calls poisonous, sorted. Errors: UsageError and BBError naming what is wrong with it."""
+def read_poisonous(path: str | Path) -> dict[str, bool]:
+    """Whether each class of a file is poisonous. Errors: UsageError and BBError naming what is wrong with it."""
     table = read_table_file(
         Path(path),
         what=f"no list of poisonous classes at {path}: a CSV or Parquet file with the columns class_id and poisonous.",
@@ -89,11 +97,32 @@ def read_poisonous(path: str | Path) -> tuple[str, ...]:
     )
     table.require(["class_id", "poisonous"], "Rename its columns to class_id and poisonous.")
     frame = table.frame.select(pl.col("class_id", "poisonous").cast(pl.String).str.strip_chars())
-    strange = frame.filter(~pl.col("poisonous").is_in(["0", "1"]) | pl.col("class_id").is_null())
+    strange = frame.filter(~pl.col("poisonous").is_in(["0", "1"]) | pl.col("class_id").fill_null("").eq(""))
     if strange.height:
         row = strange.row(0)
         raise BBError(f"{path}: poisonous is {shown(str(row[1]))} for class {shown(str(row[0]))}; it must be 0 or 1.")
-    return tuple(sorted(frame.filter(pl.col("poisonous") == "1")["class_id"].unique()))
+    found: dict[str, bool] = {}
+    for name, word in frame.iter_rows():
+        if found.setdefault(name, word == "1") != (word == "1"):
+            raise BBError(f"{path}: class {shown(name)} is both poisonous and not; keep one of its rows.")
+    return found
+
+
+def poisonous_classes(listed: Mapping[str, bool], table: TaskTable, source: str) -> tuple[tuple[str, ...], TaskTable]:
+    """The poisonous classes, sorted, and the table with a note where its classes are not all listed.
+
+    source  the list's name. Errors: BBError where none is, since the loss would then be that of a harmless set.
+    """
+    frame = table.frame
+    trained = frame.filter(pl.col("split") == "train") if "split" in frame.columns else frame
+    names = trained["label"].drop_nulls().unique().sort().to_list() if table.target == "classes" else []
+    absent = [name for name in names if name not in listed]
+    if names and len(absent) == len(names):
+        raise BBError(f"{source} has none of the {len(names)} classes that are trained on, such as {shown(names[0])}; "
+                      f"it has {shown(next(iter(listed)))}. Write class_id as the labels are.")  # fmt: skip
+    note = f"{len(absent)} of {len(names)} classes are not in {source} and count as not poisonous: {some(absent)}"
+    table = table.with_frame(frame, note) if absent else table
+    return tuple(sorted(name for name, is_poisonous in listed.items() if is_poisonous)), table
 
 
 def loss_of(answer: Answers, poisonous: Collection[str]) -> dict[str, Any]:

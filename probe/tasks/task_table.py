@@ -22,6 +22,7 @@ from bb.store.text.lookalike import shown
 
 Target: TypeAlias = Literal["classes", "traits", "values"]
 
+UNLABELLED = "have no label: neither trained on nor scored"
 LARGEST = 1e30  # of numbers to predict, whose squares are summed
 ONE_TASK = "classify"  # the task of a table without such a column; draws depend on the name
 # What a table writes for a side → the contract's word.
@@ -358,6 +359,6 @@ def _unlabelled(frame: pl.DataFrame, roles: Roles, target: Target) -> list[str]:
     empty = frame.filter(pl.all_horizontal(pl.col(columns).is_null())).height
     constant = [c for c in columns if target == "traits" and frame[c].drop_nulls().n_unique() < 2]
     return [
-        *([f"{empty} of {frame.height} rows have no label: neither trained on nor scored"] if empty else []),
+        *([f"{empty} of {frame.height} rows {UNLABELLED}"] if empty else []),
         *([f"{', '.join(map(shown, constant[:3]))} is the same for every image"] if constant else []),
     ]

@@ -83,12 +83,32 @@ def test_a_class_that_is_called_unknown_may_be_tested_but_not_trained_on(place, 
     assert status == 1 and "trains on a class '(unknown)', which stands for unknown ones: rename it." in err
 
 
+def test_a_list_of_other_classes_is_refused_and_one_of_some_is_said(place, call):  # noqa: F811
+    """Else the loss is that of a set without a poisonous species."""
+    list_ = pl.DataFrame({"class_id": ["Amanita", "Boletus"], "poisonous": [1, 0]})
+    list_.write_csv("poison_status_list.csv")
+    status, _, err = call(*WORDS, "--classifier", "mahalanobis")
+    assert status == 1
+    assert "has none of the 3 classes that are trained on, such as '0'; it has 'Amanita'. Write class_id as" in err
+    pl.concat([list_, pl.DataFrame({"class_id": ["1"], "poisonous": [1]})]).write_csv("poison_status_list.csv")
+    status, out, err = call(*WORDS, "--classifier", "mahalanobis", "--json")
+    (run,) = json.loads(out)
+    assert "2 of 3 classes are not in poison_status_list.csv and count as not poisonous: 0, 2" in run["labels_notes"]
+    assert not [note for note in run["labels_notes"] if "neither trained on nor scored" in note]
+
+
 def test_lists_of_poisonous_classes(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("class_id,poisonous\n3,1\n11,0\n2,1\n")
-    assert read_poisonous(path) == ("2", "3")
+    assert read_poisonous(path) == {"3": True, "11": False, "2": True}
     path.write_text("class_id,poisonous\n3,yes\n")
     with pytest.raises(BBError, match="poisonous is 'yes' for class '3'; it must be 0 or 1"):
+        read_poisonous(path)
+    path.write_text("class_id,poisonous\n3,1\n 3,0\n")
+    with pytest.raises(BBError, match="class '3' is both poisonous and not; keep one of its rows"):
+        read_poisonous(path)
+    path.write_text("class_id,poisonous\n,1\n")
+    with pytest.raises(BBError, match="poisonous is '1' for class ''"):
         read_poisonous(path)
     path.write_text("class,deadly\n3,1\n")
     with pytest.raises(UsageError, match="does not have the columns class_id, poisonous"):
