@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
-from bb.probe.classification.board import answers
+from bb.probe.classification.board import answers, trait_answers
 from bb.probe.statistics import multilabel, regression
 from bb.probe.statistics.bootstrap import Resampled
 from bb.probe.statistics.multiclass.metrics import METRICS
@@ -164,15 +164,8 @@ def _of_values(run: Run, task: str, side: str, main: str, parts: Parts) -> TaskS
 
 def _of_traits(run: Run, task: str, side: str, main: str, parts: Parts) -> TaskScore | None:
     names = [f"{task}:{trait}" for trait in run.record["class_names"][task]]
-    table = pl.concat([parts[name] for name in names if name in parts])
-    ids, row = np.unique(table["image_id"].to_numpy(), return_inverse=True)
-    trait = table["task"].replace_strict({name: number for number, name in enumerate(names)}).to_numpy()
-    seen, decisions = np.zeros((len(ids), len(names)), bool), np.zeros((len(ids), len(names)))
-    true, predicted = np.zeros_like(seen), np.zeros_like(seen)
-    seen[row, trait], decisions[row, trait] = True, table["decision"].to_numpy()
-    true[row, trait], predicted[row, trait] = (table[name].to_numpy() > 0 for name in ("y_true", "y_pred"))
-    group = _group(table.unique("image_id", keep="first").sort("image_id"))
-    found, metric = multilabel.Traits(true, predicted, decisions, group, seen), multilabel.METRICS[main]
+    ids, found = trait_answers(run, task, pl.concat([parts[name] for name in names if name in parts]))
+    metric = multilabel.METRICS[main]
     if not metric.by_trait:
         ids, found = ids[found.whole], found.among(found.whole)
     return TaskScore(ids.tolist(), metric.value(found), metric.contributions(found), found.group)

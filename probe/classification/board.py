@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
+from jaxtyping import Shaped
 
 from bb.probe.classification.record import problem
 from bb.probe.classification.run import PROTOCOL
 from bb.probe.features.extraction import Cost
 from bb.probe.statistics.comparison import letters
 from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class, most_confused
-from bb.probe.statistics.multiclass.intervals import MetricEstimate, difference
+from bb.probe.statistics.multiclass.intervals import difference
 from bb.probe.statistics.multiclass.metrics import METRICS, MulticlassMetric
 from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.probe.statistics.multilabel import Traits
 from bb.probe.tasks.registry import family_metrics
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
@@ -236,7 +237,7 @@ def _boards(runs: Sequence[Run]) -> Iterator[Board]:
                     float(metrics[main]["value"] or 0)
                 except (KeyError, TypeError, ValueError):
                     continue  # another bb's record, or a stranger's
-                rows.append(Row(run, _name(run), metrics))
+                rows.append(Row(run, run_name(run), metrics))
             if not rows:
                 continue
             rows.sort(
@@ -261,9 +262,10 @@ def _boards(runs: Sequence[Run]) -> Iterator[Board]:
 
 
 def shots_used(run: Run) -> Any:
-    """Shots as asked for, or "all" where that many were all that there are; of a stranger's record anything."""
-    used, pool = run.record.get("train_used"), run.record.get("train_pool")
-    return "all" if used is not None and used == pool else run.record["n_train"]
+    """Shots as asked for, or "all" where that many were all that there are; 0 where nothing is trained; of a stranger's
+    record anything."""
+    used, pool, asked = (run.record.get(name) for name in ("train_used", "train_pool", "n_train"))
+    return "all" if used is not None and used == pool and asked != 0 else asked
 
 
 def _without_repeats(runs: dict[str, Run]) -> dict[str, Run]:
@@ -286,7 +288,8 @@ def protocol_of(run: Run) -> str:
     return str((run.record.get("published") or {}).get("name", ""))
 
 
-def _name(run: Run) -> str:
+def run_name(run: Run) -> str:
+    """Its backbones, else the beginning of its space's key."""
     return ", ".join(map(str, run.record["backbones"])) or short(str(run.record["space"]))
 
 
@@ -346,74 +349,22 @@ def answers(run: Run, task: str, side: str, rows: pl.DataFrame | None = None) ->
     return Predictions(y_true, y_pred, len(names), None, group)
 
 
-@dataclass(frozen=True)
-class SplitDifference:
-    """How much higher a score is where the split is drawn at random than where groups, or times, are kept apart."""
+def trait_answers(run: Run, task: str, rows: pl.DataFrame) -> tuple[Shaped[np.ndarray, " n"], Traits]:
+    """Image IDs in order, and a run's answers for the traits that are known of them.
 
-    name: str
-    classifier: str
-    shots: str
-    task: str
-    split_by: str
-    metric: str
-    difference: MetricEstimate
-
-
-def split_differences(runs: Sequence[Run]) -> list[SplitDifference]:
-    """Of runs that differ in the way of splitting alone, on images that both test: random less the other."""
-    found = []
-    by_way: dict[tuple[str, ...], dict[str, Run]] = {}
-    for run in runs:
-        record = run.record
-        key = tuple(str(record.get(name)) for name in ("tasks", "space", "classifier", "n_train", "seed", "published"))
-        by_way.setdefault(key, {})[str(record.get("split_by"))] = run
-    for ways in by_way.values():
-        at_random = ways.pop("random", None)
-        if at_random is None:
-            continue
-        for way, other in sorted(ways.items()):
-            for task, sides in other.record["scores"]["tasks"].items():
-                ours, theirs = (_by_image(run, task) for run in (at_random, other))
-                both = sorted(ours.keys() & theirs.keys())
-                metric = METRICS.get(str(other.record["scores"]["main"]))
-                if not both or metric is None or len(sides) > 1:
-                    continue
-                classes = len(other.record["class_names"][task])
-                group = _codes(theirs, both)
-                one, two = (
-                    Predictions(
-                        np.array([each[image_id][0] for image_id in both], np.int64),
-                        np.array([each[image_id][1] for image_id in both], np.int64),
-                        classes,
-                        None,
-                        group,
-                    )
-                    for each in (ours, theirs)
-                )
-                record = other.record
-                found.append(
-                    SplitDifference(
-                        _name(other), str(record["classifier"]), str(record["n_train"]), task, way, metric.name,
-                        difference(one, two, metric),
-                    )
-                )  # fmt: skip
-    return found
-
-
-def _by_image(run: Run, task: str) -> dict[str, tuple[int, int, int | None]]:
-    """Of each tested image its class, the predicted one, and its group; empty of traits and numbers."""
-    if run.record.get("target") != "classes":
-        return {}
-    table = run.predictions(["task", "image_id", "y_true", "y_pred", "group"]).filter(pl.col("task") == task)
-    return {
-        image_id: (int(y), int(predicted), group)
-        for image_id, y, predicted, group in table.select("image_id", "y_true", "y_pred", "group").iter_rows()
-    }
-
-
-def _codes(found: dict[str, tuple[int, int, int | None]], image_ids: Sequence[str]) -> Int64[np.ndarray, " n"] | None:
-    codes = [found[image_id][2] for image_id in image_ids]
-    return None if None in codes else np.array(codes, np.int64)
+    rows  the run's predictions, of one side
+    """
+    names = [f"{task}:{trait}" for trait in run.record["class_names"][task]]
+    table = rows.filter(pl.col("task").is_in(names))
+    ids, row = np.unique(table["image_id"].to_numpy(), return_inverse=True)
+    trait = table["task"].replace_strict({name: number for number, name in enumerate(names)}).to_numpy()
+    seen, decisions = np.zeros((len(ids), len(names)), bool), np.zeros((len(ids), len(names)))
+    true, predicted = np.zeros_like(seen), np.zeros_like(seen)
+    seen[row, trait], decisions[row, trait] = True, table["decision"].to_numpy()
+    true[row, trait], predicted[row, trait] = (table[name].to_numpy() > 0 for name in ("y_true", "y_pred"))
+    groups = table.unique("image_id", keep="first").sort("image_id")["group"]
+    group = None if groups.null_count() else groups.to_numpy().astype(np.int64)
+    return ids, Traits(true, predicted, decisions, group, seen)
 
 
 def details(board: Board, row: Row) -> tuple[list[OfClass], list[Confused], Predictions] | None:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from bb.probe.classification.board import Board, SplitDifference, boards, split_differences
+from bb.probe.classification.board import Board, boards
 from bb.probe.classification.comparisons.headline import Headline, headlines
+from bb.probe.classification.comparisons.split_differences import SplitDifference, split_differences
 from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, poisonous_classes, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
@@ -207,8 +208,18 @@ def classify(
             ):
                 results[place] = found
     ordered = [results[place] for place in sorted(results)]
+    runs = tuple(run for run, _ in ordered)
+    say_of_table(images.table, runs, reporter)
     fresh = frozenset(run.run_id for run, is_fresh in ordered if is_fresh)
-    return Classified(tuple(run for run, _ in ordered), fresh, images, failed)
+    return Classified(runs, fresh, images, failed)
+
+
+def say_of_table(table: TaskTable, runs: Sequence[Run], reporter: Reporter) -> None:
+    """What no run says of a table: those that were there may be of a table of which other things are to be said."""
+    said = {note for run in runs for note in run.record.get("labels_notes", [])}
+    for note in table.notes:
+        if note not in said:
+            reporter.info(note)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ ONE_TASK = "classify"  # the task of a table without such a column; draws depend
 SIDES = {
     **dict.fromkeys(("train", "training", "trn", "tr", "learn", "train_mini"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "holdout", "held_out", "heldout"), "test"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "hold_out", "held_out", "heldout"), "test"),
     **{word: word for word in ("id_val", "id_test", "query", "gallery", "unlabeled")},
     "unlabelled": "unlabeled",
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from bb.probe.classification.facade import Classified, find_or_make
+from bb.probe.classification.facade import Classified, find_or_make, say_of_table
 from bb.probe.classification.inputs import LabelledImages, labelled_images
 from bb.probe.classification.run import PreparedClassification, prepare
 from bb.probe.classification.run_inputs import Inputs
@@ -94,6 +94,7 @@ def zeroshot(
         reporter.info(f"left out: {reason}")
     results = [find_or_make(each, force, reporter) for each in prepared]
     runs = tuple(run for run, _ in results)
+    say_of_table(images.table, runs, reporter)
     fresh = frozenset(run.run_id for run, new in results if new)
     return Classified(runs, fresh, images)
 

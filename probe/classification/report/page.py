@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from bb.probe.classification.board import Board, Row, details, split_differences
+from bb.probe.classification.board import Board, Row, details
 from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.comparisons.methods import bibtex, methods
 from bb.probe.classification.comparisons.reference import Comparison
+from bb.probe.classification.comparisons.split_differences import split_differences
 from bb.probe.classification.report import confusion
 from bb.probe.classification.report.curves import learning_curves, most_reliable_first
 from bb.probe.classification.report.figures import curves_picture, key_of, reliability_picture

@@ -7,9 +7,10 @@ from bb.console import say, show_table, warn
 from bb.probe.tasks.registry import family_metrics
 
 if TYPE_CHECKING:
-    from bb.probe.classification.board import Board, SplitDifference
+    from bb.probe.classification.board import Board
     from bb.probe.classification.comparisons.reference import Comparison
     from bb.probe.classification.comparisons.side_differences import SideDifference
+    from bb.probe.classification.comparisons.split_differences import SplitDifference
 
 COLUMNS = {
     "classes": ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece", "user_loss_score"),
@@ -119,6 +120,7 @@ def show_split_differences(found: "Sequence[SplitDifference]") -> None:
         text = score_text({"value": each.difference.value, "low": low, "high": high})
         rows.append([each.name, each.classifier, each.shots, f"random less {each.split_by}", each.metric, text])
     show_table(["backbone", "classifier", "shots", "splits", "metric", "difference"], rows)
+    warn(*dict.fromkeys(f"note: no interval: {each.difference.reason}" for each in found if each.difference.reason))
 
 
 def show_side_differences(found: "Sequence[SideDifference]") -> None:

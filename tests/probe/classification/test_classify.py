@@ -91,6 +91,16 @@ def test_a_lone_image_of_a_class_leaves_the_others_calibrated():
     assert METRICS["ece"].value(joined.predictions()) < before / 3
 
 
+def test_what_is_to_be_said_of_a_table_is_said_of_runs_that_were_there(place, call):  # noqa: F811
+    words = ("probe", "classify", "--labels", "birds.csv", "--classifier", "ridge")
+    assert call(*words)[0] == 0
+    lines = Path("birds.csv").read_text(encoding="utf-8-sig").splitlines()
+    Path("birds.csv").write_text("\n".join([*lines, lines[-1]]))
+    status, out, err = call(*words)
+    assert status == 0 and "0 runs computed, 1 were there" in out
+    assert err.count("note: 1 rows repeat an earlier one and are left out") == 1
+
+
 def test_validation_images_that_are_not_used_are_said(place, call):  # noqa: F811
     _, ids, y, _ = place
     side = np.array(["train", "train", "val", "test"])[np.arange(len(y)) // 4 % 4]

@@ -67,6 +67,7 @@ def test_a_table_that_nothing_could_be_trained_on_is_tested_whole(tmp_path):
     found = zeroshot(store, labels_of(ids, y, split=["test"] * 60))
     facts = found.runs[0].record["scores"]["tasks"]["classify"]["all"]
     assert facts["n"] == 60 and facts["metrics"]["ece"]["value"] is not None
+    assert found.boards[0].rows[0].shots == 0
     sites = labels_of(ids, y, split=["test"] * 60, group=["a", "b", "c"] * 20)
     facts = zeroshot(store, sites).runs[0].record["scores"]["tasks"]["classify"]["all"]
     assert (
