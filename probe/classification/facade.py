@@ -178,7 +178,7 @@ def classify(
         for note in images.table.notes[len(known) :]:
             reporter.info(note)
     kinds, ways = list(dict.fromkeys(kinds)), None if split_by is None else _listed(split_by)
-    divide = partial(_by_way, images, ways, folds, drop_leaks=drop_leaks, is_open=is_open)
+    divide = partial(_by_way, images, ways, folds, drop_leaks=drop_leaks, is_open=is_open, with_val=bool(protocols))
     if protocols:
         cells = list(_of_protocols(images, protocols, draws, seeds, costly, divide))
     else:
@@ -341,15 +341,23 @@ def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | Non
 
 
 def _by_way(
-    images: LabelledImages, ways: Sequence[By] | None, folds: int, seed: int, *, drop_leaks: bool, is_open: bool
+    images: LabelledImages,
+    ways: Sequence[By] | None,
+    folds: int,
+    seed: int,
+    *,
+    drop_leaks: bool,
+    is_open: bool,
+    with_val: bool,
 ) -> list[list[Split]]:
-    """The splits of all tasks, for each way of splitting."""
+    """The splits of all tasks, for each way of splitting. with_val: as of `split_leaks`."""
     made = split_table(images.table, ways, folds=folds, seed=seed)
     if is_open:
         made = tuple(map(merge_unknown, made))
     if drop_leaks:
         members = images.pooling.members if images.pooling else {}
-        made = tuple(drop_split_leaks(each, split_leaks(each, images.collection, members)) for each in made)
+        found = (split_leaks(each, images.collection, members, with_val=with_val) for each in made)
+        made = tuple(drop_split_leaks(each, leaks) for each, leaks in zip(made, found, strict=True))
     return [[each for each in made if each.by == way] for way in dict.fromkeys(each.by for each in made)]
 
 

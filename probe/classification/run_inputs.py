@@ -153,13 +153,18 @@ class Inputs:
     def _train_pools(self) -> dict[bool, str]:
         return {}
 
-    @cached_property
-    def leaks(self) -> list[Leaks]:
-        return self.leaks_of(self.splits)
+    def leaks(self, *, with_val: bool) -> list[Leaks]:
+        if with_val not in self._leaks:
+            self._leaks[with_val] = self.leaks_of(self.splits, with_val=with_val)
+        return self._leaks[with_val]
 
-    def leaks_of(self, splits: Sequence[Split]) -> list[Leaks]:
+    @cached_property
+    def _leaks(self) -> dict[bool, list[Leaks]]:
+        return {}
+
+    def leaks_of(self, splits: Sequence[Split], *, with_val: bool = False) -> list[Leaks]:
         members = self.pooling.members if self.pooling else {}
-        return [split_leaks(split, self.collection, members) for split in splits]
+        return [split_leaks(split, self.collection, members, with_val=with_val) for split in splits]
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -191,7 +196,8 @@ class Inputs:
             train = [[side.tolist() for side in fitted(fold)[:2]] for each in folds for fold in each]
             # What such a protocol tests is known once it is drawn; else leaks are of the whole pool, for all shots.
             own = spec.protocol is not None and spec.protocol.pool == "all"
-            leaks = [] if spec.given else self.leaks_of(splits) if own else self.leaks
+            with_val = any(len(fold.val) for each in folds for fold in each)
+            leaks = [] if spec.given else self.leaks_of(splits) if own else self.leaks(with_val=with_val)
             every = [ids for each in folds for fold in each for ids in (fitted(fold)[0], fold.test_ids)]
             used = np.unique(np.concatenate(every))
             rows = np.searchsorted(self.image_ids, used)

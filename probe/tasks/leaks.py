@@ -110,12 +110,22 @@ def find_leaks(labels: Labels, collection: Collection) -> Leaks:
     return Leaks(twins, n_test, both)
 
 
-def split_leaks(split: Split, collection: Collection, members: Mapping[str, Sequence[str]] | None = None) -> Leaks:
+def split_leaks(
+    split: Split,
+    collection: Collection,
+    members: Mapping[str, Sequence[str]] | None = None,
+    *,
+    with_val: bool = False,
+) -> Leaks:
     """The test images of a split that equal a training image of their fold.
 
-    members  of pooled images, ID → the images that are pooled: one equal image is enough
+    members   of pooled images, ID → the images that are pooled: one equal image is enough
+    with_val  whether validation images are trained on, too: parameters are chosen on them, or they are fitted
     Errors: BBError for absent images.
     """
+    if with_val:
+        folds = (replace(fold, train=np.concatenate([fold.train, fold.val])) for fold in split.folds)
+        split = replace(split, folds=tuple(folds))
     parts = [(members or {}).get(image_id, (image_id,)) for image_id in split.task.ids.tolist()]
     rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     picture = _pictures(collection, [image_id for part in parts for image_id in part])

@@ -434,3 +434,17 @@ def test_each_metric_without_an_interval_has_its_reason_below_the_table(place, c
             "no interval: 30 images a class are too few: over folds, an interval of macro_f1@wilds needs 50",
             "no interval: 120 images are too few: an interval of ece needs 2000",
         ]
+
+
+def test_a_copy_among_validation_images_leaks_where_these_are_fitted(own_place):  # noqa: F811
+    """dinov2-logreg fits training and validation images together; bb's own classifiers use no validation image."""
+    store, ids, y, _ = cluster_store(own_place / "features.bb", twins=[(8, 5)])
+    side = np.array(["train", "train", "val", "test"])[np.arange(len(y)) // 4 % 4]
+    side[5] = "test"
+    assert side[8] == "val"
+    labels = pl.DataFrame({"image_id": ids, "label": SPECIES[y], "split": side})
+    (fitted,) = bb.probe.classify(store, labels, protocol="dinov2-logreg")
+    (own,) = bb.probe.classify(store, labels, classifier="ridge")
+    assert fitted.record["leaks"]["classify"]["example"] == [ids[5], ids[8]] and own.record["leaks"] == {}
+    (dropped,) = bb.probe.classify(store, labels, protocol="dinov2-logreg", drop_leaks=True)
+    assert dropped.record["scores"]["n"] == fitted.record["scores"]["n"] - 1

@@ -46,6 +46,12 @@ def test_a_test_image_that_equals_a_training_image_is_found():
     assert dropped.notes[-1] == "2 test images that equal training images are left out"
 
 
+def test_validation_images_count_where_they_are_trained_on():
+    (split,), collection = made("xyzxyz", "pqrqss", split=["train", "train", "val", "test", "test", "val"])
+    assert split_leaks(split, collection).twins == {"classify": {"d": "b"}}
+    assert split_leaks(split, collection, with_val=True).twins == {"classify": {"d": "b", "e": "f"}}
+
+
 def test_of_folds_every_image_with_a_twin_elsewhere_is_found():
     (split,), collection = made("xxxxxxyyyyyy", "ppqqrstuvwwx")
     found = split_leaks(split, collection).twins.get("classify", {})
