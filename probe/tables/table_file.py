@@ -116,7 +116,7 @@ class TableFile:
 
     def numbers(self, column: str) -> pl.Series:
         """A column as float64, null where a cell is. Errors: BBError naming the line of what is not a number."""
-        text = pl.col(column).str.strip_chars(AROUND)
+        text = pl.col(column).str.strip_chars(AROUND).str.replace("^\u2212", "-")  # the sign that some countries write
         comma = text.str.contains(r"^[+-]?\d+,\d+([eE][+-]?\d+)?$")
         if self.decimal_comma:
             mixed = comma & pl.lit(self.frame.select(text.str.contains(r"\.").any()).item())
@@ -241,10 +241,14 @@ def _read_csv(
             fail("a second table begins here, so files were joined; join their rows under one header", lines.start)
         if len(row) != len(names):
             count = f"{len(row)} cell{'s' * (len(row) > 1)}, where the header has {len(names)}"
-            remedy = (
-                "put text that holds the separator into quotation marks" if len(row) > len(names) else
-                "add separators at its end, which Excel leaves out where the last columns are empty for many rows"
-            )  # fmt: skip
+            if len(row) < len(names):
+                remedy = (
+                    "add separators at its end, which Excel leaves out where the last columns are empty for many rows"
+                )
+            elif len(names) == 1 and not used:
+                remedy = f"if {shown(names[0][:60])} is a title above the header, take it out"
+            else:
+                remedy = "put text that holds the separator into quotation marks"
             fail(f"it has {count} (separated by {SEPARATORS.get(separator, repr(separator))}s); {remedy}", lines.start)
         if lines.has_quotes:
             _check_quotes(lines, dict(zip(names, row, strict=True)), used, separator, fail)

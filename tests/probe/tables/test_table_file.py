@@ -65,8 +65,8 @@ def test_the_separator_is_the_one_that_finds_the_columns(tmp_path):
 
 
 def test_numbers_as_german_spreadsheets_write_small_ones(tmp_path):
-    (tmp_path / "l.csv").write_text("image_id;x1\na;1,5E-05\nb;-2,5e3\nc;4E2\n")
-    assert read(tmp_path / "l.csv").numbers("x1").to_list() == [1.5e-5, -2500.0, 400.0]
+    (tmp_path / "l.csv").write_text("image_id;x1\na;1,5E-05\nb;-2,5e3\nc;4E2\nd;\u22122,5\n")
+    assert read(tmp_path / "l.csv").numbers("x1").to_list() == [1.5e-5, -2500.0, 400.0, -2.5]
 
 
 def test_a_decimal_comma_is_a_number_where_commas_do_not_separate(tmp_path):
@@ -91,6 +91,10 @@ def test_a_decimal_comma_is_a_number_where_commas_do_not_separate(tmp_path):
         ('image_id,label\n1, "a"\n', "line 2: label is ' \"a\"', with a stray quotation mark"),
         ("image_id,label\n1,a\n\n2,b,c\n", "line 4: it has 3 cells, where the header has 2"),
         ("image_id,label\n1\n", "line 2: it has 1 cell, where the header has 2"),
+        (
+            "My owls\nimage_id,label\n1,a\n",
+            "line 2: it has 2 cells, .*; if 'My owls' is a title above the header, take",
+        ),
         ("image_id;label;note\n1;a;x\n2;b\n", r"line 3: .*; add separators at its end, which Excel leaves out"),
         ("image_id;label\n1;a\n2,b\n", r"line 3: it has 1 cell, .* \(separated by semicolons\)"),
         ("image_id,label\n1,a\0b\n", "line 2: it holds NUL characters"),
