@@ -53,8 +53,10 @@ def choose_spaces(
             continue
         whole = _newest_code(store, [space for space in found if space.key in complete])
         if not found:
+            patched = any(each.kind == "patch" and backbone in store.backbones(each) for each in store.spaces())
+            known = f" but {NAMES['patch']}" if kind == "img" and patched else ""
             raise UsageError(
-                f"{store.name} has no {what} of {backbone}. "
+                f"{store.name} has no {what} of {backbone}{known}. "
                 + (
                     "To make them: bb probe head; `bb store ls` lists those that are there."
                     if is_head_name(backbone)

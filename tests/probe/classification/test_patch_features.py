@@ -96,3 +96,5 @@ def test_spaces_of_the_other_kind_are_refused_by_name(place, call):  # noqa: F81
     assert status == 2 and f"--space {key['patch']} holds patch features; bb probe takes image features." in err
     status, _, err = call(*words, "attentive", "--space", key["img"])
     assert status == 2 and "holds image features; classifier attentive takes patch features." in err
+    status, _, err = call(*words, "ridge", "--ckpt", PATCH)
+    assert status == 2 and f"features.bb has no features of {PATCH} but patch features. To make them: bb ext" in err
