@@ -18,6 +18,7 @@ from bb.extract.weights.traced import traced
 
 Convert = Callable[[StateDict], Mapping[str, Any]]
 
+LEVELS = 8  # of a prefix, at most
 COUNT = "num_batches_tracked"  # of batch norms: old files do not have it, and no feature depends on it
 
 
@@ -67,7 +68,9 @@ def find_candidates(checkpoint: WeightsFile, size: int) -> Iterator[TensorGroup]
     """The tensors under each key and prefix; under a prefix, if they are half of the network's `size` at least."""
     for key, state in checkpoint.parts.items():
         prefixes = Counter(
-            f"{prefix}." for name in state for prefix in itertools.accumulate(name.split(".")[:-1], "{}.{}".format)
+            f"{prefix}."
+            for name in state
+            for prefix in itertools.accumulate(name.split(".", LEVELS)[:-1], "{}.{}".format)
         )
         for prefix in ("", *(prefix for prefix, count in prefixes.items() if 2 * count >= size)):
             below = {

@@ -46,7 +46,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
             "is a git-lfs pointer, not the file. Run `git lfs pull` in its repository",
         ),
         (
-            rb"\s*<(!doctype|html|head|\?xml|!--)",
+            rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)",
             "is a web page: the download got a login or error page instead of the file. Download it again, from the "
             "address of the raw file",
         ),
@@ -68,6 +68,12 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF", "is an image or document, not weights. Give a file of weights"),
     )
 )
+
+# What a file of some kilobytes may claim. Pickles and zip archives name one thing many times, and tensors may repeat
+# one number without holding it again.
+_MOST_ENTRIES = 100_000  # of all mappings together
+_MOST_UNPACKED = 10  # times the archive's size; torch.save does not compress
+_MOST_REPEATED = 2**26  # bytes
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,19 @@ def locate(path: str) -> tuple[Path, str | None]:
 def read_checkpoint(path: Path) -> WeightsFile:
     """Raises BBError, saying what to do, for a file that is missing, damaged, of another kind, or a program."""
     content, ignored = _read(path)
-    parts = dict(_state_dicts(content)) if isinstance(content, Mapping) else {}
+    parts: dict[str, StateDict] = {}
+    seen = 0
+    for key, mapping in _mappings(content) if isinstance(content, Mapping) else ():
+        if (seen := seen + 1 + len(mapping)) > _MOST_ENTRIES:
+            raise BBError(f"'{path}' nests more than {_MOST_ENTRIES:,} entries. Save model.state_dict() alone")
+        if state := {str(name): value for name, value in mapping.items() if isinstance(value, Tensor)}:
+            parts[key] = state
+    for name, tensor in ((name, tensor) for state in parts.values() for name, tensor in state.items()):
+        if _repeats(tensor):
+            raise BBError(
+                f"'{path}' claims {list(tensor.shape)} numbers for {printable(name)} and holds "
+                f"{tensor.untyped_storage().nbytes()} bytes of them. Save it as tensor.contiguous()"
+            )
     if not parts:
         raise BBError(
             f"'{path}' holds {_describe(content, ignored)}, no tensors by name. Save model.state_dict() instead, "
@@ -150,8 +168,11 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            unpacked = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError) as error:
         raise BBError(f"'{path}' is damaged: {error}. Download or save it again") from error
+    if unpacked > max(_MOST_UNPACKED * path.stat().st_size, _MOST_REPEATED):
+        raise BBError(f"'{path}' is an archive that would unpack to {unpacked:,} bytes. Save it again with torch.save")
     ends = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in ends:
         raise BBError(
@@ -195,14 +216,20 @@ def _stand_in(name: str, met: set[str]) -> type:
     return type("Ignored", (), inert)
 
 
-def _state_dicts(content: Mapping[Any, Any], key: str = "", depth: int = 4) -> Iterator[tuple[str, StateDict]]:
-    """Each mapping, however nested, that holds tensors by name: training scripts nest them a few levels deep."""
-    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if state:
-        yield key, state
+def _mappings(content: Mapping[Any, Any], key: str = "", depth: int = 4) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Each mapping, however nested, by the keys that lead to it: training scripts nest them a few levels deep."""
+    yield key, content
     for name, value in content.items():
         if isinstance(value, Mapping) and depth:
-            yield from _state_dicts(value, f"{key}.{name}" if key else str(name), depth - 1)
+            yield from _mappings(value, f"{key}.{name}" if key else str(name), depth - 1)
+
+
+def _repeats(tensor: Tensor) -> bool:
+    """Whether a tensor has far more numbers than are stored for it, so that working on it takes memory or for ever."""
+    size = tensor.numel() * tensor.element_size()
+    if size <= _MOST_REPEATED or tensor.layout != torch.strided or tensor.is_meta:
+        return False
+    return size > tensor.untyped_storage().nbytes()
 
 
 def _describe(content: object, ignored: Sequence[str]) -> str:

@@ -234,3 +234,46 @@ def test_names_in_a_file_can_not_steer_a_terminal(tmp_path):
     with pytest.raises(BBError) as error:
         read(tmp_path / "a.pt")
     assert "\x1b" not in str(error.value)
+
+
+def nested_manifold(levels):
+    """Some kilobytes of pickle, in which every mapping holds the one below many times."""
+    inner = {"weight": torch.zeros(1)}
+    for _ in range(levels):
+        inner = dict.fromkeys(map(str, range(50)), inner)
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (nested_manifold(4), "nests more than 100,000 entries"),
+        (
+            {"pos_embed": torch.zeros(1).expand(1, 2**20, 64)},
+            r"claims \[1, 1048576, 64\] numbers for pos_embed and holds 4 bytes of them",
+        ),
+    ],
+)
+def test_a_small_file_can_not_claim_work_without_end(tmp_path, content, words):
+    torch.save(content, tmp_path / "a.pt")
+    assert (tmp_path / "a.pt").stat().st_size < 100_000
+    with pytest.raises(BBError, match=words):
+        read(tmp_path / "a.pt")
+
+
+def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path):
+    torch.save(state(), tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    for name, padding in (("packed.pt", b""), ("bomb.pt", bytes(2**27))):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+            for member, data in (members | {"a/data/9": padding}).items():
+                packed.writestr(member, data)
+    assert digest(read(tmp_path / "packed.pt")[""]) == digest(state())
+    with pytest.raises(BBError, match=r"would unpack to 134,\d+,\d+ bytes"):
+        read(tmp_path / "bomb.pt")
+
+
+def test_repeated_numbers_of_usual_size_are_taken(tmp_path):
+    torch.save({"mask": torch.zeros(1).expand(4, 5)}, tmp_path / "a.pt")
+    assert read(tmp_path / "a.pt")[""]["mask"].shape == (4, 5)

@@ -58,6 +58,11 @@ def test_a_prefix_that_makes_all_names_fit_is_taken_and_said(prefix, tmp_path):
     assert loaded.describe() == [f"{tmp_path}/w.pt: took the weights under '{loaded.part}'"]
 
 
+def test_a_name_of_many_dots_costs_no_more_than_its_length(tmp_path):
+    loaded, _ = fit({**state(), "a." * 50_000 + "b": torch.zeros(1)}, tmp_path)
+    assert len(loaded.dropped) == 1
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_is_looked_under(key, tmp_path):
     loaded, target = fit({key: state(), "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}, tmp_path)
