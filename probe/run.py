@@ -17,6 +17,7 @@ from bb.probe.features.damaged_images import damage_record, damaged_images
 from bb.probe.features.extraction import extraction
 from bb.probe.features.missing import missing_record, note_on
 from bb.probe.git_commit import commit
+from bb.probe.run_records import newt_problem
 from bb.probe.scores import score
 from bb.probe.tasks.few_shot import SEED_OF_ALL, NTrain, Sample, check_seed, sample, takes_all
 from bb.probe.tasks.leaks import find_leaks
@@ -115,8 +116,8 @@ class PreparedRun:
     run_id: str
 
     def existing(self) -> list[Run]:
-        """Runs of this ID in the store, the one to use first."""
-        return by_precedence(self.inputs.store.runs(self.run_id))
+        """Runs of this ID in the store that can be read, the one to use first."""
+        return by_precedence(run for run in self.inputs.store.runs(self.run_id) if newt_problem(run.record) is None)
 
 
 def prepare(inputs: FamilyInputs, spec: FamilySpec) -> PreparedRun:

@@ -42,7 +42,7 @@ ORDER = [
         "bb.probe.int8_kernels",
         "bb.probe.search_kernels",
     ],
-    ["bb.extract.backbones", "bb.extract.data", "bb.probe.int8_bounds", "bb.probe.statistics"],
+    ["bb.extract.backbones", "bb.extract.data", "bb.probe.int8_bounds", "bb.probe.run_records", "bb.probe.statistics"],
     ["bb.extract.encoder", "bb.probe.classifiers"],
     ["bb.extract.pipeline", "bb.probe.run", "bb.probe.classification"],
     ["bb.extract.reproduce", "bb.extract.check_images", "bb.probe.report", "bb.probe.labelling"],

@@ -135,7 +135,8 @@ def _varies(
 
 def _items(run: Run, side: str, main: str) -> list[TaskScore]:
     """Of each task what every test image adds to the run's metric."""
-    table = run.predictions().filter(pl.col("cluster") == side)
+    columns = ("task", "cluster", "image_id", "y_true", "y_pred", "decision", "group")
+    table = run.predictions(columns).filter(pl.col("cluster") == side)
     parts = {str(name): rows for (name,), rows in table.partition_by("task", as_dict=True).items()}
     return [
         found

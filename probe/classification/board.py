@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Shaped
 
-from bb.probe.classification.record import problem
 from bb.probe.classification.run import PROTOCOL
 from bb.probe.features.extraction import Cost
+from bb.probe.run_records import classification_problem
 from bb.probe.statistics.comparison import letters
 from bb.probe.statistics.multiclass.by_class import Confused, OfClass, by_class, most_confused
 from bb.probe.statistics.multiclass.intervals import difference
@@ -197,7 +197,7 @@ def boards(
     for run in runs:
         if run.record["protocol"] != PROTOCOL:
             continue
-        if note := problem(run.record):
+        if note := classification_problem(run.record):
             on_damage(f"left out: run {short(run.run_id)} is damaged: {note}")
         else:
             mine.append(run)
@@ -340,7 +340,8 @@ def answers(run: Run, task: str, side: str, rows: pl.DataFrame | None = None) ->
     if run.record.get("target") != "classes" or not names:
         return None
     if rows is None:
-        rows = run.predictions().filter((pl.col("task") == task) & (pl.col("cluster") == side))
+        columns = ("task", "cluster", "image_id", "y_true", "y_pred", "group")
+        rows = run.predictions(columns).filter((pl.col("task") == task) & (pl.col("cluster") == side))
     table = rows.sort("image_id")
     if table.is_empty():
         return None

@@ -24,6 +24,7 @@ from bb.probe.classifiers.estimator import OneSidedTrait
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.missing import note_on
 from bb.probe.git_commit import commit
+from bb.probe.run_records import classification_problem
 from bb.probe.tasks.fold import UNSEEN, Fold, Split
 from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import canonical_json, digest_of_parts, sha256_hex
@@ -57,8 +58,10 @@ class PreparedClassification:
         return [split.folds for split in self.splits]
 
     def existing(self) -> list[Run]:
-        """Runs of this ID in the store, the one to use first."""
-        return by_precedence(self.inputs.store.runs(self.run_id))
+        """Runs of this ID in the store that can be read, the one to use first."""
+        return by_precedence(
+            run for run in self.inputs.store.runs(self.run_id) if classification_problem(run.record) is None
+        )
 
 
 def prepare(inputs: Inputs, spec: Spec) -> PreparedClassification:

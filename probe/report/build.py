@@ -13,7 +13,8 @@ from bb.probe.features.missing import missing_of, note_on
 from bb.probe.report.entries import TableModel, cells, resampled_parts
 from bb.probe.report.leaderboard import HardImage, Leaderboard, LeaderboardRow, Task, size
 from bb.probe.report.options import ReportOptions, Sort
-from bb.probe.report.provenance import origin, problem
+from bb.probe.report.provenance import origin
+from bb.probe.run_records import newt_problem
 from bb.probe.statistics.metrics import METRICS
 from bb.probe.statistics.predictions import Table, read_table
 from bb.probe.statistics.shares import constant_notes, is_uneven, majority
@@ -43,7 +44,7 @@ def boards(
     for run in runs:
         if run.record["tasks"] != tasks or run.record["protocol"] not in tuple(PROTOCOLS):
             continue
-        if reason := problem(run.record):
+        if reason := newt_problem(run.record):
             on_damage(f"left out: run {short(run.run_id)} is damaged: {reason}")
         else:
             record = run.record
@@ -260,7 +261,11 @@ def _further_notes(
 
 
 def _tasks(run: Run) -> list[Task]:
-    rows = run.predictions().group_by("task").agg(pl.col("cluster").first(), pl.col("subcluster").first(), pl.len())
+    rows = (
+        run.predictions(("task", "cluster", "subcluster"))
+        .group_by("task")
+        .agg(pl.col("cluster").first(), pl.col("subcluster").first(), pl.len())
+    )
     names = run.record.get("class_names", {})
     return [
         Task(task, cluster, subcluster, n, class_names=tuple(names[task]) if task in names else None)

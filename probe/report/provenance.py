@@ -1,7 +1,8 @@
 """Where a figure comes from: its runs, what made them, and the command that makes them again.
 
-run.json is untrusted input. What is not of the type it should be is refused before anything is computed of it, and a
-command is put together from fields that match what the command line takes; a stored command line is never repeated.
+run.json is untrusted input. What is not of the type it should be is refused before anything is computed of it (see
+bb.probe.run_records), and a command is put together from fields that match what the command line takes; a stored
+command line is never repeated.
 """
 
 import re
@@ -12,11 +13,10 @@ from typing import Any
 from bb.probe.classifiers.protocol import PROTOCOLS, kind_of
 from bb.probe.features.extraction import Cost
 from bb.probe.features.missing import max_missing_of, same_images_of
-from bb.probe.tasks.few_shot import MAX_SEED, NTrain
+from bb.probe.tasks.few_shot import NTrain
 from bb.store.local.runs import Run
 from bb.store.text.command import command
 
-_HEX = re.compile("[0-9a-f]{64}")
 _NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,100}")
 _CKPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _BACKENDS = ("exact", "sklearn", "cuml")
@@ -65,49 +65,6 @@ class Origin:
     @property
     def seeds(self) -> tuple[int | None, ...]:
         return tuple(run.seed for run in self.runs)
-
-
-def problem(record: dict[str, Any]) -> str | None:
-    """In what a run's record is not what a report can read; None where it is."""
-    seed, n_train, provenance, scores = (record[key] for key in ("seed", "n_train", "provenance", "scores"))
-    right = {
-        **{
-            key: isinstance(record[key], str)
-            for key in ("protocol", "classifier", "backend", "test_set", "collection_name")
-        },
-        "space": _matches(_HEX, record["space"]),
-        "collection": _matches(_HEX, record["collection"]),
-        "seed": seed is None or (type(seed) is int and 0 <= seed < MAX_SEED),
-        "n_train": n_train == "all" or (type(n_train) is int and 0 < n_train < MAX_SEED),
-        "backbones": isinstance(record["backbones"], list) and all(isinstance(b, str) for b in record["backbones"]),
-        "identical_to_sklearn": isinstance(record["identical_to_sklearn"], bool),
-        "provenance": isinstance(provenance, dict) and isinstance(provenance.get("made"), str),
-        "scores": isinstance(scores, dict) and type(scores.get("chance")) in (int, float),
-    }
-    used = record.get("n_used", [0, 0])
-    optional = {
-        **{key: isinstance(record.get(key, ""), str) for key in ("train_pool",)},
-        **{key: isinstance(record.get(key), str | None) for key in ("labels_name", "pooling")},
-        "labels_notes": _is_texts(record.get("labels_notes", [])),
-        "scores_without_leaks": _is_score(record.get("scores_without_leaks"), scores),
-        "class_names": isinstance(names := record.get("class_names", {}), dict)
-        and all(isinstance(pair, list) and [type(name) for name in pair] == [str, str] for pair in names.values()),
-        "n_used": isinstance(used, list) and [type(n) for n in used] == [int, int],
-    }
-    wrong = [key for key, fits in (right | optional).items() if not fits]
-    return f"its run.json has the {wrong[0]} {str(record[wrong[0]])[:80]!r}" if wrong else None
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _is_score(value: Any, whole: Any) -> bool:
-    """None, or a mean over fewer images."""
-    if value is None:
-        return True
-    numbers = [of.get(key) for of in (value, whole) if isinstance(of, dict) for key in ("mean", "n")]
-    return len(numbers) == 4 and all(type(number) in (int, float) for number in numbers)
 
 
 def origin(runs: Sequence[Run]) -> Origin:

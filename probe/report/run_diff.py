@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from bb.store.errors import UsageError
+from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import canonical_json
 from bb.store.format.space import short
 from bb.store.local.runs import Run, by_precedence
@@ -105,10 +105,8 @@ def find_run(runs: Sequence[Run], word: str) -> Run:
 def compare(a: Run, b: Run) -> Difference:
     """Errors: BBError where a run is damaged."""
     ours, theirs = ({**run.record, **_dict(run.record["provenance"])} for run in (a, b))
-    first, second = (
-        run.predictions().select("task", "image_id", "y_true", "y_pred", "score", "decision") for run in (a, b)
-    )
     keys = ["task", "image_id"]
+    first, second = (_answers(run, keys) for run in (a, b))
     both = first.join(second, on=keys, suffix="_b").sort(keys)
     both = both.with_columns(changed=pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"{c}_b")) for c in OUTCOME))
     tasks = both.group_by("task").agg(
@@ -123,13 +121,21 @@ def compare(a: Run, b: Run) -> Difference:
         b,
         inputs=_differing(ours, theirs, INPUTS),
         provenance=_differing(ours, theirs, PROVENANCE),
-        train=_only(a.train(), b.train(), keys),
+        train=_only(a.train(keys), b.train(keys), keys),
         common=len(both),
         alone=_only(first, second, keys),
         tasks=tasks.sort("task"),
         images=images,
         decision=float(apart) if isinstance(apart, float) else 0.0,
     )
+
+
+def _answers(run: Run, keys: list[str]) -> pl.DataFrame:
+    """Errors: BBError where a key is there twice, of which a join would make any number of rows."""
+    table = run.predictions((*keys, "y_true", "y_pred", "score", "decision"))
+    if table.select(keys).is_duplicated().any():
+        raise BBError(f"run {run.describe()} is damaged: it has two answers for one image. Move {run.folder} away.")
+    return table
 
 
 def _only(one: pl.DataFrame, other: pl.DataFrame, keys: list[str]) -> tuple[int, int]:

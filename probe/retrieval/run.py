@@ -20,6 +20,7 @@ from bb.probe.retrieval.labels import OVERALL, RetrievalLabels
 from bb.probe.retrieval.paired_tests import effect_of_queries, sampled
 from bb.probe.retrieval.ranking import NO_MATCH, hits
 from bb.probe.retrieval.rerank import Step, then
+from bb.probe.run_records import retrieval_problem
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.files.canonical_json import digest_of, sha256_hex
 from bb.store.format.derived import SEEN, head_name
@@ -59,8 +60,9 @@ class PreparedRetrieval:
     steps: tuple[Step, ...] = ()
 
     def existing(self) -> list[Run]:
-        """Runs of this ID in the store, the one to use first."""
-        return by_precedence(self.store.runs(self.run_id))
+        """Runs of this ID in the store that can be read, the one to use first."""
+        found = self.store.runs(self.run_id)
+        return by_precedence(run for run in found if retrieval_problem(run.record, whole=True) is None)
 
     @property
     def parameters(self) -> dict[str, Any]:

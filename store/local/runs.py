@@ -39,8 +39,10 @@ REQUIRED = (
 OLD_CLASSIFIER = "svm"  # the key `classifier` of runs written before other classifiers could be probed
 STEPS = 3  # from a store's root to a run: runs/<run id>/<digest>
 TABLES = ("predictions.parquet", "train.parquet")
-TEXT = ("task", "cluster", "subcluster", "image_id", "retrieved_id")
-NUMBERS = ("y_true", "y_pred", "y", "rank", "decision", "score", "distance")
+TEXT = ("task", "cluster", "subcluster", "image_id", "retrieved_id", "unit")
+INDEXES = ("y_true", "y_pred", "y", "rank", "group")
+NUMBERS = (*INDEXES, "decision", "score", "distance", "probability", "effect")
+WITHOUT_VALUE = ("subcluster", "probability", "group")  # may be, where there is none
 MAY_BE = ("retrieved.parquet",)  # what a run has next to them, if its run.json gives the digest
 
 
@@ -67,17 +69,17 @@ class Run:
     def predictions(self, columns: Sequence[str] | None = None) -> "pl.DataFrame":
         """A row per task and test image: task, cluster, subcluster, image_id, y_true, y_pred, decision, score.
 
-        columns  only these, which takes less time where there are thousands of runs
+        columns  only these, which takes less time where there are thousands of runs; a run without one is damaged
         """
         return self._table("predictions", columns)
 
-    def train(self) -> "pl.DataFrame":
+    def train(self, columns: Sequence[str] | None = None) -> "pl.DataFrame":
         """Columns task, image_id, y, in the order fitted."""
-        return self._table("train")
+        return self._table("train", columns)
 
-    def retrieved(self) -> "pl.DataFrame | None":
+    def retrieved(self, columns: Sequence[str] | None = None) -> "pl.DataFrame | None":
         """What a retrieval found first: image_id, rank, retrieved_id, distance, hit. None in runs of other kinds."""
-        return self._table("retrieved") if MAY_BE[0] in self.record["digests"] else None
+        return self._table("retrieved", columns) if MAY_BE[0] in self.record["digests"] else None
 
     def _table(self, name: str, columns: Sequence[str] | None = None) -> "pl.DataFrame":
         file = self.folder / f"{name}.parquet"
@@ -98,11 +100,15 @@ class Run:
 def _check_columns(table: "pl.DataFrame") -> None:
     """Raises ValueError where a column that bb writes is of another type, or has no value somewhere."""
     for column in table.iter_columns():
-        right = column.dtype.is_numeric() if column.name in NUMBERS else str(column.dtype) == "String"
-        if column.name in (*TEXT, *NUMBERS) and not right:
+        if column.name not in (*TEXT, *NUMBERS):
+            continue
+        if not (column.dtype.is_numeric() if column.name in NUMBERS else str(column.dtype) == "String"):
             raise ValueError(f"its column {column.name} is of type {column.dtype}")
-        if column.name in (*TEXT, *NUMBERS) and column.name != "subcluster" and column.null_count():
-            raise ValueError(f"its column {column.name} is missing {column.null_count()} values")
+        lacks = 0 if column.name in WITHOUT_VALUE else column.null_count()
+        if column.name in INDEXES and column.dtype.is_float():
+            lacks += int((~column.is_finite()).sum())
+        if lacks:
+            raise ValueError(f"its column {column.name} is missing {lacks} values")
 
 
 def by_precedence(runs: Iterable[Run]) -> list[Run]:

@@ -18,6 +18,7 @@ from bb.probe.retrieval.report.html import Sheet
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import worst
 from bb.probe.retrieval.run import PROTOCOL
+from bb.probe.run_records import retrieval_problem
 from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import digest_of
 from bb.store.format.space import short
@@ -25,7 +26,6 @@ from bb.store.local.runs import Run, by_precedence, disagreement
 from bb.store.text.command import command
 
 SHOWN = ("cmc@1", "precision@5", "map@10", "r_precision", "map@r")
-ROLES: dict[str, type] = {"split": str, "against": str, "folds": int, "seed": int}
 DEEPEST = 1000  # places of a query that a run may have kept
 
 
@@ -36,7 +36,7 @@ def newest(runs: Sequence[Run], tasks: str) -> tuple[list[Run], list[str]]:
     one to use, in order of their main score. What was searched here comes before what others searched later.
     """
     every = by_precedence(run for run in runs if _of(run, tasks))
-    problems = [(run, fact) for run in every if (fact := problem(run.record))]
+    problems = [(run, fact) for run in every if (fact := retrieval_problem(run.record))]
     damaged = [f"left out: run {run.describe()} is damaged: {fact}" for run, fact in problems]
     found = [run for run in every if run not in [run for run, _ in problems]]
     if not found:
@@ -59,27 +59,6 @@ def newest(runs: Sequence[Run], tasks: str) -> tuple[list[Run], list[str]]:
     kept = [each[0] for each in same.values()]
     notes += damage_notes((", ".join(run.record["backbones"]), run.record.get("damaged")) for run in kept)
     return sorted(kept, key=lambda run: (-run.record["scores"]["mean"], run.run_id)), notes
-
-
-def problem(record: Mapping[str, Any]) -> str | None:
-    """In what a retrieval's record is not what a report can read; None where it is. run.json is untrusted input."""
-    how, scores = (record[key] if isinstance(record.get(key), dict) else {} for key in ("parameters", "scores"))
-    roles = how.get("roles")
-    means = [scores, *scores["tasks"].values()] if isinstance(scores.get("tasks"), dict) else [None]
-    right = {
-        **{key: isinstance(record[key], str) for key in ("space", "test_set", "collection", "collection_name")},
-        "backbones": isinstance(record["backbones"], list) and all(isinstance(b, str) for b in record["backbones"]),
-        "parameters": all(isinstance(how.get(key), str) for key in ("distance", "convention"))
-        and isinstance(how.get("rerankers"), list)
-        and isinstance(roles, dict)
-        and all(key in roles and isinstance(roles[key], kind | None) for key, kind in ROLES.items()),
-        "scores": isinstance(scores.get("main"), str)
-        and all(isinstance(mean, dict) and type(mean.get("mean")) in (int, float) for mean in means)
-        and isinstance(scores.get("categories"), dict)
-        and all(isinstance(category, dict) for category in scores["categories"].values()),
-    }
-    wrong = [key for key, fits in right.items() if not fits]
-    return f"its run.json has the {wrong[0]} {str(record.get(wrong[0]))[:80]!r}" if wrong else None
 
 
 def _of(run: Run, tasks: str) -> bool:
@@ -139,11 +118,11 @@ def sheets(
 
 def ranking_of(run: Run, items: RetrievalLabels) -> Ranking:
     """What a run kept of each query's nearest. Errors: BBError where it was made on other labels, or kept nothing."""
-    gallery = run.train().sort("image_id")
+    gallery = run.train(("image_id", "y")).sort("image_id")
     same = gallery["image_id"].to_list() == items.image_ids[items.gallery].tolist()
     if not same or gallery["y"].to_list() != items.label_codes[items.gallery].tolist():
         raise _other(run, items)
-    table = run.retrieved()
+    table = run.retrieved(("image_id", "rank", "retrieved_id", "distance"))
     if table is None:
         raise BBError(f"run {short(run.run_id)} kept nothing of what it retrieved: bb probe retrieval --force.")
     query, nearest = (_rows(items, table[column]) for column in ("image_id", "retrieved_id"))
@@ -160,7 +139,7 @@ def ranking_of(run: Run, items: RetrievalLabels) -> Ranking:
 
 def _scores(run: Run, items: RetrievalLabels, metric: str) -> Float64[np.ndarray, " q"]:
     """A metric of each query; NaN where it has no value."""
-    table = run.predictions().filter(pl.col("task") == metric)
+    table = run.predictions(("task", "image_id", "score")).filter(pl.col("task") == metric)
     rows = _rows(items, table["image_id"])
     found = np.full(len(items), np.nan)
     if (rows < 0).any():

@@ -16,6 +16,7 @@ from bb.probe.report.run_diff import find_run
 from bb.probe.retrieval.paired_tests import of_runs
 from bb.probe.retrieval.report.build import newest
 from bb.probe.run import FamilyInputs, FamilySpec, execute, prepare
+from bb.probe.run_records import retrieval_problem
 from bb.store import BBError, Store
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.machine_key import is_mark, mark, user_folder
@@ -511,6 +512,19 @@ def test_a_retrieval_whose_record_is_of_other_types_is_left_out_by_name(tmp_path
     assert notes[0].startswith(
         f"left out: run {bad.describe()} is damaged: its run.json has the {field} {str(value)!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", [None]), ("units", 1e308), ("units", {"n": "x", "kind": "label", "shared": True}), ("notes", True),
+     ("index_recall", 3), ("scores", {**scored(0.5), "overall": {"cmc@1": "x"}}),
+     ("scores", {**scored(0.5), "categories": {"a": {"map@r": "x"}}})],
+)  # fmt: skip
+def test_a_retrieval_is_left_out_before_what_is_wrong_with_it_is_used(field, value):
+    record = run_record(**{**SEARCHED, "scores": scored(0.5), "test_set": "t" * 64, "seed": None})
+    assert retrieval_problem(record) is None
+    assert f"has the {field}" in str(retrieval_problem({**record, field: value}))
+    assert "has the parameters" in str(retrieval_problem(record, whole=True))  # without what the probe prints
 
 
 def test_a_retrieval_without_the_predictions_that_it_scores_is_named(tmp_path):
