@@ -11,6 +11,7 @@ model takes
 two images for the same, were both as frequent.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bb.probe.retrieval.pairwise_model import Distance
 from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.limits import MAX_HEAD_BYTES
-from bb.store.files.regular_file import replace_file
+from bb.store.files.regular_file import open_regular, replace_file
 
 FORMAT = "pairwise 1"
 
@@ -102,7 +103,9 @@ def load(file: Path, dim: int) -> LearnedDistance | Distance:
     from safetensors import SafetensorError, safe_open
 
     try:
-        if (size := file.stat().st_size) > MAX_HEAD_BYTES:
+        with open_regular(file) as opening:  # the library would wait for a pipe
+            size = os.fstat(opening.fileno()).st_size
+        if size > MAX_HEAD_BYTES:
             raise _no_model(file, f"it has {size} bytes, a model has at most {MAX_HEAD_BYTES}")
         with safe_open(file, "pt") as opened:
             header = opened.metadata() or {}

@@ -212,6 +212,10 @@ def search(
         raise UsageError(f"-n {n} asks for nothing: choose 1 or more.")
     if not normalised(query):
         raise UsageError("the text is empty: describe what the images show.")
+    try:
+        query.encode()
+    except UnicodeEncodeError:  # bytes of another encoding in the command line
+        raise UsageError(f"the text {query!r} is not UTF-8: type it again in a terminal that is.") from None
     opened = store if isinstance(store, Store) else Store.open(store)
     gallery = Gallery.find(opened, data, ckpt=ckpt, space=space)
     texts, w = query_vectors(gallery, [query], text_space=text_space, encode=encode)

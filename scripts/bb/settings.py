@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bb.console import warn
+from bb.store.text.command import quoted
 
 if TYPE_CHECKING:
     from bb.extract.data.source_spec import Root
@@ -185,6 +186,6 @@ def _is_own(path: Path) -> bool:
         return False
     if mode := status.st_mode & 0o022:
         who = "its group" if mode == 0o020 else "others"
-        warn(f"{path} can be changed by {who} and is passed over: chmod go-w {path}")
+        warn(f"{path} can be changed by {who} and is passed over: chmod go-w {quoted(path)}")
         return False
     return True

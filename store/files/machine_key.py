@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bb.store.errors import BBError
+from bb.store.text.command import quoted
 
 NAME = "machine.key"
 SIZE = 32  # bytes
@@ -58,7 +59,9 @@ def _key(*, make: bool) -> bytes | None:
         except OSError:
             return None
         if stat.S_IMODE(status.st_mode) & 0o077:
-            raise BBError(f"others can read or change {path}, by which bb knows what you made: chmod 600 {path}")
+            raise BBError(
+                f"others can read or change {path}, by which bb knows what you made: chmod 600 {quoted(path)}"
+            )
         if status.st_uid not in (os.getuid(), 0):
             raise BBError(f"{path}, by which bb knows what you made, belongs to another user: move it away.")
         if len(data) != SIZE:

@@ -10,6 +10,7 @@ from bb.store.errors import BBError, UsageError
 from bb.store.files.atomic_write import sync
 from bb.store.files.canonical_json import canonical_json
 from bb.store.format.layout import is_digest
+from bb.store.text.command import quoted
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -120,7 +121,7 @@ def read_key(path: Path) -> Key:
         raise BBError(f"{path} holds no private key in PEM: --key takes a file that `bb store keygen` made.")
     if mode & 0o077:
         raise BBError(
-            f"the private key {path} has mode {mode:o}, so others can read or change it: chmod 600 {path}. "
+            f"the private key {path} has mode {mode:o}, so others can read or change it: chmod 600 {quoted(path)}. "
             f"If somebody may have read it, make another one with `bb store keygen --to FILE`."
         )
     try:

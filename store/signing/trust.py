@@ -17,6 +17,7 @@ from bb.store.format.space import short
 from bb.store.signing.key import MAX_NAME, is_line, is_point
 from bb.store.signing.revocation import Statements, read_statements
 from bb.store.signing.statement import FIELDS, Revocation, SignedItem
+from bb.store.text.command import quoted
 
 MAX_TRUST_BYTES = 2**20
 
@@ -40,7 +41,8 @@ class Trust:
             return cls()
         mode = stat.S_IMODE(status.st_mode)
         if mode & 0o022:
-            raise BBError(f"the trusted keys in {path} have mode {mode:o}, so others can change them: chmod 600 {path}")
+            raise BBError(f"the trusted keys in {path} have mode {mode:o}, so others can change them: "
+                          f"chmod 600 {quoted(path)}")  # fmt: skip
         if hasattr(os, "getuid") and status.st_uid not in (os.getuid(), 0):
             raise BBError(f"the trusted keys in {path} are another user's file: move it away.")
         try:

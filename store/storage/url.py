@@ -100,8 +100,8 @@ def open_web(scheme: str, rest: str) -> Storage:
     from bb.store.storage.http import Web
 
     host, _, folder = rest.partition("/")
-    parts = urlsplit(f"{scheme}://{host}")
     try:
+        parts = urlsplit(f"{scheme}://{host}")
         usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False

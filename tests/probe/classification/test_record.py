@@ -86,7 +86,6 @@ def forge_tables(folder, change):
     [
         (lambda table: table.drop("task"), "task"),
         (lambda table: table.drop("score"), "score"),
-        (lambda table: table.with_columns(probability=pl.lit("x")), "its column probability is of type String"),
         (lambda table: table.with_columns(group=pl.struct(a="y_true")), "its column group is of type Struct"),
         (lambda table: table.with_columns(y_pred=pl.lit(float("nan"))), "its column y_pred is missing"),
         (lambda table: pl.concat([table, table]), "two answers for one image"),

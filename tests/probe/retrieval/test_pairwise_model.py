@@ -1,5 +1,7 @@
 """The learned pairwise model: it helps where there is something to learn, does not hurt elsewhere, comes back."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -209,6 +211,9 @@ def test_a_file_that_holds_no_model(data, why, tmp_path):
 def test_a_file_that_is_absent_is_bad_usage(tmp_path):
     with pytest.raises(UsageError, match=r"found no model at .*absent: `bb probe rerank --save FILE` writes one"):
         load(tmp_path / "absent", DIM)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BBError, match="holds no pairwise model .is a pipe, not a file"):
+        load(tmp_path / "pipe", DIM)
 
 
 def test_a_model_for_features_of_another_length(tmp_path):

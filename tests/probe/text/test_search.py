@@ -112,7 +112,14 @@ def test_a_store_is_used_in_place_by_its_url(tmp_path, s3, monkeypatch):
     assert zeroshot(away, labels).runs[0].run_id == zeroshot(home, labels).runs[0].run_id
 
 
-@pytest.mark.parametrize(("query", "n", "message"), [(" ", 3, "the text is empty"), ("x", 0, "-n 0 asks for nothing")])
+@pytest.mark.parametrize(
+    ("query", "n", "message"),
+    [
+        (" ", 3, "the text is empty"),
+        ("h\udce9ron", 3, r"the text 'h\\udce9ron' is not UTF-8"),
+        ("x", 0, "-n 0 asks for nothing"),
+    ],
+)
 def test_what_is_refused(tmp_path, query, n, message):
     store, *_ = text_store(tmp_path / "s.bb")
     with pytest.raises(UsageError, match=message):

@@ -156,11 +156,12 @@ def test_a_signers_name_is_one_line(call, name):
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o620])
 def test_a_key_that_others_can_read_is_refused(store, call, tmp_path, mode):
-    call("keygen", "--to", tmp_path / "k")
-    (tmp_path / "k").chmod(mode)
-    status, _, err = call("sign", "--key", tmp_path / "k")
+    key = tmp_path / "my key"
+    call("keygen", "--to", key)
+    key.chmod(mode)
+    status, _, err = call("sign", "--key", key)
     assert status == 1
-    assert f"the private key {tmp_path / 'k'} has mode {mode:o}, so others can read or change it: chmod 600" in err
+    assert f"the private key {key} has mode {mode:o}, so others can read or change it: chmod 600 '{key}'" in err
 
 
 def test_what_is_no_key_is_refused(store, call, tmp_path):

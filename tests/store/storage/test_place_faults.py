@@ -230,6 +230,7 @@ def test_certificates_that_can_not_be_read(monkeypatch, s3, tmp_path):
         ("s3://bucket/a//b", "has the folder '': use letters"),
         ("http://", "names no host: http://HOST/FOLDER"),
         ("http://host:99999/x", "names no host"),
+        ("http://[::1/x", "names no host"),
         ("hf://models/a/b", "names no data set: hf://datasets/OWNER/NAME"),
         ("hf://datasets/a", "names no data set"),
         ("hf://datasets/a/b/../c", "has the folder '..'"),

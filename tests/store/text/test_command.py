@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from bb.store.text.command import command
+from bb.store.text.command import command, quoted
 from tests.helpers.command_line import call, own_place
 from tests.helpers.verbs import VERBS
 
@@ -20,6 +20,9 @@ def test_words_are_quoted_where_a_shell_would_change_them():
     ) == ("bb extract --ckpt ViT-B-16/openai --ckpt 'timm:x@/my w/f.pth' --data p=DIR --patch")
     assert command("store trust", "abc", name=None) == "bb store trust abc"
     assert command("probe newt", n_train=10, store="-x.bb") == "bb probe newt --n-train 10 --store=-x.bb"
+    assert command("report classify", "-v", store="s") == "bb report classify --store s -- -v"
+    assert quoted("/Library/Application Support/bb/k.pem") == "'/Library/Application Support/bb/k.pem'"
+    assert quoted("-k $x") == "'./-k $x'"
 
 
 @pytest.mark.parametrize("word", [ODD, "a b", "it's", 'say "hi"', "$(rm -rf /)", "a;b", "*", "l[1].csv", "ä ö", "`x`"])

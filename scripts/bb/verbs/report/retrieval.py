@@ -61,8 +61,8 @@ def verb(
             f"{store} has no runs of retrieval on {labels.stem}{' by these backbones' if backbones else ''}: "
             f"{command('probe retrieval', labels=labels, store=store)}"
         )
-    rows = [read(("image_id",)) for run in chosen[:1] for read in (run.train, run.predictions)]
-    known = {image_id for each in rows for image_id in each["image_id"]}
+    shown_of = [read(("image_id",)) for run in chosen[:1] for read in (run.train, run.predictions)]
+    known = {image_id for each in shown_of for image_id in each["image_id"]}
     known |= missing_of(chosen[0].record).keys()
     items, _, _ = assign(table.renamed(match_ids(table.image_ids.tolist(), known)), **roles(chosen[0]))
     items = items.without(missing_of(chosen[0].record))
