@@ -51,12 +51,26 @@ def replace_file(path: Path, content: bytes) -> None:
     replace_files({path: content})
 
 
+def why_irreplaceable(path: Path) -> str:
+    """Why a file may not take the place of what has this name, a device or a pipe; empty where it may.
+
+    A renaming would take the name from all of the machine: /dev/null for one, or /dev/stdout, which is a link.
+    """
+    try:
+        return irregular(os.stat(path).st_mode)
+    except OSError:  # nothing is there, or a link to nothing
+        return ""
+
+
 def replace_files(contents: Mapping[Path, bytes]) -> None:
     """Writes files that a person names, on disk when this returns; a link in their place is replaced, not followed.
 
     Errors: BBError naming one that can't be written. Unless it is the very renaming that fails, all are as before then.
     """
     asides: dict[Path, Path] = {}
+    for path in contents:
+        if why := why_irreplaceable(path):
+            raise BBError(f"{path} {why}: name a file.")
     try:
         for path, content in contents.items():
             # A random name, which others who write here can't take beforehand.

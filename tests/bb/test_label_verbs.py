@@ -1,6 +1,7 @@
 """Labels as people write them, options as people type them: what the verbs say, record, and exit with."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -242,6 +243,10 @@ MISTAKES = [
     ("probe retrieval --labels good.csv --data none", 2, "has no collection none"),
     ("probe retrieval --labels good.csv --space 00", 2, "names no feature space"),
     ("probe retrieval --labels good.csv --nothing", 2, "No such option"),
+    ("predict --labels good.csv --out .", 2, "--out . must end in .csv or .parquet"),
+    ("suggest --html /dev/null", 2, "--html /dev/null is a device: name a file"),
+    ("report newt --csv pipe", 2, "--csv pipe is a pipe: name a file"),
+    ("predict --labels good.csv --out coco.csv", 2, "--out coco.csv comes with coco.json, which is there already"),
     ("store sign --key none.pem", 2, "found no key at none.pem"),
     ("store trust none.pub", 2, "the file none.pub does not exist"),
     ("store ls --store none.bb", 1, "found no store at none.bb"),
@@ -258,6 +263,8 @@ def test_one_rule_of_exit_statuses(call, store, line, expected, words):
     (root / "twice.csv").write_text("image_id,label,label\na,b,c\n")
     (root / "rows.csv").write_text(f"image_id,label\n{NAMES[0]},a\n{NAMES[1]},\n")
     (root / "book.csv").write_bytes(b"PK\x03\x04")
+    (root / "coco.json").touch()
+    os.mkfifo(root / "pipe")
     status, out, err = call(*line.split())
     assert (status, out) == (expected, "") and words in err
 

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 def check_files(files: dict[str, Path], *read: Path | None) -> None:
     """What is to be written can be, and not over a file that is read: said before anything is computed."""
     from bb.store import UsageError
+    from bb.store.files.regular_file import why_irreplaceable
 
     for option, path in files.items():
         if str(path) == "-" and option in ("--csv", "--latex", "--markdown"):
             continue
-        if path.is_dir():
-            raise UsageError(f"{option} {path} is a folder: name a file.")
+        if why := why_irreplaceable(path):
+            raise UsageError(f"{option} {path} {why.removesuffix(', not a file')}: name a file.")
         if not (folder := path.absolute().parent).is_dir():
             raise UsageError(f"{option} {path}: the folder {folder} does not exist. Make it first.")
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -90,9 +90,12 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    check_files({"--out": out, "the figures of --out": out.with_suffix(".json")}, labels, groups)
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out} must end in .csv or .parquet.")
+    beside = out.with_suffix(".json")
+    check_files({"--out": out, "the figures of --out": beside}, labels, groups)
+    if beside.exists() and not out.exists():  # nobody named it: it may be anything, such as a COCO file
+        raise UsageError(f"--out {out} comes with {beside}, which is there already: name another file.")
     if (labels is None) == (model is None):
         raise UsageError("give either --labels FILE, to fit a classifier, or --model DIGEST, to use one that is kept.")
     opened = open_store(store, cache_size=cache_size)
@@ -119,7 +122,7 @@ def verb(
     content = frame.write_csv().encode() if out.suffix == ".csv" else _parquet(frame)
     figures = found.record()
     said = (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode()
-    write_files({out: content, out.with_suffix(".json"): said})
+    write_files({out: content, beside: said})
     if json_:
         show_json(figures)
     elif isinstance(found, Applied):

@@ -32,6 +32,16 @@ def test_a_file_keeps_its_permissions_and_a_link_is_not_followed(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
+    """Whose name would be lost to all of the machine where root does it."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name, what in (("pipe", "is a pipe"), ("link", "is a device"), (".", "is a folder")):
+        with pytest.raises(BBError, match=f"{what}, not a file: name a file"):
+            replace_files({tmp_path / "f": b"x", tmp_path / name: b"x"})
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "pipe").is_fifo() and not (tmp_path / "f").exists()
+
+
 def test_several_are_written_or_none(tmp_path):
     for name in "ab":
         (tmp_path / name).write_bytes(b"old")
