@@ -75,7 +75,7 @@ def classification_problem(record: Mapping[str, Any]) -> str | None:
 def retrieval_problem(record: Mapping[str, Any], *, whole: bool = False) -> str | None:
     """Of runs of retrieval.
 
-    whole  whether it has to hold what the probe prints of it, too, which runs made before may lack
+    whole  whether it has to hold what the probe prints of it, too, which runs made before may not have
     """
     how, scores = (record[key] if isinstance(record.get(key), dict) else {} for key in ("parameters", "scores"))
     roles = how.get("roles")
