@@ -188,6 +188,27 @@ def test_two_windows_at_once_lose_no_answer(served):
     assert question["guesses"] and len(question["neighbours"]) == 5
 
 
+def test_images_of_a_window_that_was_closed_are_asked_for_when_no_other_is_left(served):
+    closed = [question["image"] for question in served.call("next", "closed", n=12)["done"]]
+    given = []
+    while len(given) < N:
+        for question in served.call("next", "open", n=16)["done"]:
+            given.append(question["image"])
+            served.call("answer", "open", image=given[-1], label="red")
+        served.session.refit(wait=True)
+    assert sorted(given[-12:]) == sorted(closed) and len(set(given)) == N
+    last = served.call("next", "open")
+    assert last["done"] == [] and not last["state"]["fitting"]
+
+
+def test_a_window_gets_images_however_many_others_hold(served):
+    held = [served.call("next", window, n=12)["done"] for window in "abc"]
+    assert [len(each) for each in held] == [12, 12, 12]
+    served.call("next", "d", n=12)
+    served.session.refit(wait=True)
+    assert len(served.call("next", "d", n=12)["done"]) == 12
+
+
 def test_a_fifth_is_drawn_at_random_and_marked_whatever_happens_in_between(served):
     """The mark is that of when the image was shown: other questions after a fit, undo and a correction keep it."""
     by = {}

@@ -100,8 +100,9 @@ async function poll() {
       const found = await fetch("state");
       if (!found.ok) throw new Error(await found.text());
       state = await found.json();
+      if (!state.fitting && !asked && !busy) await next();
+      if (state.failure) break;
     }
-    if (!asked && !busy) await next();
     if (!busy) show();
   } catch (error) { $("error").textContent = error.message; } finally { polling = false; }
 }

@@ -90,13 +90,18 @@ class Session:
         }
 
     def next(self, window: str, n: int) -> list[dict[str, Any]]:
-        """Up to n questions for a window, those that it already has first; no other window has them."""
+        """Up to n questions for a window, those that it already has first. No other window has them, unless these are
+        all that is left: a window that was closed keeps no image for itself."""
         with self._lock:
-            open_ = [q for q in self.fit.questions if q.row not in self._labels and q.row not in self._skipped]
+            done = self._labels.keys() | self._skipped
+            left = len(self.rows) - sum(self._can_be_asked(row) for row in done)
+            open_ = [q for q in self.fit.questions if q.row not in done]
             mine = [q for q in open_ if self._shown.get(q.row, window) == window][:n]
+            if not mine and len(open_) == left:
+                mine = open_[:n]
             self._shown = {row: owner for row, owner in self._shown.items() if owner != window}
             self._shown |= {q.row: window for q in mine}
-            few = len(mine) < n and self.fit.labels + len(self._skipped) < len(self.rows)
+            few = len(mine) < n and len(open_) < left
             items = [self._item(question) for question in mine]
         if few:
             self.refit()
@@ -152,10 +157,10 @@ class Session:
         try:
             with self._lock:  # while it is read: an answer that is on disk later is in memory later, too
                 self._labels = labels = self._read_labels()
-                skipped = sorted(self._skipped)
+                skipped, shown = sorted(self._skipped), len(self._shown)
             labels = dict(labels)
             settings = self.settings
-            n = max(4 * settings.every, 24)
+            n = max(4 * settings.every, 24) + shown
             seed = settings.seed + len(labels)
             made = fit(
                 self.read, self.rows, labels, n, settings.strategy, settings.random_share, self._order, seed, skipped
@@ -179,6 +184,10 @@ class Session:
             "guesses": list(question.guesses),
             "neighbours": near,
         }
+
+    def _can_be_asked(self, row: int) -> bool:
+        at = int(np.searchsorted(self.rows, row))
+        return at < len(self.rows) and bool(self.rows[at] == row)
 
     def _name(self, row: int) -> str:
         return self._written.get(row, self.ids[row])
