@@ -58,6 +58,7 @@ def test_a_session_of_sixty_labels(tmp_path):
                         before = page.evaluate("document.body.dataset.image")
                         page.keyboard.press(key)
                         page.wait_for_selector(f'body:not([data-image="{before}"])')
+            long_label(page)
             label_sheets(page, truth, given)
             page.wait_for_selector("#curve svg")
             page.wait_for_selector('#forecast:has-text("100 further")')
@@ -74,6 +75,10 @@ def test_a_session_of_sixty_labels(tmp_path):
                     page.set_viewport_size({"width": width, "height": height})
                     page.screenshot(path=f"{folder}/label-{width}.png")
             assert errors == []
+            served.send_signal(signal.SIGINT)
+            served.wait()
+            page.keyboard.press("1")
+            page.wait_for_selector('#error:has-text("bb label does not answer")')
             browser.close()
     finally:
         served.send_signal(signal.SIGINT)
@@ -99,6 +104,18 @@ def give(page, label):
         page.keyboard.press("n")
         page.keyboard.type(label)
         page.keyboard.press("Enter")
+
+
+def long_label(page):
+    """One without blanks stays on a tablet's page; it is taken back."""
+    page.set_viewport_size({"width": 820, "height": 1180})
+    for keys in (lambda: give(page, "x" * 200), lambda: page.keyboard.press("u")):
+        page.wait_for_selector('body[aria-busy="false"][data-image]:not([data-image=""])')
+        before = page.evaluate("document.body.dataset.image")
+        keys()
+        page.wait_for_selector(f'body:not([data-image="{before}"])')
+        assert page.evaluate("document.documentElement.scrollWidth") == 820
+    page.set_viewport_size({"width": 1440, "height": 900})
 
 
 def label_sheets(page, truth, given):

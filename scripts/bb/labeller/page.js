@@ -5,12 +5,16 @@ sessionStorage.setItem("bb-window", own);
 const SHEET = 12;  // images on a sheet
 let tiles = [], asked = null, sheet = false, state = null, busy = false, polling = false;
 
-async function call(verb, given = {}) {
-  const answer = await fetch("call/" + verb, { method: "POST", headers: { "content-type": "application/json" },
-    body: JSON.stringify({ window: own, ...given }) });
+async function ask(path, how = {}) {
+  const answer = await fetch(path, how).catch(() => {
+    throw new Error("bb label does not answer; the last answer may not be saved. Start it again in the terminal.");
+  });
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
+
+const call = (verb, given = {}) => ask("call/" + verb, { method: "POST",
+  headers: { "content-type": "application/json" }, body: JSON.stringify({ window: own, ...given }) });
 
 function make(tag, text, parent) {
   const made = document.createElement(tag);
@@ -97,9 +101,7 @@ async function poll() {
   try {
     while (state.fitting) {
       await new Promise((done) => setTimeout(done, 300));
-      const found = await fetch("state");
-      if (!found.ok) throw new Error(await found.text());
-      state = await found.json();
+      state = await ask("state");
       if (!state.fitting && !asked && !busy) await next();
       if (state.failure) break;
     }
@@ -126,7 +128,10 @@ async function act(work) {
   busy = true;
   document.body.ariaBusy = "true";
   $("error").textContent = "";
-  try { await work(); show(); } catch (error) { $("error").textContent = error.message; } finally {
+  let failure = "";
+  try { await work(); } catch (error) { failure = error.message; }
+  try { if (state) show(); } finally {
+    if (failure) $("error").textContent = failure;
     busy = false;
     document.body.ariaBusy = "false";
   }
@@ -184,4 +189,4 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-act(async () => { state = await (await fetch("state")).json(); await next(); });
+act(async () => { state = await ask("state"); await next(); });
