@@ -154,6 +154,10 @@ def _first_bytes(path: Path) -> bytes:
         files = sorted(p.name for p in path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt"))
         inside = f"a file in it: {summarize(files)}" if files else "a file of weights"
         raise UsageError(f"'{path}' is a folder. Give {inside}")
+    if not path.exists() and re.fullmatch("[0-9a-f]{12}", str(path)):
+        raise UsageError(
+            f"'{path}' is how a store names a file of weights: by the start of its SHA-256. Give the path of that file"
+        )
     if not path.is_file():
         raise UsageError(f"'{path}' does not exist, or is not a regular file. Give the path of a file of weights")
     try:

@@ -72,7 +72,8 @@ def block(
         columns.append(Column(family, side, method, shots, main, sum(s["n"] for s in sides), len(sides), seeds))
         scores.append([_mean(by_backbone.get(backbone, ()), side, main) for backbone in backbones])
         bounds.append([_stated(by_backbone.get(backbone, ()), side, main) for backbone in backbones])
-    score, bound = np.array(scores), np.array(bounds, np.float64)
+    # Means of equal scores are equal, in whatever order they were added.
+    score, bound = np.round(np.array(scores, np.float64), 12), np.array(bounds, np.float64)
     ranked = tuple(np.flatnonzero(~np.isnan(score).any(axis=0)).tolist())
     reason = _reason(runs, side)
     varies = None if reason or not ranked else _varies(family, side, runs, [backbones[place] for place in ranked])

@@ -61,7 +61,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "trust": "List the public keys that you trust, add one, or remove one.",
     },
     "report": {
-        "newt": "Compare runs: backbones by shot count, with 95% bootstrap intervals.",
+        "newt": "Compare runs: backbones by shot count, with 95% intervals.",
         "classify": "Compare runs of bb probe classify: scores, classes, confused pairs.",
         "retrieval": "Show the queries that retrieval did worst on, with what they got.",
         "diff": "Say in what two runs differ: inputs, tasks, images.",

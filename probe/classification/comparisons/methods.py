@@ -20,8 +20,8 @@ PREPROCESSING = {
 }
 SPLITS = {
     "column": "The split is the table's own",
-    "random": "Each image was tested once, by stratified cross-validation",
-    "group": "Each image was tested once, by cross-validation that keeps the images of a group together",
+    "random": "Each image was tested once, by stratified cross-validation ({side})",
+    "group": "Each image was tested once, by cross-validation that keeps the images of a group together ({side})",
     "time": "The latest images were tested by classifiers fitted to the earlier ones",
     "protocol": "The protocol draws the images that are tested",
 }
@@ -51,7 +51,9 @@ def _features(board: Board) -> Iterator[str]:
 
 
 def _classifiers(board: Board) -> Iterator[str]:
-    yield f"{SPLITS.get(board.split_by, f'The split is by {board.split_by}')}."
+    split = SPLITS.get(board.split_by, f"The split is by {board.split_by}").replace("{side}", board.side)
+    groups = board.rows[0].run.record["scores"]["tasks"][board.task][board.side].get("groups")
+    yield f"{split}." + (f" The test images are of {groups} groups." if type(groups) is int else "")
     kinds = dict.fromkeys(_words(row) for row in board.rows)
     yield f"{'Classifiers' if len(kinds) > 1 else 'The classifier'}: {'; '.join(kinds)}."
     if board.protocol:
@@ -84,7 +86,12 @@ def _value(value: Any) -> str:
 
 def _statistics(board: Board) -> Iterator[str]:
     main = board.rows[0].metrics[board.metric]
-    sure = f"95% intervals of {main['claim']}" if main["low"] is not None else f"no interval: {main['reason']}"
+    name = "Student's t" if board.target == "values" else "Agresti and Coull"
+    sure = (
+        f"95% intervals of {main['claim']}, after {name}, with a variance from the influence of each independent unit"
+        if main["low"] is not None
+        else f"no interval: {main['reason']}"
+    )
     yield f"We report {board.metric.replace('_', ' ')}, with {sure}."
     if any(row.tied is not None for row in board.rows):
         yield (

@@ -22,6 +22,7 @@ class SplitDifference:
     name: str
     classifier: str
     shots: str
+    seed: int
     task: str
     split_by: str
     metric: str
@@ -46,8 +47,8 @@ def split_differences(runs: Sequence[Run]) -> list[SplitDifference]:
                 metric = str(record["scores"]["main"])
                 made = _difference(at_random, other, task, metric) if len(sides) == 1 else None
                 if made is not None:
-                    facts = (run_name(other), str(record["classifier"]), str(record["n_train"]), task, way, metric)
-                    found.append(SplitDifference(*facts, made))
+                    how = str(record["classifier"]), str(record["n_train"]), int(record["seed"])
+                    found.append(SplitDifference(run_name(other), *how, task, way, metric, made))
     return found
 
 

@@ -27,7 +27,9 @@ def _leader(board: Board) -> Iterator[str]:
     ahead = "" if second is None else f", {found['value'] - second:.3f} ahead of {board.label(others[0])}, the next"
     what = f"{score} ({board.metric})"
     tied = [row for row in others if row.tied]
-    if any(row.tied is None for row in others):
+    if same := _same(board):
+        yield f"{_names(board, [first, *same])} have the same highest {board.metric}: {score}."
+    elif any(row.tied is None for row in others):
         reason = found["reason"] or "not all differences have an interval"
         unsure = f"no interval says how sure that is ({reason})"
         yield f"{label} scores highest of {len(board.rows)} runs, {what}{ahead}; {unsure}."
@@ -59,15 +61,25 @@ def _guessing(board: Board) -> Iterator[str]:
         yield f"Even {board.label(board.rows[0])} can't be told apart from {words}, which scores {score:.3f}."
 
 
+def _same(board: Board) -> list[Row]:
+    """The runs that score as high as the first, but for rounding."""
+    first, *others = (row.metrics[board.metric]["value"] for row in board.rows)
+    pairs = zip(board.rows[1:], others, strict=True)
+    return [row for row, value in pairs if None not in (first, value) and abs(value - first) < 1e-12]
+
+
 def _confused(board: Board) -> Iterator[str]:
     found = details(board, board.rows[0])
-    if found and found[1]:
-        pair = found[1][0]
-        images = f"{pair.n} image{'s' * (pair.n != 1)}"
-        yield (
-            f"It most often takes {board.classes[pair.true]} for {board.classes[pair.predicted]}: {images}, "
-            f"{pair.share:.0%} of that class."
-        )
+    if not found or not found[1]:
+        return
+    pair, *others = found[1]
+    who = board.label(board.rows[0]) if _same(board) else "It"
+    taken = f"{board.classes[pair.true]} for {board.classes[pair.predicted]}"
+    images = f"{pair.n} image{'s' * (pair.n != 1)}, {pair.share:.0%} of that class"
+    if any(other.n == pair.n for other in others):
+        yield f"{who} takes {taken} as often as any class for another: {images}."
+    else:
+        yield f"{who} most often takes {taken}: {images}."
 
 
 def _more_labels(board: Board) -> Iterator[str]:

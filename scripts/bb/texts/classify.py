@@ -114,12 +114,13 @@ def show_split_differences(found: "Sequence[SplitDifference]") -> None:
     if not found:
         return
     say("", "how much higher scores are where the split is drawn at random:")
-    rows = []
+    rows, seeds = [], len({each.seed for each in found}) > 1
     for each in found:
         low, high = each.difference.interval or (None, None)
         text = score_text({"value": each.difference.value, "low": low, "high": high})
-        rows.append([each.name, each.classifier, each.shots, f"random less {each.split_by}", each.metric, text])
-    show_table(["backbone", "classifier", "shots", "splits", "metric", "difference"], rows)
+        ways = f"random less {each.split_by}"
+        rows.append([each.name, each.classifier, each.shots, *[each.seed] * seeds, ways, each.metric, text])
+    show_table(["backbone", "classifier", "shots", *["seed"] * seeds, "splits", "metric", "difference"], rows)
     warn(*dict.fromkeys(f"note: no interval: {each.difference.reason}" for each in found if each.difference.reason))
 
 

@@ -214,6 +214,8 @@ def test_files_that_hold_no_state_dict_say_what_they_hold(tmp_path):
 def test_paths_that_are_not_files_say_so(tmp_path):
     with pytest.raises(UsageError, match=r"'.*missing.pt' does not exist"):
         read(tmp_path / "missing.pt")
+    with pytest.raises(UsageError, match="'c2e3996ff138' is how a store names a file of weights"):
+        read(pathlib.Path("c2e3996ff138"))
     os.mkfifo(tmp_path / "pipe.pt")
     with pytest.raises(UsageError, match="not a regular file"):
         read(tmp_path / "pipe.pt")

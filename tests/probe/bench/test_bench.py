@@ -1,6 +1,7 @@
 """`bb.probe.bench`: the board's numbers are those of the runs, and ranks with intervals that hold them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 
 from bb import probe
 from bb.probe.bench.board import board
+from bb.probe.bench.columns import block
 from bb.probe.statistics.comparison import mean_ranks, ranks
 from bb.probe.statistics.multiclass.intervals import estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
@@ -149,3 +151,21 @@ def test_mean_ranks_of_one_column_are_its_ranks():
     assert found.high.tolist() == alone.alone_high.tolist() == [1, 3, 3, 4]
     nothing = mean_ranks(resampled.estimate[None], [([0], None)], np.ones(1))
     assert nothing.low.tolist() == [1] * 4 and nothing.high.tolist() == [4] * 4
+
+
+def test_equal_means_are_both_the_best():
+    def run(value):
+        metrics = {"accuracy": {"value": value, "low": None, "high": None, "reason": "few"}}
+        scores = {"main": "accuracy", "tasks": {"t": {"test": {"n": 80, "metrics": metrics}}}}
+        return SimpleNamespace(record={"tasks": "pets", "published": {"name": "x"}, "scores": scores})
+
+    by_backbone = {"a": [run(0.925 - 1e-16), run(0.95)], "b": [run(0.9375), run(0.9375)], "c": [run(0.1)]}
+    found = block("pets", "test", {("x", "all"): by_backbone}, list("abc"))
+    assert found.scores.tolist() == [[0.9375, 0.9375, 0.1]]
+
+
+def test_every_table_with_buttons_in_its_head_can_be_sorted(place):
+    folder, store = place
+    text = probe.bench(plan(folder), store, jobs=1).page()
+    assert text.count("<table class=") == text.count('<table class="board sortable') == 2
+    assert text.count('data-kind="text"><button type="button">backbone') == 2

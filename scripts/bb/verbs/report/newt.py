@@ -1,4 +1,4 @@
-"""`bb report newt`: compare runs: backbones by shot count, with 95% bootstrap intervals."""
+"""`bb report newt`: compare runs: backbones by shot count, with 95% intervals."""
 
 import os
 import sys

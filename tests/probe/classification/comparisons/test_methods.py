@@ -39,3 +39,12 @@ def test_parameters_shots_and_a_protocol_are_those_of_the_runs(board):
     said = methods(replace(board, rows=(one,), protocol="dinov2-knn"))
     assert "on features scaled to unit length (C 0.1 to 100 in 4 steps, k 20)" in said
     assert "This is the protocol dinov2-knn (after dinov2, knn.py)." in said and "were drawn; seeds 0." in said
+
+
+def test_folds_groups_and_the_intervals_name_are_said(tmp_path):
+    store = Store.create(tmp_path / "s.bb")
+    put_classified(store, "timm:a", 0.8, ["ant", "bee"], images=40, groups=8)
+    (board,) = boards(list(store.runs()))
+    said = methods(board)
+    assert "by stratified cross-validation (5 folds). The test images are of 8 groups." in said
+    assert ", after Agresti and Coull, with a variance from the influence of each independent unit." in said

@@ -4,11 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bb.probe.classification.board import boards
+from bb.probe.classification.board import boards, details
 from bb.probe.classification.report import confusion
+from bb.probe.classification.report import findings as of_findings
 from bb.probe.classification.report.findings import findings
 from bb.probe.classification.report.hard_images import best_of_each, groups_of, hardest
 from bb.probe.classification.report.page import page
+from bb.probe.statistics.multiclass.by_class import Confused
 from bb.store import Store
 from tests.helpers.classified import put_classified
 
@@ -38,6 +40,23 @@ def test_what_cannot_be_told_apart_is_said(tmp_path):
     assert first.ranks == second.ranks == (1, 2) and last.ranks == (3, 3)
     assert f"It can't be told apart from {second.name}." in findings(board)[0]
     assert "is the best" not in findings(board)[0]
+
+
+def test_equal_scores_have_no_leader(tmp_path):
+    board = board_of(tmp_path, 1.0, 1.0, 0.5)
+    assert findings(board)[0].startswith("a and b have the same highest accuracy: 1.000 (95% interval 0.9")
+    none = board_of(tmp_path / "none", 1.0, 1.0, groups=3)
+    assert findings(none) == ["a and b have the same highest accuracy: 1.000."]
+
+
+def test_what_is_confused_most_often_is_said_to_be_it_only_where_nothing_else_is_as_often(tmp_path, monkeypatch):
+    board = board_of(tmp_path, 0.9, 0.5)
+    classes, _, answers = details(board, board.rows[0])
+    for second, said in ((1, "It takes ara for bat as often as any class for another: 1 image, 10% of that class."),
+                         (0, "It most often takes ara for bat: 1 image, 10% of that class.")):  # fmt: skip
+        pairs = [Confused(0, 1, 1, 0.1), Confused(1, 2, 1, 0.05)][: second + 1]
+        monkeypatch.setattr(of_findings, "details", lambda *_, pairs=pairs: (classes, pairs, answers))
+        assert said in findings(board)
 
 
 def test_one_run_and_guessing(tmp_path):

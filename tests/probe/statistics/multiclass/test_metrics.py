@@ -46,6 +46,14 @@ def test_scikit_learn_agrees(p):
         assert METRICS[name].value(p) == pytest.approx(value, abs=1e-12), name
 
 
+def test_as_many_right_answers_are_the_same_share_to_the_bit():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, K, 80)
+    found = {METRICS["accuracy"].value(Predictions(y, np.where(rng.permutation(80) < 75, y, (y + 1) % K), K))
+             for _ in range(50)}  # fmt: skip
+    assert found == {0.9375}
+
+
 def test_ties_are_scikit_learns(p):
     given = np.round(p.probabilities, 1) + 0.01
     tied = Predictions(p.y_true, p.y_pred, K, given / given.sum(axis=1, keepdims=True))
