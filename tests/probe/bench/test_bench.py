@@ -1,7 +1,7 @@
 """`bb.probe.bench`: the board's numbers are those of the runs, and ranks with intervals that hold them."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -153,11 +153,14 @@ def test_mean_ranks_of_one_column_are_its_ranks():
     assert nothing.low.tolist() == [1] * 4 and nothing.high.tolist() == [4] * 4
 
 
-def test_equal_means_are_both_the_best():
+def test_equal_means_are_both_the_best(place):
+    folder, store = place
+    (some, *_), *_ = probe.bench(plan(folder), store, jobs=1).runs.values()
+
     def run(value):
         metrics = {"accuracy": {"value": value, "low": None, "high": None, "reason": "few"}}
         scores = {"main": "accuracy", "tasks": {"t": {"test": {"n": 80, "metrics": metrics}}}}
-        return SimpleNamespace(record={"tasks": "pets", "published": {"name": "x"}, "scores": scores})
+        return replace(some, record={"tasks": "pets", "published": {"name": "x"}, "scores": scores})
 
     by_backbone = {"a": [run(0.925 - 1e-16), run(0.95)], "b": [run(0.9375), run(0.9375)], "c": [run(0.1)]}
     found = block("pets", "test", {("x", "all"): by_backbone}, list("abc"))
