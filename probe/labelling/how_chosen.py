@@ -64,5 +64,6 @@ def measured_on(table: TaskTable, image_ids: Sequence[str]) -> Measured:
     unstated = (
         f"{chosen} of {len(rows)} labelled images were chosen by bb suggest and are harder than most, and {n} drawn at "
         f"random are too few to measure on: label {MORE} more with `bb suggest --strategy random`"
+        + (f", or write random in the column suggested_by of the other {unknown} if they were drawn so" * bool(unknown))
     )
     return Measured(everything, chosen, unstated, unstated)

@@ -44,5 +44,6 @@ def _constant_notes(table: Table, names: Sequence[str]) -> Iterator[str]:
         if not named:
             continue
         what = f"always says {next(iter(named))}" if len(named) == 1 else "says one class alone"
-        draws = f" (of {len(columns)} draws each)" if len(columns) > 1 else ""
-        yield f"{name} {what} in {named.total()} of {len(tasks) * len(columns)} tasks{draws}"
+        of = f"{len(tasks)} task{'s' * (len(tasks) != 1)}"
+        of = f"{len(tasks) * len(columns)} draws of {of}" if len(columns) > 1 else of
+        yield f"{name} {what} in {named.total()} of {of}"

@@ -68,9 +68,11 @@ def test_photographs_in_a_folder_below_and_tables_that_bb_wrote(call, own_place)
     (own_place / "labels.csv").write_text("file,species\na.jpg,heron\n")
     (own_place / "rest.csv").write_text("image_id,label,probability,accepted,novelty\n")
     (own_place / "more.csv").write_text("file,species,suggested_by,guess,margin\n")
+    (own_place / "a.csv").write_text("tasks,metric,backbone,score,low,high\n")
     (own_place / "odd.csv").write_bytes(b"\xff\xfe\x00")
     status, out, _ = call()
     assert status == 0 and "table in this folder: labels.csv" in out and "rest.csv" not in out and "more.csv" not in out
+    assert "a.csv" not in out
     assert out.splitlines()[-1] == "next: bb extract --ckpt ViT-B-16/openai --data birds=birds"
 
 

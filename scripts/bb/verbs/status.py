@@ -84,7 +84,7 @@ def _here(folder: Path, store: Path) -> dict[str, Any]:
 
 
 def _made_by_bb(path: Path) -> bool:
-    """Whether a table is one that `bb predict` or `bb suggest` wrote, as its columns say."""
+    """Whether a table is one that `bb predict`, `bb suggest` or `bb report` wrote, as its columns say."""
     import polars as pl
 
     from bb.probe.labelling.active_learning.suggest import COLUMNS
@@ -94,7 +94,8 @@ def _made_by_bb(path: Path) -> bool:
         columns = scan(path, glob=False).collect_schema().names()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError):
         return False
-    return {"accepted", "novelty"} <= set(columns) or set(COLUMNS[2:]) <= set(columns)
+    written = ({"accepted", "novelty"}, set(COLUMNS[2:]), {"tasks", "metric", "backbone", "low", "high"})
+    return any(each <= set(columns) for each in written)
 
 
 def _stored(opened: "Store | None") -> dict[str, Any]:

@@ -72,6 +72,12 @@ def test_what_counts_as_drawn_at_random_is_said(place, call, by, tested, said): 
     assert said in err if said else "random" not in err
 
 
+def test_labels_that_do_not_say_how_they_were_chosen_can_be_marked(place, call):  # noqa: F811
+    written(place, ["random"] * 3 + ["cluster"] * 21 + [""] * 40)
+    _, _, err = predicted(call)
+    assert f"{REMEDY}, or write random in the column suggested_by of the other 40 if they were drawn so" in err
+
+
 @pytest.mark.parametrize("group", [(), ("--group", "site")])
 def test_too_few_drawn_at_random_have_no_interval_and_the_remedy_is_named(place, call, group):  # noqa: F811
     by = ["random"] * (FEWEST - 1) + ["cluster"] * 61

@@ -90,8 +90,8 @@ def test_models_that_name_one_class_are_noted_with_their_draws():
     answers = np.stack([y, np.ones(20, np.int64), np.r_[np.zeros(10), np.ones(10)].astype(np.int64), 1 - y])
     table = table_of(answers == y, tasks=["a"] * 10 + ["b"] * 10, y_true=y, y_pred=answers, draws=2)
     assert constant_notes(table, ["m", "n"]) == [
-        "m always says 1 in 2 of 4 tasks (of 2 draws each)",
-        "n says one class alone in 2 of 4 tasks (of 2 draws each)",
+        "m always says 1 in 2 of 4 draws of 2 tasks",
+        "n says one class alone in 2 of 4 draws of 2 tasks",
     ]
     alone = table_of(np.ones((12, 4)), y_true=[0, 1, 0, 1], y_pred=np.zeros((12, 4), np.int64))
     notes = constant_notes(alone, [f"m{k}" for k in range(12)])
