@@ -7,6 +7,7 @@ from typing import Any
 
 from bb.probe.report.formats.templates import render
 from bb.probe.retrieval.paired_tests import Behind, QueryEstimate
+from bb.probe.retrieval.report.findings import leader
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import Answer, Kind
 
@@ -65,12 +66,20 @@ def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnai
         "retrieval/report/page.html",
         title=f"Retrieval on {labels}",
         filtered="queries",
+        findings=_findings(sheets),
         sheets=sheets,
         best=best,
         symbols=symbols,
         thumbnails=thumbnails,
         legend=LEGEND,
     )
+
+
+def _findings(sheets: Sequence[Sheet]) -> str:
+    first, *others = sheets
+    scores = [sheet.scores[first.metric] for sheet in sheets]
+    p = [sheet.behind.p if sheet.behind else None for sheet in others]
+    return leader([sheet.name for sheet in sheets], scores, p, first.metric, first.claim)
 
 
 def image_ids(sheet: Sheet) -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bb.probe.retrieval.paired_tests import QueryEstimate
+from bb.probe.retrieval.paired_tests import Behind, QueryEstimate
 from bb.probe.retrieval.report.html import Sheet, page
 from bb.probe.retrieval.report.worst_queries import Answer, ShownImage
 from tests.helpers.retrieval import small
@@ -58,6 +58,30 @@ class Reader(HTMLParser):
 
     def handle_data(self, data):
         self.said += data
+
+
+def run(name, mean, p=None):
+    scores = {"map@10": QueryEstimate(mean, mean - 0.05, mean + 0.05)}
+    behind = None if p is None else Behind(QueryEstimate(mean - 0.8, -0.1, 0.1), p)
+    return replace(SHEET, name=name, scores=scores, behind=behind, claim="no intervals: 3 labels are too few")
+
+
+def test_the_page_says_first_which_run_is_ahead_and_how_sure_that_is():
+    first = run("a", 0.8)
+    score = "0.800 (95% interval 0.750 to 0.850)"
+    for others, said in (
+        ([], f"a scores {score} in map@10. There is no other run to compare it with."),
+        ([run("b", 0.7, 0.01), run("c", 0.6, 0.05)],
+         f"a is the best of 3 runs: {score} in map@10, 0.100 ahead of b, the next. It can be told apart from every "
+         "other."),
+        ([run("b", 0.7, 0.06), run("c", 0.6, 0.01)],
+         f"a scores highest of 3 runs: {score} in map@10, 0.100 ahead of b, the next. It can't be told apart from b."),
+        ([run("b", 0.7, 0.06)], f"a scores highest, {score} in map@10, but can't be told apart from the other."),
+        ([run("b", 0.8, 1.0), run("c", 0.6, 0.01)], f"a and b have the same highest map@10: {score}."),
+        ([run("b", 0.7)], f"a scores highest of 2 runs, {score} in map@10, 0.100 ahead of b, the next; how sure that "
+         "is remains unknown (no intervals: 3 labels are too few)."),
+    ):  # fmt: skip
+        assert said in " ".join(Reader(page([first, *others], "whales", {})).said.split())
 
 
 def test_hostile_names_stay_text():
