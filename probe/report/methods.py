@@ -13,8 +13,8 @@ from bb.store.versions import installed
 
 CORRECTIONS = {"holm": "Holm's method", "bh": "Benjamini and Hochberg's method"}
 TESTS = {
-    "flips of images": "paired permutation tests of at least 10,000 random flips of the sign of each test image's difference",
-    "flips of tasks": "paired permutation tests of at least 10,000 random flips of the sign of each task's difference",
+    "flips of images": "paired permutation tests (10,000 or more random sign flips of test images' differences)",
+    "flips of tasks": "paired permutation tests (10,000 or more random sign flips of tasks' differences)",
     "t test": "paired t tests on the differences",
 }
 PREPROCESSING = {

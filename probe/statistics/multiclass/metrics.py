@@ -112,9 +112,7 @@ def _guessed_f1(p: Predictions) -> Float64[np.ndarray, " classes"]:
 
 
 _ALL = (
-    MulticlassMetric(
-        "accuracy", "higher", _accuracy, of_images.accuracy, lambda p: 1 / p.classes, of_answers=True
-    ),
+    MulticlassMetric("accuracy", "higher", _accuracy, of_images.accuracy, lambda p: 1 / p.classes, of_answers=True),
     MulticlassMetric(
         "balanced_accuracy",
         "higher",

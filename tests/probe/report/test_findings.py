@@ -100,7 +100,7 @@ def test_methods_name_what_was_done(board):
         "an SVM chosen from 100 random candidates (C in [0.001, 10]",
         "with the seeds 0, 1",
         "95% intervals for further test images",
-        "at least 10,000 random flips of the sign of each test image's difference, corrected for all comparisons by Holm's method",
+        "(10,000 or more random sign flips of test images' differences), corrected for all comparisons by Holm",
         "and 6 more.",
     ):
         assert words in told, told
