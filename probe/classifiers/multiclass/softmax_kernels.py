@@ -12,8 +12,8 @@ from bb.probe.numba_cache import compiled
 def add_product(z_ND, start_N, class_P, p_P, other_N, v_KD, out_KD, first, last):
     """Adds sum_i (diag p_i - p_i p_iᵀ) v z_i z_iᵀ over rows first … last - 1; pairs start[i] … are row i's.
 
-    other_N[i] is what p_i of the row's pairs lacks to 1. Products are taken as differences from that of the likeliest
-    class: where its p is near 1, all that counts is what the others differ from it.
+    other_N[i] is the sum of p_i over the row's other pairs. Products are taken as differences from that of the
+    likeliest class: where its p is near 1, all that counts is what the others differ from it.
     """
     d = z_ND.shape[1]
     along = np.empty(v_KD.shape[0], np.float32)

@@ -296,7 +296,7 @@ class _Fit:
         return max(relative, float(np.sqrt((missing**2).mean()) / scores))
 
     def _model(self, kept_from: float) -> _Model:
-        """The model at the last pass's probabilities; pairs of so many times the mean weight are kept."""
+        """The model at the last pass's probabilities; pairs above `kept_from` times the mean weight are kept."""
         k, n = self.path.k, len(self.z)
         above = kept_from * sum(float(weight.sum(dtype=np.float64)) for *_, weight in self._weights()) / self.p.size
         rest = np.zeros((k, self.z.shape[1]), np.float32)
