@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -57,9 +58,13 @@ class Shards:
             yield os.path.abspath(self.base / Path(part).expanduser())
 
     def _texts(self) -> Iterator[str]:
-        """What is between ::, without braces unless a file has them in its name."""
+        """What is between ::, without braces unless a file or a folder has them in its name."""
         for text in self.text.split("::"):
-            yield from [text] if os.path.exists(self.base / Path(text).expanduser()) else expand(text)
+            if os.path.exists(self.base / Path(text).expanduser()):
+                yield text
+            else:
+                written, rest = _split(self.base, text)
+                yield from (written + each for each in expand(rest))
 
     def _names(self) -> list[str]:
         return [name for text in self._texts() for name in _named(text, self.base)]
@@ -129,8 +134,11 @@ def _named(text: str, base: Path) -> Iterator[str]:
     steps = rest.split("/")
     fixed = next(i for i, step in enumerate(steps) if _WILD.search(step))
     folder = f"{scheme}://{'/'.join(steps[:fixed])}"
-    listed = (item.path for item in place_at(folder).list())
-    found = sorted(path for path in listed if _fits(path.split("/"), steps[fixed:]))
+    pattern = steps[fixed:]
+    listed = [item.path.split("/") for item in place_at(folder).list()]
+    as_written = max((_as_written(path, pattern) for path in listed), default=0)
+    meant = (path for path in listed if path[:as_written] == pattern[:as_written])
+    found = sorted("/".join(path) for path in meant if _fits(path[as_written:], pattern[as_written:]))
     if not found:
         raise UsageError(f"no file is called {text}: fix the name.")
     yield from (f"{folder}/{path}" for path in found)
@@ -138,8 +146,22 @@ def _named(text: str, base: Path) -> Iterator[str]:
 
 def _start(base: Path, path: str) -> tuple[str, str]:
     """The folder that a path as written starts from, which holds no pattern whatever its name, and the rest."""
-    home, _, rest = path.partition("/") if path.startswith("~") else ("", "", path)
-    return os.path.normpath(base / Path(home).expanduser()), rest
+    written, rest = _split(base, path)
+    return os.path.normpath(base / Path(written).expanduser()), rest
+
+
+def _split(base: Path, path: str) -> tuple[str, str]:
+    """A path as written, behind the folders that are there: a[1]/*.tar is of the folder a[1], if there is one."""
+    end = 0
+    while (slash := path.find("/", end) + 1) and os.path.isdir(base / Path(path[:slash]).expanduser()):
+        end = slash
+    return path[:end], path[end:]
+
+
+def _as_written(path: Sequence[str], pattern: Sequence[str]) -> int:
+    """How many steps of a path, from the first, are the pattern's own letters."""
+    same = takewhile(lambda steps: steps[0] == steps[1], zip(path, pattern, strict=False))
+    return sum(1 for _ in same)
 
 
 def _fits(steps: Sequence[str], pattern: Sequence[str]) -> bool:

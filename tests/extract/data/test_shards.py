@@ -8,13 +8,14 @@ import shutil
 import tarfile
 import tracemalloc
 import unicodedata
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bb.extract.data import image_parquet
+from bb.extract.data import image_parquet, source_spec
 from bb.extract.data.byte_range import Local, local
 from bb.extract.data.file_kind import PassedOver
 from bb.extract.data.image_parquet import ParquetShard
@@ -91,6 +92,34 @@ def test_shards_are_the_same_from_elsewhere(tmp_path, monkeypatch):
     shards = Shards("a-{0..1}.tar::s3://b/c.tar::/d/*.tar", tmp_path / "sub" / ".." / "x")
     assert shards.resolve() == Shards(f"{tmp_path}/x/a-{{0..1}}.tar::s3://b/c.tar::/d/*.tar")
     assert Shards("a.tar").resolve() == Shards(f"{tmp_path}/a.tar")
+
+
+def test_a_folder_that_is_there_as_written_is_no_pattern(tmp_path, monkeypatch):
+    for name in ("a[1]/s.tar", "a1/decoy.tar", "x{b,c}/s-0.tar", "xb/s-0.tar", "q?/r*/s.tar", "qx/ry/s.tar"):
+        write_tar(tmp_path / name, {})
+    for text, right in (
+        ("a[1]/*.tar", "a[1]/s.tar"), ("x{b,c}/s-{0..0}.tar", "x{b,c}/s-0.tar"), ("q?/r*/[s].tar", "q?/r*/s.tar"),
+        ("q*/ry/s.tar", "qx/ry/s.tar"), ("a[12]/*.tar", "a1/decoy.tar"),
+    ):  # fmt: skip
+        assert [blob.url for blob in Shards(text, tmp_path).blobs()] == [str(tmp_path / right)]
+        monkeypatch.chdir(tmp_path)
+        resolved = Shards(text).resolve()
+        monkeypatch.chdir("/")
+        assert [blob.url for blob in resolved.blobs()] == [str(tmp_path / right)]
+        assert [blob.url for blob in Shards(f"{tmp_path}/{text}").blobs()] == [str(tmp_path / right)]
+
+
+def test_an_object_that_is_there_as_written_is_no_pattern(monkeypatch):
+    listed = [SimpleNamespace(path=path) for path in ("a[1].tar", "a1.tar", "x[1]/s.tar", "x1/s.tar", "y1/s.tar")]
+    monkeypatch.setattr(source_spec, "place_at", lambda folder: SimpleNamespace(list=lambda: listed))
+    for text, right in (
+        ("a[1]", "a[1]"),
+        ("a[12]", "a1"),
+        ("x[1]/*", "x[1]/s"),
+        ("y[1]/*", "y1/s"),
+        ("[y]1/s", "y1/s"),
+    ):
+        assert Shards(f"s3://b/{text}.tar")._names() == [f"s3://b/{right}.tar"]
 
 
 def test_a_wildcard_is_one_in_the_text_alone_and_not_in_the_folder_that_it_starts_from(tmp_path, monkeypatch):
