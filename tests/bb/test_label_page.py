@@ -3,8 +3,10 @@
 import csv
 import http.client
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from hashlib import sha256
 from io import BytesIO
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bb.extract.pipeline.decode_memory import DECODING
 from bb.labeller.app import listen, make_app, make_server, new_token
 from bb.labeller.open_session import open_session
 from bb.labeller.questions import _labelled_ones
@@ -69,15 +72,15 @@ def served(tmp_path):
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
 
-    def ask(method, path, body=None, *, root=f"/{token}/", host=f"127.0.0.1:{port}", origin=None, **headers):
+    def ask(method, path, body=None, *, raw=None, root=f"/{token}/", host=f"127.0.0.1:{port}", origin=None, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", port)
         headers = {name.replace("_", "-"): value for name, value in headers.items()} | {"Host": host}
         if method == "POST" and origin is None:
             origin = f"http://{host}"
         if origin:
             headers["Origin"] = origin
-        if body is not None:
-            body, headers = json.dumps(body), {"Content-Type": "application/json", **headers}
+        if body is not None or raw is not None:
+            body, headers = raw or json.dumps(body), {"Content-Type": "application/json", **headers}
         connection.request(method, root + path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
@@ -150,6 +153,18 @@ def test_a_label_that_a_spreadsheet_would_run_is_refused(served, label):
 def test_a_malformed_call_is_refused(served, given):
     assert served.ask("POST", "call/answer", {"window": "a", **given})[0] == 400
     assert served.ask("POST", "call/answer", {"window": "a", "label": "x" * 5000, "image": 0})[0] == 400
+
+
+def test_json_too_deep_and_numbers_too_long_are_refused(served):
+    assert served.ask("POST", "call/next", raw=b"[" * 4000)[0] == 400
+    assert served.ask("GET", f"image/{'9' * 5000}/small")[0] == 403
+
+
+def test_pictures_share_the_memory_for_decoding(served, monkeypatch):
+    asked = []
+    monkeypatch.setattr(DECODING, "hold", lambda n_bytes: asked.append(n_bytes) or nullcontext())
+    assert served.ask("GET", "image/3/small")[0] == 200
+    assert asked == [12 * 30 * 20]
 
 
 def test_answer_skip_and_undo(served):
@@ -253,6 +268,10 @@ def test_a_table_that_is_taken_away_is_said_and_answers_go_on_when_it_is_back(se
     aside = served.table.rename(served.table.with_suffix(".aside"))
     status, content, _ = served.ask("POST", "call/answer", {"window": "a", "image": 1, "label": "green"})
     assert status == 409 and b"No such file" in content and b"Nothing was saved" in content
+    os.mkfifo(served.table)  # a pipe in its place is not waited for
+    status, content, _ = served.ask("POST", "call/answer", {"window": "a", "image": 1, "label": "green"})
+    assert status == 409 and b"is a pipe, not a file" in content and b"Nothing was saved" in content
+    served.table.unlink()
     aside.rename(served.table)
     served.call("answer", image=1, label="green")
     assert [row["label"] for row in rows(served.table)] == ["red", "green"]

@@ -21,7 +21,7 @@ from bb.probe.tables.missing_value import is_missing
 from bb.probe.tables.table_file import SEPARATORS
 from bb.probe.tasks.task_columns import assign
 from bb.store.errors import BBError, UsageError
-from bb.store.files.regular_file import irregular, replace_file
+from bb.store.files.regular_file import irregular, open_regular, replace_file
 
 HEADER = ("image_id", "label", "suggested_by")
 LONGEST = 200  # characters of a label
@@ -146,7 +146,13 @@ class _CsvText:
 
     @classmethod
     def read(cls, path: Path) -> "_CsvText":
-        raw = path.read_bytes()
+        try:
+            with open_regular(path) as file:
+                raw = file.read()
+        except OSError as error:  # a pipe in its place, for one, would be waited for by all windows
+            raise BBError(
+                f"{path} can't be read ({error.strerror}). Nothing was saved: see to the file, and try again."
+            ) from None
         mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
         try:
             text = raw[len(mark) :].decode("utf-8")

@@ -26,6 +26,7 @@ from bb.labeller.session import Session
 from bb.store.errors import BBError, UsageError
 
 MOST_BYTES = 4096  # of a request's body
+LONGEST_PATH = 200  # characters: no number in an address is too long to be one
 MOST_QUESTIONS = 48
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -128,7 +129,7 @@ async def _body(request: Request) -> dict[str, Any] | None:
             return None
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -187,6 +188,8 @@ class _Guard:
             return "Only the page that bb label serves may do this."
         if headers.get(b"sec-fetch-site", [b"same-origin"])[0] not in (b"same-origin", b"none"):
             return "Only the page that bb label serves may do this."
+        if len(scope["path"]) > LONGEST_PATH:
+            return "The address is longer than any of this page."
         given = scope["path"].split("/")[1].encode() if scope["path"].startswith("/") else b""
         if not hmac.compare_digest(given, self.token):
             return "Open the address that bb label printed, with its token."

@@ -50,17 +50,19 @@ class Pictures:
 
     def _jpeg(self, row: int, size: str) -> bytes:
         """Raises BBError where the image can't be read, or is not the one that was embedded."""
-        from bb.extract.embedding.images import UnreadableImage, decode
+        from bb.extract.embedding.images import UnreadableImage, decode, header
+        from bb.extract.pipeline.decode_memory import DECODING
 
         image_id = self.ids[row]
         try:
             data = self._sources[image_id].read()
             if sha256(data).digest() != bytes(self._digests[row]):
                 raise BBError(f"{image_id} was changed since it was embedded: run bb extract again.")
-            picture = decode(data).picture
+            with DECODING.hold(header(data).n_bytes):
+                picture = decode(data).picture
+                picture.thumbnail((SIZES[size], SIZES[size]))
         except (KeyError, OSError, UnreadableImage) as error:
             raise BBError(f"{image_id} can't be shown: {error}. Check it with bb data check.") from None
-        picture.thumbnail((SIZES[size], SIZES[size]))
         buffer = BytesIO()
         picture.save(buffer, "JPEG", quality=85)
         return buffer.getvalue()
