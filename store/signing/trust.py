@@ -11,6 +11,7 @@ from pathlib import Path
 from bb.store.errors import BBError, UsageError
 from bb.store.files.atomic_write import sync
 from bb.store.files.paths import StorePart
+from bb.store.files.regular_file import open_regular
 from bb.store.format.collection import some
 from bb.store.format.layout import is_digest
 from bb.store.format.space import short
@@ -35,7 +36,7 @@ class Trust:
         Raises BBError where others can write the file, or it is not bb's: whose keys would these be?
         """
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:  # every verb reads it, so none may wait for a pipe
                 status, data = os.fstat(file.fileno()), file.read(MAX_TRUST_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             return cls()

@@ -295,6 +295,13 @@ def test_a_damaged_list_of_trusted_keys_is_refused(tmp_path, content):
         Trust.load(path)
 
 
+def test_a_pipe_in_the_place_of_the_trusted_keys_is_not_waited_for(call, tmp_path):
+    (tmp_path / "config" / "bb").mkdir(parents=True)
+    os.mkfifo(tmp_path / "config" / "bb" / "trust.json", 0o600)
+    status, _, err = call("trust")
+    assert status == 1 and "trust.json: is a pipe, not a file. Fix this and rerun the command." in err
+
+
 # Signing
 
 
