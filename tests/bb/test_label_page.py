@@ -272,6 +272,11 @@ def test_a_table_that_is_taken_away_is_said_and_answers_go_on_when_it_is_back(se
     status, content, _ = served.ask("POST", "call/answer", {"window": "a", "image": 1, "label": "green"})
     assert status == 409 and b"is a pipe, not a file" in content and b"Nothing was saved" in content
     served.table.unlink()
+    served.table.symlink_to(aside)
+    for image in (0, 1):  # a correction would replace the link, a new row follow it
+        status, content, _ = served.ask("POST", "call/answer", {"window": "a", "image": image, "label": "green"})
+        assert status == 409 and b"has become a link. Nothing was saved" in content
+    served.table.unlink()
     aside.rename(served.table)
     served.call("answer", image=1, label="green")
     assert [row["label"] for row in rows(served.table)] == ["red", "green"]

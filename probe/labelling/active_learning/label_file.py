@@ -183,7 +183,7 @@ class _CsvText:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Waits for its turn. Errors: BBError where the lock can't be made, or is a link or no file."""
+    """Waits for its turn. Errors: BBError where the lock can't be made, or it or the table is a link or no file."""
     name = path.with_name(f".{path.name}.lock")
     try:
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
@@ -195,6 +195,8 @@ def _locked(path: Path) -> Iterator[None]:
         if why := irregular(os.fstat(lock).st_mode):
             raise BBError(f"{name} {why}, so nothing can be written to {path}. Remove it.")
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.is_symlink():  # an append would follow it, a correction replace it; who opens the link locks its target
+            raise BBError(f"{path} has become a link. Nothing was saved: put the table back, or start bb label again.")
         yield
     finally:
         os.close(lock)
