@@ -78,7 +78,7 @@ def thumbnails_of(
     except BBError as error:
         warn(f"note: no thumbnails of {name.partition('@')[0]}: {error}")
         return {}
-    made, other, beyond = {}, 0, []
+    made, other, unreadable, beyond = {}, 0, 0, []
     for image_id in images.image_ids:
         try:
             picture = images.picture(image_id)
@@ -86,6 +86,7 @@ def thumbnails_of(
             other += 1
             continue
         except UnreadableImage:
+            unreadable += 1
             continue
         size = picture.size
         picture.thumbnail(THUMBNAIL)
@@ -102,6 +103,10 @@ def thumbnails_of(
             f"note: {len(beyond)} boxes are not drawn, such as that of {beyond[0]}; x1, y1, x2 and y2 count pixels of "
             "the image the right way up"
         )
+    if absent := len(ids) - len(images.image_ids):
+        warn(f"note: {absent} of {len(ids)} images are not in {root}, and are only named")
+    if unreadable:
+        warn(f"note: {unreadable} images in {root} can't be decoded, and are only named")
     if other:
         warn(f"note: {other} images in {root} are not those that were tested on, and are not shown")
     return made

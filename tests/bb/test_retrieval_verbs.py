@@ -214,14 +214,16 @@ def test_without_images_they_are_named(call, tmp_path):
     assert "<image" not in text and "<use" not in text and NAMES[0] in text
 
 
-def test_an_image_that_is_another_one_by_now_is_not_shown(call, place, tmp_path):
+def test_images_that_are_other_ones_by_now_or_gone_are_said_not_shown(call, place, tmp_path):
     shutil.copytree(place / "images", tmp_path / "images")
     (tmp_path / "images" / NAMES[0]).write_bytes(picture(200))
+    (tmp_path / "images" / NAMES[1]).unlink()
     status, _, err = call(
         *REPORT, *GOOD, "--queries", 192, "--data", f"pics={tmp_path / 'images'}", "--html", tmp_path / "r"
     )
     assert status == 0
     assert f"note: 1 images in {tmp_path / 'images'} are not those that were tested on, and are not shown" in err
+    assert re.search(rf"note: 1 of \d+ images are not in {tmp_path / 'images'}, and are only named\n", err), err
 
 
 def test_scores_in_the_terminal_and_as_json(call):
