@@ -198,9 +198,20 @@ def test_two_windows_at_once_lose_no_answer(served):
     assert sorted(written) == sorted([*one, *two])
     served.session.refit(wait=True)
     state = json.loads(served.ask("GET", "state")[1])
-    assert state["labelled"] == 50 and state["curve"] and state["forecast"][0]["labels"] == 150
+    assert state["labelled"] == 50 and state["curve"]
+    assert state["further"] == 10 and state["forecast"][0]["labels"] == N  # no more than there are images
     question = served.call("next")["done"][0]
     assert question["guesses"] and len(question["neighbours"]) == 5
+
+
+def test_the_curve_stays_when_the_last_image_is_labelled(served):
+    while asked := served.call("next", n=16)["done"]:
+        for question in asked:
+            served.call("answer", image=question["image"], label="red" if question["image"] % 2 else "green")
+        served.session.refit(wait=True)
+    served.session.refit(wait=True)  # the one before may have begun before the last answer
+    state = json.loads(served.ask("GET", "state")[1])
+    assert state["labelled"] == N and state["curve"] and not state["forecast"] and state["further"] == 0
 
 
 def test_images_of_a_window_that_was_closed_are_asked_for_when_no_other_is_left(served):

@@ -30,11 +30,17 @@ function draw() {
   const box = $("curve"), points = state.curve, ahead = state.forecast;
   box.replaceChildren();
   $("forecast").textContent = "";
-  if (!points.length) { $("accuracy").textContent = "Needs 20 labels of two classes."; return; }
+  if (!points.length) {
+    $("accuracy").textContent = "Needs 20 labels of two classes" +
+      (state.labelled > state.fitted ? `; the last fit had ${state.fitted}.` : ".");
+    return;
+  }
   const last = points.at(-1), far = ahead.at(-1) || last;
   $("accuracy").textContent =
     `${interval(last)} when trained on ${last.labels} labels and tested on other images: ${state.curve_of}`;
-  if (ahead.length) $("forecast").textContent = `100 further labels: ${interval(far)}`;
+  if (ahead.length) {
+    $("forecast").textContent = `${state.further} further ${state.further === 1 ? "label" : "labels"}: ${interval(far)}`;
+  }
   const X = (n) => 34 + 300 * n / far.labels, Y = (v) => 10 + 130 * (1 - v);
   const svg = (tag, given, text = "") => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);

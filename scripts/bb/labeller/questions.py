@@ -32,12 +32,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Fit:
-    """labels: how many it was made from; curve_of: on which images the curve was measured."""
+    """labels: how many it was made from; curve_of: on which images the curve was measured; further: labels, beyond
+    these, of the forecast, 0 where no image is left."""
 
     labels: int = 0
     questions: tuple[Question, ...] = ()
     curve: LearningCurve | None = None
     curve_of: str = ""
+    further: int = 0
     classes: tuple[str, ...] = field(default=())
 
 
@@ -62,23 +64,25 @@ def fit(
     y = np.array([classes.index(labels[row][0]) for row in known.tolist()], np.int64)
     x = read(known) if len(known) else read(rows[:1])[:0]
     free = np.setdiff1d(rows, np.concatenate([known, np.array(list(skipped), np.int64)]))
-    if not len(free):
-        return Fit(len(known), classes=classes)
     random = np.array([labels[row][1] == RANDOM for row in known.tolist()], bool)
     rare = _code(strategy, classes)
     before = (sum(bool(labels[row][1]) for row in known.tolist()), int(random.sum()))
     use = fitted_on(y, random, rare)
-    chosen = choose(
-        read, free, x[use], y[use], n, _possible(strategy, classes), rare=rare, seed=seed,
-        random_share=random_share, order=order[free], before=before,
-    )  # fmt: skip
-    asked = list(zip(chosen.rows.tolist(), chosen.suggested_by, strict=True))
+    asked: list[tuple[int, str]] = []
+    if len(free):
+        chosen = choose(
+            read, free, x[use], y[use], n, _possible(strategy, classes), rare=rare, seed=seed,
+            random_share=random_share, order=order[free], before=before,
+        )  # fmt: skip
+        asked = list(zip(chosen.rows.tolist(), chosen.suggested_by, strict=True))
     questions = _explained(read, asked, x, y, known, classes)
     used = slice(0, MOST_FITTED)
     enough = len(random[used]) and random[used].sum() >= LEAST
-    curve = learning_curve(x[used], y[used], (FURTHER,), tested=random[used] if enough else None, seed=seed)
+    further = min(FURTHER, len(free))
+    ahead = (further,) if further else ()
+    curve = learning_curve(x[used], y[used], ahead, tested=random[used] if enough else None, seed=seed)
     by = "those drawn at random" if enough else _labelled_ones([labels[row][1] for row in known.tolist()])
-    return Fit(len(known), tuple(questions), curve, by, classes)
+    return Fit(len(known), tuple(questions), curve, by, further, classes)
 
 
 def _labelled_ones(ways: Sequence[str]) -> str:

@@ -87,6 +87,7 @@ class Session:
             "curve": [point.record() for point in curve.points] if curve else [],
             "forecast": [point.record() for point in curve.forecast] if curve else [],
             "curve_of": made.curve_of,
+            "further": made.further,
         }
 
     def next(self, window: str, n: int) -> list[dict[str, Any]]:
