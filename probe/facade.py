@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import polars as pl
 
@@ -16,7 +16,7 @@ from bb.probe.report.leaderboard import Leaderboard
 from bb.probe.report.options import ReportOptions
 from bb.probe.run import FamilyInputs, FamilySpec, execute, prepare
 from bb.probe.tables.html_table import html_table
-from bb.probe.tasks.few_shot import NTrain, parse_n_train
+from bb.probe.tasks.few_shot import NTrain, check_seed, listed, parse_n_train
 from bb.probe.tasks.leaks import find_leaks
 from bb.probe.tasks.newt import Labels, parse_labels, read_labels
 from bb.probe.tasks.stored_labels import find_labels, labels_of
@@ -132,8 +132,8 @@ def run(
     *,
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
-    n_train: NTrain | Sequence[NTrain] = "all",
-    seed: int | Sequence[int] = 0,
+    n_train: NTrain | SupportsIndex | Sequence[NTrain | SupportsIndex] = "all",
+    seed: SupportsIndex | Sequence[SupportsIndex] = 0,
     protocol: str = "biobench",
     classifier: str = "auto",
     backend: str = "auto",
@@ -161,8 +161,8 @@ def run(
     written = table.image_ids
     collection, match = find_collection(opened, data, written, tolerated=policy.allowed(len(written)))
     table = table.renamed(match)
-    names = [_known_name(opened, name) for name in _listed(ckpt)]
-    spaces = choose_spaces(opened, collection, table.image_ids, backbones=names, keys=_listed(space), missing=policy)
+    names = [_known_name(opened, name) for name in listed(ckpt)]
+    spaces = choose_spaces(opened, collection, table.image_ids, backbones=names, keys=listed(space), missing=policy)
     left_out = settle_missing(opened, spaces, collection, table.image_ids, policy)
     table = table.without(left_out, max_missing, [each.key for each in spaces])
     leaks = find_leaks(table, collection)
@@ -176,11 +176,11 @@ def run(
     )
     inputs = [FamilyInputs.read(opened, each, collection, table, TASKS, labels_name) for each in spaces]
     chosen = parse_protocol(protocol)
-    shots = [parse_n_train(shot) for shot in _listed(n_train)]
+    shots = [parse_n_train(shot) for shot in listed(n_train)]
     asked = [
-        FamilySpec(chosen, shot, number, classifier, backend, reporter.info)
+        FamilySpec(chosen, shot, check_seed(number), classifier, backend, reporter.info)
         for shot in shots
-        for number in _listed(seed)
+        for number in listed(seed)
     ]
     specs = list(dict.fromkeys(spec.on(table) for spec in asked))
     prepared = [prepare(each, spec) for each in inputs for spec in specs]
@@ -224,10 +224,6 @@ def _known_name(store: Store, ckpt: str) -> str:
     """The name as the store has it; as it is where the store has none like it."""
     known = {name for space in store.spaces() for name in store.backbones(space)}
     return next((name for name in spellings(ckpt) if name in known), ckpt)
-
-
-def _listed(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | int) else list(value)
 
 
 def _result(prepared: Any, jobs: int | None, force: bool, reporter: Reporter) -> tuple[Run, bool]:

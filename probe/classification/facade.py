@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ from bb.probe.classifiers.estimator import reads_of
 from bb.probe.features.missing import AT_MOST, MissingPolicy
 from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.family import about
+from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.registry import TASKS
@@ -105,12 +106,12 @@ def classify(
     split_by: By | Sequence[By] | None = None,
     pool_group: str | None = None,
     poisonous: str | Path | None = None,
-    folds: int = FOLDS,
+    folds: SupportsIndex | None = None,
     classifier: str | Sequence[str] | None = None,
     preprocessing: str = "auto",
     protocol: str | Sequence[str] | None = None,
-    shots: Shots | str | Sequence[Shots | str] | None = None,
-    seed: int | Sequence[int] | None = None,
+    shots: Shots | str | SupportsIndex | Sequence[Shots | str | SupportsIndex] | None = None,
+    seed: SupportsIndex | Sequence[SupportsIndex] | None = None,
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
     missing: str = "skip",
@@ -139,19 +140,19 @@ def classify(
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
     check_pooling(pool_group, group)
-    draws = None if shots is None else [parse_shots(each) for each in _listed(shots)]
-    seeds = None if seed is None else list(dict.fromkeys(_listed(seed)))
-    protocols = [parse_protocol(name) for name in dict.fromkeys(_listed(protocol or ()))]
+    draws = None if shots is None else [parse_shots(each) for each in listed(shots)]
+    seeds = None if seed is None else list(dict.fromkeys(map(check_seed, listed(seed))))
+    protocols = [parse_protocol(name) for name in dict.fromkeys(listed(protocol or ()))]
     for each in protocols:
         decided = {"--classifier": classifier, "--preprocessing": "" if preprocessing == "auto" else preprocessing}
-        draws_test = {"--split-by": split_by, "--drop-leaks": drop_leaks} if each.pool == "all" else {}
+        tests = {"--split-by": split_by, "--folds": folds, "--drop-leaks": drop_leaks} if each.pool == "all" else {}
         pooled = {"--pool-group": pool_group} if each.pool_group else {}
-        check_options(each, {**decided, "--regression": regression, **draws_test, **pooled})
+        check_options(each, {**decided, "--regression": regression, **tests, **pooled})
         each.grid(draws, seeds)
-    kinds = [each.classifier for each in protocols] or _listed(classifier or ("ridge" if regression else "logistic"))
+    kinds = [each.classifier for each in protocols] or listed(classifier or ("ridge" if regression else "logistic"))
     pool_group = _pooling_of(protocols, pool_group)
     reads, is_open = _features_of(kinds, preprocessing, pool_group), any(map(rejects, kinds))
-    listed = _poisonous(protocols, poisonous, is_open)
+    poison = _poisonous(protocols, poisonous, is_open)
     opened = store if isinstance(store, Store) else Store.open(store)
     named = {"id": id, "label": label, "split": split, "group": group, "task": task}
     images = labelled_images(
@@ -159,8 +160,8 @@ def classify(
         labels,
         data,
         {**named, "regression": regression, "not_missing": not_missing},
-        ckpt=_listed(ckpt),
-        space=_listed(space),
+        ckpt=listed(ckpt),
+        space=listed(space),
         policy=MissingPolicy.parse(missing, max_missing, list(same_images_as) or None),
         reporter=reporter,
         title=tasks,
@@ -169,16 +170,19 @@ def classify(
     if is_open:
         images = replace(images, table=fill_unknown(images.table))
     costly = None
-    if listed is not None:
-        costly, table = poisonous_classes(listed, images.table, str(poisonous))
+    if poison is not None:
+        costly, table = poisonous_classes(poison, images.table, str(poisonous))
         images = replace(images, table=table)
     if pool_group:
         known = images.table.notes
         images = images.pooled(pool_group)
         for note in images.table.notes[len(known) :]:
             reporter.info(note)
-    kinds, ways = list(dict.fromkeys(kinds)), None if split_by is None else _listed(split_by)
-    divide = partial(_by_way, images, ways, folds, drop_leaks=drop_leaks, is_open=is_open, with_val=bool(protocols))
+    kinds, ways = list(dict.fromkeys(kinds)), None if split_by is None else listed(split_by)
+    divide = partial(
+        _by_way, images, ways, FOLDS if folds is None else folds,
+        drop_leaks=drop_leaks, is_open=is_open, with_val=bool(protocols),
+    )  # fmt: skip
     if protocols:
         cells = list(_of_protocols(images, protocols, draws, seeds, costly, divide))
     else:
@@ -343,7 +347,7 @@ def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | Non
 def _by_way(
     images: LabelledImages,
     ways: Sequence[By] | None,
-    folds: int,
+    folds: SupportsIndex,
     seed: int,
     *,
     drop_leaks: bool,
@@ -386,7 +390,3 @@ def find_or_make(prepared: PreparedClassification, force: bool, reporter: Report
 def _words(store: Store, space: FeatureSpace, spec: Spec) -> str:
     how = " ".join(filter(None, (spec.protocol.name, spec.setting))) if spec.protocol else spec.classifier
     return f"{space_name(store, space)}, {how}, shots {spec.shots}, seed {spec.seed}"
-
-
-def _listed(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | int) else list(value)

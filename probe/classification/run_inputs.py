@@ -197,7 +197,12 @@ class Inputs:
             # What such a protocol tests is known once it is drawn; else leaks are of the whole pool, for all shots.
             own = spec.protocol is not None and spec.protocol.pool == "all"
             with_val = any(len(fold.val) for each in folds for fold in each)
-            leaks = [] if spec.given else self.leaks_of(splits) if own else self.leaks(with_val=with_val)
+            if spec.given:
+                leaks = []
+            elif own:
+                leaks = [replace(each, stays=True) for each in self.leaks_of(splits)]
+            else:
+                leaks = self.leaks(with_val=with_val)
             every = [ids for each in folds for fold in each for ids in (fitted(fold)[0], fold.test_ids)]
             used = np.unique(np.concatenate(every))
             rows = np.searchsorted(self.image_ids, used)

@@ -12,7 +12,8 @@ values   (n,) float64: regression
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from itertools import chain
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
@@ -68,15 +69,22 @@ def names(target: Target = "classes") -> list[str]:
     return [name for name, kind in CLASSIFIERS.usable().items() if target in targets_of(kind)]
 
 
+def check_name(name: str, *targets: Target) -> None:
+    """Errors: UsageError for an unknown name, with those that fit some kinds of target, any by default."""
+    if name not in CLASSIFIERS:
+        fitting = [names(target) for target in targets or get_args(Target)]
+        raise UsageError(f"Unknown classifier {name!r}: choose {', '.join(dict.fromkeys(chain(*fitting)))}.")
+
+
 def make(name: str, target: Target = "classes", parameters: Mapping[str, Any] | None = None) -> Any:
     """A new estimator of a name for a kind of target; `parameters` are set in place of its defaults.
 
     Errors: UsageError for an unknown name and for an estimator that can't fit such targets; PluginError.
     """
+    check_name(name, target)
     kind = CLASSIFIERS.load(name)
     if target not in targets_of(kind):
-        others = ", ".join(names(target))
-        raise UsageError(f"{name!r} can't fit {WHAT[target]}; choose {others}.")
+        raise UsageError(f"{name!r} can't fit {WHAT[target]}; choose {', '.join(names(target))}.")
     return kind(**(parameters or {}))
 
 

@@ -134,7 +134,8 @@ def remedy(
     share = math.ceil(1000 * len(missing) / of) / 1000
     bound = "" if share <= AT_MOST else f" --max-missing {share:g}"
     if policy.skip:
-        skip = f"At most {policy.allowed(of)} may be left out;{bound} would do"
+        skip = f"At most {policy.allowed(of)} may be left out, a share of {policy.at_most:g}"
+        skip += f"; --max-missing {share:g} would do" if share < 1 else ""
     else:
         skip = f"To go on without them: --missing skip{bound}"
     if failed_of(missing):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ from bb.probe.labelling.stored_model import keep, labels_digest, note_unkept
 from bb.probe.statistics.multiclass.intervals import MetricEstimate
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import check_seed
-from bb.probe.tasks.splits import FOLDS, images_of
+from bb.probe.tasks.splits import FOLDS, check_folds, images_of
 from bb.store import Store
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
@@ -111,8 +111,8 @@ def identify(
     top: int = TOP,
     none_share: float = 0.5,
     target_error: float = 0.05,
-    folds: int = FOLDS,
-    seed: int = 0,
+    folds: SupportsIndex = FOLDS,
+    seed: SupportsIndex = 0,
     keep_model: bool = True,
     reporter: Reporter | None = None,
 ) -> Identified:
@@ -127,7 +127,7 @@ def identify(
     """
     reporter = reporter or Silent()
     check_target_error(target_error)
-    check_seed(seed)
+    folds, seed = check_folds(folds), check_seed(seed)
     if not 1 <= top <= MAX_TOP:
         raise UsageError(f"--top {top} makes no sense: choose 1 to {MAX_TOP} individuals.")
     if not 0 < none_share < 1:

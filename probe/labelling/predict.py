@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import polars as pl
@@ -24,8 +25,9 @@ from bb.probe.statistics.multiclass.by_class import by_class
 from bb.probe.statistics.multiclass.intervals import estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
+from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import Split
-from bb.probe.tasks.splits import FOLDS, split_table
+from bb.probe.tasks.splits import FOLDS, check_folds, split_table
 from bb.probe.tasks.task_table import TaskTable
 from bb.store import Store
 from bb.store.errors import BBError, UsageError
@@ -50,8 +52,8 @@ def predict(
     ensemble: bool = False,
     target_error: float = 0.05,
     everything: bool = False,
-    folds: int = FOLDS,
-    seed: int = 0,
+    folds: SupportsIndex = FOLDS,
+    seed: SupportsIndex = 0,
     keep_model: bool = True,
     reporter: Reporter | None = None,
 ) -> Labelled:
@@ -67,6 +69,7 @@ def predict(
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
     check_target_error(target_error)
+    folds, seed = check_folds(folds), check_seed(seed)
     check_reads_images(classifier)
     setting = Setting(classifier, usual_preprocessing(classifier) if preprocessing == "auto" else preprocessing)
     opened = store if isinstance(store, Store) else Store.open(store)

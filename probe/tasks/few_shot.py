@@ -6,9 +6,11 @@ is drawn depends on no library's random stream, on no row order and on no other 
 """
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from numbers import Integral
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -33,13 +35,13 @@ class Sample:
     notes: tuple[str, ...] = ()
 
 
-def parse_n_train(value: str | int) -> NTrain:
+def parse_n_train(value: str | SupportsIndex) -> NTrain:
     """`--n-train` as typed ("10", "all") or given from Python. Errors: UsageError for anything below 2."""
     if value == "all":
         return "all"
     try:
-        n_train = int(value)
-    except ValueError:
+        n_train = int(value) if isinstance(value, str) else operator.index(value)
+    except (ValueError, TypeError):
         raise UsageError(f"--n-train {value!r} is not a number; give one from 2 up, or --n-train all.") from None
     if n_train <= 0:
         raise UsageError(f"--n-train {n_train} leaves nothing to train on; to take every image use --n-train all.")
@@ -50,10 +52,17 @@ def parse_n_train(value: str | int) -> NTrain:
     return n_train
 
 
-def check_seed(seed: int) -> None:
-    """Errors: UsageError for a seed that a record couldn't be read with."""
-    if type(seed) is not int or not 0 <= seed < MAX_SEED:
+def check_seed(seed: Any) -> int:
+    """A seed, of numpy's numbers as Python's. Errors: UsageError for one that a record couldn't be read with."""
+    whole = isinstance(seed, SupportsIndex) and not isinstance(seed, bool)
+    if not whole or not 0 <= (number := operator.index(seed)) < MAX_SEED:
         raise UsageError(f"--seed {seed} makes no sense: choose a whole number from 0 to {MAX_SEED - 1}.")
+    return number
+
+
+def listed(value: Any) -> list[Any]:
+    """One or several names or numbers, as a list."""
+    return [value] if isinstance(value, str | Integral) else list(value)
 
 
 def sample(task: BinaryTask, n_train: NTrain, seed: int) -> Sample:

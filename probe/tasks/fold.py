@@ -1,8 +1,9 @@
 """A training set with its test set, for any task: rows of labelled images, and draws of K images a class."""
 
+import operator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
@@ -104,13 +105,13 @@ class Split:
     notes: tuple[str, ...] = ()
 
 
-def parse_shots(value: str | int) -> Shots:
+def parse_shots(value: str | SupportsIndex) -> Shots:
     """`--shots` as typed ("5", "all") or given from Python. Errors: UsageError below 1."""
     if value == "all":
         return "all"
     try:
-        shots = int(value)
-    except ValueError:
+        shots = int(value) if isinstance(value, str) else operator.index(value)
+    except (ValueError, TypeError):
         raise UsageError(f"--shots {value!r} is not a number; give one from 1 up, or --shots all.") from None
     if not 0 < shots < MAX_SEED:
         raise UsageError(f"--shots {shots} is not a number of images; give one from 1 up, or --shots all.")

@@ -27,12 +27,14 @@ class Leaks:
     n_test    test images of each task, as many as there are rows
     both      task → two IDs of one picture that the task gives different labels
     what      how a twin resembles the training image, in a sentence
+    stays     whether `--drop-leaks` can't leave them out, since a protocol draws what is tested
     """
 
     twins: Mapping[str, Mapping[str, str]]
     n_test: Mapping[str, int]
     both: Mapping[str, tuple[str, str]]
     what: str = "the same file"
+    stays: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.twins)
@@ -52,7 +54,8 @@ class Leaks:
     @property
     def notes(self) -> list[str]:
         """What a reader of the scores should know."""
-        leaked = [f"{self.summary}: such scores say little of new images; --drop-leaks leaves them out"] if self else []
+        advice = "" if self.stays else "; --drop-leaks leaves them out"
+        leaked = [f"{self.summary}: such scores say little of new images{advice}"] if self else []
         return leaked + [
             f"task {task}: images {shown(one)} and {shown(other)} are {self.what} with different labels"
             for task, (one, other) in list(self.both.items())[:3]

@@ -4,9 +4,10 @@ A group (the frames of one burst, the images of one animal) is the unit of every
 one side.
 """
 
+import operator
 from collections import Counter
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, SupportsIndex, get_args
 
 import numpy as np
 import polars as pl
@@ -35,8 +36,17 @@ def parse_split_by(text: str) -> tuple[By, ...]:
     return tuple(dict.fromkeys(word for word in known if word in words))
 
 
+def check_folds(folds: Any) -> int:
+    """A number of folds, of numpy's numbers as Python's. Errors: UsageError for one below 2, or that is not whole."""
+    if not isinstance(folds, SupportsIndex):
+        raise UsageError(f"--folds {folds} is not a whole number; give 2 or more.")
+    if (number := operator.index(folds)) < 2:
+        raise UsageError(f"--folds {folds} leaves nothing to train on; give 2 or more.")
+    return number
+
+
 def split_table(
-    table: TaskTable, by: Sequence[By] | None = None, *, folds: int = FOLDS, seed: int = 0
+    table: TaskTable, by: Sequence[By] | None = None, *, folds: SupportsIndex = FOLDS, seed: SupportsIndex = 0
 ) -> tuple[Split, ...]:
     """Divides each task in each of some ways: task by task, in the order of `by`.
 
@@ -47,7 +57,7 @@ def split_table(
     Errors: UsageError for a way that the table has no column for, fewer than two folds, or a bad seed; BBError where a
     task has too few images, groups or days, or one side no image.
     """
-    check_seed(seed)
+    seed, folds = check_seed(seed), check_folds(folds)
     ways: Sequence[By] = by or [_usual_way(table)]
     for way in ways:
         if way != "random" and _column(way) not in table.frame.columns:
@@ -56,8 +66,6 @@ def split_table(
             raise UsageError(
                 f"{table.source} has no column for the {_column(way)}, so it can't be split by {way}; {name}."
             )
-    if folds < 2:
-        raise UsageError(f"--folds {folds} leaves nothing to train on; give 2 or more.")
     labelled = table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null()))
     parts = labelled.partition_by("task", maintain_order=True)
     return tuple(_split(table, part, way, folds, seed) for part in parts for way in ways)

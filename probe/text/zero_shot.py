@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import polars as pl
 
@@ -13,8 +13,9 @@ from bb.probe.classification.run_inputs import Inputs
 from bb.probe.classification.spec import Spec
 from bb.probe.classifiers.multiclass.zero_shot import ZeroShot
 from bb.probe.features.missing import MissingPolicy
+from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import By, Split
-from bb.probe.tasks.splits import FOLDS, split_table, tested_whole
+from bb.probe.tasks.splits import FOLDS, check_folds, split_table, tested_whole
 from bb.probe.text.stored_texts import check_projected, class_texts, find_text_space, named, read_texts
 from bb.store import BBError, FeatureSpace, Store, UsageError
 from bb.store.format.collection import some
@@ -37,8 +38,8 @@ def zeroshot(
     task: str | None = None,
     not_missing: Sequence[str] = (),
     split_by: By | None = None,
-    folds: int = FOLDS,
-    seed: int = 0,
+    folds: SupportsIndex = FOLDS,
+    seed: SupportsIndex = 0,
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
     missing: str = "skip",
@@ -62,6 +63,7 @@ def zeroshot(
     refused by name.
     """
     reporter = reporter or Silent()
+    folds, seed = check_folds(folds), check_seed(seed)
     opened = store if isinstance(store, Store) else Store.open(store)
     named_columns = {"id": id, "label": label, "split": split, "group": group, "task": task}
     keys = [space] if isinstance(space, str) else list(space)

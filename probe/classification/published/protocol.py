@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from bb.probe.classification.published.registry import PROTOCOLS
-from bb.probe.tasks.few_shot import check_seed
+from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.fold import Fold, Shots, Split, parse_shots
 from bb.probe.tasks.task_table import Target
 from bb.store.errors import UsageError
@@ -132,7 +132,7 @@ def check_options(protocol: PublishedProtocol, given: Mapping[str, Any]) -> None
     """Errors: UsageError naming the first option that is given and that the protocol decides."""
     for option, value in given.items():
         if value:
-            text = "" if value is True else f" {value if isinstance(value, str) else ','.join(map(str, value))}"
+            text = "" if value is True else f" {','.join(map(str, listed(value)))}"
             raise UsageError(
                 f"{option}{text} contradicts --protocol {protocol.name}, which decides that: leave one of them out."
             )

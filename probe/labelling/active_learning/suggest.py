@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import polars as pl
@@ -92,7 +92,7 @@ def suggest(
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
     max_missing: float | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     reporter: Reporter | None = None,
 ) -> Suggestions:
     """Chooses the images to label next, from stored features, as `bb suggest` does. The same seed gives the same ones.
@@ -107,7 +107,7 @@ def suggest(
     """
     reporter = reporter or Silent()
     how = Strategy.parse(strategy)
-    check_seed(seed)
+    seed = check_seed(seed)
     check_random_share(random_share)
     if n < 1:
         raise UsageError(f"-n {n} asks for nothing: choose 1 or more.")

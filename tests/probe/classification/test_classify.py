@@ -62,6 +62,14 @@ def test_predictions_are_those_of_the_classifier_on_each_fold(place, call):  # n
     assert record["class_names"] == {"classify": SPECIES.tolist()} and record["fresh"]
 
 
+def test_numpys_numbers_are_the_same_run_as_pythons(place):
+    how = {"classifier": "simpleshot", "shots": 2, "seed": 1, "folds": 3}
+    (run,) = bb.probe.classify("features.bb", "birds.csv", **how)
+    as_numpy = {name: np.int64(value) if name != "classifier" else value for name, value in how.items()}
+    again = bb.probe.classify("features.bb", "birds.csv", **as_numpy)
+    assert [each.run_id for each in again] == [run.run_id] and not again.fresh
+
+
 def test_a_run_is_found_again_and_each_setting_has_its_own(place, call):  # noqa: F811
     first = runs(call, "--classifier", "ridge,knn", "--shots", "2,all")
     assert len({run["run_id"] for run in first}) == 4 and all(run["fresh"] for run in first)

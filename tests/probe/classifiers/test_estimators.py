@@ -64,7 +64,7 @@ def test_what_a_classifier_cannot_fit_is_refused_by_name():
         make("simpleshot", "traits")
     with pytest.raises(UsageError, match="^'linear' can't fit classes; choose logistic, logistic-lbfgs, svm, .*\\.$"):
         make("linear")
-    with pytest.raises(UsageError, match="^Unknown classifier 'forest': choose linear, search, logistic, "):
+    with pytest.raises(UsageError, match="^Unknown classifier 'forest': choose logistic, logistic-lbfgs, "):
         make("forest")
 
 

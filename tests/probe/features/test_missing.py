@@ -69,7 +69,7 @@ def test_every_probe_names_the_image_and_the_way_on(place, call, probe):
 
 def test_newt_goes_on_without_them_says_and_records_it(place, call):
     status, _, err = call(*newt_probe("--missing", "skip"))
-    assert status == 2 and "At most 0 may be left out; --max-missing 0.016 would do" in err
+    assert status == 2 and "At most 0 may be left out, a share of 0.01; --max-missing 0.016 would do" in err
     status, out, err = call(*newt_probe("--missing", "skip", "--max-missing", "0.016"))
     assert status == 0 and f"note: 1 image left out, since it has no features: '{CUT}' (" in err
     assert out.count("timm:test_") == 2
@@ -136,9 +136,12 @@ def test_all_spaces_are_scored_on_the_same_images(tmp_path):
     other = MissingPolicy(skip=True, at_most=0.015, same_as=(spaces[0].key[:12],))
     assert list(settle_missing(store, spaces[2:], everything, ids, other)) == ["003.png"]
     with pytest.raises(
-        BBError, match="3 of 200 images of pics have no features.*(?s:.*)At most 2 may be left out; --max-miss"
+        BBError,
+        match="3 of 200 images of pics have no features.*(?s:.*)At most 2 may be left out, a share of 0.01; --ma",
     ):
         settle_missing(store, spaces, everything, ids, MissingPolicy(skip=True))
+    with pytest.raises(BBError, match="At most 0 may be left out, a share of 0.004; --max-missing 0.005 would do"):
+        settle_missing(store, spaces[:1], everything, ids, MissingPolicy(skip=True, at_most=0.004))
     with pytest.raises(
         BBError, match=r"is missing 1: '003.png' \(not extracted\)(?s:.*)To fill them: bb extract --ckpt timm:a"
     ):

@@ -1,5 +1,7 @@
 """Equal and similar pictures on both sides of a split of many classes; tests/bb/test_label_verbs.py has NeWT's."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -40,6 +42,7 @@ def test_a_test_image_that_equals_a_training_image_is_found():
     assert leaks.both == {"classify": ("b", "f")}
     first, second = leaks.notes
     assert first.startswith("2 of 3 test images are the same file as a training image of their task (classify; test")
+    assert "--drop-leaks leaves them out" in first and "--drop-leaks" not in replace(leaks, stays=True).notes[0]
     assert second == "task classify: images 'b' and 'f' are the same file with different labels"
     dropped = drop_split_leaks(split, leaks)
     assert dropped.folds[0].test_ids.tolist() == ["e"] and dropped.folds[0].train_ids.tolist() == ["a", "b", "c"]

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bb.probe.tasks.deal_folds import deal_groups, deal_images
+from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.fold import draw_shots, parse_shots
-from bb.probe.tasks.splits import parse_split_by, split_table
+from bb.probe.tasks.splits import check_folds, parse_split_by, split_table
 from bb.probe.tasks.task_table import parse_task_table
 from bb.store.errors import BBError, UsageError
 
@@ -213,6 +214,8 @@ DAY = ["2026-05-01"] * 2
         (divide("ab", "time"), "no column for the date, .* by time; call one of its columns 'date'"),
         (divide("ab", "column"), "no column for the split, .* by column; name one with --split"),
         (divide("ab", folds=1), "--folds 1 leaves nothing to train on; give 2 or more"),
+        (lambda: check_folds(2.5), "--folds 2.5 is not a whole number; give 2 or more"),
+        (lambda: check_seed(1.0), "--seed 1.0 makes no sense: choose a whole number from 0"),
         (divide("ab"), "task 'classify': 2 labelled images can't fill 5 folds. Give fewer"),
         (divide("ab", group=["g", "g"]), "all images are of one group, 'g', so none is kept apart"),
         (divide("abab", group=list("abab")), "fold 1 of 2: all training images are of class"),
@@ -229,3 +232,9 @@ DAY = ["2026-05-01"] * 2
 def test_what_can_not_be_split_says_why(make, message):
     with pytest.raises(BBError, match=message):
         make()
+
+
+def test_numpys_whole_numbers_become_pythons():
+    made = [check_folds(np.int64(3)), check_seed(np.uint8(7)), parse_shots(np.int32(5))]
+    assert made == [3, 7, 5] and all(type(each) is int for each in made)
+    assert listed(np.int64(4)) == [4] and listed(np.arange(2)) == [0, 1] and listed("all") == ["all"]

@@ -51,7 +51,9 @@ def verb(
         Path | None,
         typer.Option("--poisonous", help="Open sets: a table of class_id and poisonous (0, 1), for FungiCLEF's loss."),
     ] = None,
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Folds where the split is drawn.")] = FOLDS,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help=f"Folds where the split is drawn; {FOLDS}.")
+    ] = None,
     classifier: Annotated[
         list[str] | None,
         typer.Option("--classifier", help="logistic, svm, linear-svc, knn, simpleshot, ridge …; several make a grid."),

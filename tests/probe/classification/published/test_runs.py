@@ -116,6 +116,7 @@ def test_val_rows_are_held_out_where_a_protocol_chooses_on_them_and_left_out_els
         ("mieb-linear --shots 3,16", "--shots 3 is not part of the protocol mieb-linear, which has 16"),
         ("mieb-linear --seed 7", "--seed 7 is not part of the protocol mieb-linear, which has 0,1,"),
         ("bioclip2-fewshot --split-by random", "--split-by random contradicts --protocol bioclip2-fewshot"),
+        ("bioclip2-fewshot --folds 3", "--folds 3 contradicts --protocol bioclip2-fewshot"),
         ("bioclip2-fewshot --drop-leaks", "--drop-leaks contradicts --protocol bioclip2-fewshot"),
         ("newt2021", "run `bb probe newt --protocol newt2021`"),
         ("knn", "Unknown protocol 'knn': choose biobench-simpleshot, "),
