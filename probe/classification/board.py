@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ from bb.probe.statistics.multiclass.intervals import difference
 from bb.probe.statistics.multiclass.metrics import METRICS, MulticlassMetric
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.statistics.multilabel import Traits
+from bb.probe.tasks.fold import By
 from bb.probe.tasks.registry import family_metrics
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
@@ -111,6 +112,17 @@ class Board:
             how += f", protocol {self.protocol}"
         of = f", training images and labels {self.title_pool}" if self.title_pool else ""
         return f"{where}: {self.n} images tested, {how}{f', seed {seed}' if seed else ''}{of}"
+
+    def unstated(self, metrics: Sequence[str]) -> list[str]:
+        """Why there is no interval of some metrics, and no value of the main one or of numbers, a sentence for each."""
+        found = [(name, row.metrics[name]) for row in self.rows for name in metrics if name in row.metrics]
+        needed = {self.metric, *(metrics if self.target == "values" else ())}
+        without = [
+            f"{'no value' if each['value'] is None else 'no interval'}: {each['reason']}"
+            for name, each in found
+            if each["low"] is None and (each["value"] is not None or name in needed)
+        ]
+        return list(dict.fromkeys(without))
 
     def label(self, row: Row) -> str:
         """A run in words: its backbone, and what else tells it from the others of this board."""
@@ -214,12 +226,28 @@ def boards(
         names = ("tasks", "test_set", "train_pool")
         key = (*(str(run.record.get(name, "")) for name in names), protocol_of(run))
         groups.setdefault(key, []).append(run)
-    found = [board for _, each in sorted(groups.items()) for board in _boards(each)]
+    found = _in_order([board for _, each in sorted(groups.items()) for board in _boards(each)])
     titles = Counter(board.title for board in found)
     return [
         replace(board, title_pool=short(board.train_pool) or "not recorded") if titles[board.title] > 1 else board
         for board in found
     ]
+
+
+def _in_order(found: Sequence[Board]) -> list[Board]:
+    """Boards of a table and task together: those of bb before a protocol's, ways of splitting and seeds in order."""
+    tasks = list(dict.fromkeys(board.task for board in found))
+    ways = (*get_args(By), "protocol")
+
+    def place(board: Board) -> tuple[Any, ...]:
+        way = ways.index(board.split_by) if board.split_by in ways else len(ways)
+        record = board.rows[0].run.record
+        shots = record["n_train"] if board.split_by == "protocol" else 0
+        seed = record["seed"] if board.split_by in ("random", "group", "protocol") else 0
+        at = (0, int(shots)) if str(shots).isdigit() else (1, 0)  # "all" is last
+        return board.tasks, tasks.index(board.task), board.protocol, way, *at, int(seed)
+
+    return sorted(found, key=place)
 
 
 def _boards(runs: Sequence[Run]) -> Iterator[Board]:

@@ -230,11 +230,12 @@ def _traits(answer: Answers) -> multilabel.Traits:
 
 
 def _plain(found: MetricEstimate, no_interval: str | None) -> dict[str, Any]:
+    has_value = math.isfinite(found.value)
     low, high = found.interval if found.interval and not no_interval else (None, None)
     return {
-        "value": found.value if math.isfinite(found.value) else None,
+        "value": found.value if has_value else None,
         "low": low,
         "high": high,
         "claim": found.claim,
-        "reason": no_interval or found.reason,
+        "reason": no_interval if no_interval and has_value else found.reason,
     }

@@ -155,7 +155,7 @@ def estimate(
     value = metric.of_folds(y_true, predicted, fold)
     claim = f"{these('model', fold)}, on {'further images' if group is None else 'further groups of images'}"
     if np.isnan(value):
-        return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
+        return MetricEstimate(metric.name, value, None, claim, _no_value(metric, y_true, predicted))
     units, reason = _units(group, len(y_true))
     if fold is not None and len(np.unique(fold)) > 1:
         reason = reason or _of_folds(metric, len(y_true))
@@ -185,12 +185,18 @@ def difference(
     value = metric.value(y_true, first) - metric.value(y_true, second)
     claim = f"these models, on {'further images' if group is None else 'further groups of images'}"
     if np.isnan(value):
-        return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
+        return MetricEstimate(metric.name, value, None, claim, _no_value(metric, y_true, first))
     units, reason = _units(group, len(y_true))
     if reason:
         return MetricEstimate(metric.name, value, None, claim, reason)
     half = _half(metric.contributions(y_true, first) - metric.contributions(y_true, second), group, units, level)
     return MetricEstimate(metric.name, value, (value - half, value + half), claim)
+
+
+def _no_value(metric: RegressionMetric, y: Numbers, predicted: Numbers) -> str:
+    """Why a metric that divides by a spread has none."""
+    known = [what for what, x in (("true", y), ("predicted", predicted)) if not np.ptp(x)]
+    return f"{metric.name} has no value where all {known[0] if known else 'predicted'} values are equal"
 
 
 def _units(group: Int[np.ndarray, " n"] | None, images: int) -> tuple[int, str]:

@@ -50,6 +50,9 @@ def page(boards: Sequence[Board], thumbnails: Mapping[str, Thumbnail], reference
         boards=[_view(f"board-{number}", board) for number, board in enumerate(boards)],
         thumbnails=thumbnails,
         differences=splits,
+        unsure=list(
+            dict.fromkeys(f"no interval: {each.difference.reason}" for each in splits if each.difference.reason)
+        ),
         difference_ends=(min(0.0, *bounds), max(0.0, *bounds)) if bounds else None,
     )
 
@@ -121,6 +124,7 @@ def _view(key: str, board: Board) -> View:
         "findings": " ".join(findings(board)),
         "metrics": sorted(metrics, key=lambda metric: metric != board.metric),
         "compared": _compared(board),
+        "unstated": board.unstated(metrics),
         "cost": _cost(board),
         "learning": _learning(board),
         "reliability": _reliability(board),
@@ -146,7 +150,7 @@ def _view(key: str, board: Board) -> View:
 
 def _facts(board: Board) -> str:
     main = board.rows[0].metrics[board.metric]
-    words = [f"95 % intervals, of {main['claim']}." if main["low"] is not None else f"No interval: {main['reason']}."]
+    words = [f"95 % intervals, of {main['claim']}."] if main["low"] is not None else []
     if board.chance is not None and board.majority is not None:
         words.append(
             f"Guessing scores {board.chance:.3f}; naming the commonest class always, an accuracy of "

@@ -51,9 +51,7 @@ def show_board(board: "Board", *, verbose: bool = False) -> None:
     main = board.rows[0].metrics[board.metric]
     if main["low"] is not None:
         say(f"intervals: 95%, of {main['claim']}")
-    given = [row.metrics[name] for row in board.rows for name in shown if name in row.metrics]
-    without = [each for each in given if each["value"] is not None and each["low"] is None]
-    say(*(f"no interval: {reason}" for reason in dict.fromkeys(each["reason"] for each in without)))
+    say(*board.unstated(shown))
     warn(*(f"note: {note}" for note in board.notes))
 
 

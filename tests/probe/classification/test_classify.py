@@ -230,6 +230,9 @@ def test_traits_and_numbers(place, call):  # noqa: F811
     metrics = json.loads(call("probe", "classify", *words, "--json")[1])[0]["scores"]["tasks"]["classify"]["5 folds"]
     assert metrics["metrics"]["r2"]["value"] > 0.3
     assert metrics["metrics"]["mae"]["claim"] == "the mean over these 5 fitted models, on further images"
+    pl.DataFrame({"image_id": ids, "label": np.full(len(ids), 2.5)}).write_csv("same.csv")
+    status, out, _ = call("probe", "classify", "--labels", "same.csv", "--regression")
+    assert status == 0 and "no value: r2 has no value where all true values are equal" in out
     status, _, err = call("probe", "classify", *words, "--classifier", "knn")
     assert status == 2 and "'knn' can't fit regression targets; choose ridge" in err
 

@@ -64,7 +64,7 @@ def test_reasons(data):
     found = {
         "29 images are too few: an interval needs 30": estimate(y[:29], x[:29], METRICS["mae"]),
         "9 groups are too few: an interval needs 10": estimate(y, x, METRICS["mae"], group=np.arange(N) % 9),
-        "r2 has no value here": estimate(np.ones(N), x, METRICS["r2"]),
+        "r2 has no value where all true values are equal": estimate(np.ones(N), x, METRICS["r2"]),
         "nothing is wrong in these images, which does not say how little is in others": estimate(y, y, METRICS["rmse"]),
     }
     assert all(each.interval is None and each.reason == reason for reason, each in found.items())
@@ -91,4 +91,5 @@ def test_over_folds_ranks_are_compared_within_them_and_what_was_not_shown_has_no
     )
     means = np.array([y[fold != k].mean() for k in range(5)])[fold]
     assert METRICS["spearman"].value(y, means) < 0
-    assert estimate(y, means, METRICS["spearman"], fold=fold).reason == "spearman has no value here"
+    none = estimate(y, means, METRICS["spearman"], fold=fold)
+    assert none.reason == "spearman has no value where all predicted values are equal"

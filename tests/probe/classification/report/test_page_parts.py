@@ -12,6 +12,7 @@ from bb.probe.classification.report.hard_images import best_of_each, groups_of, 
 from bb.probe.classification.report.page import page
 from bb.probe.statistics.multiclass.by_class import Confused
 from bb.store import Store
+from tests.helpers.boards import sha
 from tests.helpers.classified import put_classified
 
 KINDS = ["ara", "bat", "cat"]
@@ -70,6 +71,24 @@ def test_too_few_groups_leave_open_how_sure_it_is(tmp_path):
     board = board_of(tmp_path, 0.9, 0.5, groups=3)
     assert all(row.tied is None and row.group == "" and row.ranks is None for row in board.rows[1:])
     assert "no interval says how sure that is" in findings(board)[0]
+
+
+def test_the_page_says_why_there_is_no_interval_as_the_terminal_does(tmp_path):
+    board = board_of(tmp_path, 0.9, 0.5, groups=3)
+    said = board.unstated(("accuracy", "nll"))
+    assert any("3 groups" in line for line in said) and all(line.startswith("no interval: ") for line in said)
+    written = page([board], {})
+    assert all(f"<li>{line}</li>" in written for line in said) and "title=" not in written.partition("<table")[2]
+
+
+def test_boards_of_a_task_are_together_in_the_order_of_their_seeds(tmp_path):
+    store = Store.create(tmp_path / "s.bb")
+    for seed in (10, 9, 1):
+        run = put_classified(store, "a", 0.9, KINDS, images=60, seed=seed)
+        record = {**run.record, "test_set": sha(f"test {seed}"), "run_id": sha(f"run {seed}")}
+        store.put_run(record, run.predictions(), run.train())
+    found = boards([run for run in store.runs() if run.record["test_set"] != sha("pets")])
+    assert [board.rows[0].run.record["seed"] for board in found] == [1, 9, 10]
 
 
 def test_what_more_labels_bring(tmp_path):
