@@ -67,7 +67,7 @@ ORDER = [
     ["bb.extract.facade", "bb.probe.facade", "bb.probe.classification.facade"],
     ["bb.probe.bench", "bb.probe.text"],
     ["bb.extract", "bb.probe"],
-    ["bb.console", "bb.plugins"],
+    ["bb.console", "bb.here", "bb.plugins"],
     ["bb.settings"],
     ["bb.options"],
     ["bb.stores", "bb.labels", "bb.thumbnails", "bb.transfer"],

@@ -17,6 +17,14 @@ from bb.store.text import lookalike
 from bb.store.text.lookalike import shown
 
 
+class NoClasses(UsageError):
+    """Folders do not give classes. problem: the message without what to do about it, which depends on who asks."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem} {advice}")
+        self.problem = problem
+
+
 def table_from_folders(
     image_ids: Sequence[str], *, depth: int | None = None, source: str = "the collection"
 ) -> TaskTable:
@@ -28,7 +36,7 @@ def table_from_folders(
     are fewer than two classes, or some outermost folders are sides and others are not.
     """
     if depth is not None and depth < 1:
-        raise UsageError(f"--depth {depth} leaves no folder to be the class; give 1 or more.")
+        raise UsageError(f"depth {depth} leaves no folder to be the class; give 1 or more.")
     paths = {image_id: image_id.split("/")[:-1] for image_id in image_ids}
     inside = {image_id: folders for image_id, folders in paths.items() if folders}
     shared = _shared(list(inside.values()))
@@ -44,7 +52,7 @@ def table_from_folders(
     if len(classes) < 2:
         one = shown(classes[0] if classes else above)
         what = f"all images are in folder {one}" if classes or above else "no image is in a folder"
-        raise UsageError(f"{source}: {what}; classes are two or more folders. Name a table with --labels FILE.")
+        raise NoClasses(f"{source}: {what}; classes are two or more folders.", "Name a table with --labels FILE.")
     data: dict[str, list[str | None]] = {
         "image_id": list(labels),
         "task": [ONE_TASK] * len(labels),
@@ -60,7 +68,7 @@ def table_from_folders(
     notes = [
         *([f"{loose} images outside of any folder are left out"] if loose else []),
         *([f"{unlabelled} images outside of a class's folder have no label"] if unlabelled else []),
-        *([f"folder {shown(nested[0])} has images next to folders: each is a class; --depth 1 makes them one"]
+        *([f"folder {shown(nested[0])} has images next to folders: each is a class"]
           if nested else []),
         *lookalike.notes("label", classes),
     ]  # fmt: skip
@@ -80,8 +88,8 @@ def _are_sides(outermost: set[str], inside: dict[str, list[str]], source: str) -
         return False
     if others or any(not folders for folders in inside.values()):
         what = f"folder {shown(min(others))}" if others else "an image next to them"
-        raise UsageError(f"{source}: {' and '.join(map(shown, sorted(sides)))} look like the sides of a split, but "
-                         f"there is {what}, too. Move it below one, or name a table with --labels FILE.")  # fmt: skip
+        raise NoClasses(f"{source}: {' and '.join(map(shown, sorted(sides)))} look like the sides of a split, but "
+                        f"there is {what}, too.", "Move it below one, or name a table with --labels FILE.")  # fmt: skip
     return True
 
 

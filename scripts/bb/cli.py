@@ -1,10 +1,9 @@
 """The tree of verbs. A verb's module is imported when the verb runs, so that `bb --help` imports none."""
 
-import itertools
-import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
@@ -95,30 +94,9 @@ class _Root(VerbGroup):
     """`bb` alone, next to a store or images, is `bb status`; elsewhere it prints its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args or (["status"] if _something_here() else []))
+        from bb.here import something_here
 
-
-def _something_here() -> bool:
-    """Whether this folder or one right below has a picture of a usual kind, or this one a table, settings or a store.
-
-    Looks at 10,000 names of each of 20 folders.
-    """
-    pictures = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-    with os.scandir() as found:
-        entries = list(itertools.islice(found, 10_000))
-    names = [entry.name.lower() for entry in entries]
-    if "bb.toml" in names or any(name.endswith((".bb", ".csv", ".tsv", ".parquet", *pictures)) for name in names):
-        return True
-    folders = [entry.name for entry in entries if entry.is_dir() and entry.name[:1] != "."]
-    return any(name.lower().endswith(pictures) for folder in folders[:20] for name in _names(folder))
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in itertools.islice(entries, 10_000)]
-    except OSError:
-        return []
+        return super().parse_args(ctx, args or (["status"] if something_here(Path()) else []))
 
 
 class _Probe(VerbGroup):

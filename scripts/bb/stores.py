@@ -1,6 +1,7 @@
 """From what a person types to stores, collections and names of backbones."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from bb.options import DEFAULT_STORE
 from bb.settings import Settings, parse_data_root
 
 if TYPE_CHECKING:
+    import typer
+
     from bb.extract.backbones.name import BackboneName
     from bb.extract.data.source_spec import Root
     from bb.probe.features.missing import MissingPolicy
@@ -58,6 +61,12 @@ def local_folder(place: str) -> Path:
         )
     found = open_place(place)
     return found.root if isinstance(found, Folder) else Path(place)
+
+
+def store_to_name(ctx: "typer.Context", store: str) -> str | None:
+    """The store as a suggested command has to name it: None where `bb` takes it without."""
+    usual = ctx.lookup_default("store") or DEFAULT_STORE
+    return None if store == usual and "BB_STORE" not in os.environ else store
 
 
 def trust_file() -> Path:

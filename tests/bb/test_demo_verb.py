@@ -36,6 +36,7 @@ def test_images_without_classes_are_suggested_for_labelling(call, own_place):
     status, out, err = call("demo", "--images", "mine", "--to", ".")
     assert status == 0, err
     assert "nothing to probe" in err and "classes are two or more folders" in err
+    assert "--labels FILE" not in err, "which bb demo does not have"
     assert "20 images that cover the collection" in out and "bb label --labels mine.csv" in out
     assert len((own_place / "next.csv").read_text().splitlines()) == 21
     assert "bb.toml is there and is left as it is: --data photos=mine" in err

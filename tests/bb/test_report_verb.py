@@ -69,13 +69,21 @@ def test_a_dash_is_standard_output(call):
     assert {row["backbone"] for row in rows} == {"timm:good", "timm:alike", "timm:poor"}
 
 
+@pytest.mark.parametrize("words", [("report", "classify"), ("report", "retrieval", "--labels", "l.csv"), ("suggest",)])
+def test_a_page_is_not_written_to_a_file_called_dash(call, place, words):
+    status, out, err = call(*words, "--html", "-")
+    assert status == 2 and not out and "--html - names no file" in err and not (place / "-").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--html", "no/r.html"], "--html no/r.html: the folder"),
         (["--csv", "features.bb"], "--csv features.bb is a folder: name a file."),
         (["--plot", "r.gif"], "--plot draws .svg, .png, .pdf, not .gif."),
-        (["--plot", "-"], "--plot draws .svg, .png, .pdf, not a file without a suffix."),
+        (["--plot", "picture"], "--plot draws .svg, .png, .pdf, not a file without a suffix."),
+        (["--plot", "-"], "--plot - names no file, and only --csv, --latex, --markdown print with -: name a file."),
+        (["--html", "-"], "--html - names no file, and only --csv, --latex, --markdown print with -: name a file."),
         (["--over", "runs"], "--over runs is unknown: choose images, draws, tasks."),
         (["--average", "all"], "--average all is unknown: choose images, tasks."),
         (["--correction", "none"], "--correction none is unknown: choose holm, bh."),
@@ -167,5 +175,3 @@ def test_open_shows_the_page(call, place, monkeypatch):
     monkeypatch.setattr("typer.launch", lambda path: opened.append(path) or 0)
     status, _, err = call("report", "--open")
     assert status == 0 and opened == [] and "no browser could be started; open report.html yourself" in err
-    status, _, err = call("report", "--open", "--html", "-")
-    assert status == 2 and "--open shows a file: give --html one, or leave --html out." in err

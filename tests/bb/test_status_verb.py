@@ -22,6 +22,7 @@ PART = {**WHOLE, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "featur
     ("found", "command"),
     [
         ({}, "bb demo"),
+        ({"tables_here": ["a.csv"]}, "bb extract --ckpt ViT-B-16/openai --data photos=DIR"),
         ({"images_here": 3}, "bb extract --ckpt ViT-B-16/openai --data photos=."),
         ({"images_here": 3, "images_in": "my birds"}, "bb extract --ckpt ViT-B-16/openai --data 'photos=my birds'"),
         ({"images_here": 3, "images_in": "birds"}, "bb extract --ckpt ViT-B-16/openai --data birds=birds"),
@@ -42,13 +43,13 @@ PART = {**WHOLE, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "featur
     ],
 )
 def test_the_next_command(found, command):
-    assert next_command({**NOTHING, **found}, "features.bb", {}) == command
+    assert next_command({**NOTHING, **found}, None, {}) == command
 
 
 def test_a_collection_of_bb_toml_needs_no_folder_and_another_store_is_named():
     found = {**NOTHING, "collections": [PART]}
     assert next_command(found, "x.bb", {"pics": "/p"}) == "bb extract --ckpt timm:a --data pics --store x.bb"
-    assert next_command(NOTHING, "features.bb", {"pics": "/p"}) == "bb extract --ckpt ViT-B-16/openai --data pics"
+    assert next_command(NOTHING, None, {"pics": "/p"}) == "bb extract --ckpt ViT-B-16/openai --data pics"
 
 
 def test_bb_alone_beside_photographs_says_what_is_there(call, own_place):
@@ -60,6 +61,24 @@ def test_bb_alone_beside_photographs_says_what_is_there(call, own_place):
         "image files in this folder and below it: 1",
         "next: bb extract --ckpt ViT-B-16/openai --data photos=.",
     ]
+
+
+@pytest.mark.parametrize("name", ["a.webp", "2026/site 1/day 2/a.jpg"])
+def test_bb_alone_finds_what_bb_status_finds(call, own_place, name):
+    path = own_place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+    assert call()[1] == call("status")[1] != ""
+
+
+def test_a_store_that_bb_toml_names_is_not_named_again(call, own_place):
+    (own_place / "bb.toml").write_text('store = "birds.bb"\n')
+    store = labelled(own_place)
+    store.root.rename(own_place / "birds.bb")
+    command = "bb probe classify --labels individuals.csv --data newt"
+    assert call("status")[1].splitlines()[-1] == f"next: {command}"
+    (own_place / "birds.bb").rename(own_place / "features.bb")
+    assert call("status", "--store", "features.bb")[1].splitlines()[-1] == f"next: {command} --store features.bb"
 
 
 def test_photographs_in_a_folder_below_and_tables_that_bb_wrote(call, own_place):

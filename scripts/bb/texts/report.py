@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bb.probe.report.leaderboard import Leaderboard
     from bb.store import Store
 
+PRINTED = ("--csv", "--latex", "--markdown")  # these take - for standard output
+
 
 def check_files(files: dict[str, Path], *read: Path | None) -> None:
     """What is to be written can be, and not over a file that is read: said before anything is computed."""
@@ -24,8 +26,10 @@ def check_files(files: dict[str, Path], *read: Path | None) -> None:
     from bb.store.files.regular_file import why_irreplaceable
 
     for option, path in files.items():
-        if str(path) == "-" and option in ("--csv", "--latex", "--markdown"):
-            continue
+        if str(path) == "-":
+            if option in PRINTED:
+                continue
+            raise UsageError(f"{option} - names no file, and only {', '.join(PRINTED)} print with -: name a file.")
         if why := why_irreplaceable(path):
             raise UsageError(f"{option} {path} {why.removesuffix(', not a file')}: name a file.")
         if not (folder := path.absolute().parent).is_dir():

@@ -88,8 +88,7 @@ def _photographs(to: Path, images: Path, ckpts: list[str]) -> None:
     from bb.probe.classification.facade import classify
     from bb.probe.classification.report.page import page
     from bb.probe.labelling.active_learning.suggest import suggest
-    from bb.probe.tasks.folders import table_from_folders
-    from bb.store.errors import UsageError
+    from bb.probe.tasks.folders import NoClasses, table_from_folders
     from bb.store.local.choose_version import newest
 
     store = open_store(str(to / "features.bb"), create=True)
@@ -98,8 +97,8 @@ def _photographs(to: Path, images: Path, ckpts: list[str]) -> None:
     assert collection is not None, "extract has just put it there"
     try:
         table_from_folders(collection.table["image_id"].to_list())
-    except UsageError as error:
-        warn(f"2. suggest what to label first, since there is nothing to probe: {error}")
+    except NoClasses as error:
+        warn(f"2. suggest what to label first, since there is nothing to probe: {error.problem}")
         chosen = suggest(store, data="photos", n=FIRST)
         write_file(to / "next.csv", chosen.frame.rename(chosen.columns).write_csv().encode())
         say("", f"{len(chosen.frame)} images that cover the collection: label them first.", _computed(summaries, 0))

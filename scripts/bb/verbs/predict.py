@@ -20,7 +20,7 @@ from bb.probe.labelling.use_model import Applied, use_model
 from bb.probe.tasks.splits import FOLDS
 from bb.store import UsageError
 from bb.store.text.command import command
-from bb.stores import backbone_names, one_collection, open_store
+from bb.stores import backbone_names, one_collection, open_store, store_to_name
 from bb.texts.predict import show_applied, show_identified, show_labelled
 from bb.texts.report import check_files, write_files
 
@@ -129,9 +129,7 @@ def verb(
         show_applied(found)
     else:
         short = found.model[:12] if found.model else None
-        again = command(
-            "predict", model=short, data="NEW", out="FILE", store=None if store == options.DEFAULT_STORE else store
-        )
+        again = command("predict", model=short, data="NEW", out="FILE", store=store_to_name(ctx, store))
         if isinstance(found, Identified):
             show_identified(found, again)
         else:

@@ -1,6 +1,5 @@
 """`bb status`: what is in this folder and its store, and the next sensible command."""
 
-import os
 import re
 from collections import Counter
 from itertools import filterfalse
@@ -10,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bb.console import say, show_json, show_table
+from bb.here import TABLES, images_here
 from bb.options import DEFAULT_STORE, CacheOption, JsonOption, StoreOption
 from bb.store.format.space import short
 from bb.store.format.text import is_text_collection
 from bb.store.storage.url import is_url
 from bb.store.text.command import command
-from bb.stores import open_store
+from bb.stores import open_store, store_to_name
 
 if TYPE_CHECKING:
     from bb.store import Store
 
 FIRST = "ViT-B-16/openai"  # the backbone that a first command names
-LOOKED_AT = 100_000  # files of a folder, at most
-TABLES = (".csv", ".tsv", ".parquet")
 
 
 def verb(
@@ -31,8 +29,9 @@ def verb(
     opened = None
     if is_url(store) or (Path(store) / "zarr.json").exists():
         opened = open_store(store, cache_size=cache_size)
-    found = {**_here(Path(), Path(store)), **_stored(opened)}
-    found["next"] = next_command(found, store, {name: str(root) for name, root in ctx.obj.data.items()})
+    found = {**_here(Path()), **_stored(opened)}
+    roots = {name: str(root) for name, root in ctx.obj.data.items()}
+    found["next"] = next_command(found, store_to_name(ctx, store), roots)
     if json_:
         show_json({"store": store if opened else None, **found})
         return
@@ -58,22 +57,12 @@ def _share(of: dict[str, Any], images: int) -> str:
     return f"{of['features']} of {images}"
 
 
-def _here(folder: Path, store: Path) -> dict[str, Any]:
-    """Image files and tables in a folder; the first 100,000 files of it and the folders below, without stores.
+def _here(folder: Path) -> dict[str, Any]:
+    """Image files and tables in a folder, as `bb.here` finds them.
 
     images_in: the folder below that holds all of the images, or "."
     """
-    from bb.extract.data.file_kind import SUFFIXES
-
-    images, seen = Counter[str](), 0
-    for at, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[:1] != "." and not name.endswith(".bb"))
-        inside = Path(at).relative_to(folder).parts
-        images[inside[0] if inside else "."] += sum(Path(name).suffix.lower() in SUFFIXES for name in files)
-        seen += len(files)
-        if seen > LOOKED_AT:
-            break
-    images = +images
+    images = Counter(images_here(folder))
     tables = sorted(
         path.name
         for path in folder.iterdir()
@@ -120,19 +109,23 @@ def _stored(opened: "Store | None") -> dict[str, Any]:
     return {"collections": collections, "labels": opened.label_families(), "runs": dict(sorted(runs.items()))}
 
 
-def next_command(found: dict[str, Any], store: str, roots: dict[str, str]) -> str:
+def next_command(found: dict[str, Any], store: str | None, roots: dict[str, str]) -> str:
     """What a person would do next with what `bb status` found.
 
-    store  where the store is or would be
+    store  where the store is or would be, where commands have to say it
     roots  folders of collections that bb.toml names
     """
-    at = {"store": None if store == DEFAULT_STORE else store}
+    at = {"store": store}
     collections, kind = found["collections"], "newt" if "newt" in found["runs"] else "classify"
     if not collections and not found["runs"]:
         if found["images_here"]:
             folder = found["images_in"]
             return command("extract", ckpt=FIRST, data=f"{_collection_name(folder)}={folder}", **at)
-        return command("extract", ckpt=FIRST, data=next(iter(roots)), **at) if roots else command("demo")
+        if roots:
+            return command("extract", ckpt=FIRST, data=next(iter(roots)), **at)
+        if found["tables_here"]:  # its images are elsewhere
+            return command("extract", ckpt=FIRST, data="photos=DIR", **at)
+        return command("demo")
     for each in collections:
         lacking = [of["backbones"][0] for of in each["spaces"] if of["features"] < each["images"] and of["backbones"]]
         if lacking or not each["spaces"]:

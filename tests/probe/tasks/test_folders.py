@@ -43,7 +43,7 @@ def test_nested_classes():
     ids = ["fox/1", "fox/day/2", "cat/night/3", "cat/day/4"]
     found, notes = rows(*ids)
     assert [label for _, label in found] == ["cat/day", "cat/night", "fox", "fox/day"]
-    assert notes == ("folder 'fox' has images next to folders: each is a class; --depth 1 makes them one",)
+    assert notes == ("folder 'fox' has images next to folders: each is a class",)
     found, notes = rows(*ids, depth=1)
     assert [label for _, label in found] == ["cat", "cat", "fox", "fox"] and notes == ()
 
@@ -79,5 +79,5 @@ def test_what_was_taken_and_left_out_is_said():
 def test_folders_of_no_use(ids, message):
     with pytest.raises(UsageError, match=message):
         table_from_folders(ids)
-    with pytest.raises(UsageError, match="--depth 0 leaves no folder to be the class"):
+    with pytest.raises(UsageError, match="depth 0 leaves no folder to be the class"):
         table_from_folders(["a/1", "b/2"], depth=0)

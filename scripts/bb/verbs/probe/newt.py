@@ -23,7 +23,7 @@ from bb.store.format.derived import SEEN, head_name
 from bb.store.format.space import short
 from bb.store.text.command import command
 from bb.store.trained_heads import has_seen
-from bb.stores import backbone_names, find_version, open_to_probe, parse_data
+from bb.stores import backbone_names, find_version, open_to_probe, parse_data, store_to_name
 
 if TYPE_CHECKING:
     from bb.store.local.runs import Run
@@ -142,7 +142,7 @@ def verb(
     local = opened.runs_to or opened
     far = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
     if far < len(results):
-        say(f"  {command('report newt', store=runs_store)}")
+        say(f"  {command('report newt', store=store_to_name(ctx, runs_store))}")
     if far:
         say(f"  {command('report newt', store=opened.name)}")
 

@@ -11,7 +11,7 @@ from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.probe.text.zero_shot import zeroshot
 from bb.store import UsageError
 from bb.store.text.command import command
-from bb.stores import backbone_names, one_collection, open_to_probe
+from bb.stores import backbone_names, one_collection, open_to_probe, store_to_name
 from bb.texts.classify import show_board
 
 
@@ -67,4 +67,4 @@ def verb(
         show_board(board, verbose=verbose)
     computed = len(found.fresh)
     say(f"{computed} runs computed, {len(found) - computed} were there. Next:")
-    say(f"  {command('report classify', found.images.name, store=runs_store)}")
+    say(f"  {command('report classify', found.images.name, store=store_to_name(ctx, runs_store))}")

@@ -77,8 +77,8 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    if open_ and str(html := html or Path("report.html")) == "-":
-        raise UsageError("--open shows a file: give --html one, or leave --html out.")
+    if open_:
+        html = html or Path("report.html")
     files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
     check_files({option: path for option, path in files.items() if path}, labels, reference)
     if plot:
