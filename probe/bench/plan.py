@@ -8,7 +8,7 @@ from typing import Any
 
 from bb.probe.classification.published.protocol import parse_protocol
 from bb.probe.classification.spec import check_preprocessing
-from bb.probe.classifiers.estimator import check_name
+from bb.probe.classifiers.estimator import find
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import Shots, parse_shots
 from bb.probe.tasks.splits import parse_split_by
@@ -96,7 +96,7 @@ class BenchPlan:
         """Errors: UsageError for an unknown classifier or preprocessing, and for shots and seeds that can't be."""
         check_preprocessing(self.preprocessing)
         for name in self.classifiers:
-            check_name(name)
+            find(name)
         for name in self.protocols:
             parse_protocol(name)
         for seed in self.seeds:

@@ -69,11 +69,14 @@ def names(target: Target = "classes") -> list[str]:
     return [name for name, kind in CLASSIFIERS.usable().items() if target in targets_of(kind)]
 
 
-def check_name(name: str, *targets: Target) -> None:
-    """Errors: UsageError for an unknown name, with those that fit some kinds of target, any by default."""
-    if name not in CLASSIFIERS:
+def find(name: str, *targets: Target) -> Any:
+    """The kind of a name. Errors: UsageError with those that fit some kinds of target, any by default; PluginError."""
+    try:
+        return CLASSIFIERS.load(name)
+    except UsageError:
         fitting = [names(target) for target in targets or get_args(Target)]
-        raise UsageError(f"Unknown classifier {name!r}: choose {', '.join(dict.fromkeys(chain(*fitting)))}.")
+        known = ", ".join(dict.fromkeys(chain(*fitting)))
+        raise UsageError(f"Unknown classifier {name!r}: choose {known}.") from None
 
 
 def make(name: str, target: Target = "classes", parameters: Mapping[str, Any] | None = None) -> Any:
@@ -81,8 +84,7 @@ def make(name: str, target: Target = "classes", parameters: Mapping[str, Any] | 
 
     Errors: UsageError for an unknown name and for an estimator that can't fit such targets; PluginError.
     """
-    check_name(name, target)
-    kind = CLASSIFIERS.load(name)
+    kind = find(name, target)
     if target not in targets_of(kind):
         raise UsageError(f"{name!r} can't fit {WHAT[target]}; choose {', '.join(names(target))}.")
     return kind(**(parameters or {}))

@@ -27,6 +27,7 @@ from bb.store import Store
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
 from bb.store.reporter import Reporter, Silent
+from bb.store.text.size import counted
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -186,12 +187,14 @@ def identify(
     rest, without = finder.with_features(opened, images.collection, rest)
     notes = [*table.notes]
     if without:
-        notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
+        notes.append(
+            f"{counted(len(without), 'image')} without features, and so without a prediction, such as {without[0]}"
+        )
     if measured.note:
         notes.append(measured.note)
     once = int(measured.rows.sum()) - int((~removed).sum())
     if once:
-        notes.append(f"{once} labelled images are the only ones of their individual, and tested as unknown ones alone")
+        notes.append(f"{counted(once, 'individual')} with one labelled image, which is tested as an unknown one's")
     if task.group is None:
         notes.append("without --group, images of one burst answer each other, and the stated error is too low")
     frames = list(finder.predictions(opened, images.collection, rest))

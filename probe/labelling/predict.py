@@ -33,6 +33,7 @@ from bb.store import Store
 from bb.store.errors import BBError, UsageError
 from bb.store.format.space import short
 from bb.store.reporter import Reporter, Silent
+from bb.store.text.size import counted
 
 
 def predict(
@@ -136,7 +137,9 @@ def predict(
     rest, without = predictor.with_features(opened, images.collection, rest)
     notes = [*labels_table.notes, *split.notes, *([split.no_interval] if split.no_interval else [])]
     if without:
-        notes.append(f"{len(without)} images have no features and are not predicted, such as {without[0]}")
+        notes.append(
+            f"{counted(len(without), 'image')} without features, and so without a prediction, such as {without[0]}"
+        )
     if measured.note:
         notes.append(measured.note)
     tables, known_groups = list(predictor.predictions(opened, images.collection, rest)), 0

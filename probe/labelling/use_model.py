@@ -22,6 +22,7 @@ from bb.store.format.space import FeatureSpace, short
 from bb.store.local.choose_version import newest
 from bb.store.maintenance.diff import nearest
 from bb.store.text.image_ids import match_ids
+from bb.store.text.size import counted
 from bb.store.trained_models import find_model
 
 
@@ -108,7 +109,7 @@ def use_model(
         known = {match.names.get(image_id, image_id): group for image_id, group in groups.items()}
         frame, rows = thresholds.applied(frame, known)
         notes.append(
-            f"{rows} of {len(frame)} images are of groups that the model was fitted on, and accepted by theirs"
+            f"of groups that the model was fitted on, and accepted by theirs: {rows} of {counted(len(frame), 'image')}"
         )
     elif thresholds:
         notes.append(
@@ -116,8 +117,8 @@ def use_model(
         )
     if fitted_on := _fitted_on(opened, predictor, collection, with_features):
         notes.append(
-            f"{fitted_on} of the {len(with_features)} images have the features of images that the model was fitted on: "
-            "predictions of these look better than they are"
+            f"with the features of images that the model was fitted on: {fitted_on} of "
+            f"{counted(len(with_features), 'image')}; predictions of these look better than they are"
         )
     if collection.name != found.collection[0]:
         notes.append(
@@ -186,8 +187,8 @@ def missing_note(store: Store, model: Model, collection: Collection, missing: Ma
         if not store.has(space, collection.all_digests()).all()
     ]
     return (
-        f"{len(missing)} of the {images} images of {collection.name} have no features in the model's space and are not "
-        f"predicted: {named(missing)}. To fill them: {' and '.join(commands)}"
+        f"without features in the model's space, and so without a prediction: {len(missing)} of "
+        f"{counted(images, 'image')} of {collection.name}, {named(missing)}. To fill them: {' and '.join(commands)}"
     )
 
 

@@ -1,10 +1,11 @@
 """Runs of every kind: those that exist are looked up, the others are computed, with progress."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from bb.console import Progress, stop_gracefully, warn
+from bb.store.text.size import counted
 from bb.stores import backbone_names
 
 if TYPE_CHECKING:
@@ -172,6 +173,13 @@ def is_of_backbone(run: "Run", backbones: set[str]) -> bool:
     """Whether a run is of one of the backbones; so is one of which that can't be read, for the report to name it."""
     found = run.record["backbones"]
     return not isinstance(found, list) or bool(backbones & set(map(str, found)))
+
+
+def runs_text(runs: "Iterable[Run]", fresh: "Iterable[str]") -> str:
+    """How many runs were computed, by their IDs, and how many were there: what was asked for twice is one."""
+    made = set(fresh)
+    there = {run.run_id for run in runs} - made
+    return f"{counted(len(made), 'run')} computed, {len(there)} were there"
 
 
 def when_made(run: "Run", fresh: bool) -> str:

@@ -1,4 +1,4 @@
-"""Bytes in words."""
+"""Bytes and counts in words."""
 
 
 def size_text(n_bytes: int | float) -> str:
@@ -8,3 +8,8 @@ def size_text(n_bytes: int | float) -> str:
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"
+
+
+def counted(n: int, what: str) -> str:
+    """ "1 clip", "3 clips"."""
+    return f"{n} {what}{'s' * (n != 1)}"

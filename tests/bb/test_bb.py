@@ -359,7 +359,7 @@ def test_several_spaces_of_one_backbone_are_listed_and_chosen_by_key(call, newt)
     status, out, _ = call(*probe, "--space", keys[0][:12], "--json")
     assert status == 0 and [run["space"] for run in json.loads(out)] == [keys[0]]
     status, out, _ = call(*probe)
-    assert status == 0 and "1 runs computed, 1 were there" in out
+    assert status == 0 and "1 run computed, 1 were there" in out
     status, out, _ = call("report")
     assert f"{VIT} ({keys[0][:12]})" in out and f"{VIT} ({keys[1][:12]})" in out
 

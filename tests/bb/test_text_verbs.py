@@ -97,7 +97,7 @@ def test_a_text_that_is_not_stored_is_encoded_and_images_are_shown(made):
 
 def test_zeroshot_is_printed_and_reported(place, call):  # noqa: F811
     status, out, err = call("probe", "zeroshot", "--labels", "labels.csv")
-    assert status == 0 and "zeroshot (birds, 1 template)" in out and "1 runs computed, 0 were there" in out, err
+    assert status == 0 and "zeroshot (birds, 1 template)" in out and "1 run computed, 0 were there" in out, err
     assert "intervals: 95%, of this classifier, on further images" in out
     status, out, _ = call("probe", "zeroshot", "--labels", "labels.csv", "--text", "birds", "--json")
     (record,) = json.loads(out)

@@ -33,6 +33,7 @@ from bb.store.format.collection import only_collection
 from bb.store.reporter import Reporter, Silent
 from bb.store.text.image_ids import match_ids
 from bb.store.text.lookalike import shown
+from bb.store.text.size import counted
 
 COLUMNS = ("image_id", "label", "suggested_by", "guess", "margin")
 ENOUGH = 2000  # labels on which backbones are compared
@@ -144,7 +145,7 @@ def suggest(
     if not len(free):
         raise BBError(f"every image of {name} that has features is labelled: nothing is left to suggest.")
     if absent := int((~has).sum()):
-        notes.append(f"{absent} images have no features and are not suggested")
+        notes.append(f"{counted(absent, 'image')} without features, and so not suggested")
     ids = collection.table["image_id"]
 
     def read(wanted: Int64[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:

@@ -15,6 +15,7 @@ from bb.probe.tasks.task_table import TaskTable, parse_task_table
 from bb.store.errors import BBError, UsageError
 from bb.store.format.collection import normalise_id, some
 from bb.store.text.lookalike import shown
+from bb.store.text.size import counted
 
 IMAGES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic"]
@@ -145,11 +146,6 @@ def table_of(frame: pl.DataFrame, source: str, notes: Sequence[str] = ()) -> Tas
     kept = [name for name in names if name.strip() and is_missing(name)]
     table = parse_task_table(frame, source=source, not_missing=kept)
     return replace(table, notes=(*table.notes, *notes))
-
-
-def counted(n: int, what: str) -> str:
-    """ "1 clip", "3 clips"."""
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def as_csv(table: TaskTable) -> str:

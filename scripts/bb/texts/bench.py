@@ -1,9 +1,11 @@
 """What `bb bench` prints."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bb.console import say, show_table
+from bb.runs import runs_text
 
 if TYPE_CHECKING:
     from bb.probe.bench.facade import Bench
@@ -25,6 +27,6 @@ def show_bench(found: "Bench", page: Path | None) -> None:
         show_table(["backbone", "mean rank", *heads], rows, right=["mean rank", *heads])
         if more := len(board.columns) - len(shown):
             say(f"{more} more columns are on the page")
-    say(f"{len(found.fresh)} runs computed, {len(found) - len(found.fresh)} were there")
+    say(runs_text(chain(*found.runs.values()), found.fresh))
     if page is not None:
         say(f"page: {page}")

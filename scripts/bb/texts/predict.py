@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bb.console import say, warn
+from bb.store.text.size import counted
 from bb.texts.classify import score_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def show_labelled(found: "Labelled", again: str) -> None:
     figures, acceptance = found.record(), found.acceptance
     names = [name for name, _ in found.backbones]
     best = " and ".join(names) if found.ensemble else names[0]
-    say(f"{len(found.frame)} images predicted from {found.labelled} labels with {best}, {found.setting.classifier}")
+    images, labels = counted(len(found.frame), "image"), counted(found.labelled, "label")
+    say(f"{images} predicted from {labels} with {best}, {found.setting.classifier}")
     random = found.tested < found.labelled
     like = (
         f"images of the collection, from {found.tested} drawn at random"
@@ -32,8 +34,8 @@ def show_labelled(found: "Labelled", again: str) -> None:
     if found.by_group and found.known_groups:
         pooled = found.by_group.pooled
         say(f"{figures['accepted']} accepted for an error of {found.target_error:g} (--target-error)")
-        say(f"  {_from(pooled.threshold, found.by_group.own)} of {found.known_groups} images of labelled groups"
-            f"{_wrong(pooled.error)}")  # fmt: skip
+        known = counted(found.known_groups, "image")
+        say(f"  {_from(pooled.threshold, found.by_group.own)} of {known} of labelled groups{_wrong(pooled.error)}")
         if found.known_groups < len(found.frame):
             say(f"  {_from(acceptance.threshold)} of other images{_wrong(acceptance.error)}")
     elif acceptance.threshold is None:
@@ -58,7 +60,7 @@ def _say_reasons(notes: "Collection[str]", *scores: "Mapping[str, Any] | None") 
 def _from(threshold: float | None, own: "Collection[str]" = ()) -> str:
     """What is accepted of a kind of images. own: groups with a threshold of their own."""
     least = "none" if threshold is None else f"those with a probability of {threshold:.3f} or more"
-    return least + (f" (with thresholds of their own in {len(own)} groups)" if own else "")
+    return least + (f" (with thresholds of their own in {counted(len(own), 'group')})" if own else "")
 
 
 def _wrong(error: float | None) -> str:
@@ -69,7 +71,7 @@ def show_identified(found: "Identified", again: str) -> None:
     """Of a run that looked for known individuals. `again`: the command that looks for them in other images."""
     figures, acceptance = found.record(), found.acceptance
     say(
-        f"{len(found.frame)} images compared with {found.labelled} of {found.individuals} individuals by "
+        f"{counted(len(found.frame), 'image')} compared with {found.labelled} of {found.individuals} individuals by "
         f"{found.backbones[0][0]}: {figures['none_of_these']} show none of these"
     )
     say(
@@ -99,7 +101,7 @@ def show_applied(found: "Applied") -> None:
 
     figures, model = found.record(), found.model
     name, measured = found.collection.name, model.collection[0]
-    say(f"{len(found.frame)} images of {name} predicted by model {model.digest[:12]}: {model.described}")
+    say(f"{counted(len(found.frame), 'image')} of {name} predicted by model {model.digest[:12]}: {model.described}")
     for field, text in (
         ("accuracy", "accuracy of images like the labelled ones"),
         ("accuracy_of_new_groups", "accuracy of images of a further group"),
@@ -110,7 +112,7 @@ def show_applied(found: "Applied") -> None:
     threshold, groups = model.calibration.get("threshold"), model.calibration.get("groups")
     if found.known_groups and groups:
         say(f"{figures['accepted']} accepted")
-        say(f"  {_from(groups['pooled'], groups['own'])} of {found.known_groups} images of labelled groups")
+        say(f"  {_from(groups['pooled'], groups['own'])} of {counted(found.known_groups, 'image')} of labelled groups")
         if found.known_groups < len(found.frame):
             say(f"  {_from(threshold)} of other images")
     elif threshold is None:

@@ -11,6 +11,7 @@ from bb.probe.tasks.digits import digits_labels
 from bb.runs import probe_all
 from bb.settings import NEWT_LABELS
 from bb.store.text.command import command
+from bb.store.text.size import counted
 from bb.stores import open_store, parse_names, require_extract
 from bb.texts.classify import show_board
 from bb.texts.demo import PIXELS, digits_story
@@ -162,7 +163,7 @@ def import_pixels(store: "Store", collection: "Collection", root: Path) -> "Feat
 def _computed(summaries: "list[Summary]", runs: int) -> str:
     computed = sum(summary.computed for summary in summaries)
     if computed or runs:
-        return f"{computed} features and {runs} runs were computed, the rest was there."
+        return f"{counted(computed, 'feature')} and {counted(runs, 'run')} were computed, the rest was there."
     return "Nothing had to be computed: every feature and every run was there."
 
 

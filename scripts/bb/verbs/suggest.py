@@ -12,6 +12,7 @@ from bb.probe.labelling.active_learning.choose_images import RANDOM_SHARE
 from bb.probe.labelling.active_learning.sheet import page
 from bb.probe.labelling.active_learning.suggest import suggest
 from bb.store import UsageError
+from bb.store.text.size import counted
 from bb.stores import backbone_names, one_collection, open_store
 from bb.texts.report import check_files, write_file
 from bb.thumbnails import thumbnails_at_hand
@@ -60,7 +61,8 @@ def verb(
         return
     drawn = int((found.frame["suggested_by"] == "random").sum())
     say(
-        f"{len(found.frame)} images by {found.strategy} with {found.backbone}, from {found.labelled} labels"
+        f"{counted(len(found.frame), 'image')} by {found.strategy} with {found.backbone}, from "
+        + counted(found.labelled, "label")
         + (f"; {drawn} of them drawn at random" if drawn and str(found.strategy) != "random" else "")
     )
     if not out and not html:

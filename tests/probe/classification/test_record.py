@@ -103,10 +103,10 @@ def test_a_forged_table_is_an_error_by_name(place, call, change, said):  # noqa:
 
 def test_a_forged_run_is_not_taken_for_the_one_that_is_asked_for(place, call):  # noqa: F811
     words = ("probe", "classify", "--labels", "birds.csv", "--folds", 2, "--classifier", "simpleshot")
-    assert "1 runs computed, 0 were there" in call(*words)[1]
+    assert "1 run computed, 0 were there" in call(*words)[1]
     file = next(Path("features.bb/runs").glob("*/*/run.json"))
     content = json.dumps({**json.loads(file.read_text()), "scores": 5}, sort_keys=True).encode()
     file.write_bytes(content)
     file.parent.rename(file.parent.parent / sha256_hex(content))
-    assert "1 runs computed, 0 were there" in call(*words)[1]
+    assert "1 run computed, 0 were there" in call(*words)[1]
     assert "0 runs computed, 1 were there" in call(*words)[1]

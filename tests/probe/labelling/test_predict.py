@@ -213,7 +213,7 @@ def test_images_without_features_are_named(place, call):  # noqa: F811
     entries = [Entry(*row) for row in store.collections("pics")[0].table.iter_rows()]
     store.put_collection(Collection.from_entries("pics", [*entries, Entry("pics/new.jpg", b"\7" * 32, 1, 8, 8)]))
     status, _, err = call(*PREDICT, "--out", "p.csv")
-    assert status == 0 and "1 images have no features and are not predicted, such as pics/new.jpg" in err
+    assert status == 0 and "1 image without features, and so without a prediction, such as pics/new.jpg" in err
     assert len(pl.read_csv("p.csv")) == 220
 
 

@@ -67,7 +67,7 @@ def test_the_same_images_get_the_same_row_to_the_bit(place, call, classifier, ho
     again = pl.read_csv("q.csv")
     assert again["image_id"].to_list() == ids
     assert first.equals(again.filter(pl.col("image_id").is_in(ids[LABELLED:])))
-    assert "80 of the 300 images have the features of images that the model was fitted on" in err
+    assert "with the features of images that the model was fitted on: 80 of 300 images" in err
 
 
 class Quick(Logistic):
@@ -169,7 +169,8 @@ def test_images_without_features_are_named_with_the_command(place, call):  # noq
     status, _, err = call("predict", "--model", digest, "--out", "q.csv")
     assert status == 0 and len(pl.read_csv("q.csv")) == 300
     assert (
-        "1 of the 301 images of pics have no features in the model's space and are not predicted: 'pics/new.jpg'" in err
+        "without features in the model's space, and so without a prediction: 1 of 301 images of pics, 'pics/new.jpg'"
+        in err
     )
     assert "To fill them: bb extract --ckpt" in err
     assert "collection pics has 2 versions; the newest, pics@" in err
@@ -357,7 +358,7 @@ def test_a_model_keeps_the_thresholds_of_groups(place, call, sites):  # noqa: F8
     kept = store.model(digest).calibration["groups"]
     assert kept["own"].keys() == {"big"} and kept["others"] == ["small0", "small2", "small4", "small6"]
     status, _, err = call("predict", "--model", digest, "--out", "q.csv", *GROUPS)
-    assert status == 0 and "270 of 300 images are of groups that the model was fitted on" in err
+    assert status == 0 and "of groups that the model was fitted on, and accepted by theirs: 270 of 300 images" in err
     threshold = store.model(digest).calibration["threshold"]
     for i, (image_id, p, accepted) in enumerate(
         pl.read_csv("q.csv").select("image_id", "probability", "accepted").iter_rows()
@@ -367,7 +368,7 @@ def test_a_model_keeps_the_thresholds_of_groups(place, call, sites):  # noqa: F8
     status, _, err = call("predict", "--model", digest, "--out", "q.csv")
     assert status == 0 and "--groups FILE says which image is of which" in err
     used = bb.probe.use_model(store, digest, "pics", groups={ids[1]: "big"})
-    assert "1 of 300 images are of groups" in " ".join(used.notes)
+    assert "accepted by theirs: 1 of 300 images" in " ".join(used.notes)
 
 
 def test_an_image_of_two_groups_is_refused(place, call, sites):  # noqa: F811

@@ -68,7 +68,7 @@ def test_the_probe_gives_the_same_scores_to_the_last_bit_and_reads_no_other_arra
 def test_runs_that_are_there_or_here_are_not_computed_again(url, call):
     assert "0 runs computed, 1 were there" in probe(call, url, "4", "--ckpt", VIT)[1]
     status, out, _ = probe(call, url, "2", "--ckpt", VIT, "--runs-to", "mine.bb")
-    assert status == 0 and "1 runs computed" in out and "--store mine.bb" in out
+    assert status == 0 and "1 run computed" in out and "--store mine.bb" in out
     assert "0 runs computed, 1 were there" in probe(call, url, "2", "--ckpt", VIT, "--runs-to", "mine.bb")[1]
     assert call("report", "--store", "mine.bb")[0] == 0
 

@@ -6,10 +6,11 @@ import polars as pl
 
 from bb.probe.tasks.families.csv_file import refuse_numbers_but, refuse_repeats
 from bb.probe.tasks.families.folder_family import FolderFamily
-from bb.probe.tasks.families.layout import LayoutPart, counted, refuse_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, refuse_outside, require, table_of
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
+from bb.store.text.size import counted
 
 FRAMES, EVERY = 16, 5
 PARTS = (

@@ -6,11 +6,12 @@ import polars as pl
 
 from bb.probe.tasks.families.csv_file import refuse_numbers_but, refuse_repeats
 from bb.probe.tasks.families.folder_family import FolderFamily
-from bb.probe.tasks.families.layout import LayoutPart, counted, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, require, table_of
 from bb.probe.tasks.families.word_file import read_words
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
+from bb.store.text.size import counted
 
 FRAMES = 32
 PARTS = (

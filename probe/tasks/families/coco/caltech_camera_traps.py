@@ -9,11 +9,12 @@ import polars as pl
 
 from bb.probe.tasks.families.folder_family import FolderFamily
 from bb.probe.tasks.families.json_file import read_json, records
-from bb.probe.tasks.families.layout import LayoutPart, counted, is_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, is_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
 from bb.store.text.lookalike import shown
+from bb.store.text.size import counted
 
 EMPTY = "empty"  # the category of images without an animal
 PARTS = (

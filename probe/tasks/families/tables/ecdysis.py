@@ -8,10 +8,11 @@ import polars as pl
 from bb.probe.tables.table_file import LINE
 from bb.probe.tasks.families.csv_file import plain_date, read_csv, refuse_repeats
 from bb.probe.tasks.families.folder_family import FolderFamily
-from bb.probe.tasks.families.layout import LayoutPart, counted, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
+from bb.store.text.size import counted
 
 PARTS = (
     LayoutPart(("metadata.csv",), "image, date and taxonomy of each specimen"),

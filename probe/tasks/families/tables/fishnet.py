@@ -8,11 +8,12 @@ import polars as pl
 from bb.probe.tables.table_file import of_value, read_table_file
 from bb.probe.tasks.families.csv_file import AGAIN
 from bb.probe.tasks.families.folder_family import FolderFamily
-from bb.probe.tasks.families.layout import LayoutPart, counted, is_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, is_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_columns import TRAIT
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError
+from bb.store.text.size import counted
 
 PARTS = (
     LayoutPart(("train.csv",), "image, folder and traits of each training image"),

@@ -6,9 +6,10 @@ import polars as pl
 
 from bb.probe.tasks.families.csv_file import read_csv, refuse_numbers_but, refuse_repeats, whole
 from bb.probe.tasks.families.folder_family import FolderFamily
-from bb.probe.tasks.families.layout import LayoutPart, counted, image_files, refuse_outside, require, table_of
+from bb.probe.tasks.families.layout import LayoutPart, image_files, refuse_outside, require, table_of
 from bb.probe.tasks.family import About
 from bb.probe.tasks.task_table import TaskTable
+from bb.store.text.size import counted
 
 UNKNOWN = "-1"  # class_id of a species that is not among the training images'
 PARTS = (

@@ -16,6 +16,7 @@ from bb.probe.classification.facade import classify, family_options
 from bb.probe.tasks.family import Labels
 from bb.probe.tasks.few_shot import MAX_SEED
 from bb.probe.tasks.splits import FOLDS, parse_split_by
+from bb.runs import runs_text
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe, store_to_name
 from bb.texts.classify import show_boards, show_side_differences, show_split_differences
@@ -119,6 +120,5 @@ def verb(
     show_boards(found.boards, verbose=verbose)
     show_side_differences(side_differences(found.boards))
     show_split_differences(found.differences)
-    computed = len(found.fresh)
-    say(f"{computed} runs computed, {len(found) - computed} were there. Next:")
+    say(f"{runs_text(found, found.fresh)}. Next:")
     say(f"  {command('report classify', found.images.name, store=store_to_name(ctx, runs_store))}")

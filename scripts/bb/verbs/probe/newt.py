@@ -17,7 +17,7 @@ from bb.probe.features.missing import MissingPolicy
 from bb.probe.run import FamilyInputs, FamilySpec, prepare
 from bb.probe.tasks.few_shot import MAX_SEED, parse_n_train
 from bb.probe.tasks.leaks import find_leaks
-from bb.runs import probe_all, space_text, spaces_to_probe, when_made
+from bb.runs import probe_all, runs_text, space_text, spaces_to_probe, when_made
 from bb.settings import NEWT_LABELS
 from bb.store.format.derived import SEEN, head_name
 from bb.store.format.space import short
@@ -137,8 +137,7 @@ def verb(
         [_run_line(run, fresh, leaked=leaked) for run, fresh in results],
         right=["n_train", "seed", "mean", "no leaks", "over tasks"],
     )
-    fresh_runs = sum(fresh for _, fresh in results)
-    say(f"{fresh_runs} runs computed, {len(results) - fresh_runs} were there. Next:")
+    say(f"{runs_text([run for run, _ in results], {run.run_id for run, fresh in results if fresh})}. Next:")
     local = opened.runs_to or opened
     far = sum(next(local.runs(run.run_id), None) is None for run, _ in results)
     if far < len(results):

@@ -9,6 +9,7 @@ from bb.console import ConsoleReporter, say, show_json
 from bb.probe.tasks.few_shot import MAX_SEED
 from bb.probe.tasks.splits import FOLDS, parse_split_by
 from bb.probe.text.zero_shot import zeroshot
+from bb.runs import runs_text
 from bb.store import UsageError
 from bb.store.text.command import command
 from bb.stores import backbone_names, one_collection, open_to_probe, store_to_name
@@ -65,6 +66,5 @@ def verb(
         return
     for board in found.boards:
         show_board(board, verbose=verbose)
-    computed = len(found.fresh)
-    say(f"{computed} runs computed, {len(found) - computed} were there. Next:")
+    say(f"{runs_text(found, found.fresh)}. Next:")
     say(f"  {command('report classify', found.images.name, store=store_to_name(ctx, runs_store))}")

@@ -91,7 +91,7 @@ def test_images_without_features_are_not_suggested(place, call):  # noqa: F811
     entries = [Entry(*row) for row in store.collections("pics")[0].table.iter_rows()]
     store.put_collection(Collection.from_entries("pics", [*entries, Entry("pics/new.jpg", b"\7" * 32, 1, 8, 8)]))
     status, out, err = call("suggest", "-n", 500, "--json")
-    assert status == 0 and "1 images have no features and are not suggested" in err
+    assert status == 0 and "1 image without features, and so not suggested" in err
     assert len(json.loads(out)["suggested"]) == 300
 
 
