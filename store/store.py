@@ -43,7 +43,7 @@ from bb.store.local.tier import Tier
 from bb.store.signing.revocation import Revoked, Statements, read_folder
 from bb.store.signing.statement import Revocation, SignedItem, Statement
 from bb.store.storage.url import check_slip, is_url, open_place
-from bb.store.text.command import command
+from bb.store.text.command import command, extract_command
 
 SHOWN = 3  # pairs of segments that disagree, before the others are merely counted
 
@@ -432,12 +432,9 @@ class Store:
             )
         if is_text(space):
             backbone = backbone_of(names[0]) if names else "CKPT"
-            return command(
-                "extract", text=f"{collection.removeprefix(COLLECTIONS)}=FILE", ckpt=backbone, store=self.name
-            )
-        return command(
-            "extract",
-            ckpt=names[0] if names else "CKPT",
+            return extract_command(backbone, text=f"{collection.removeprefix(COLLECTIONS)}=FILE", store=self.name)
+        return extract_command(
+            names[0] if names else "CKPT",
             data=f"{collection}=DIR",
             store=self.name,
             precision=space.numerics["compute"],

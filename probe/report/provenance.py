@@ -15,7 +15,7 @@ from bb.probe.features.extraction import Cost
 from bb.probe.features.missing import max_missing_of, same_images_of
 from bb.probe.tasks.few_shot import NTrain
 from bb.store.local.runs import Run
-from bb.store.text.command import command
+from bb.store.text.command import command, extract_command
 
 _NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,100}")
 _CKPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
@@ -123,7 +123,7 @@ def _extract(record: dict[str, Any]) -> str | None:
     names = [name for name in record["backbones"] if _matches(_CKPT, name)]
     if not names or not _matches(_NAME, record["collection_name"]):
         return None
-    return command("extract", ckpt=names[0], data=f"{record['collection_name']}=DIR")
+    return extract_command(names[0], data=f"{record['collection_name']}=DIR")
 
 
 def _matches(pattern: re.Pattern[str], value: Any) -> bool:

@@ -62,7 +62,7 @@ def parse_toml(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_TOML_BYTES:
         raise ValueError(f"it has more than {MAX_TOML_BYTES:,} bytes")
     try:
-        return tomllib.loads(raw.decode())
+        return tomllib.loads(raw.decode("utf-8-sig"))  # Windows' editors put a byte order mark first
     except UnicodeError:
         raise ValueError("it holds text that is not UTF-8") from None
     except RecursionError:

@@ -26,7 +26,7 @@ from bb.store.local.segment import Segment
 from bb.store.local.tier import Tier
 from bb.store.storage.read_cache import ALL
 from bb.store.store import Store
-from bb.store.text.command import command
+from bb.store.text.command import command, extract_command
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,9 @@ def _check_space(
             if is_derived(space)
             else command("store import", "ARRAY.npy", ids="IDS.csv", name=name)
             if is_imported(space)
-            else command("extract", text="NAME=FILE", ckpt=backbone_of(name))
+            else extract_command(backbone_of(name), text="NAME=FILE")
             if is_text(space)
-            else command("extract", ckpt=name, data="NAME=DIR")
+            else extract_command(name, data="NAME=DIR")
         )
         found.faults.append(Fault(f"space {short(space.key)}: {what}", place, remedy))
     revoked = store.revoked()

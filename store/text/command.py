@@ -1,6 +1,9 @@
 """The commands that bb's messages suggest: built in one place, so that a shell takes each word as it is meant."""
 
+import re
 import shlex
+
+_SHARED = re.compile(r"@([0-9a-f]{12})(?=#|$)")  # where a local file was named
 
 
 def command(verb: str, *arguments: object, **options: object) -> str:
@@ -20,6 +23,16 @@ def command(verb: str, *arguments: object, **options: object) -> str:
             joined = [f"{option}={each}"] if str(each).startswith("-") else [option, str(each)]
             words += [option] if each is True else joined
     return shlex.join([*words, *last])
+
+
+def extract_command(ckpt: str, **options: object) -> str:
+    """`bb extract` by a backbone as a store names it: of a local file it knows the digest, so a person adds the path."""
+    found = None if "hf-hub:" in ckpt else _SHARED.search(ckpt)
+    if found is None:
+        return command("extract", ckpt=ckpt, **options)
+    typed = f"{ckpt[: found.start()]}@PATH{ckpt[found.end() :]}"
+    words = f"(PATH is the weights file whose SHA-256 begins with {found[1]})"
+    return f"{command('extract', ckpt=typed, **options)} {words}"
 
 
 def quoted(path: object) -> str:

@@ -27,6 +27,11 @@ PART = {**WHOLE, "spaces": [{"backbones": ["timm:a"], "space": "0" * 64, "featur
         ({"images_here": 3, "images_in": "my birds"}, "bb extract --ckpt ViT-B-16/openai --data 'photos=my birds'"),
         ({"images_here": 3, "images_in": "birds"}, "bb extract --ckpt ViT-B-16/openai --data birds=birds"),
         ({"collections": [PART]}, "bb extract --ckpt timm:a --data pics=DIR"),
+        (
+            {"collections": [{**PART, "spaces": [{**PART["spaces"][0], "backbones": ["timm:a@c2e3996ff138#ema"]}]}]},
+            "bb extract --ckpt 'timm:a@PATH#ema' --data pics=DIR"
+            " (PATH is the weights file whose SHA-256 begins with c2e3996ff138)",
+        ),
         ({"collections": [{**WHOLE, "spaces": []}]}, "bb extract --ckpt ViT-B-16/openai --data pics=DIR"),
         ({"collections": [WHOLE]}, "bb suggest --data pics --out next.csv"),
         ({"collections": [WHOLE], "labels": ["newt"]}, "bb probe newt --n-train 10"),

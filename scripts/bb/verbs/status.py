@@ -14,7 +14,7 @@ from bb.options import DEFAULT_STORE, CacheOption, JsonOption, StoreOption
 from bb.store.format.space import short
 from bb.store.format.text import is_text_collection
 from bb.store.storage.url import is_url
-from bb.store.text.command import command
+from bb.store.text.command import command, extract_command
 from bb.stores import open_store, store_to_name
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def next_command(found: dict[str, Any], store: str | None, roots: dict[str, str]
         lacking = [of["backbones"][0] for of in each["spaces"] if of["features"] < each["images"] and of["backbones"]]
         if lacking or not each["spaces"]:
             data = each["name"] if each["name"] in roots else f"{each['name']}=DIR"
-            return command("extract", ckpt=lacking[0] if lacking else FIRST, data=data, **at)
+            return extract_command(lacking[0] if lacking else FIRST, data=data, **at)
     labels = next(iter(found["tables_here"]), None)
     name = collections[0]["name"] if collections else None
     if not found["runs"]:

@@ -21,6 +21,7 @@ from bb.store.files.limits import (
     MAX_TABLE_BYTES,
     max_bytes,
     parse_json,
+    parse_toml,
 )
 from bb.store.files.paths import locate
 from bb.store.format.layout import check_provenance
@@ -229,3 +230,7 @@ def test_what_is_not_a_store_is_said(tmp_path, raw):
     (tmp_path / "zarr.json").write_bytes(raw)
     with pytest.raises(BBError, match="is not a bb store"):
         Store.open(tmp_path)
+
+
+def test_a_byte_order_mark_before_toml_is_passed_over():
+    assert parse_toml('\ufeffstore = "a.bb"'.encode()) == {"store": "a.bb"}

@@ -88,5 +88,5 @@ def test_a_damaged_segment_names_the_command_that_makes_it_again(tmp_path):
     path = segment.folder / "img_features" / "c" / "0" / "0"
     path.write_bytes(path.read_bytes()[::-1])
     (fault,) = verify(Store.open(tmp_path / "a.bb")).faults
-    assert fault.remedy == "bb extract --text NAME=FILE --ckpt open_clip:Tiny/untrained"
-    assert store.to_fill(text, "texts.birds").startswith("bb extract --text birds=FILE --ckpt open_clip:Tiny/untrained")
+    assert fault.remedy == "bb extract --ckpt open_clip:Tiny/untrained --text NAME=FILE"
+    assert store.to_fill(text, "texts.birds").startswith("bb extract --ckpt open_clip:Tiny/untrained --text birds=FILE")

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from bb.store.text.command import command, quoted
+from bb.store.text.command import command, extract_command, quoted
 from tests.helpers.command_line import call, own_place
 from tests.helpers.verbs import VERBS
 
@@ -68,3 +68,12 @@ def test_suggestions_for_stores_and_files_of_odd_names(call, arguments, words):
     (found, *_) = suggested(err)
     assert found[-len(words) :] == words
     check(found)
+
+
+def test_a_file_that_a_store_knows_by_its_digest_is_to_be_filled_in():
+    words = "(PATH is the weights file whose SHA-256 begins with c2e3996ff138)"
+    made = extract_command("timm:resnet18@c2e3996ff138", data="p=DIR")
+    assert made == f"bb extract --ckpt timm:resnet18@PATH --data p=DIR {words}"
+    assert extract_command("timm:a@c2e3996ff138#ema") == f"bb extract --ckpt 'timm:a@PATH#ema' {words}"
+    for name in ("timm:hf-hub:a/b@c2e3996ff138", "ViT-B-16/openai", "CKPT"):
+        assert extract_command(name) == f"bb extract --ckpt {name}"
