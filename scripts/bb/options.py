@@ -7,6 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+
+def named(param: typer.CallbackParam, value: Any) -> Any:
+    """The value of an option that names something. Errors: UsageError for no text, such as of an unset variable."""
+    given = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(each, str) and not each.strip() for each in given):
+        from bb.store.errors import UsageError
+
+        raise UsageError(f"{param.opts[0]} '' names nothing: give a name, or leave {param.opts[0]} out.")
+    return value
+
+
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="BB_STORE", help="The feature store: a folder or, to read it in place, a URL.")
 ]
@@ -17,7 +28,9 @@ CacheOption = Annotated[
 DataOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--data", help="A collection: NAME=DIR, NAME=SHARDS (a-{00..99}.tar, URL), or a NAME from bb.toml or BB_DATA."
+        "--data",
+        help="A collection: NAME=DIR, NAME=SHARDS (a-{00..99}.tar, URL), or a NAME from bb.toml or BB_DATA.",
+        callback=named,
     ),
 ]
 FollowOption = Annotated[
@@ -28,7 +41,8 @@ FollowOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 CkptOption = Annotated[
-    list[str] | None, typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.")
+    list[str] | None,
+    typer.Option("--ckpt", help="A backbone, as `bb models` lists them; may be given several times.", callback=named),
 ]
 NotMissingOption = Annotated[
     list[str] | None,
@@ -43,14 +57,20 @@ MaxMissingOption = Annotated[
 SameImagesOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--same-images-as", help="With --missing skip: also leave out images missing from this feature space."
+        "--same-images-as",
+        help="With --missing skip: also leave out images missing from this feature space.",
+        callback=named,
     ),
 ]
 KeyOption = Annotated[Path | None, typer.Option("--key", help="Your private key's file; else what keygen made.")]
-SpaceOption = Annotated[str | None, typer.Option("--space", help="A feature space's key, or its beginning.")]
+SpaceOption = Annotated[
+    str | None, typer.Option("--space", help="A feature space's key, or its beginning.", callback=named)
+]
 TextOption = Annotated[
     str | None,
-    typer.Option("--text", help="[NAME=]FILE: encode its names instead of images; a name on each line, or a CSV."),
+    typer.Option(
+        "--text", help="[NAME=]FILE: encode its names instead of images; a name on each line, or a CSV.", callback=named
+    ),
 ]
 TemplatesOption = Annotated[
     str, typer.Option("--templates", help="With --text: openai (80), plain (the name alone), or a file of templates.")
@@ -59,7 +79,8 @@ TextTypeOption = Annotated[
     str, typer.Option("--text-type", help="With --text and a CSV: asis, common, sci, taxon, sci_com or taxon_com.")
 ]
 TextSpaceOption = Annotated[
-    str | None, typer.Option("--text-space", help="The text vectors: a feature space's key, or its beginning.")
+    str | None,
+    typer.Option("--text-space", help="The text vectors: a feature space's key, or its beginning.", callback=named),
 ]
 OnOption = Annotated[
     str | None, typer.Option("--on", help="Where to run it: ray, ray:HOST:PORT, ray:auto or slurm; here, if not said.")
@@ -76,14 +97,16 @@ TimeOption = Annotated[
 PartitionOption = Annotated[str | None, typer.Option("--partition", help="With --on slurm: the partition.")]
 AccountOption = Annotated[str | None, typer.Option("--account", help="With --on slurm: who pays.")]
 GlobOption = Annotated[
-    list[str] | None, typer.Option("--ckpt", help="A backbone's name, with * and ?; may be given several times.")
+    list[str] | None,
+    typer.Option("--ckpt", help="A backbone's name, with * and ?; may be given several times.", callback=named),
 ]
 SpacesOption = Annotated[
     list[str] | None,
-    typer.Option("--space", help="A feature space's key, or its beginning; several times for several."),
+    typer.Option("--space", help="A feature space's key, or its beginning; several times for several.", callback=named),
 ]
 CollectionsOption = Annotated[
-    list[str] | None, typer.Option("--data", help="A collection, NAME or NAME@DIGEST: with its rows, labels and runs.")
+    list[str] | None,
+    typer.Option("--data", help="A collection, NAME or NAME@DIGEST: with its rows, labels and runs.", callback=named),
 ]
 RunsOption = Annotated[bool, typer.Option("--runs", help="Runs only.")]
 ModelsOption = Annotated[
@@ -93,18 +116,22 @@ ModelsOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 TransfersOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="How many transfers at once.")]
 ProbedSpacesOption = Annotated[
-    list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.")
+    list[str] | None, typer.Option("--space", help="A feature space's key, or its beginning.", callback=named)
 ]
 RunsToOption = Annotated[
     str | None, typer.Option("--runs-to", help="The local store for runs, where --store is a URL; features.bb.")
 ]
-IdOption = Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.")]
+IdOption = Annotated[str | None, typer.Option("--id", help="The column of image IDs or file names.", callback=named)]
 ForceOption = Annotated[bool, typer.Option("--force", help="Compute runs again that exist.")]
 ImagesOption = Annotated[
-    str | None, typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.")
+    str | None,
+    typer.Option("--data", help="The collection, NAME or NAME=DIR; the store's only one by default.", callback=named),
 ]
 CollectionOption = Annotated[
-    str | None, typer.Option("--data", help="The collection, NAME or NAME@DIGEST; the store's only one by default.")
+    str | None,
+    typer.Option(
+        "--data", help="The collection, NAME or NAME@DIGEST; the store's only one by default.", callback=named
+    ),
 ]
 LabelOption = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
 PageOption = Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")]

@@ -26,7 +26,7 @@ def command(verb: str, *arguments: object, **options: object) -> str:
 
 
 def extract_command(ckpt: str, **options: object) -> str:
-    """`bb extract` by a backbone as a store names it: of a local file it knows the digest, so a person adds the path."""
+    """`bb extract` by a backbone as a store names it: of a local file it knows the digest, so a person adds a path."""
     found = None if "hf-hub:" in ckpt else _SHARED.search(ckpt)
     if found is None:
         return command("extract", ckpt=ckpt, **options)

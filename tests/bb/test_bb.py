@@ -80,6 +80,22 @@ def test_from_images_to_a_report(call, newt):
             assert cell["mean"] == pytest.approx(np.mean(means))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("extract", "--ckpt", "", "--data", "a=b"),
+        ("extract", "--ckpt", VIT, "--text", ""),
+        ("probe", "classify", "--labels", "a.csv", "--space", " "),
+        ("store", "sign", "--space", "0f", "--ckpt", ""),
+        ("search", "a heron", "--ckpt", ""),
+    ],
+)
+def test_a_name_without_text_is_no_missing_option(call, words):
+    """A variable of a shell that is not set must not widen what is done."""
+    status, out, err = call(*words)
+    assert status == 2 and not out and "'' names nothing: give a name, or leave --" in err
+
+
 def test_stored_predictions_carry_the_ids_of_the_test_images(call, newt):
     call("extract", "--ckpt", VIT, "--data", f"newt={newt}")
     call("probe", "newt", "--n-train", "4", "--data", f"newt={newt}")

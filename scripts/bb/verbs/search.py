@@ -22,7 +22,9 @@ def verb(
     query: Annotated[str, typer.Argument(help="What the images should show, such as 'a heron with a fish'.")],
     data: options.ImagesOption = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 20,
-    ckpt: Annotated[str | None, typer.Option("--ckpt", help="The network, one that was trained with text.")] = None,
+    ckpt: Annotated[
+        str | None, typer.Option("--ckpt", help="The network, one that was trained with text.", callback=options.named)
+    ] = None,
     space: options.SpaceOption = None,
     text_space: options.TextSpaceOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="The .csv to write.")] = None,

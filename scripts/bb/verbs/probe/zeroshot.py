@@ -22,7 +22,11 @@ def verb(
     data: options.CollectionOption = None,
     text: Annotated[
         str | None,
-        typer.Option("--text", help="The texts, as bb extract --text called them; the only ones by default."),
+        typer.Option(
+            "--text",
+            help="The texts, as bb extract --text called them; the only ones by default.",
+            callback=options.named,
+        ),
     ] = None,
     text_space: options.TextSpaceOption = None,
     id_: options.IdOption = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bb.console import Progress, say, show_json
-from bb.options import DEFAULT_STORE, JsonOption, KeyOption, StoreOption
+from bb.options import DEFAULT_STORE, JsonOption, KeyOption, StoreOption, named
 from bb.store import UsageError
 from bb.store.maintenance.sign import sign
 from bb.store.signing.key import read_key
@@ -15,8 +15,12 @@ from bb.stores import backbone_names, key_file, open_store
 
 def verb(
     key: KeyOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="Only this space's rows and runs.")] = None,
-    ckpt: Annotated[list[str] | None, typer.Option("--ckpt", help="Only this backbone's rows and runs.")] = None,
+    space: Annotated[
+        list[str] | None, typer.Option("--space", help="Only this space's rows and runs.", callback=named)
+    ] = None,
+    ckpt: Annotated[
+        list[str] | None, typer.Option("--ckpt", help="Only this backbone's rows and runs.", callback=named)
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
 ) -> None:

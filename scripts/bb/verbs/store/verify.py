@@ -45,7 +45,9 @@ def verb(
     ] = None,
     data: options.DataOption = None,
     ckpt: options.CkptOption = None,
-    space: Annotated[list[str] | None, typer.Option("--space", help="With --recompute: only these spaces.")] = None,
+    space: Annotated[
+        list[str] | None, typer.Option("--space", help="With --recompute: only these spaces.", callback=options.named)
+    ] = None,
     sample_seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, help="Random seed of the sample that --recompute draws. Default: a new one."),
