@@ -375,14 +375,14 @@ def _pool(images: LabelledImages) -> list[Split]:
 
 
 def find_or_make(prepared: PreparedClassification, force: bool, reporter: Reporter) -> tuple[Run, bool]:
-    """The run of prepared inputs, and whether it was computed now."""
+    """The run of prepared inputs, and whether it was computed now; what it says of the table is of the one at hand."""
     spec = prepared.spec
     what = _words(prepared.inputs.store, prepared.inputs.space, spec)
     existing = prepared.existing()
     if existing and not force:
         if found := disagreement(existing):
             reporter.info(f"{what}: {len(existing)} runs of one ID disagree: {found}")
-        return existing[0], False
+        return replace(existing[0], record={**existing[0].record, "labels_notes": prepared.labels_notes}), False
     total = sum(map(len, prepared.folds))
     return execute(prepared, progress=lambda done: reporter.progress(what, done, total, "folds")), True
 

@@ -57,6 +57,11 @@ class PreparedClassification:
     def folds(self) -> list[tuple[Fold, ...]]:
         return [split.folds for split in self.splits]
 
+    @property
+    def labels_notes(self) -> list[str]:
+        """What is to be said of the table: a run that was there may be of another one with the same labels."""
+        return [*self.inputs.notes, *(note for each in self.draw.leaks for note in each.notes)]
+
     def existing(self) -> list[Run]:
         """Runs of this ID in the store that can be read, the one to use first."""
         return by_precedence(
@@ -172,7 +177,7 @@ def execute(prepared: PreparedClassification, *, progress: Callable[[int], None]
         "scores": score(answers, main, more),
         "leaks": {task: found for each in leaks for task, found in each.record().items()},
         "scores_without_leaks": score(unleaked, main, more) if unleaked else None,
-        "labels_notes": [*inputs.notes, *(note for each in leaks for note in each.notes)],
+        "labels_notes": prepared.labels_notes,
         "hyperparameters": chosen,
         "notes": notes,
         **spec.facts,

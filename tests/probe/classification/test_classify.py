@@ -62,6 +62,26 @@ def test_predictions_are_those_of_the_classifier_on_each_fold(place, call):  # n
     assert record["class_names"] == {"classify": SPECIES.tolist()} and record["fresh"]
 
 
+def test_a_run_that_was_there_says_what_is_to_be_said_of_the_table_at_hand(place, call):  # noqa: F811
+    """Empty cells by another word are the same labels, and the same run."""
+    _, ids, y, _ = place
+    for word in ("nan", "NA"):
+        labels = [word if i < 20 else SPECIES[k] for i, k in enumerate(y)]
+        pl.DataFrame({"image_id": ids, "label": labels}).write_csv("birds.csv")
+        status, out, err = call("probe", "classify", "--labels", "birds.csv", "--classifier", "simpleshot")
+        assert status == 0 and f"20 cells of '{word}' are taken as empty" in err
+    assert "0 runs computed, 1 were there" in out and "'nan'" not in err
+
+
+def test_two_seeds_that_are_one_run_count_once(place, call):  # noqa: F811
+    _, ids, y, _ = place
+    side = ["train" if i // 4 % 2 else "test" for i in range(len(ids))]
+    pl.DataFrame({"image_id": ids, "label": SPECIES[y], "split": side}).write_csv("sides.csv")
+    words = ("probe", "classify", "--labels", "sides.csv", "--classifier", "simpleshot", "--seed", "0,1")
+    assert "1 run computed, 0 were there" in call(*words)[1]
+    assert "0 runs computed, 1 were there" in call(*words)[1]
+
+
 def test_numpys_numbers_are_the_same_run_as_pythons(place):
     how = {"classifier": "simpleshot", "shots": 2, "seed": 1, "folds": 3}
     (run,) = bb.probe.classify("features.bb", "birds.csv", **how)
