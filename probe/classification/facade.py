@@ -375,7 +375,7 @@ def _pool(images: LabelledImages) -> list[Split]:
 
 
 def find_or_make(prepared: PreparedClassification, force: bool, reporter: Reporter) -> tuple[Run, bool]:
-    """The run of prepared inputs, and whether it was computed now; what it says of the table is of the one at hand."""
+    """The run of prepared inputs, and whether it was computed now; what it says of the table is of the present one."""
     spec = prepared.spec
     what = _words(prepared.inputs.store, prepared.inputs.space, spec)
     existing = prepared.existing()

@@ -64,9 +64,9 @@ def local_folder(place: str) -> Path:
 
 
 def store_to_name(ctx: "typer.Context", store: str) -> str | None:
-    """The store as a suggested command has to name it: None where `bb` takes it without."""
+    """The store as a suggested command names it: None where this command used it, and bb takes it without."""
     usual = ctx.lookup_default("store") or DEFAULT_STORE
-    return None if store == usual and "BB_STORE" not in os.environ else store
+    return None if store == usual == ctx.params["store"] and "BB_STORE" not in os.environ else store
 
 
 def trust_file() -> Path:
