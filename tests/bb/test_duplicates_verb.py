@@ -36,6 +36,7 @@ def photographs(pretrained, tmp_path_factory):
     return folder
 
 
+@pytest.mark.e2e
 @needs_photographs
 def test_planted_copies_are_found_with_a_threshold_from_other_photographs(photographs, pretrained):
     store = Store.open(photographs / "features.bb")

@@ -57,6 +57,7 @@ def place(template, own_place):
 HEAD = ("probe", "head", "--labels", "digits.csv", "--accept", "any")
 
 
+@pytest.mark.e2e
 def test_a_head_beats_its_parent_on_classes_that_it_has_never_seen(place, call):
     status, out, err = call(*HEAD, "--json")
     assert status == 0, err
@@ -78,6 +79,7 @@ def test_a_head_beats_its_parent_on_classes_that_it_has_never_seen(place, call):
         assert each["training"]["best"] > each["training"]["parent"]
 
 
+@pytest.mark.e2e
 def test_training_itself_beats_the_parent_from_where_it_starts(place, call):
     status, out, err = call(*HEAD, "--start", "plain", "--ckpt", RESNET, "--json")
     assert status == 0, err

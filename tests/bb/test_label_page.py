@@ -181,6 +181,7 @@ def test_answer_skip_and_undo(served):
     assert served.ask("POST", "call/undo", {"window": "a"})[0] == 409
 
 
+@pytest.mark.e2e
 def test_two_windows_at_once_lose_no_answer(served):
     def work(window):
         given = {}

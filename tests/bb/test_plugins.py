@@ -14,6 +14,7 @@ from tests.helpers.labelled import labelled
 from tests.helpers.synthetic import cluster_store
 from tests.helpers.toys import make_images
 
+pytestmark = pytest.mark.e2e  # a package is installed, and most tests start bb anew
 PLUGIN = Path(__file__).parents[1] / "data" / "plugin"
 PROBE = ["probe", "newt", "--labels", "newt2021_labels.csv", "--svm", "centroid", "--n-train", "all", "--json"]
 

@@ -109,6 +109,7 @@ def test_zeroshot_is_printed_and_reported(place, call):  # noqa: F811
     assert "simpleshot" in out and "zeroshot" in out and out.count("images tested") == 1
 
 
+@pytest.mark.e2e
 def test_stored_texts_need_no_torch(place):
     queries = "query_id,query_text\n" + "".join(f"{i},{name}\n" for i, name in enumerate(CLASSES))
     for name, content in (("q.csv", queries), ("r.csv", "query_id,image_path\n0,000.jpg\n1,001.jpg\n2,005.jpg\n")):

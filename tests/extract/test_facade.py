@@ -80,6 +80,7 @@ def test_notes_go_to_the_reporter_and_downloads_draw_no_bars(monkeypatch):
     assert said == [f"{VIT}: weights of another resolution, interpolated by timm; the feature space says so"]
 
 
+@pytest.mark.e2e
 def test_importing_the_package_imports_no_torch_and_loading_prints_nothing(tmp_path):
     code = (
         "import sys, bb.extract\n"

@@ -121,6 +121,7 @@ def run(home, endpoint, *command):
     return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, cwd=home)
 
 
+@pytest.mark.e2e
 def test_models_that_are_whole_are_loaded(said):
     network = vit()
     network.reset_classifier(0)
@@ -152,6 +153,7 @@ def test_a_damaged_download_says_how_to_get_another(said):
     assert "delete that file first" in said["timm:hf-hub:lab/truncated"]
 
 
+@pytest.mark.e2e
 def test_without_a_connection_the_remedy_comes_at_once(tmp_path):
     """The client's retries are not waited for: it is asked once."""
     code = """
@@ -195,6 +197,7 @@ def test_weights_that_are_elsewhere_wait_for_no_silent_server(monkeypatch, tmp_p
         hub.fetch(name)
 
 
+@pytest.mark.e2e
 def test_a_server_that_accepts_and_says_nothing_is_given_up(monkeypatch, tmp_path):
     code = """
         from bb.extract.backbones import hub
@@ -221,6 +224,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(monkeypatch, tmp_pat
     assert len(lines) == 2 and all("Connect to the internet, set HTTPS_PROXY" in line for line in lines), lines
 
 
+@pytest.mark.e2e
 def test_one_backbone_that_fails_does_not_stop_the_others(tmp_path):
     from PIL import Image
 

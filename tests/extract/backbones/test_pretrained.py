@@ -78,6 +78,7 @@ def map_at_r(place: Path, labels: str, split: str | None = None) -> float:
     return float(np.mean(values))
 
 
+@pytest.mark.e2e
 @needs_photographs
 def test_pretrained_is_called_better_than_untrained(place):
     bb(place, "probe", "newt", "--n-train", "all", "--data", f"newt={PHOTOS}")
@@ -135,6 +136,7 @@ def test_a_head_that_is_written_all_the_same_is_said_to_be_worse(place, pretrain
     assert other["behind"]["difference"]["mean"] < 0
 
 
+@pytest.mark.e2e
 @needs_photographs
 def test_a_reranker_that_six_labels_do_not_show_to_be_better_changes_nothing(place, pretrained):
     out, _ = bb(place, "probe", "rerank", "--labels", "six.csv", "--data", "newt", "--ckpt", pretrained[0], "--json")

@@ -52,6 +52,7 @@ def test_every_tag_resolves_to_its_own_activation_and_view():
     assert differing == 28
 
 
+@pytest.mark.e2e
 def test_every_architecture_builds_with_the_activation_of_each_of_its_tags():
     recipes = {}
     for architecture in open_clip.list_models():
@@ -143,6 +144,7 @@ def test_patches_are_what_is_pooled(model, batch, tmp_path):
         torch.testing.assert_close(found.img_features, tokens[:, 0] @ visual.proj)
 
 
+@pytest.mark.e2e
 def test_openais_own_files_need_openais_activation(model, batch, tmp_path):
     """Half precision, with the sizes of the network among the tensors; ViT-B-32 has a tag of OpenAI's."""
     name = "ViT-B-32"

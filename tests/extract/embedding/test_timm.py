@@ -113,6 +113,7 @@ def test_a_file_needs_a_tag_where_tags_differ_in_view(tmp_path):
     assert backbone.loaded.dropped == ("head.weight", "head.bias")
 
 
+@pytest.mark.e2e
 def test_openais_own_file_needs_the_architecture_with_quick_gelu(tmp_path):
     visual = open_clip.create_model("ViT-B-32").visual
     state = {f"visual.{k}": v for k, v in visual.state_dict().items()}
@@ -230,6 +231,7 @@ def run(tmp_path, code, **environment):
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.e2e
 def test_tags_come_from_a_warm_cache_offline(tmp_path):
     """The real way of loading, for a tag of timm's and a name on the hub; and the word on what is missing."""
     network = trained("resnet18")
@@ -283,6 +285,7 @@ def test_tags_come_from_a_warm_cache_offline(tmp_path):
         assert "@PATH" in line
 
 
+@pytest.mark.e2e
 def test_weights_that_timm_finds_unfit_are_refused(tmp_path):
     state = trained("resnet18").state_dict()
     del state["layer1.0.conv1.weight"]

@@ -97,6 +97,7 @@ def rows(store, vit, collection, n=None):
     return store.read(vit.spaces.img, Collection.from_entries("pics", entries), ids)
 
 
+@pytest.mark.e2e
 def test_two_processes_make_what_one_makes(tmp_path, store, vit, collection):
     n = 100
     told = []
@@ -117,6 +118,7 @@ def test_two_processes_make_what_one_makes(tmp_path, store, vit, collection):
     np.testing.assert_array_equal(rows(store, vit, collection, n), rows(one, vit, collection, n))
 
 
+@pytest.mark.e2e
 def test_one_that_is_killed_stops_the_other_and_nothing_published_is_lost(store, vit, collection):
     killed = []
 

@@ -201,6 +201,7 @@ def test_networks_are_grouped_by_what_they_take():
     assert groups([10, 90, 10], [5, 5, 5], 36) == [{0}, {1}, {2}]
 
 
+@pytest.mark.e2e
 def test_crews_share_the_memory_and_are_gone_before_the_next():
     names = [BackboneName.parse(f"timm:toy{i}/untrained") for i in (0, 1, 2, 3, 3)]
     loaded, alive = [], []

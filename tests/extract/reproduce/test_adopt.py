@@ -484,6 +484,7 @@ def extract_with(tree, newt):
     return json.loads(done.stdout)[0], done.stderr
 
 
+@pytest.mark.e2e
 def test_a_comment_costs_a_sample_and_a_change_all(call, newt, tree):
     (first,) = json.loads(call("extract", "--ckpt", VIT, "--data", f"newt={newt}", "--json")[1])
     assert first["computed"] == 64

@@ -92,6 +92,7 @@ def test_a_few_tampered_rows_among_many(call, data):
     assert status == 1 and out.count("1 of 64 rows are not what is made here; the worst: newt/") == 3
 
 
+@pytest.mark.e2e
 @needs_photographs
 def test_photographs_that_were_shuffled_are_caught_in_the_coarsest_precision(call):
     photos = ["--data", f"newt={PHOTOS}"]

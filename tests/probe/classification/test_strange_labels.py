@@ -111,6 +111,7 @@ def test_a_class_of_one_image_is_an_error_where_it_is_tested(place, call, classi
                for note in run["notes"]["classify"])  # fmt: skip
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("classifier", ["svm", "knn", "simpleshot", "ridge"])
 def test_a_thousand_classes(own_place, call, classifier):  # noqa: F811
     _, ids, y, _ = cluster_store(own_place / "features.bb", n=2000, classes=1000, d=16, spread=0.3)

@@ -201,6 +201,7 @@ def differences(search: RandomSearchSVC, oracles: dict[str, RandomizedSearchCV])
     return found
 
 
+@pytest.mark.e2e
 def test_search_equals_scikit_learn(ours: RandomSearchSVC, oracles: dict[str, RandomizedSearchCV]) -> None:
     assert len(EXAMPLES) >= 24
     assert differences(ours, oracles) == []

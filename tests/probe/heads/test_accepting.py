@@ -84,6 +84,7 @@ def test_from_the_command_line(own_place, call):
     assert 0 < known["low"] < known["mean"] < known["high"] and known["labels"] == 8
 
 
+@pytest.mark.e2e
 @needs_photographs
 def test_two_classes_of_photographs_accept_no_head(pretrained_newt, tmp_path):
     """On pretrained features a head chosen by two classes made five unseen ones worse."""

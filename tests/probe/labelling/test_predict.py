@@ -217,6 +217,7 @@ def test_images_without_features_are_named(place, call):  # noqa: F811
     assert len(pl.read_csv("p.csv")) == 220
 
 
+@pytest.mark.e2e
 def test_the_accuracy_of_known_groups_is_nested_too(own_place, call):  # noqa: F811
     """Of twenty backbones of noise the luckiest must not set the accuracy that is stated."""
     _, ids, y, _ = cluster_store(own_place / "features.bb", n=120, spread=50.0)

@@ -215,6 +215,7 @@ def test_a_phone_scrolls_no_page_sideways(opened):
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.e2e
 def test_screenshots(opened, tmp_path):
     folder = Path(os.environ.get("BB_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)

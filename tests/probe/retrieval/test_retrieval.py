@@ -370,6 +370,7 @@ def test_which_collection_is_asked_where_there_are_several(place, call):
         only_collection([])
 
 
+@pytest.mark.e2e
 @needs_photographs
 def test_species_are_found_again_on_photographs(own_place, call):
     """newt-mini's tasks as labels: an image may stand in several; each is taken once."""

@@ -35,6 +35,7 @@ def test_means_and_spread_are_those_of_labels():
     assert (high - low) / 2 == pytest.approx(half, rel=0.1) and low < found.mean[0] < high
 
 
+@pytest.mark.e2e
 def test_what_units_take_from_each_other_widens():
     """Of pairs of units that take each other's places, scores show half of the variance and the jackknife twice it."""
     rng = np.random.default_rng(0)

@@ -188,6 +188,7 @@ def test_ranks():
     assert got.rank.sum() == 21
 
 
+@pytest.mark.e2e
 def test_rank_intervals_hold_for_all_models_together():
     """Ten close models, 300 times: at least 95%, less four standard errors, of all and of each."""
     rng = np.random.default_rng(10)

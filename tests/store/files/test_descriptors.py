@@ -64,6 +64,7 @@ def many(tmp_path_factory):
     return made
 
 
+@pytest.mark.e2e
 def test_push_and_pull_with_more_jobs_than_descriptors(many, tmp_path):
     there, here = tmp_path / "there.bb", tmp_path / "here.bb"
     done = limited(

@@ -92,6 +92,7 @@ def store(tmp_path):
     return made
 
 
+@pytest.mark.e2e
 def test_a_large_signature_stops_no_reader(store, tmp_path):
     raw = sign_items(A, [SignedItem("run", f"{i:064x}", f"{i:064x}") for i in range(32_768)])
     assert len(raw) > 4 * 2**20

@@ -63,6 +63,7 @@ def everything_below(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
+@pytest.mark.e2e
 @settings(max_examples=examples(2000), suppress_health_check=list(HealthCheck), database=None)
 @given(mutations())
 def test_a_mutated_segment_is_refused_or_read_as_declared(place, mutation):
