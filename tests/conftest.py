@@ -9,14 +9,17 @@ from tests.helpers.pretrained import pretrained, pretrained_newt
 from tests.helpers.servers import faults, moto_endpoint, s3, s3_rclone
 
 pytest.register_assert_rewrite("tests.contracts")
-SERVERS = {"moto_endpoint", "s3_rclone"}
+HEAVY = {"moto_endpoint", "s3_rclone", "pretrained_newt"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
-    """Marks with `e2e` what is in tests/e2e or needs a server of another project; other tests say it themselves."""
+    """Marks with `e2e` what is in tests/e2e or needs a server of another project or features of pretrained networks.
+
+    Other tests say it themselves.
+    """
     for item in items:
-        if "e2e" in item.path.relative_to(item.config.rootpath).parts or SERVERS & set(item.fixturenames):
+        if "e2e" in item.path.relative_to(item.config.rootpath).parts or HEAVY & set(item.fixturenames):
             item.add_marker("e2e")
 
 
