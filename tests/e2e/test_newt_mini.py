@@ -141,12 +141,12 @@ def test_the_exact_engine_equals_scikit_learn_on_digits(tmp_path, monkeypatch):
     """Ten of the 45 tasks: the others would say the same and take scikit-learn minutes."""
     import sklearn.datasets
 
-    import bb
+    from bb.verbs.demo import write_digits
 
     pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
     keep = targets < 5
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda return_X_y: (pixels[keep], targets[keep]))
-    bb.verbs.demo.write_digits(tmp_path / "digits")
+    write_digits(tmp_path / "digits")
     data = ["--data", f"digits={tmp_path / 'digits'}"]
     run_bb("extract", "--ckpt", BACKBONES[2], *data, cwd=tmp_path)
     for backend in ("exact", "sklearn"):
