@@ -204,7 +204,7 @@ def _all(
     here = os.getcwd()
     work = (joblib.delayed(_numbered)(here, i, group, plan, store, compute) for i, group in enumerate(groups))
     with warnings.catch_warnings():
-        # loky starts a worker that holds more memory than before anew, between two groups.
+        # Between two groups loky replaces a worker that holds more memory than before, and warns of it.
         warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
         for i, found in parallel(work):
             yield groups[i], found

@@ -104,11 +104,11 @@ def _check_columns(table: "pl.DataFrame") -> None:
             continue
         if not (column.dtype.is_numeric() if column.name in NUMBERS else str(column.dtype) == "String"):
             raise ValueError(f"its column {column.name} is of type {column.dtype}")
-        lacks = 0 if column.name in WITHOUT_VALUE else column.null_count()
+        absent = 0 if column.name in WITHOUT_VALUE else column.null_count()
         if column.name in INDEXES and column.dtype.is_float():
-            lacks += int((~column.is_finite()).sum())
-        if lacks:
-            raise ValueError(f"its column {column.name} is missing {lacks} values")
+            absent += int((~column.is_finite()).sum())
+        if absent:
+            raise ValueError(f"its column {column.name} is missing {absent} values")
 
 
 def by_precedence(runs: Iterable[Run]) -> list[Run]:
