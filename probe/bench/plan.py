@@ -178,7 +178,7 @@ def _family(name: str, given: Mapping[str, Any], base: Path, source: str) -> Fam
 def _values(value: Any, kind: type | tuple[type, ...], where: str) -> tuple[Any, ...]:
     values = tuple(value if isinstance(value, list) else [value])
     if bad := [each for each in values if not isinstance(each, kind) or isinstance(each, bool)]:
-        words = {int: "whole numbers", str: "texts in quotes"}.get(kind, 'whole numbers or "all"')  # type: ignore[arg-type]
+        words = "whole numbers" if kind is int else "texts in quotes" if kind is str else 'whole numbers or "all"'
         raise UsageError(f"{where} has {bad[0]!r}: give {words}.")
     return tuple(dict.fromkeys(values))
 
