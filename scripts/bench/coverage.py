@@ -82,7 +82,7 @@ def cost() -> dict[str, float]:
 def chosen(only: str) -> Iterator[World]:
     for module in MODULES:
         for world in importlib.import_module(module).worlds():
-            if only in f"{module} {world.name}":
+            if all(word in f"{module} {world.name}" for word in only.split()):
                 yield world
 
 
@@ -91,7 +91,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     parser.add_argument("--repetitions", type=int, default=5_000, help="worlds of each kind (default 5,000)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} worlds of each kind: does everything run?")
-    parser.add_argument("--only", default="", metavar="WORDS", help="worlds whose module and name contain these words")
+    parser.add_argument(
+        "--only", default="", metavar="WORDS", help="worlds whose module and name contain each of these words"
+    )
     options = parser.parse_args()
     repetitions = QUICK if options.quick else options.repetitions
     figures: dict[str, float] = {}
@@ -113,6 +115,8 @@ def main() -> int:
             print(
                 f"{words:70} {100 * got.share:6.2f} ± {100 * got.error:.2f}  {held}{'' if holds else ' !'}", flush=True
             )
+    if not figures:
+        parser.error(f"--only {options.only!r}: no world has these words; the modules are {', '.join(MODULES)}")
     figures["missed"] = missed
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
