@@ -5,6 +5,7 @@ bb ask for what only this machine can reach.
 """
 
 import io
+import os
 import socket
 import ssl
 import time
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message
-from functools import partial
+from functools import lru_cache, partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -207,13 +208,19 @@ class _Http(HTTPHandler):
 
 class _Https(HTTPSHandler):
     def __init__(self, patience: RetryPolicy) -> None:
-        self.context = ssl.create_default_context()
+        self.context = _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
         super().__init__(context=self.context)
         self.patience = patience
 
     def https_open(self, req: Request) -> HTTPResponse:
         make = partial(_connection, HTTPSConnection, self.patience)
         return self.do_open(make, req, context=self.context)
+
+
+@lru_cache(4)  # reading the certificates takes longer than a request to a server nearby
+def _certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Those that the variables name, or the system's. OpenSSL reads the variables itself."""
+    return ssl.create_default_context()
 
 
 def _connection(kind: type[HTTPConnection], patience: RetryPolicy, host: str, **options: Any) -> HTTPConnection:

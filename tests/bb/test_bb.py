@@ -596,7 +596,7 @@ def test_data_download(call, tmp_path, newt, monkeypatch):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
     monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         archives = tuple(
             Archive(f"http://127.0.0.1:{server.server_port}/{path.name}", hashlib.md5(path.read_bytes()).hexdigest())
             for path in sorted(site.iterdir())

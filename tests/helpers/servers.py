@@ -190,7 +190,7 @@ def serving(handle: Callable[[BaseHTTPRequestHandler], None], context: ssl.SSLCo
     server = Server(("127.0.0.1", 0), Handler)
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"

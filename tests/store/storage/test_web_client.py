@@ -1,5 +1,6 @@
 """Reading from web servers that redirect elsewhere, or that send a byte now and then."""
 
+import ssl
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bb.store import BBError
+from bb.store.storage import web_client
 from bb.store.storage.download import Archive, download
 from bb.store.storage.http import Web
 from bb.store.storage.retry import Pace, RetryPolicy, TooSlow, paced
@@ -35,8 +37,8 @@ def server(answer):
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    httpd.daemon_threads = False  # so that closing it waits for every request to be answered
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{httpd.server_port}", asked
     finally:
@@ -96,6 +98,19 @@ def test_a_redirect_within_the_origin_is_followed():
         assert asked == ["/zarr.json", "/there"]
 
 
+def test_certificates_are_read_once_for_all_requests(monkeypatch, tmp_path):
+    made, make = [], ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda: made.append(make()) or made[-1])
+    web_client._certificates.cache_clear()
+    with server(whole) as (url, asked):
+        for _ in range(3):
+            assert Web.open(url, BRIEF).read("zarr.json", 100) == b"root"
+        assert (len(asked), len(made)) == (3, 1)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "another.pem"))
+        Web.open(url, BRIEF).read("zarr.json", 100)
+        assert len(made) == 2
+
+
 def test_an_origin_is_scheme_host_and_port():
     assert origin_of("http://Host:80/a") == origin_of("http://host/b") == "http://host"
     assert origin_of("https://host:8443/a") == "https://host:8443" != origin_of("https://host")
@@ -115,10 +130,10 @@ def drip(in_headers):
 
 @pytest.mark.parametrize("in_headers", [False, True])
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(in_headers):
-    with server(drip(in_headers)) as (url, asked):
-        with pytest.raises(BBError, match=f"the connection broke, 2 times in a row .({TOO_SLOW})"):
-            Web.open(url, IMPATIENT).read("zarr.json", 10**6)
-        assert len(asked) == 2
+    broke = pytest.raises(BBError, match=f"the connection broke, 2 times in a row .({TOO_SLOW})")
+    with server(drip(in_headers)) as (url, asked), broke:
+        Web.open(url, IMPATIENT).read("zarr.json", 10**6)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("in_headers", [False, True])
@@ -127,7 +142,7 @@ def test_a_download_that_comes_a_byte_at_a_time_is_given_up(tmp_path, in_headers
         archive = Archive(f"{url}/a.tar.gz", "0" * 32, 100_000)
         with pytest.raises(BBError, match=TOO_SLOW):
             download(archive, tmp_path, tries=2, timeout=0.2, pause=lambda seconds: None)
-        assert len(asked) == 2
+    assert len(asked) == 2
 
 
 def test_the_pace_counts_waiting_alone():
