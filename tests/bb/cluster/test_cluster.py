@@ -31,7 +31,7 @@ from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.feature_writer import FeatureWriter
 from bb.store import BBError, Entry, Store, UsageError
 from tests.contracts.engine import check_engine, python
-from tests.helpers.command_line import call, own_place, run_here
+from tests.helpers.command_line import GUARD, call, own_place, run_here
 from tests.helpers.engines import VIT, check_equal, make_images
 from tests.helpers.servers import serving, static
 from tests.helpers.shards import picture, pictures, write_table, write_tar
@@ -153,9 +153,9 @@ def test_a_command_that_is_asked_to_end_is_waited_for(tmp_path):
     ready = tmp_path / "ready"
     code = (
         "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print('published', flush=True), sys.exit(1)))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.1), print('published', flush=True), sys.exit(1)))\n"
         f"pathlib.Path({str(ready)!r}).touch()\n"
-        "time.sleep(60)"
+        f"time.sleep({GUARD})"
     )
 
     def ask():

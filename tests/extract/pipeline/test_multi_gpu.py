@@ -19,7 +19,7 @@ from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.multi_gpu import Share, embed_on, parse_devices, shares
 from bb.extract.pipeline.partition import WHOLE
 from bb.store import BBError, Collection, Store, UsageError
-from tests.helpers.command_line import VIT, call, make_newt, own_place
+from tests.helpers.command_line import GUARD, VIT, call, make_newt, own_place
 
 __all__ = ["call", "own_place"]  # fixtures
 
@@ -139,6 +139,7 @@ def test_one_that_is_killed_stops_the_other_and_nothing_published_is_lost(store,
     assert outcomes[0].computed == 1500 - there and len(rows(store, vit, collection)) == 1500
 
 
+@pytest.mark.e2e
 def test_quitting_leaves_no_process(store, vit, collection):
     class CtrlC(threading.Event):
         def is_set(self):
@@ -189,12 +190,12 @@ def test_a_full_disk_is_said_by_the_process(share, monkeypatch):
 
 def test_a_process_that_is_to_stop_says_how_far_it_came(store, vit, collection):
     (share,) = shares(["cpu"], WHOLE, store, work_of(store, vit, collection), "pics", collection, strict=False)
-    told = served(share, lambda pipe: (pipe.poll(60), pipe.send(None)))[-1]
+    told = served(share, lambda pipe: (pipe.poll(GUARD), pipe.send(None)))[-1]
     assert told.profile and told.outcomes[0].stopped and not told.fault
     assert 0 < told.outcomes[0].computed == len(store.rows(vit.spaces.img)) < 1500
 
 
 def test_a_process_that_nobody_hears_ends_and_keeps_what_it_has(store, vit, collection):
     (share,) = shares(["cpu"], WHOLE, store, work_of(store, vit, collection), "pics", collection, strict=False)
-    assert served(share, lambda pipe: (pipe.poll(60), pipe.close())) == []
+    assert served(share, lambda pipe: (pipe.poll(GUARD), pipe.close())) == []
     assert 0 < len(store.rows(vit.spaces.img)) < 1500

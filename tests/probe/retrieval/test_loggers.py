@@ -12,6 +12,7 @@ import pytest
 from bb.probe.retrieval.loggers.base import open_logger
 from bb.store.errors import BBError, UsageError
 from tests.contracts.logger import Logged, LoggerSuite, Square
+from tests.helpers.command_line import GUARD
 from tests.helpers.tensorboard import read_events
 
 
@@ -98,7 +99,7 @@ class TestWandb(LoggerSuite):
 
 def read_wandb(folder):
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    for _ in range(500):  # the library's service may write a moment after the run is finished
+    for _ in range(50 * GUARD):  # the library's service may write a moment after the run is finished
         records = list(read_records(file.read_bytes()))
         if records and records[-1].HasField("exit"):
             break

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+from contextlib import contextmanager
 
 import polars as pl
 import pytest
@@ -132,23 +133,26 @@ def test_the_lock_is_never_a_link_or_a_pipe(tmp_path):
     assert not outside.exists() and not (tmp_path / "l.csv").exists()
 
 
-@pytest.fixture
+@contextmanager
 def little_room():
-    """No file may grow beyond 120 bytes, as on a full disk."""
+    """No file may grow beyond 120 bytes, as on a full disk; nor may that which pytest writes to."""
     _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (120, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (120, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_an_answer_is_saved_whole_or_not_at_all(tmp_path, little_room):
+def test_an_answer_is_saved_whole_or_not_at_all(tmp_path):
     file = LabelFile.open(tmp_path / "l.csv")
-    little_room()
     saved = 0
-    with pytest.raises(BBError, match=r"l\.csv can't be written .*: the answer is not saved"):
-        for i in range(9):
-            file.answer(f"image-{i}", "an owl or another")
-            saved += 1
-    with pytest.raises(BBError, match=r"l\.csv can't be written"):
-        file.answer("image-0", "a" * 100)
+    with little_room():
+        with pytest.raises(BBError, match=r"l\.csv can't be written .*: the answer is not saved"):
+            for i in range(9):
+                file.answer(f"image-{i}", "an owl or another")
+                saved += 1
+        with pytest.raises(BBError, match=r"l\.csv can't be written"):
+            file.answer("image-0", "a" * 100)
     assert saved == 3 and file.labels().keys() == {"image-0", "image-1", "image-2"}
     assert sorted(each.name for each in tmp_path.iterdir()) == [".l.csv.lock", "l.csv"]
