@@ -9,12 +9,12 @@ from tests.helpers.pretrained import pretrained, pretrained_newt
 from tests.helpers.servers import faults, moto_endpoint, s3, s3_rclone
 
 pytest.register_assert_rewrite("tests.contracts")
-HEAVY = {"moto_endpoint", "s3_rclone", "pretrained_newt"}
+HEAVY = {"browser", "moto_endpoint", "s3_rclone", "pretrained_newt"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
-    """Marks with `e2e` what is in tests/e2e or needs a server of another project or features of pretrained networks.
+    """Marks with `e2e` what is in tests/e2e or needs a browser, a server of another project or pretrained networks.
 
     Other tests say it themselves.
     """

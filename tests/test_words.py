@@ -43,10 +43,11 @@ UNREAD = "extract/embedding/"
 
 def phrases(text: str, avoid: dict[str, str] = AVOID) -> list[str]:
     """The phrases of `text` that are to be avoided, with what to write instead; code in backticks is not text."""
+    plain = re.sub(r"`[^`]*`", "``", text.lower())
     return [
         f"'{match[0].strip()}' (write: {instead})"
         for bad, instead in avoid.items()
-        for match in re.finditer(bad, re.sub(r"`[^`]*`", "``", text.lower()))
+        for match in re.finditer(bad, plain)
     ]
 
 

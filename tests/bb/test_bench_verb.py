@@ -26,7 +26,7 @@ def test_a_board_is_computed_once(place, call):  # noqa: F811
     assert "8 runs computed, 0 were there" in out and "page: board.html" in out
     page = (place / "board.html").read_text()
     assert "ponds" in page and "lab:net1" in page and "What failed" not in page
-    status, out, _ = call("bench", "board.toml", "--json", "--out", "other.html")
+    status, out, _ = call("bench", "board.toml", "--json", "--out", "other.html", "--jobs", 1)
     record = json.loads(out)
     assert status == 0 and record["fresh"] == [] and record["runs"] == 8
     assert (place / "other.html").read_text() == page

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -36,11 +37,14 @@ class Tree:
         return counts
 
 
-def imported(source: str, *, types: bool = True) -> set[str]:
+@cache  # several tests read the same files
+def imported(source: str, *, types: bool = True) -> frozenset[str]:
     """Dotted names that a file imports, anywhere in it: of `from a import b` both a and a.b.
 
     types  whether imports for type checking alone count
     """
+    if not types and "TYPE_CHECKING" not in source:
+        return imported(source)
     tree, names = ast.parse(source), set()
     if not types:
         for node in ast.walk(tree):
@@ -51,7 +55,7 @@ def imported(source: str, *, types: bool = True) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+    return frozenset(names)
 
 
 def _own(names: Iterable[str], modules: dict[str, Path]) -> Iterable[str]:

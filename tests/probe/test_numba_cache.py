@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.e2e  # installs, each of which compiles
 SCRIPT = (
     "import numpy as np, bb.probe.search_kernels; from bb.probe.statistics import rank_metrics as ranking\n"
     "order, last = ranking.descending(np.array([[0.9, 0.1]]))\n"

@@ -38,6 +38,8 @@ LARGE = {
     "open_clip:RN50",
     "open_clip:ViT-B-16-SigLIP",
     "open_clip:MobileCLIP2-S0",
+    "timm:volo_d1_224",
+    "timm:swin_tiny_patch4_window7_224",
 }  # seconds
 
 

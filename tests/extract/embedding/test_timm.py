@@ -165,7 +165,7 @@ def biobench(network, batch):
     [
         ("resnet18", "max", "token"),
         ("test_convnext", "max", "token"),
-        ("swin_tiny_patch4_window7_224", "max", "token"),
+        pytest.param("swin_tiny_patch4_window7_224", "max", "token", marks=pytest.mark.e2e),  # a second
         ("mixer_s32_224", "max", "token"),
         ("deit_tiny_distilled_patch16_224", "token", "max"),
         ("test_vit", "token", "max"),

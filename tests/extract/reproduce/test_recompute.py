@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from bb.store.format.tolerance import (
     relative_distance,
     tolerance_of,
 )
-from tests.helpers.command_line import call, make_newt, newt, own_place
+from tests.helpers.command_line import call, make_newt, newt, own_place, run_here
 from tests.helpers.photographs import PHOTOS, needs_photographs
 from tests.helpers.stores import space
 
@@ -27,13 +28,22 @@ __all__ = ["call", "newt", "own_place"]  # fixtures
 VIT, RESNET = "timm:test_vit/untrained", "timm:test_resnet/untrained"
 
 
-@pytest.fixture
-def data(call, newt):
-    """A store of image and patch features in two precisions; the words that name its images."""
-    words = ["--data", f"newt={newt}"]
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A store of image and patch features in two precisions."""
+    folder = tmp_path_factory.mktemp("recompute")
+    words = ["--data", f"newt={make_newt(folder / 'newt')}", "--store", "features.bb"]
     for options in (["--patch"], ["--precision", "bf16"]):
-        assert call("extract", "--ckpt", VIT, *words, *options)[0] == 0
-    return words
+        status, _, err = run_here(folder, "extract", "--ckpt", VIT, *words, *options)
+        assert status == 0, err
+    return folder / "features.bb"
+
+
+@pytest.fixture
+def data(template, own_place, newt):
+    """A copy of that store here; the words that name its images."""
+    shutil.copytree(template, own_place / "features.bb")
+    return ["--data", f"newt={newt}"]
 
 
 def forge(change, where=None, into="forged.bb", provenance=None):

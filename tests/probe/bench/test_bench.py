@@ -56,6 +56,7 @@ def test_scores_are_those_of_the_runs(place):
     assert len(found.board.frame()) == 12
 
 
+@pytest.mark.e2e
 def test_two_processes_make_the_same_board(place):
     folder, store = place
     one = probe.bench(plan(folder), store, jobs=1)
@@ -63,6 +64,7 @@ def test_two_processes_make_the_same_board(place):
     assert one.board == two.board and not two.fresh
 
 
+@pytest.mark.e2e
 def test_relative_paths_are_those_of_the_folder_that_the_caller_is_in(place, tmp_path, monkeypatch):
     """Worker processes are kept between calls, and this one's folder is another than the last one's."""
     folder, store = place

@@ -195,6 +195,7 @@ def test_a_damaged_table_is_no_bar_where_there_is_a_file(call, newt, own_place):
     assert status == 1 and "are damaged: its file does not have the digest in its name. Move" in err
 
 
+@pytest.mark.e2e
 def test_a_machine_without_images_torch_or_labels_gets_the_same_scores(call, newt, own_place, tmp_path):
     settings(own_place, newt)
     call("extract", "--ckpt", VIT)

@@ -1,6 +1,7 @@
 """`bb suggest`: the table to fill in, the page, what is said, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,14 +148,16 @@ def test_a_page_without_images_names_them(place, call):  # noqa: F811
 
 
 @needs_photographs
-def test_the_page_shows_photographs(own_place, call):  # noqa: F811
-    status, _, err = call(
-        "extract", "--ckpt", "timm:test_resnet/untrained", "--data", f"newt={PHOTOS}", "--device", "cpu"
-    )
+def test_the_page_shows_photographs(own_place, call, tmp_path):  # noqa: F811
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for file in sorted((PHOTOS / "newt2021_images").iterdir())[:12]:
+        shutil.copy(file, folder)
+    words = ("--data", f"photographs={folder}")
+    status, _, err = call("extract", "--ckpt", "timm:test_resnet/untrained", *words, "--device", "cpu")
     assert status == 0, err
-    words = ("--data", f"newt={PHOTOS}")
     status, _, err = call("suggest", *words, "-n", 6, "--html", "sheet.html", "--out", "next.csv")
     assert status == 0, err
     page = Path("sheet.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/jpeg;base64,') == 6
-    assert all(path.startswith(str(PHOTOS)) for path in pl.read_csv("next.csv")["path"])
+    assert all(path.startswith(str(folder)) for path in pl.read_csv("next.csv")["path"])
