@@ -21,7 +21,6 @@ from bb.cli import VERBS
 from bb.settings import Settings
 from bb.store import Store
 from tests.helpers.command_line import (
-    GUARD,
     RESNET,
     VIT,
     announce_features,
@@ -32,6 +31,7 @@ from tests.helpers.command_line import (
     own_place,
 )
 from tests.helpers.photographs import PHOTOS, needs_photographs
+from tests.helpers.servers import GUARD
 
 __all__ = ["call", "newt", "own_place"]  # fixtures
 

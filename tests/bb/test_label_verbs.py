@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from PIL import Image
 
-import bb
 from bb.labels import with_paths
 from bb.store import Collection, Store
 from bb.store.errors import UsageError
 from bb.store.format.collection import Entry
 from bb.store.storage.url import is_url, open_place
+from tests.helpers.command_line import caller
 from tests.helpers.stores import fill, space
 
 NAMES = [f"img/{i:02d}.jpg" for i in range(16)]
@@ -29,17 +29,7 @@ def call(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("BB_STORE", "BB_DATA"):
         monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bb", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            bb.main()
-            sys.exit(0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return caught.value.code or 0, out, err
-
-    return run
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture

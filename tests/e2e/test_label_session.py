@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,21 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.chromium import chromium, needs_chromium, new_page
 from tests.helpers.photographs import PHOTOS, needs_photographs
 
-CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
 READY = 'body[aria-busy="false"]'
 LABELS, SHEETS = 60, 24  # of which the last are on two sheets
 pytestmark = [
     needs_photographs,
     pytest.mark.e2e,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium, or set BB_CHROMIUM"),
+    needs_chromium,
 ]
 
 
 def test_a_session_of_sixty_labels(tmp_path):
-    from playwright.sync_api import sync_playwright
-
     bb, data = [sys.executable, "-m", "bb"], f"newt={PHOTOS / 'newt2021_images'}"
     done = subprocess.run([*bb, "extract", "--ckpt", "timm:test_vit/untrained", "--data", data], cwd=tmp_path,
                           capture_output=True, text=True)  # fmt: skip
@@ -35,11 +32,8 @@ def test_a_session_of_sixty_labels(tmp_path):
     served = subprocess.Popen([*bb, "label", "--labels", "mine.csv", "--data", data], cwd=tmp_path, env=buffered,
                               stdout=subprocess.PIPE, text=True)  # fmt: skip
     try:
-        with sync_playwright() as playwright:
-            sandbox = [] if os.getuid() else ["--no-sandbox"]
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox, timeout=0)
-            page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-            page.set_default_timeout(0)
+        with chromium() as browser:
+            page = new_page(browser, width=1440)
             errors = []
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -79,7 +73,6 @@ def test_a_session_of_sixty_labels(tmp_path):
             served.wait()
             page.keyboard.press("1")
             page.wait_for_selector('#error:has-text("bb label does not answer")')
-            browser.close()
     finally:
         served.send_signal(signal.SIGINT)
         served.wait()

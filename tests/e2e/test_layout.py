@@ -5,7 +5,6 @@ finding. BB_SCREENSHOTS names a folder that gets a picture of each case, width a
 """
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +19,11 @@ from bb.probe.report.leaderboard import KINDS, Estimate
 from bb.probe.report.options import ReportOptions
 from bb.store import Store
 from tests.helpers.boards import put
+from tests.helpers.chromium import browser, needs_chromium, new_page
 from tests.helpers.classified import put_classified
 
-CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium, or set BB_CHROMIUM")
+__all__ = ["browser"]  # fixture
+pytestmark = needs_chromium
 
 WIDTHS = (390, 820, 1440)
 LONG = "timm:backbone_{:02d}_with_a_name_of_eighty_letters_patch14_reg4_dinov2.lvd142m_in1k_518"
@@ -125,21 +125,8 @@ def pages(newt, tmp_path_factory):
     return {name: folder / f"{name}.html" for name in made}
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        sandbox = [] if os.getuid() else ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox, timeout=0)
-        yield browser
-        browser.close()
-
-
 def opened(browser, path, width, theme):
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    context.set_default_timeout(0)
-    shown = context.new_page()
+    shown = new_page(browser, width, theme)
     shown.goto(path.as_uri())
     return shown
 

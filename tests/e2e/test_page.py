@@ -6,21 +6,21 @@ BB_SCREENSHOTS names a folder that gets screenshots, light and dark, wide and na
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.chromium import browser, needs_chromium, watched
 from tests.helpers.photographs import PHOTOS, ROOT, needs_photographs
 
-CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
+__all__ = ["browser"]  # fixture
 SHOTS = (2, 4, 6, 8)
 
 pytestmark = [
     needs_photographs,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium, or set BB_CHROMIUM"),
+    needs_chromium,
 ]
 
 BOARD = "section:has(> [id$=leaderboard]) table.board"
@@ -50,34 +50,10 @@ def boards(place):
     return json.loads((place / "out.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        sandbox = [] if os.getuid() else ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox, timeout=0)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def opened(place, browser):
-    """The page as `file://`, and at the end: no error, no warning, and not one request but for itself."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
-    context.set_default_timeout(0)  # a busy machine takes its time
-    page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.route(re.compile("^(?!file:|data:)"), lambda route: route.abort())
-    page.goto((place / "out.html").as_uri())
-    yield page
-    assert said == []
-    own = (place / "out.html").as_uri()
-    assert [url for url in asked if url.partition("#")[0] != own and not url.startswith("data:image/jpeg;")] == []
-    context.close()
+    with watched(browser, place / "out.html") as page:
+        yield page
 
 
 def rows_of(page, number=0):

@@ -16,7 +16,6 @@ from PIL import Image
 import bb
 from tests.helpers.photographs import ROOT
 
-GUARD = 1800  # seconds after which something hangs, however busy the machine
 VIT, RESNET = "timm:test_vit/untrained", "timm:test_resnet/untrained"
 
 
@@ -36,9 +35,14 @@ def own_place(tmp_path, monkeypatch):
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Runs a command line; (exit status, standard output, standard error)."""
+    return caller(monkeypatch, capsys)
+
+
+def caller(monkeypatch, capsys, *before):
+    """A function that runs a command line, after the words `before`, as the fixture `call` does."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bb", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["bb", *before, *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
             bb.main()
             sys.exit(0)

@@ -3,14 +3,12 @@
 import hashlib
 import os
 import shutil
-import sys
 
 import numpy as np
 import polars as pl
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import bb
 from bb.store import Collection, Entry, Store
 from bb.store.files.atomic_write import publish_file
 from bb.store.files.canonical_json import sha256_hex
@@ -18,6 +16,7 @@ from bb.store.files.paths import locate
 from bb.store.format.adopted import Adopted
 from bb.store.signing.key import Key
 from bb.store.signing.statement import SignedItem, sign_items
+from tests.helpers.command_line import caller
 from tests.helpers.stores import features, images, put, run_record, space
 
 A, B, OLD = space(), space("patch", weights="2" * 64), space(code="9" * 40)
@@ -97,17 +96,7 @@ def call(monkeypatch, capsys, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bb", "store", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            bb.main()
-            sys.exit(0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return caught.value.code or 0, out, err
-
-    return run
+    return caller(monkeypatch, capsys, "store")
 
 
 def tree(root):

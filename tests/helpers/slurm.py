@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.helpers.servers import GUARD
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
-GUARD = 1800  # seconds after which something hangs, however busy the machine
 
 CONF = """
 ClusterName=bb

@@ -31,9 +31,9 @@ from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.feature_writer import FeatureWriter
 from bb.store import BBError, Entry, Store, UsageError
 from tests.contracts.engine import check_engine, python
-from tests.helpers.command_line import GUARD, call, own_place, run_here
+from tests.helpers.command_line import call, own_place, run_here
 from tests.helpers.engines import VIT, check_equal, make_images
-from tests.helpers.servers import serving, static
+from tests.helpers.servers import GUARD, serving, static
 from tests.helpers.shards import picture, pictures, write_table, write_tar
 
 __all__ = ["call", "own_place"]

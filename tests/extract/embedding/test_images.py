@@ -10,17 +10,12 @@ from PIL import Image, TiffImagePlugin
 
 from bb.extract.embedding import images
 from bb.extract.embedding.images import UnreadableImage, decode, header, size
+from tests.helpers.pictures import encode
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
 GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
 GREY16 = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
-
-
-def encode(image: Image.Image, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What all decoders hold together is bounded, whatever the files are."""
 
-import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,9 @@ from bb.extract.pipeline import decode_memory as memory
 from bb.extract.pipeline import reading
 from bb.extract.pipeline.decode_memory import Budget
 from bb.extract.pipeline.reading import make_all_pixels, make_pixels
+from tests.helpers.pictures import encode
 
 GEOMETRY = Geometry("shortest", (32, 32), (32, 32), "bicubic")
-
-
-def encode(image: Image.Image, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def test_no_more_is_held_at_once_than_fits_but_for_one_that_is_larger():

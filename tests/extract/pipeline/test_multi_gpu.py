@@ -19,7 +19,8 @@ from bb.extract.pipeline.extractor import Extractor
 from bb.extract.pipeline.multi_gpu import Share, embed_on, parse_devices, shares
 from bb.extract.pipeline.partition import WHOLE
 from bb.store import BBError, Collection, Store, UsageError
-from tests.helpers.command_line import GUARD, VIT, call, make_newt, own_place
+from tests.helpers.command_line import VIT, call, make_newt, own_place
+from tests.helpers.servers import GUARD
 
 __all__ = ["call", "own_place"]  # fixtures
 

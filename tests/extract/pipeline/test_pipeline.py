@@ -26,7 +26,7 @@ from bb.extract.encoder.offload import groups
 from bb.extract.pipeline.memory_groups import group_by_memory
 from bb.extract.pipeline.pipeline import Threads
 from bb.store import BBError, Collection, Store
-from tests.helpers.command_line import GUARD
+from tests.helpers.servers import GUARD
 from tests.helpers.toys import Toy, extractor, look, make_images, run_all, several
 
 

@@ -28,7 +28,7 @@ from bb.probe.classifiers.engine import Engine, Problem, Size, check
 from bb.probe.classifiers.protocol import BioBench, Classifier, GridLinearSVC, LinearSVM, NeWT2021, RandomSearchSVM
 from bb.probe.classifiers.sklearn import ScikitLearn
 from bb.store.errors import BBError, UsageError
-from tests.helpers.command_line import GUARD
+from tests.helpers.servers import GUARD
 
 NO_CUML = bb.probe.classifiers.cuml.missing()
 ENGINES = ["exact", "sklearn", pytest.param("cuml", marks=pytest.mark.skipif(bool(NO_CUML), reason=str(NO_CUML)))]

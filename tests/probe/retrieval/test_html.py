@@ -5,7 +5,6 @@ BB_SCREENSHOTS names a folder that gets screenshots.
 
 import os
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
@@ -16,9 +15,10 @@ import pytest
 from bb.probe.retrieval.paired_tests import Behind, QueryEstimate
 from bb.probe.retrieval.report.html import Sheet, page
 from bb.probe.retrieval.report.worst_queries import Answer, ShownImage
+from tests.helpers.chromium import browser, watched
 from tests.helpers.retrieval import small
 
-CHROMIUM = os.environ.get("BB_CHROMIUM") or shutil.which("chromium")
+__all__ = ["browser"]  # fixture
 
 
 def answer(name, label, score):
@@ -115,34 +115,11 @@ def test_each_picture_is_there_once(tmp_path):
     assert content.count("data:image/jpeg;base64,") == len(PICTURES) and content.count("<use ") == 3 * len(PICTURES)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("no chromium: apt-get install chromium, or set BB_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        sandbox = [] if os.getuid() else ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def opened(browser, tmp_path):
-    """The page as `file://`; at the end: no error, no warning, and not one request but for itself."""
     (tmp_path / "r.html").write_text(page(SHEETS, "herons", BOXED), encoding="utf-8")
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
-    shown = context.new_page()
-    said, asked = [], []
-    shown.on("console", lambda message: said.append(message.text))
-    shown.on("pageerror", lambda error: said.append(str(error)))
-    shown.on("request", lambda request: asked.append(request.url))
-    shown.goto((tmp_path / "r.html").as_uri())
-    yield shown
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:image/jpeg;"))] == []
-    context.close()
+    with watched(browser, tmp_path / "r.html") as shown:
+        yield shown
 
 
 def colour_of(opened, kind):
@@ -215,7 +192,6 @@ def test_a_phone_scrolls_no_page_sideways(opened):
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.e2e
 def test_screenshots(opened, tmp_path):
     folder = Path(os.environ.get("BB_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from bb.probe.retrieval.loggers.base import open_logger
 from bb.store.errors import BBError, UsageError
 from tests.contracts.logger import Logged, LoggerSuite, Square
-from tests.helpers.command_line import GUARD
+from tests.helpers.servers import GUARD
 from tests.helpers.tensorboard import read_events
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import bb
 from bb.store import BBError, Store, UsageError
 from bb.store.errors import Malformed
 from bb.store.files.canonical_json import canonical_json, sha256_hex
@@ -50,6 +48,7 @@ from bb.store.storage.read_cache import ReadCache
 from bb.store.sync.plan import plan_pull
 from bb.store.sync.selection import Selection
 from bb.store.sync.transfer import pull
+from tests.helpers.command_line import caller
 from tests.helpers.examples import examples
 from tests.helpers.hostile import NASTY, paths_in, replaced
 from tests.helpers.newt_runs import labels as newt_labels
@@ -74,17 +73,7 @@ def call(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("BB_STORE", str(tmp_path / "a" / "s.bb"))
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bb", "store", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            bb.main()
-            sys.exit(0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return caught.value.code or 0, out, err
-
-    return run
+    return caller(monkeypatch, capsys, "store")
 
 
 def fresh(store, *trusted):
