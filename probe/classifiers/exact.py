@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bb.probe.classifiers import svm
+from bb.probe.classifiers import svm, svm_fit
 from bb.probe.classifiers.engine import FitResult, Problem, checked
 from bb.probe.classifiers.linear_svc_search import grid_search, stratified
 from bb.probe.classifiers.protocol import Classifier, GridLinearSVC, LinearSVM, RandomSearchSVM
@@ -81,7 +81,7 @@ class Exact:
 
 def fits(n: int, m: int, d: int) -> bool:
     """Whether a two-class task of n training and m test rows of d features keeps within `MEMORY_A_THREAD`."""
-    return svm.bytes_a_thread(n, m, d) <= MEMORY_A_THREAD
+    return svm_fit.bytes_a_thread(n, m, d) <= MEMORY_A_THREAD
 
 
 def _grid(work: list[_Fitted], classifier: GridLinearSVC, jobs: int) -> list[FitResult]:

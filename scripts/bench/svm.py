@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bb.probe.classifiers import engine, smo, svm
+from bb.probe.classifiers import engine, smo, svm, svm_fit
 from bb.probe.classifiers.exact import Exact
 from bb.probe.classifiers.protocol import GridLinearSVC
 
@@ -164,7 +164,7 @@ def breakdown(problems: list[Problem]) -> dict[str, float]:
     Floors: dot products at the measured rate of a matrix product; steps at the bytes their vector passes
     touch (108 a row) at the measured rate of a pass over vectors in the cache; kernel values at one such pass
     over 12 bytes a value."""
-    grid = svm._Grid(svm.draw_candidates(100, 42))
+    grid = svm_fit.Grid(svm.draw_candidates(100, 42))
     spent = dict.fromkeys(("prepare", "dots", "kernels", "steps", "decide"), 0.0)
     flops = passes = values = 0.0
 
@@ -175,9 +175,9 @@ def breakdown(problems: list[Problem]) -> dict[str, float]:
         return result
 
     for problem in problems:
-        (task,) = svm._check_tasks([(problem.x_train, problem.y_train)], None, None)
-        for train, test in svm._folds(task, 5):
-            grouped, starts = svm._grouped(task, train)
+        (task,) = svm_fit.check_tasks([(problem.x_train, problem.y_train)], None, None)
+        for train, test in svm_fit.folds_of(task, 5):
+            grouped, starts = svm_fit.grouped_by_class(task, train)
             mean, scale = timed("prepare", smo.moments, task.x, train)
             z = timed("prepare", smo.standardise, task.x, grouped, mean, scale)
             z_test = timed("prepare", smo.standardise, task.x, test, mean, scale)
@@ -186,7 +186,7 @@ def breakdown(problems: list[Problem]) -> dict[str, float]:
             n, m = dots_test.shape
             flops += 2 * z.shape[1] * (n * n / 2 + n * m)
             squares, squares_test = np.diag(dots).copy(), smo._squares(z_test)
-            space = smo.make_space(n, svm.STATE)
+            space = smo.make_space(n, svm_fit.STATE)
             kernel, diagonal, row = (
                 np.zeros((n, space.a.size), np.float32),
                 np.zeros(space.a.size),
@@ -202,7 +202,7 @@ def breakdown(problems: list[Problem]) -> dict[str, float]:
                 if peak < cost:
                     continue
                 rho, n_steps, *peaks = timed(
-                    "steps", smo.solve, kernel, diagonal, starts[1], cost, cost, svm.TOL, space
+                    "steps", smo.solve, kernel, diagonal, starts[1], cost, cost, svm_fit.TOL, space
                 )
                 peak, passes = max(peaks), passes + n_steps * n
                 coef = (space.a[:n] * np.where(np.arange(n) < starts[1], 1, -1))[None]

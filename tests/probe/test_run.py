@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 
 import bb.probe.classifiers.cuml
 import bb.probe.classifiers.exact
-import bb.probe.classifiers.svm
+import bb.probe.classifiers.svm_fit
 from bb.probe.classifiers.choose_engine import SplitEngine, choose
 from bb.probe.classifiers.engine import FitResult
 from bb.probe.classifiers.protocol import BioBench
@@ -122,7 +122,7 @@ def test_of_two_engines_the_one_for_large_tasks_is_held_against_the_exact_one(in
     monkeypatch.setattr(bb.probe.classifiers.cuml, "missing", lambda: None)
     monkeypatch.setattr(bb.probe.classifiers.cuml, "CuML", Wrong)
     spec = replace(SPEC, n_train="all", backend="auto")
-    needed = bb.probe.classifiers.svm.bytes_a_thread(2 * N, 2 * N, 6)
+    needed = bb.probe.classifiers.svm_fit.bytes_a_thread(2 * N, 2 * N, 6)
     monkeypatch.setattr(bb.probe.classifiers.exact, "MEMORY_A_THREAD", needed)
     prepared = prepare(inputs, spec)
     assert isinstance(prepared.engine, SplitEngine) and prepared.engine.name == "exact+wrong"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Shaped
 
-from bb.probe.classifiers import svm
+from bb.probe.classifiers import svm, svm_fit
 from bb.probe.classifiers.estimator import checked_classes, checked_features, parameters_of
 
 LARGEST = 2**30  # bytes of a fit; 7,000 rows of 100 classes, or 1,000 rows of 500
@@ -99,7 +99,7 @@ class SVM:
         if k == 2:
             return decision, (decision > 0).astype(np.int64)
         pairs = np.ascontiguousarray(decision.T)
-        return svm.one_vs_rest(pairs, k), np.asarray(smo.vote(pairs, k), np.int64)
+        return svm_fit.one_vs_rest(pairs, k), np.asarray(smo.vote(pairs, k), np.int64)
 
 
 @dataclass(eq=False)
@@ -111,7 +111,7 @@ class BalancedSVM(SVM):
 
 def bytes_of_fit(n: int, d: int, k: int) -> int:
     """What the exact engine allocates for n rows of d features and k classes: the kernel, and coefficients of pairs."""
-    return svm.bytes_a_thread(n, 0, d, k) + 2 * 8 * n * (k * (k - 1) // 2)
+    return svm_fit.bytes_a_thread(n, 0, d, k) + 2 * 8 * n * (k * (k - 1) // 2)
 
 
 def _raised(decision: Float64[np.ndarray, "m k"], codes: Int64[np.ndarray, " m"]) -> Float64[np.ndarray, "m k"]:

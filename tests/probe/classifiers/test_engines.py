@@ -22,7 +22,7 @@ from sklearn.svm import SVC, LinearSVC
 
 import bb.probe.classifiers.cuml
 import bb.probe.classifiers.exact
-import bb.probe.classifiers.svm
+import bb.probe.classifiers.svm_fit
 from bb.probe.classifiers.choose_engine import BACKENDS, choose
 from bb.probe.classifiers.engine import Engine, Problem, Size, check
 from bb.probe.classifiers.protocol import BioBench, Classifier, GridLinearSVC, LinearSVM, NeWT2021, RandomSearchSVM
@@ -222,7 +222,7 @@ def test_auto_decides_by_size(monkeypatch: pytest.MonkeyPatch):
 
 def test_tasks_too_large_for_the_exact_engine_go_to_the_other_with_a_note(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bb.probe.classifiers.cuml, "missing", lambda: "no GPU")
-    needed = bb.probe.classifiers.svm.bytes_a_thread(20, 40, 16)
+    needed = bb.probe.classifiers.svm_fit.bytes_a_thread(20, 40, 16)
     monkeypatch.setattr(bb.probe.classifiers.exact, "MEMORY_A_THREAD", needed)
     problems = [problem("small"), problem("large", (11, 10))]
     engine = choose("auto", [Size.of(p) for p in problems], LinearSVM())

@@ -17,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from bb.probe.classifiers import svm
-from bb.probe.classifiers.svm import BadTask, RandomSearchSVC
+from bb.probe.classifiers import svm, svm_fit
+from bb.probe.classifiers.svm import RandomSearchSVC
+from bb.probe.classifiers.svm_fit import BadTask
 from tests.helpers.examples import examples
 
 GRID = {
@@ -215,7 +216,7 @@ def test_with_float32_state_the_search_does_not_equal_scikit_learn(
     oracles: dict[str, RandomizedSearchCV], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: the solver's precision matters, and is looked at."""
-    monkeypatch.setattr(svm, "STATE", np.empty(0, np.float32))
+    monkeypatch.setattr(svm_fit, "STATE", np.empty(0, np.float32))
     found = differences(RandomSearchSVC(n_iter=N_ITER, n_threads=2).fit(tasks(EXAMPLES.values())), oracles)
     assert any("fold scores" in what for what in found)
     assert any("best_index_" in what for what in found)
@@ -254,12 +255,12 @@ def test_order_threads_and_sharing_change_no_bit(ours: RandomSearchSVC) -> None:
 def test_a_cost_at_the_peak_is_not_shared() -> None:
     """Costs around the largest dual value of a linear fit: at that value and below, the solver runs anew."""
     example = EXAMPLES["n=20 d=64"]
-    (task,) = svm._check_tasks(tasks([example]), None, None)
+    (task,) = svm_fit.check_tasks(tasks([example]), None, None)
     rows = np.arange(20)
-    peak = np.abs(svm._train(task, svm.Candidate("linear", 10.0), True).dual_coef).max()
+    peak = np.abs(svm_fit.train_on(task, svm_fit.Candidate("linear", 10.0), True).dual_coef).max()
     costs = [10.0, np.nextafter(peak, 1), peak, np.nextafter(peak, 0), peak / 3]
-    grid = svm._Grid(tuple(svm.Candidate("linear", cost) for cost in costs))
-    scores, steps, n_shared = svm._score_fold(task, rows, rows, grid, share=True)
+    grid = svm_fit.Grid(tuple(svm_fit.Candidate("linear", cost) for cost in costs))
+    scores, steps, n_shared = svm_fit.score_fold(task, rows, rows, grid, share=True)
     assert n_shared == 1
     for cost, score, n_iter in zip(costs, scores, steps, strict=True):
         svc = make_pipeline(StandardScaler(), SVC(kernel="linear", C=cost)).fit(example.x_train, example.y_train)
@@ -279,8 +280,8 @@ def test_read_only_and_transposed_features_serve_as_well(ours: RandomSearchSVC) 
 def test_steps_of_every_fold_equal_libsvm() -> None:
     example = EXAMPLES["n=20 d=64"]
     result = RandomSearchSVC().fit(tasks([example])).results_[0]
-    (task,) = svm._check_tasks(tasks([example]), None, None)
-    for fold, (train, _) in enumerate(svm._folds(task, 5)):
+    (task,) = svm_fit.check_tasks(tasks([example]), None, None)
+    for fold, (train, _) in enumerate(svm_fit.folds_of(task, 5)):
         for i, c in enumerate(result.candidates):
             svc = make_pipeline(StandardScaler(), SVC(C=c.C, kernel=c.kernel, gamma=c.gamma))
             svc.fit(example.x_train[train], example.y_train[train])
@@ -299,7 +300,7 @@ def test_class_weight_equals_scikit_learn(name: str) -> None:
     np.testing.assert_array_equal(search.predict([example.x_test])[0], theirs.predict(example.x_test))
 
 
-@pytest.mark.parametrize("kernel", svm.KERNELS)
+@pytest.mark.parametrize("kernel", svm_fit.KERNELS)
 @pytest.mark.parametrize("weight", [None, "balanced"])
 def test_plain_svc_equals_scikit_learn(kernel: str, weight: str | None) -> None:
     names = ("n=10 d=384", "mirrored", "all equal", "words", "three classes", "five classes")
@@ -329,8 +330,8 @@ def test_no_fold_trains_without_a_class(counts: list[int], seed: int) -> None:
     """So no score is NaN, and the engine needs no rule for it."""
     y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     if max(counts) >= 5:
-        (task,) = svm._check_tasks([(np.zeros((y.size, 1), np.float32), y)], None, None)
-        assert all(np.unique(y[train]).size == len(counts) for train, _ in svm._folds(task, 5))
+        (task,) = svm_fit.check_tasks([(np.zeros((y.size, 1), np.float32), y)], None, None)
+        assert all(np.unique(y[train]).size == len(counts) for train, _ in svm_fit.folds_of(task, 5))
 
 
 def spoiled(value: float) -> tuple[np.ndarray, np.ndarray]:
@@ -358,7 +359,7 @@ ZEROS = np.zeros((12, 3), np.float32)
     ],
 )
 def test_bad_tasks_are_refused_by_name_before_any_fitting(bad, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(svm, "_score_fold", lambda *_: pytest.fail("fitted"))
+    monkeypatch.setattr(svm, "score_fold", lambda *_: pytest.fail("fitted"))
     with pytest.raises(BadTask) as error:
         RandomSearchSVC().fit([*tasks([EXAMPLES["n=20 d=64"]]), bad], names=["hawk", "owl"])
     assert str(error.value) == message
@@ -376,9 +377,9 @@ def test_bad_test_rows_are_refused() -> None:
 
 def test_candidates_are_checked() -> None:
     with pytest.raises(ValueError, match="kernel 'cosine' is none of linear, poly, rbf, sigmoid"):
-        svm.Candidate("cosine", 1.0)
+        svm_fit.Candidate("cosine", 1.0)
     with pytest.raises(ValueError, match="C must be positive and gamma not negative"):
-        svm.Candidate("rbf", 0.0)
+        svm_fit.Candidate("rbf", 0.0)
 
 
 @pytest.mark.e2e  # compiles the solver anew
@@ -398,5 +399,5 @@ def test_compiling_is_said_once(tmp_path) -> None:
         ).stdout
         for _ in range(2)
     )
-    assert first.startswith(f"[{svm.FIRST_USE!r}]")
+    assert first.startswith(f"[{svm_fit.FIRST_USE!r}]")
     assert second.startswith("[]")
