@@ -187,11 +187,11 @@ class Store:
 
     def space(self, key: str) -> FeatureSpace:
         """The feature space of a key or of the beginning of one. Raises UsageError where it names none or several."""
-        found = [k for k in self._space_keys() if k.startswith(key)]
-        if len(found) != 1 or not key:
-            what = f"begins {len(found)} feature spaces" if found else "names no feature space"
+        keys = [k for k in self._space_keys() if k.startswith(key)]
+        if len(keys) != 1 or not key:
+            what = f"begins {len(keys)} feature spaces" if keys else "names no feature space"
             raise UsageError(f"{key!r} {what} of {self.name}: see `bb store ls`.")
-        return read_space(self.root, found[0])
+        return read_space(self.root, keys[0])
 
     def put_space(self, space: FeatureSpace) -> None:
         """Makes the groups of a feature space; nothing where they are there."""
@@ -399,10 +399,10 @@ class Store:
             pairs = disagreements(rows, space, rows.find(digests))
             more = f"space {short(space.key)}: {len(pairs) - SHOWN} more pairs of segments disagree (`bb store verify`)"
             self._disagreements[known] = [
-                f"space {short(space.key)}: {found.describe(space)}. The rows of {origin(found.read)} are read, not "
-                f"those of {origin(found.other)}. `bb store verify --recompute 64` shows which are right; move the "
+                f"space {short(space.key)}: {pair.describe(space)}. The rows of {origin(pair.read)} are read, not "
+                f"those of {origin(pair.other)}. `bb store verify --recompute 64` shows which are right; move the "
                 f"other segment out of the store."
-                for found in sorted(pairs, key=lambda pair: -len(pair.image_ids))[:SHOWN]
+                for pair in sorted(pairs, key=lambda each: -len(each.image_ids))[:SHOWN]
             ] + ([more] if len(pairs) > SHOWN else [])
         return self._disagreements[known]
 
@@ -479,16 +479,16 @@ class Store:
 
     def _older_tiers(self, space: FeatureSpace) -> dict[str, Tier]:
         """The keys of those spaces, each with the tier of the records by which it serves here: the best way's worst."""
-        found, ahead = {space.key: Tier.MADE_HERE}, [space]
+        tiers, ahead = {space.key: Tier.MADE_HERE}, [space]
         while ahead:
             newer = ahead.pop(0)
             for record in self.adopted(newer):
-                tier = max(found[newer.key], self.tier("adopted", newer.key, record.digest))
-                if tier < found.get(record.older, tier + 1):
-                    found[record.older] = tier
+                tier = max(tiers[newer.key], self.tier("adopted", newer.key, record.digest))
+                if tier < tiers.get(record.older, tier + 1):
+                    tiers[record.older] = tier
                     ahead.append(self.space(record.older))
-        del found[space.key]
-        return found
+        del tiers[space.key]
+        return tiers
 
     def adopted_from(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> list[str]:
         """Keys of the older spaces out of which a read of these images takes rows, sorted."""
@@ -507,13 +507,13 @@ class Store:
     def damaged(self, space: FeatureSpace, digests: UInt8[np.ndarray, "n 32"]) -> dict[bytes, str]:
         """Of those images that the rows of a space say are damaged: image digest → reason."""
         wanted = {bytes(digest) for digest in digests}
-        found: dict[bytes, str] = {}
+        reason_of: dict[bytes, str] = {}
         for segment in self.readable(space):
             reasons = segment.damaged
             for row, reason in reasons.items():
                 if (digest := bytes(segment.keys[row])) in wanted:
-                    found.setdefault(digest, reason)
-        return found
+                    reason_of.setdefault(digest, reason)
+        return reason_of
 
     # Collections
 
@@ -567,8 +567,8 @@ class Store:
 
     def recorded(self, collection: Collection) -> datetime | None:
         """When a version came into this store; None where the store is elsewhere."""
-        found = self.directory.stat(f"collections/{collection.name}/{collection.digest}.parquet")
-        return datetime.fromtimestamp(found.st_mtime) if found and not self.source else None
+        status = self.directory.stat(f"collections/{collection.name}/{collection.digest}.parquet")
+        return datetime.fromtimestamp(status.st_mtime) if status and not self.source else None
 
     # Images that could not be embedded
 
@@ -653,8 +653,8 @@ class Store:
         if self.source:
             parts = [(part.digest, part.owner) for part in self.source.parts if part.kind == "model"]
         else:
-            found = [path.split("/") for path in self.directory.match("models/*/*.safetensors")]
-            parts = [(digest, owner) for _, owner, name in found if is_digest(digest := name.partition(".")[0])]
+            paths = [path.split("/") for path in self.directory.match("models/*/*.safetensors")]
+            parts = [(digest, owner) for _, owner, name in paths if is_digest(digest := name.partition(".")[0])]
         revoked = self.revoked()
         return {digest: owner for digest, owner in sorted(parts) if digest not in revoked}
 
@@ -705,11 +705,13 @@ class Store:
 
     def judged(self) -> Revoked:
         """What is revoked here, and which revocations are ignored. Without signatures, it costs one look."""
-        found = self.statements()
-        names = tuple(found.valid)
+        signed = self.statements()
+        names = tuple(signed.valid)
         if names not in self._judged:
-            authors = {} if not found.revocations else found.sole_signers() if self.source else read_authors(self.root)
-            self._judged[names] = found.revoked(self.trusted, authors, self.made_here)
+            authors: Mapping[str, str] = {}
+            if signed.revocations:
+                authors = signed.sole_signers() if self.source else read_authors(self.root)
+            self._judged[names] = signed.revoked(self.trusted, authors, self.made_here)
         return self._judged[names]
 
     def revoked(self) -> Mapping[str, Revocation]:
@@ -746,8 +748,8 @@ class Store:
     def _put_local(self, digest: str, made_here: bool = True) -> None:
         argv = [word.encode(errors="replace").decode() for word in sys.argv]  # paths may not be UTF-8
         record = {"host": platform.node(), "user": _user(), "argv": argv}
-        if made_here and (found := mark(f"made here {digest}")):
-            record["mark"] = found
+        if made_here and (own_mark := mark(f"made here {digest}")):
+            record["mark"] = own_mark
         self._made_here.pop(digest, None)
         publish_file(self.root, local_json(record), self.root / "local" / f"{digest}.json")
 
