@@ -11,6 +11,7 @@ from bb.probe.classification.spec import check_preprocessing
 from bb.probe.classifiers.estimator import find
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import Shots, parse_shots
+from bb.probe.tasks.registry import TASKS
 from bb.probe.tasks.splits import parse_split_by
 from bb.store.errors import UsageError
 from bb.store.files.limits import MAX_TOML_BYTES, parse_toml
@@ -104,6 +105,14 @@ class BenchPlan:
         for name, values in (("shots", self.shots), ("seeds", self.seeds)):
             if not values:
                 raise UsageError(f"{name} = [] asks for nothing: leave the line out, or name one.")
+        if self.protocols and not self.classifiers:
+            usual = {each.name: each.default for each in fields(self)}
+            kept = ("preprocessing", "shots", "seeds")
+            if unused := [name for name in kept if getattr(self, name) != usual[name]]:
+                raise UsageError(
+                    f"there is no use for {' and '.join(unused)}: only protocols are named, which have their own. Leave "
+                    "it out, or name classifiers."
+                )
         if self.families == ():
             raise UsageError("[families] is empty, which asks for nothing: leave it out, or write [families.NAME].")
 
@@ -164,6 +173,11 @@ def _family(name: str, given: Mapping[str, Any], base: Path, source: str) -> Fam
             or not all(isinstance(each, str) for each in listed)
         ):
             raise UsageError(f"{where} sets {key} = {value!r}, which is not {words}.")
+    if "root" in given and name not in TASKS.plugins:
+        raise UsageError(
+            f"{where} sets root, the folder of a task family, and {name!r} is none of these: name its table with "
+            "labels, or leave root out for the folders of the collection."
+        )
     if "root" in given and "labels" in given:
         raise UsageError(f"{where} sets root and labels: keep labels for a table of your own, root for a task family.")
     options = {key: value for key, value in given.items() if key not in ("data", "root", "labels")}

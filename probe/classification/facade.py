@@ -28,7 +28,7 @@ from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
 from bb.probe.tasks.leaks import drop_split_leaks, split_leaks
 from bb.probe.tasks.registry import TASKS
-from bb.probe.tasks.splits import DRAWN, FOLDS, images_of_tasks, split_table
+from bb.probe.tasks.splits import DRAWN, check_sides, images_of_tasks, split_table
 from bb.probe.tasks.task_table import TaskTable
 from bb.store import FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
@@ -140,12 +140,15 @@ def classify(
     reporter = reporter or Silent()
     check_preprocessing(preprocessing)
     check_pooling(pool_group, group)
+    ways = None if split_by is None else listed(split_by)
+    check_sides(split, ways)
     draws = None if shots is None else [parse_shots(each) for each in listed(shots)]
     seeds = None if seed is None else list(dict.fromkeys(map(check_seed, listed(seed))))
     protocols = [parse_protocol(name) for name in dict.fromkeys(listed(protocol or ()))]
     for each in protocols:
         decided = {"--classifier": classifier, "--preprocessing": "" if preprocessing == "auto" else preprocessing}
-        tests = {"--split-by": split_by, "--folds": folds, "--drop-leaks": drop_leaks} if each.pool == "all" else {}
+        drawn = {"--split": split, "--split-by": split_by, "--folds": folds, "--drop-leaks": drop_leaks}
+        tests = drawn if each.pool == "all" else {}
         pooled = {"--pool-group": pool_group} if each.pool_group else {}
         check_options(each, {**decided, "--regression": regression, **tests, **pooled})
         each.grid(draws, seeds)
@@ -178,9 +181,9 @@ def classify(
         images = images.pooled(pool_group)
         for note in images.table.notes[len(known) :]:
             reporter.info(note)
-    kinds, ways = list(dict.fromkeys(kinds)), None if split_by is None else listed(split_by)
+    kinds = list(dict.fromkeys(kinds))
     divide = partial(
-        _by_way, images, ways, FOLDS if folds is None else folds,
+        _by_way, images, ways, folds,
         drop_leaks=drop_leaks, is_open=is_open, with_val=bool(protocols),
     )  # fmt: skip
     if protocols:
@@ -347,7 +350,7 @@ def _features_of(kinds: Sequence[str], preprocessing: str, pool_group: str | Non
 def _by_way(
     images: LabelledImages,
     ways: Sequence[By] | None,
-    folds: SupportsIndex,
+    folds: SupportsIndex | None,
     seed: int,
     *,
     drop_leaks: bool,

@@ -83,7 +83,7 @@ def labelled_images(
         store.collection(name, [])  # raises, with what there is
     known = sorted({image_id for version in versions for image_id in version.table["image_id"]})
     if labels is None or isinstance(labels, TaskTable):
-        _check_columns(columns)
+        check_columns(columns)
         table = _without(table_from_folders(known, source=plain) if labels is None else labels, columns)
     elif isinstance(labels, pl.DataFrame):
         table = parse_task_table(labels, **columns)
@@ -112,7 +112,7 @@ def labelled_images(
     return LabelledImages(title, used, match, collection, spaces, dict(missing), policy)
 
 
-def _check_columns(columns: Mapping[str, Any]) -> None:
+def check_columns(columns: Mapping[str, Any]) -> None:
     """Errors: UsageError for what can only be asked of a table that is read here."""
     options = (*OPTIONS.values(), "--regression", "--not-missing")
     if asked := [option for option in options if columns.get(option[2:].replace("-", "_"))]:

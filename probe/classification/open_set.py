@@ -24,7 +24,7 @@ from bb.store.text.lookalike import shown
 
 UNKNOWN = "(unknown)"
 TESTED = ("test", "id_test", "val", "id_val")
-NO_INTERVAL = "no interval of this score is known to hold: few images decide it"
+NO_INTERVAL = "few images decide this score"
 
 
 def rejects(classifier: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from bb.probe.statistics.bounds import quantile
-from bb.probe.statistics.multiclass.intervals import MetricEstimate, these
+from bb.probe.statistics.multiclass.intervals import MetricEstimate, not_shown, these
 from bb.store.errors import BBError
 
 FEWEST_GROUPS, FEWEST_IMAGES, FEWEST_IN_FOLDS = 10, 30, 200
@@ -208,7 +208,7 @@ def _units(group: Int[np.ndarray, " n"] | None, images: int) -> tuple[int, str]:
 
 def _of_folds(metric: RegressionMetric, images: int) -> str:
     if not metric.over_folds:
-        return f"no interval of {metric.name} over folds was shown to hold; a column of splits has one"
+        return f"{not_shown(f'{metric.name} over folds')}; a column of splits has one"
     if images < FEWEST_IN_FOLDS:
         return f"{images} images are too few: over folds, an interval of {metric.name} needs {FEWEST_IN_FOLDS}"
     return ""

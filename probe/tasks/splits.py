@@ -45,20 +45,36 @@ def check_folds(folds: Any) -> int:
     return number
 
 
+def check_sides(split: str | None, ways: Sequence[By] | None) -> None:
+    """Errors: UsageError for a named column of sides that no way of splitting uses."""
+    if split and ways and "column" not in ways:
+        by = ",".join(ways)
+        raise UsageError(
+            f"--split {split} has no use beside --split-by {by}, which does not read the sides: leave one of them out, "
+            f"or compare both with --split-by column,{by}."
+        )
+
+
 def split_table(
-    table: TaskTable, by: Sequence[By] | None = None, *, folds: SupportsIndex = FOLDS, seed: SupportsIndex = 0
+    table: TaskTable, by: Sequence[By] | None = None, *, folds: SupportsIndex | None = None, seed: SupportsIndex = 0
 ) -> tuple[Split, ...]:
     """Divides each task in each of some ways: task by task, in the order of `by`.
 
     by     "column": as the table's split says. "random": `folds` stratified folds (by class, by combination of traits).
            "group": the same, but a group keeps to one fold. "time": the last 1 / folds of the images, in whole days,
            are tested by those before. None: the column if there is one, else group, else random.
+    folds  FOLDS if None, which is all that a column of sides leaves
     seed   of the order in which images are dealt
-    Errors: UsageError for a way that the table has no column for, fewer than two folds, or a bad seed; BBError where a
-    task has too few images, groups or days, or one side no image.
+    Errors: UsageError for a way that the table has no column for, fewer than two folds, folds where the column says the
+    sides, or a bad seed; BBError where a task has too few images, groups or days, or one side no image.
     """
-    seed, folds = check_seed(seed), check_folds(folds)
+    seed, number = check_seed(seed), FOLDS if folds is None else check_folds(folds)
     ways: Sequence[By] = by or [_usual_way(table)]
+    if folds is not None and set(ways) == {"column"}:
+        raise UsageError(
+            f"--folds {number} has no use: column {shown(table.columns.get('split', 'split'))} of {table.source} says "
+            "which images are tested. Leave --folds out, or draw folds with --split-by random."
+        )
     for way in ways:
         if way != "random" and _column(way) not in table.frame.columns:
             option = {"column": "--split", "group": "--group"}.get(way)
@@ -68,7 +84,7 @@ def split_table(
             )
     labelled = table.frame.filter(~pl.all_horizontal(pl.col(table.label_columns).is_null()))
     parts = labelled.partition_by("task", maintain_order=True)
-    return tuple(_split(table, part, way, folds, seed) for part in parts for way in ways)
+    return tuple(_split(table, part, way, number, seed) for part in parts for way in ways)
 
 
 def images_of_tasks(table: TaskTable) -> list[TaskImages]:

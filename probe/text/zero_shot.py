@@ -15,7 +15,7 @@ from bb.probe.classifiers.multiclass.zero_shot import ZeroShot
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.fold import By, Split
-from bb.probe.tasks.splits import FOLDS, check_folds, split_table, tested_whole
+from bb.probe.tasks.splits import check_folds, check_sides, split_table, tested_whole
 from bb.probe.text.stored_texts import check_projected, class_texts, find_text_space, named, read_texts
 from bb.store import BBError, FeatureSpace, Store, UsageError
 from bb.store.format.collection import some
@@ -38,7 +38,7 @@ def zeroshot(
     task: str | None = None,
     not_missing: Sequence[str] = (),
     split_by: By | None = None,
-    folds: SupportsIndex = FOLDS,
+    folds: SupportsIndex | None = None,
     seed: SupportsIndex = 0,
     ckpt: str | Sequence[str] = (),
     space: str | Sequence[str] = (),
@@ -63,7 +63,9 @@ def zeroshot(
     refused by name.
     """
     reporter = reporter or Silent()
-    folds, seed = check_folds(folds), check_seed(seed)
+    seed = check_seed(seed)
+    folds = None if folds is None else check_folds(folds)
+    check_sides(split, split_by and [split_by])
     opened = store if isinstance(store, Store) else Store.open(store)
     named_columns = {"id": id, "label": label, "split": split, "group": group, "task": task}
     keys = [space] if isinstance(space, str) else list(space)
@@ -102,7 +104,7 @@ def zeroshot(
 
 
 def _splits(
-    images: LabelledImages, split_by: By | None, folds: int, seed: int, reporter: Reporter
+    images: LabelledImages, split_by: By | None, folds: int | None, seed: int, reporter: Reporter
 ) -> tuple[Split, ...]:
     """As for classifiers that are fitted; all images of each task where these could not be."""
     try:

@@ -58,7 +58,9 @@ def test_a_cell_that_fails_leaves_the_others(place, call):  # noqa: F811
         ("zzz = 1", "it knows families"),
         ("[families.ponds]\nlable = 'x'", "[families.ponds] sets 'lable'"),
         ("[families.ponds]\nfolds = 'x'", "folds = 'x', which is not a whole number"),
-        ("[families.ponds]\nroot = 'a'\nlabels = 'b'", "sets root and labels"),
+        ("[families.inat21]\nroot = 'a'\nlabels = 'b'", "sets root and labels"),
+        ("[families.ponds]\nroot = 'a'", "sets root, the folder of a task family, and 'ponds' is none of these"),
+        ("protocols = ['dinov2-knn']\nseeds = [1]", "no use for seeds: only protocols are named, which have their own"),
         ("families = 3", "write [families.NAME] for each"),
         ("shots = [0]", "--shots 0 is not a number of images"),
         ("[families.ponds]\nsplit_by = ['place']", "--split-by 'place' is none of column, random, group, time"),
@@ -93,6 +95,8 @@ def test_what_is_missing_is_said(place, call):  # noqa: F811
         assert status == 2 and f"{name} can't be read (is {kind}, not a file)" in err
     status, _, err = call("bench", "board.toml", "--part", "4/3")
     assert status == 2 and "--part 4/3 is not a part" in err
+    status, _, err = call("bench", "board.toml", "--part", "1/3", "--out", "x.html")
+    assert status == 2 and "--part 1/3 writes no page: leave out --out" in err and not (place / "x.html").exists()
     (place / "all.toml").write_text('store = "features.bb"')
     status, _, err = call("bench", "all.toml")
     assert status == 2 and "features of none of the families" in err and "birds" in err

@@ -119,6 +119,8 @@ def test_groups_come_from_a_column_of_the_labels(call, place):
     (place / "labels.csv").write_text("\n".join(lines) + "\n")
     status, out, _ = call("report", "--cluster", "site", "--labels", "labels.csv")
     assert status == 0 and "95% intervals for further groups of test images (site)" in out
+    status, _, err = call("report", "--labels", "labels.csv")
+    assert status == 2 and "--labels labels.csv is read for a column of groups: name it with --cluster" in err
     status, _, err = call("report", "--cluster", "date", "--labels", "labels.csv")
     assert status == 2 and "labels.csv has no column 'date' to group images by" in err
     (place / "labels.csv").write_text("\n".join(re.sub(",[0-4]$", ",1", line) for line in lines) + "\n")

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int64, UInt8
 
-from bb.probe.classification.inputs import space_name
+from bb.probe.classification.inputs import check_columns, space_name
 from bb.probe.classifiers.multiclass.ridge import L2, RidgePath
 from bb.probe.classifiers.preprocess import preprocess
 from bb.probe.features.missing import MissingPolicy
@@ -110,6 +110,11 @@ def suggest(
     how = Strategy.parse(strategy)
     seed = check_seed(seed)
     check_random_share(random_share)
+    if how.name == RANDOM and random_share != RANDOM_SHARE:
+        raise UsageError(
+            f"--random-share {random_share:g} has no use with --strategy random, which draws every image at random: "
+            "leave it out."
+        )
     if n < 1:
         raise UsageError(f"-n {n} asks for nothing: choose 1 or more.")
     opened = store if isinstance(store, Store) else Store.open(store)
@@ -183,6 +188,7 @@ def _table(
 ) -> TaskTable | None:
     """Errors: UsageError for a table of several tasks, or of traits."""
     if labels is None:
+        check_columns({"id": id, "label": label, "not_missing": not_missing})
         return None
     if isinstance(labels, pl.DataFrame):
         table = parse_task_table(labels, id=id, label=label, not_missing=not_missing, unfinished=True)

@@ -192,6 +192,11 @@ def _claim(metric: MulticlassMetric, p: Predictions) -> str:
     return f"{these('classifier', p.fold)}, on {images}{counts}"
 
 
+def not_shown(what: str) -> str:
+    """Why there is no interval of a kind that was simulated and failed, or was not simulated."""
+    return f"intervals of {what} were not shown to hold"
+
+
 def too_few(name: str, group: Int[np.ndarray, " n"] | None, found: Spread, greatest: float) -> str:
     """Why there can be no interval over groups; empty where there can."""
     if group is None:
@@ -208,7 +213,7 @@ def too_few(name: str, group: Int[np.ndarray, " n"] | None, found: Spread, great
 def _few_images(metric: MulticlassMetric, p: Predictions) -> str:
     """With few images of a class, those of one fold change what the others' classifiers answer too much."""
     if p.group is not None and not metric.over_groups:
-        return f"no interval of {metric.name} over groups was shown to hold"
+        return not_shown(f"{metric.name} over groups")
     if len(p) < metric.fewest_images:
         return f"{len(p)} images are too few: an interval of {metric.name} needs {metric.fewest_images}"
     if (smallest := int(p.size[p.present].min())) < metric.fewest:

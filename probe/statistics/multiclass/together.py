@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int, Int64
 
 from bb.probe.statistics.bootstrap import ModelCovariance, Resampled
 from bb.probe.statistics.influence import WeightedTasks, of_units
-from bb.probe.statistics.multiclass.intervals import FEWEST_FREEDOM, FEWEST_UNITS
+from bb.probe.statistics.multiclass.intervals import FEWEST_FREEDOM, FEWEST_UNITS, not_shown
 from bb.store.errors import BBError
 
 RESAMPLES = 10_000
@@ -105,7 +105,7 @@ def _strata(task: TaskScore) -> Int64[np.ndarray, " n"]:
 def _reason(tasks: Sequence[TaskScore], freedom: float) -> str:
     grouped = [task for task in tasks if task.group is not None]
     if grouped and len(tasks) > 1:
-        return "no interval of a mean over tasks whose images are in groups was shown to hold"
+        return not_shown("means over tasks whose images are in groups")
     if grouped and (count := len(np.unique(grouped[0].group))) < FEWEST_UNITS:  # type: ignore[arg-type]
         return f"{count} groups are too few: an interval needs {FEWEST_UNITS}"
     if grouped and freedom < FEWEST_FREEDOM:

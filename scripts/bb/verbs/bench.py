@@ -52,6 +52,8 @@ def verb(
     check_files({"--out": target}, file, *plan.files)
     cluster_run = ClusterRun.of(ctx, on, runs_to or (options.DEFAULT_STORE if "://" in place else place))
     which = parse_part(part)
+    if part and out:
+        raise UsageError(f"--part {part} writes no page: leave out --out, which the run of all parts takes.")
     opened, _ = open_to_probe(place, runs_to, cache_size)
     roots = {name: root for name, root in ctx.obj.data.items() if isinstance(root, Path)}
     with ConsoleReporter("note: ") as reporter:

@@ -15,7 +15,7 @@ from bb.probe.statistics.multiclass.intervals import estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.statistics.multiclass.together import TaskScore, together
-from bb.store.errors import BBError
+from bb.store.errors import BBError, UsageError
 from tests.helpers.benches import bench_store
 
 FAMILIES = {"ponds": (160, 4), "birds": (120, 3)}
@@ -84,7 +84,10 @@ def test_only_the_backbones_asked_for(place):
 
 def test_a_protocol_is_a_column(place):
     folder, store = place
-    found = probe.bench({**plan(folder), "classifiers": [], "protocols": ["biobench-simpleshot"]}, store, jobs=1)
+    asked = {**plan(folder), "classifiers": [], "protocols": ["biobench-simpleshot"]}
+    with pytest.raises(UsageError, match="no use for shots and seeds: only protocols are named"):
+        probe.bench(asked, store)
+    found = probe.bench({**asked, "shots": "all", "seeds": 0}, store, jobs=1)
     assert {column.method for column in found.board.columns} == {"biobench-simpleshot"} and not found.failed
 
 

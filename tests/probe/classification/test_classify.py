@@ -80,6 +80,16 @@ def test_two_seeds_that_are_one_run_count_once(place, call):  # noqa: F811
     words = ("probe", "classify", "--labels", "sides.csv", "--classifier", "simpleshot", "--seed", "0,1")
     assert "1 run computed, 0 were there" in call(*words)[1]
     assert "0 runs computed, 1 were there" in call(*words)[1]
+    for more, said in (
+        (("--folds", 3), "--folds 3 has no use: column 'split' of sides.csv says which images are tested"),
+        (("--split", "split", "--split-by", "random"), "--split split has no use beside --split-by random"),
+        (
+            ("--split", "split", "--protocol", "bioclip2-fewshot"),
+            "--split split contradicts --protocol bioclip2-fewshot",
+        ),
+    ):
+        status, out, err = call("probe", "classify", "--labels", "sides.csv", *more)
+        assert (status, out) == (2, "") and said in err
 
 
 def test_numpys_numbers_are_the_same_run_as_pythons(place):
@@ -191,6 +201,12 @@ def test_the_report_has_scores_classes_and_confused_pairs(place, call):  # noqa:
     status, out, _ = call("report", "classify", "birds", "--classes")
     assert status == 0 and "best" in out and "most confused" in out and "Chamäleon" in out and NAME in out
     assert "chance 0.250; always naming the commonest class scores an accuracy of 0.250" in out
+    for words, said in (
+        (("--classes", "--json"), "--classes shows tables in the terminal: leave it out"),
+        (("--data", "pics=pics"), "--data says where the images are that a page shows: add --html FILE"),
+    ):
+        status, out, err = call("report", "classify", *words)
+        assert (status, out) == (2, "") and said in err
     (board,) = json.loads(call("report", "classify", "--json")[1])
     assert [row["best"] for row in board["rows"]] == [True, False] and board["classes"] == SPECIES.tolist()
     values = [row["metrics"]["accuracy"]["value"] for row in board["rows"]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bb.probe.tasks.deal_folds import deal_groups, deal_images
 from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.fold import draw_shots, parse_shots
-from bb.probe.tasks.splits import check_folds, parse_split_by, split_table
+from bb.probe.tasks.splits import check_folds, check_sides, parse_split_by, split_table
 from bb.probe.tasks.task_table import parse_task_table
 from bb.store.errors import BBError, UsageError
 
@@ -200,7 +200,7 @@ def test_shots_are_the_first_of_each_class_in_hash_order():
     assert draw_shots(fold, "all", 3) is fold and np.array_equal(drawn.test, fold.test)
 
 
-def divide(labels, *by, folds=5, **columns):
+def divide(labels, *by, folds=None, **columns):
     return lambda: split_table(table(list(labels), **columns), by or None, folds=folds)
 
 
@@ -216,6 +216,15 @@ DAY = ["2026-05-01"] * 2
         (divide("ab", folds=1), "--folds 1 leaves nothing to train on; give 2 or more"),
         (lambda: check_folds(2.5), "--folds 2.5 is not a whole number; give 2 or more"),
         (lambda: check_seed(1.0), "--seed 1.0 makes no sense: choose a whole number from 0"),
+        (
+            divide("abab", split=["train", "train", "test", "test"], folds=3),
+            "--folds 3 has no use: column 'split' of .* says which images are tested. Leave --folds out, or draw folds "
+            "with --split-by random",
+        ),
+        (
+            lambda: check_sides("set", ["random", "time"]),
+            "--split set has no use beside --split-by random,time, .* compare both with --split-by column,random,time",
+        ),
         (divide("ab"), "task 'classify': 2 labelled images can't fill 5 folds. Give fewer"),
         (divide("ab", group=["g", "g"]), "all images are of one group, 'g', so none is kept apart"),
         (divide("abab", group=list("abab")), "fold 1 of 2: all training images are of class"),

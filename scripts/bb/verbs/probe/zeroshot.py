@@ -40,7 +40,9 @@ def verb(
     split_by: Annotated[
         str | None, typer.Option("--split-by", help="As of bb probe classify: column, random, group or time.")
     ] = None,
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Folds, as of bb probe classify.")] = FOLDS,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help=f"Folds, as of bb probe classify; {FOLDS}.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED - 1, help="Of the folds.")] = 0,
     ckpt: options.CkptOption = None,
     space: options.ProbedSpacesOption = None,

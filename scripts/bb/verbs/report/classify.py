@@ -17,7 +17,7 @@ from bb.probe.classification.report.page import page, shown_images
 from bb.probe.report.formats.frame_csv import to_csv
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.settings import Settings
-from bb.store import Store
+from bb.store import Store, UsageError
 from bb.stores import canonical_name, open_store, parse_data
 from bb.texts.classify import show_boards, show_comparisons, show_side_differences
 from bb.texts.report import check_files, write_file
@@ -41,6 +41,10 @@ def verb(
     json_: options.JsonOption = False,
 ) -> None:
     check_files({option: path for option, path in (("--csv", csv), ("--html", html)) if path}, reference)
+    if classes and (csv or html or json_):
+        raise UsageError("--classes shows tables in the terminal: leave it out; the page of --html has them.")
+    if data and not html:
+        raise UsageError("--data says where the images are that a page shows: add --html FILE, or leave it out.")
     opened = open_store(store, cache_size=cache_size)
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, tasks, on_damage=lambda problem: warn(f"note: {problem}"))

@@ -83,6 +83,8 @@ def verb(
     check_files({option: path for option, path in files.items() if path}, labels, reference)
     if plot:
         check_format(plot.suffix)
+    if labels and not cluster:
+        raise UsageError(f"--labels {labels} is read for a column of groups: name it with --cluster, or leave it out.")
     for option, value, known in (
         ("--average", average, ("images", "tasks")), ("--over", over, ("images", "draws", "tasks")),
         ("--correction", correction, ("holm", "bh")), ("--by", by, KINDS),

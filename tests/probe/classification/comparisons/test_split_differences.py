@@ -30,7 +30,7 @@ def test_of_numbers_without_an_interval_which_none_of_the_scores_has(place):
     assert each.metric == "r2" and each.split_by == "group"
     assert each.difference.value == pytest.approx(of_way["random"]["r2"]["value"] - of_way["group"]["r2"]["value"])
     assert each.difference.interval is None
-    assert each.difference.reason.startswith("no interval of r2 over folds was shown to hold")
+    assert each.difference.reason.startswith("intervals of r2 over folds were not shown to hold")
     assert "random less group" in found.page()
 
 

@@ -118,6 +118,12 @@ def test_labels_that_look_alike_are_said(place, call):  # noqa: F811
         (["--strategy", "best"], 2, "--strategy 'best' is unknown: choose margin, cluster, random or rare:CLASS"),
         (["--strategy", "rare:Ara"], 2, "--strategy rare:Ara needs labelled images of 'Ara' and of another class"),
         (["--strategy", "rare:Yak", "--labels", "some.csv"], 2, "labelled are: 'Ara', 'Bär', 'Chamäleon', 'Dachs'"),
+        (["--label", "art"], 2, "--label: these say how a table of labels is read; give it with --labels FILE"),
+        (
+            ["--strategy", "random", "--random-share", "0.5"],
+            2,
+            "--random-share 0.5 has no use with --strategy random, which draws every image at random",
+        ),
         (["--labels", "none.csv"], 2, "no labels at none.csv"),
         (["--labels", "other.csv"], 1, "other.csv: none of 1 image IDs is in pics"),
         (["--labels", "traits.csv"], 2, "traits.csv has traits; bb suggest takes one task of classes"),

@@ -145,7 +145,7 @@ def test_reasons():
     assert reason(drawn(0), "ece") == "200 images are too few: an interval of ece needs 2000"
     groups = np.arange(N) % 20
     assert reason(drawn(0, group=groups), "ece_adaptive") == (
-        "no interval of ece_adaptive over groups was shown to hold"
+        "intervals of ece_adaptive over groups were not shown to hold"
     )
 
 
