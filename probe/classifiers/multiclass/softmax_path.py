@@ -32,7 +32,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 from threadpoolctl import ThreadpoolController
 
 from bb.probe.classifiers.multiclass.softmax_kernels import add_diagonal, add_product
+from bb.probe.classifiers.multiclass.softmax_newton import newton
 from bb.store.errors import BBError
 
 LARGEST_GRADIENT = 1e-6  # over n: a fit above it is refused
@@ -56,6 +58,7 @@ PASSES = 200
 SMALLEST = 1e-9  # C, behind which nothing is solved on the way to a larger one
 LEAST_STEP = np.log(1.2)  # in log C: not divided further
 MOST_FAILURES = 8  # of steps that are too far, for one C that was asked for
+FEW = 1 << 19  # products of a pass, up to which the compiled steps of softmax_newton.py are faster
 STALLED = 3  # steps without a smaller gradient before float64 takes over
 
 
@@ -127,10 +130,11 @@ class SoftmaxPath:
     def __init__(self, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], k: int, penalty: float = 1.0) -> None:
         self.x, self.y, self.k, self.penalty = x, y, k, penalty
         self.mean = x.mean(axis=0, dtype=np.float64)
-        self.basis, self.squares, z = _rotated(x, self.mean)
+        self.few = len(x) * min(x.shape) * k <= FEW
+        self.basis, self.squares, z = _rotated(x, self.mean, self.few)
         self.z = z.astype(np.float32, copy=False)
         self.exact = z if z.dtype == np.float64 else None  # in place of the rows, where that is less
-        self.blas = ThreadpoolController().select(user_api="blas")
+        self.blas = _blas()
         self.threads = max((pool["num_threads"] for pool in self.blas.info()), default=1)
 
     def project(self, x: Float32[np.ndarray, "m d"]) -> Float64[np.ndarray, "m width"]:
@@ -188,6 +192,8 @@ class _Fit:
         for s, y in self.pairs:
             y += np.float32(lam - self.lam) * self.penalised * s
         self.lam = lam
+        if self.path.few and (solution := self._newton(C)):
+            return solution
         w, best, stalled, exact, kept, self.passes = self._start(np.log(C)), np.inf, 0, False, KEPT, 0
         point = self._pass(w, exact)
         while self.passes < PASSES:
@@ -214,12 +220,22 @@ class _Fit:
         refuse_above(certificate, C, len(self.z))
         return Solution(C, self.path, w, certificate, self.passes)
 
+    def _newton(self, C: float) -> Solution | None:
+        """The solution of few rows; None where float64 does not show that it is one."""
+        path, w = self.path, self._start(np.log(C))
+        largest = float(np.abs(path.mean).max())
+        passes = newton(path.exact, path.y, path.squares, w, self.lam, largest, STOP, STOP_RELATIVE)
+        if not passes:
+            return None
+        self.solved = [*self.solved, (np.log(C), w)][-ORDER:]
+        return Solution(C, path, w, STOP, passes)
+
     def _start(self, log_C: float) -> np.ndarray:
         """Lagrange's polynomial through the last solutions; zero at first."""
         w = np.zeros((self.path.k, self.z.shape[1]))
         for at, solution in self.solved:
             others = [other for other, _ in self.solved if other != at]
-            w += np.prod([(log_C - other) / (at - other) for other in others]) * solution
+            w += prod([(log_C - other) / (at - other) for other in others]) * solution
         return w
 
     def largest(self, point: _Point) -> float:
@@ -401,6 +417,12 @@ class _Fit:
         return ahead, there
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    """Found once: that takes as long as a path of few rows."""
+    return ThreadpoolController().select(user_api="blas")
+
+
 def _preconditioned(inverse: np.ndarray, sums: np.ndarray, r: np.ndarray) -> np.ndarray:
     scaled = r * inverse
     scaled -= inverse * (scaled.sum(axis=0) / sums)
@@ -426,15 +448,15 @@ def _softmax(f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, floa
 
 
 def _rotated(
-    x: Float32[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]
+    x: Float32[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"], few: bool
 ) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"], Float[np.ndarray, "n r+1"]]:
     """An orthonormal basis of the centred rows' span, the sum of squares along each, and coordinates, a one appended.
 
-    The coordinates are float64 where n < d, else float32.
+    The coordinates are float64 where n < d or rows are few, else float32.
     """
     n, d = x.shape
     basis, values = _basis(x, mean)
-    z = np.ones((n, len(values) + 1), np.float64 if n < d else np.float32)
+    z = np.ones((n, len(values) + 1), np.float64 if n < d or few else np.float32)
     for start in range(0, n, BLOCK):
         z[start : start + BLOCK, :-1] = (x[start : start + BLOCK] - mean) @ basis
     return basis, values, z

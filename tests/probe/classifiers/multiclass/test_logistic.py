@@ -39,6 +39,13 @@ def assert_same(solution, oracle, tolerance):
     np.testing.assert_allclose(solution.intercept, intercept - intercept.mean(), atol=3 * tolerance * scale)
 
 
+@pytest.fixture(params=[0, softmax_path.FEW], ids=["as for many rows", "compiled whole"])
+def way(request, monkeypatch):
+    """Both ways to fit few rows: the one of many rows, and Newton's method in softmax_newton.py."""
+    monkeypatch.setattr(softmax_path, "FEW", request.param)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("n", "d", "k"), [(300, 20, 5), (60, 100, 4), (200, 15, 2)], ids=["tall", "in the span of the rows", "two classes"]
 )
@@ -50,6 +57,7 @@ def test_coefficients_are_scikit_learns(n, d, k):
         assert_same(solution, sklearn(solution.C, x, y), 2e-3)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_path_on_digits_agrees_with_scikit_learn():
     x, y, x_test, _ = digits(300)
     solutions = list(SoftmaxPath(x, y, 10).solve(PATH))
@@ -60,13 +68,15 @@ def test_the_path_on_digits_agrees_with_scikit_learn():
         assert agree.mean() >= 0.999
 
 
-@pytest.mark.parametrize(("flipped", "most"), [(0, 10), (6, 100)], ids=["separated", "but for six rows"])
-def test_rows_that_a_classifier_separates_are_fitted_at_every_c(flipped, most):
+@pytest.mark.parametrize("few", [0, softmax_path.FEW], ids=["as for many rows", "compiled whole"])
+@pytest.mark.parametrize(("flipped", "most"), [(0, (10, 30)), (6, (100, 600))], ids=["separated", "but for six rows"])
+def test_rows_that_a_classifier_separates_are_fitted_at_every_c(flipped, most, few, monkeypatch):
     """Their p is so near 1 that only its distance from 1 says anything, or six of them have all the weight."""
+    monkeypatch.setattr(softmax_path, "FEW", few)
     x, y = blobs(400, 20, 4, spread=0.7)
     y[:flipped] = (y[:flipped] + 1) % 4
     solutions = list(SoftmaxPath(x, y, 4).solve(PATH))
-    assert len(solutions) == len(PATH) and max(solution.passes for solution in solutions) <= most
+    assert len(solutions) == len(PATH) and max(solution.passes for solution in solutions) <= most[few > 0]
     for solution in solutions[24:40:7]:
         oracle = LogisticRegression(C=solution.C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
         assert_same(solution, oracle.fit(x.astype(np.float64), y), 2e-3)
@@ -121,11 +131,37 @@ def test_equal_rows_and_features_without_variance():
 
 def test_a_fit_that_is_not_exact_is_refused(monkeypatch):
     monkeypatch.setattr(softmax_path, "PASSES", 2)
+    monkeypatch.setattr(softmax_path, "FEW", 0)
     x, y = blobs(60, 8, 3)
     with pytest.raises(BBError, match=r"^logistic at C = 10: the largest gradient entry is .* of n = 60, and a fit "):
         list(SoftmaxPath(x, y, 3).solve([10.0]))
 
 
+@pytest.mark.parametrize(("n", "d", "k"), [(38, 1280, 8), (160, 1280, 8), (300, 64, 10), (24, 500, 2)])
+def test_few_rows_are_fitted_as_many_are(n, d, k, monkeypatch):
+    """The same rows right at every C, with as good a certificate."""
+    x, y = blobs(n, d, k, spread=4.0)
+    x, further = preprocess("center-l2", x, blobs(3 * n, d, k, spread=4.0)[0])
+    scores, certificates = [], []
+    for few in (0, softmax_path.FEW):
+        monkeypatch.setattr(softmax_path, "FEW", few)
+        path = logistic._path(x, y)
+        assert path.few is (few > 0)
+        fits = list(path.solve(PATH))
+        scores.append(np.array([path.project(further) @ fit.w.T for fit in fits]))
+        certificates.append(max(fit.certified() for fit in fits))
+    assert (scores[0].argmax(axis=2) == scores[1].argmax(axis=2)).all() and max(certificates) <= 1e-6
+
+
+def test_what_newtons_method_does_not_reach_is_left_to_the_steps_for_many_rows(monkeypatch):
+    x, y = blobs(60, 100, 4)
+    (expected,) = SoftmaxPath(x, y, 4).solve([1.0])
+    monkeypatch.setattr(softmax_path, "newton", lambda *_: 0)
+    (found,) = SoftmaxPath(x, y, 4).solve([1.0])
+    np.testing.assert_allclose(found.coef, expected.coef, atol=1e-4)
+
+
+@pytest.mark.usefixtures("way")
 def test_a_large_c_alone_is_reached_by_way_of_smaller_ones():
     """Raw pixels: one step from zero fails."""
     x, y = load_digits(return_X_y=True)
