@@ -110,8 +110,8 @@ class BenchPlan:
             kept = ("preprocessing", "shots", "seeds")
             if unused := [name for name in kept if getattr(self, name) != usual[name]]:
                 raise UsageError(
-                    f"there is no use for {' and '.join(unused)}: only protocols are named, which have their own. Leave "
-                    "it out, or name classifiers."
+                    f"there is no use for {' and '.join(unused)}: only protocols are named, which have their own. "
+                    "Leave it out, or name classifiers."
                 )
         if self.families == ():
             raise UsageError("[families] is empty, which asks for nothing: leave it out, or write [families.NAME].")

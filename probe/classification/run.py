@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float64, Int64, Num
+from jaxtyping import Bool, Float64, Int64, Num
 
 from bb.probe.classification.open_set import UNKNOWN, loss_of, with_unknown
 from bb.probe.classification.published.registry import PROTOCOLS
 from bb.probe.classification.run_inputs import Draw, Inputs, fitted, plain
-from bb.probe.classification.scores import Answers, score
+from bb.probe.classification.scores import Answers, score, unscored_notes
 from bb.probe.classification.spec import Spec
-from bb.probe.classifiers.estimator import OneSidedTrait
+from bb.probe.classifiers.estimator import one_sided
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.probe.features.missing import note_on
 from bb.probe.git_commit import commit
@@ -30,7 +30,6 @@ from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import canonical_json, digest_of_parts, sha256_hex
 from bb.store.local.runs import Run, by_precedence
 from bb.store.local.stored_rows import StoredRows
-from bb.store.text.lookalike import shown
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
@@ -133,10 +132,11 @@ def execute(prepared: PreparedClassification, *, progress: Callable[[int], None]
             chosen.setdefault(split.task.name, []).append(parameters)
             done += 1
             progress(done)
+        unscored = unscored_notes(of_folds)
         joined = split.by in ("random", "group")
         of_sides = [Answers.join(of_folds, split, fitted=not spec.given)] if joined else of_folds
         answers += of_sides
-        lines = [*split.notes, *(note for fold in split.folds for note in fold.notes)]
+        lines = [*split.notes, *(note for fold in split.folds for note in fold.notes), *unscored]
         lines += [note for each in of_sides for note in each.constant_notes()]
         lines += [split.no_interval] if split.no_interval else []
         if lines:
@@ -212,15 +212,24 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
     _, y_train, held_out = fitted(fold)
     x_train, x_test = inputs.sides(fold, spec.how)
     estimator = spec.estimator(fold.task.target, fold.task.name)
+    alone = None
     if inputs.target == "traits":
         y_train = np.where(y_train == UNSEEN, np.nan, y_train.astype(np.float64))
+        alone = one_sided(y_train)
+        y_train = y_train[:, ~alone]
+    if fold.one_class and not spec.given:
+        return _only_class(fold, estimator), {}
+    if alone is not None and alone.all():
+        return _without_traits(fold, alone), {}
     try:
         estimator.fit(x_train, y_train, **({} if held_out is None else {"held_out": held_out}))
     except (BBError, ValueError) as error:
-        if isinstance(error, OneSidedTrait):
-            error = OneSidedTrait(error.trait, shown(fold.task.classes[error.trait]))
         raise BBError(f"task {fold.task.name!r}, {fold.name}: {error}") from None
     parameters = dict(getattr(estimator, "parameters_", {}))
+    if alone is not None and alone.any():
+        fitted_traits = [name for name, left_out in zip(fold.task.classes, alone, strict=True) if not left_out]
+        answers = _without_traits(fold, alone, estimator.predict(x_test), estimator.decision_function(x_test))
+        return answers, {**parameters, "traits": fitted_traits}
     if inputs.target == "classes" and hasattr(estimator, "best"):
         place, of_best = estimator.best(x_test)
         return Answers(fold.name, fold.task, fold.test, estimator.classes_[place], of_best, None), parameters
@@ -240,6 +249,32 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
     if hasattr(estimator, "rejects") and decision is not None and names[-1] == UNKNOWN:
         predicted, decision = with_unknown(predicted, decision, estimator.rejects(x_test), len(names) - 1)
     return Answers(fold.name, fold.task, fold.test, predicted, decision, probabilities), parameters
+
+
+def _only_class(fold: Fold, estimator: Any) -> Answers:
+    """That of all training images, for each test image."""
+    m, k = len(fold.test), len(fold.task.classes)
+    predicted = np.full(m, fold.train_y[0], np.int64)
+    if hasattr(estimator, "best"):
+        return Answers(fold.name, fold.task, fold.test, predicted, np.zeros(m), None)
+    chosen = np.arange(k) == predicted[:, None]
+    probabilities = chosen.astype(np.float64) if hasattr(estimator, "predict_proba") else None
+    return Answers(fold.name, fold.task, fold.test, predicted, np.where(chosen, 0.0, -np.inf), probabilities)
+
+
+def _without_traits(
+    fold: Fold,
+    alone: Bool[np.ndarray, " t"],
+    predicted: Num[np.ndarray, "m fitted"] | None = None,
+    decision: Float64[np.ndarray, "m fitted"] | None = None,
+) -> Answers:
+    """Answers for the other traits; those that have one value alone in training are not scored in this fold."""
+    shape = len(fold.test), len(alone)
+    whole, decisions = np.zeros(shape, np.int64), np.zeros(shape)
+    if predicted is not None:
+        whole[:, ~alone], decisions[:, ~alone] = predicted, decision
+    unscored = np.broadcast_to(alone, shape)
+    return Answers(fold.name, fold.task, fold.test, whole, decisions, None, unscored=unscored)
 
 
 def _decision(estimator: Any, x: Num[np.ndarray, "m d"] | StoredRows, target: str) -> Float64[np.ndarray, "m k"] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float64, Int64, Num, Shaped
+from jaxtyping import Bool, Float64, Int64, Num, Shaped
 
 from bb.probe.statistics import multilabel, regression
 from bb.probe.statistics.multiclass import calibration
@@ -15,7 +15,9 @@ from bb.probe.statistics.multiclass import metrics as multiclass
 from bb.probe.statistics.multiclass.intervals import MetricEstimate, estimate
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.tasks.fold import UNSEEN, Split, TaskImages
+from bb.store.errors import BBError
 from bb.store.format.collection import some
+from bb.store.text.lookalike import shown
 
 SKEWED = 2 / 3  # a larger share of one class makes accuracy a poor number
 MAIN = {"traits": "macro_f1", "values": "r2"}
@@ -31,6 +33,7 @@ class Answers:
                    predicted; None for values
     probabilities  (n, classes), None where the classifier gives none
     fold           which fitted model answered; None where one answered all
+    unscored       (n, traits), which answers there are none of, as training had one value of the trait alone
     no_interval    why no interval may be stated
     """
 
@@ -42,6 +45,7 @@ class Answers:
     probabilities: Float64[np.ndarray, "n k"] | None
     fold: Int64[np.ndarray, " n"] | None = None
     no_interval: str | None = None
+    unscored: Bool[np.ndarray, "n t"] | None = None
 
     @classmethod
     def join(cls, folds: Sequence["Answers"], split: Split, *, fitted: bool = True) -> "Answers":
@@ -59,11 +63,19 @@ class Answers:
         if fitted and given is not None and decision is not None and len(folds) > 1:
             given = calibration.calibrated(decision, task.y[rows], fold)
         which = fold if fitted else None
-        return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, which, split.no_interval)
+        unscored = None
+        if any(each.unscored is not None for each in folds):
+            none = np.zeros_like(predicted, bool)
+            parts = np.split(none, np.cumsum([len(each.rows) for each in folds])[:-1])
+            pairs = zip(folds, parts, strict=True)
+            unscored = np.concatenate([part if each.unscored is None else each.unscored for each, part in pairs])
+        return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, which, split.no_interval, unscored)
 
     @property
     def y(self) -> Shaped[np.ndarray, "n ..."]:
-        return self.task.y[self.rows]
+        """As in TaskImages; UNSEEN of traits that are not scored."""
+        y = self.task.y[self.rows]
+        return y if self.unscored is None else np.where(self.unscored, np.int8(UNSEEN), y)
 
     @property
     def group(self) -> Int64[np.ndarray, " n"] | None:
@@ -77,7 +89,7 @@ class Answers:
             return None
         parts = {
             name: None if (value := getattr(self, name)) is None else value[kept]
-            for name in ("rows", "predicted", "decision", "probabilities", "fold")
+            for name in ("rows", "predicted", "decision", "probabilities", "fold", "unscored")
         }
         return replace(self, **parts)  # type: ignore[arg-type]
 
@@ -141,6 +153,33 @@ class Answers:
                 "group": pl.Series(self.group if grouped else nothing, dtype=pl.Int64),
             }
         )
+
+
+def unscored_notes(folds: Sequence[Answers]) -> list[str]:
+    """Which traits are not scored in which of a split's folds. Errors: BBError where none is scored in any."""
+    traits = folds[0].task.classes
+    if folds[0].task.target != "traits":
+        return []
+    none = np.zeros(len(traits), bool)
+    left_out = [none if each.unscored is None else each.unscored.any(axis=0) for each in folds]
+    if np.all(left_out):
+        raise BBError(
+            f"task {folds[0].task.name!r}: no trait has training images with 0 and training images with 1. Label more "
+            "images, or split them otherwise."
+        )
+    notes = []
+    for trait, name in enumerate(traits):
+        where = [each for each, alone in zip(folds, left_out, strict=True) if alone[trait]]
+        alike = "training images that are labelled for it all have the same value"
+        if len(where) == len(folds):
+            notes.append(f"trait {shown(name)} is not scored: {alike}")
+        elif where:
+            sides, images = ", ".join(each.side for each in where), sum(len(each.rows) for each in where)
+            notes.append(
+                f"trait {shown(name)} is not scored in {sides}, where {alike}: {images} test images count neither for "
+                "it nor for the exact match"
+            )
+    return notes
 
 
 def score(

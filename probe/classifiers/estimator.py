@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 
 from bb.probe.classifiers.registry import CLASSIFIERS
 from bb.store.errors import BBError, Malformed, UsageError
@@ -149,14 +149,6 @@ def checked_classes(y: Shaped[np.ndarray, " n"], n: int) -> tuple[Shaped[np.ndar
     return classes, codes.astype(np.int64)
 
 
-class OneSidedTrait(BBError):
-    """Place `trait` of the traits to fit has one known value alone."""
-
-    def __init__(self, trait: int, name: str = "") -> None:
-        super().__init__(f"trait {name or trait} has no image with 0 or none with 1 to train on: leave it out.")
-        self.trait = trait
-
-
 def checked_traits(y: Float[np.ndarray, "n t"], n: int) -> Float64[np.ndarray, "n t"]:
     """Traits as float64. Errors: BBError for other values than 0, 1 and NaN, and for a trait with one known value."""
     y = np.asarray(y, np.float64)
@@ -164,10 +156,14 @@ def checked_traits(y: Float[np.ndarray, "n t"], n: int) -> Float64[np.ndarray, "
         raise BBError(f"{n} rows of features but {y.shape[0]} rows of traits: give each row its traits.")
     if not np.isin(y[~np.isnan(y)], (0, 1)).all():
         raise BBError("a trait has other values than 0, 1 and unknown: fit values with ridge, or classes one by one.")
-    for trait, column in enumerate(y.T):
-        if len(np.unique(column[~np.isnan(column)])) < 2:
-            raise OneSidedTrait(trait)
+    if (alone := one_sided(y)).any():
+        raise BBError(f"trait {alone.argmax()} has no image with 0 or none with 1 to train on: leave it out.")
     return y
+
+
+def one_sided(y: Float64[np.ndarray, "n t"]) -> Bool[np.ndarray, " t"]:
+    """Which traits have one known value alone, or none, so that nothing can be fitted to them."""
+    return ~((y == 0).any(axis=0) & (y == 1).any(axis=0))
 
 
 def checked_values(y: Float[np.ndarray, " n"], n: int) -> Float64[np.ndarray, " n"]:

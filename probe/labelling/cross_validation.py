@@ -147,6 +147,9 @@ def fold_decisions(
         if test.any():
             train, ready = preprocess(setting.how, x[fitted], x[test])
             y = folds.y[fitted]
+            if (y == y[0]).all():  # no classifier can be fitted to one class, so that is the answer
+                found[test, y[0]] = 0
+                continue
             key = sha256(np.ascontiguousarray(train).data).digest() + y.tobytes()
             if key not in known:
                 known[key] = make(setting.classifier).fit(train, y)

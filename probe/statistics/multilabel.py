@@ -47,8 +47,9 @@ class Traits:
 
     @cached_property
     def whole(self) -> Bool[np.ndarray, " n"]:
-        """Images of which all traits are known."""
-        return np.asarray(self.known.all(axis=1))
+        """Images of which all traits are known, but those that are known of no image."""
+        some = self.known.any(axis=0)
+        return np.asarray(self.known[:, some].all(axis=1)) & some.any()
 
     def among(self, rows: Bool[np.ndarray, " n"]) -> "Traits":
         parts = (self.true, self.predicted, self.decisions, self.group, self.seen, self.fold)
@@ -185,9 +186,10 @@ def _with_bounds(
     if np.isnan(value):
         return MetricEstimate(metric.name, value, None, claim, f"{metric.name} has no value here")
     counts = (p.true & p.known).sum(axis=0)
-    positives = int(
-        np.minimum(counts, p.known.sum(axis=0) - counts).min() if "@biobench" in metric.name else counts.min()
-    )
+    if "@biobench" in metric.name:
+        counts = np.minimum(counts, p.known.sum(axis=0) - counts)
+    scored = p.known.any(axis=0)
+    positives = int(counts[scored].min()) if scored.any() else 0
     if metric.by_trait and positives < FEWEST_POSITIVES:
         reason = f"{positives} images of a trait are too few: an interval of {metric.name} needs {FEWEST_POSITIVES}"
         return MetricEstimate(metric.name, value, None, claim, reason)

@@ -74,6 +74,14 @@ class Fold:
         """Labels as in TaskImages."""
         return self.task.y[self.train]
 
+    @property
+    def one_class(self) -> bool:
+        """Whether all images that may be fitted are of one class, so that no classifier can be."""
+        if self.task.target != "classes":
+            return False
+        y = self.task.y[np.concatenate([self.train, self.val])]
+        return len(y) > 0 and bool((y == y[0]).all())
+
     @cached_property
     def rows_of_classes(self) -> list[Int64[np.ndarray, " rows"]]:
         """The training rows of each class of the task, in their order."""

@@ -7,6 +7,7 @@ one side.
 import operator
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, SupportsIndex, get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ from bb.probe.tasks.fold import UNSEEN, By, Fold, Split, TaskImages
 from bb.probe.tasks.task_table import TaskTable
 from bb.store.errors import BBError, UsageError
 from bb.store.text.lookalike import shown
+from bb.store.text.size import counted
 
 DRAWN = ("random", "group")  # the ways that depend on the seed
 FOLDS = 5
@@ -180,6 +182,19 @@ def _strata(task: TaskImages) -> list[str]:
     )
 
 
+def _rarest(task: TaskImages) -> list[str]:
+    """Of each image the trait and value, of those known of it, that fewest images have."""
+    has = np.concatenate([task.y == 0, task.y == 1], axis=1)
+    rarity = np.where(has, has.sum(axis=0), len(has) + 1)
+    return [str(place) for place in rarity.argmin(axis=1).tolist()]
+
+
+def _one_sided(task: TaskImages, fold: Int64[np.ndarray, " n"]) -> int:
+    """In how many pairs of a trait and a fold training has one of the values alone."""
+    sides = [task.y[fold != k] for k in np.unique(fold)]
+    return sum(int((~((y == 0).any(axis=0) & (y == 1).any(axis=0))).sum()) for y in sides)
+
+
 def _rows(mask: Shaped[np.ndarray, " n"]) -> Int64[np.ndarray, " rows"]:
     return np.flatnonzero(mask).astype(np.int64)
 
@@ -229,11 +244,11 @@ def _by_folds(
             notes.append(f"{alone} images without a group count as a group each")
         if n_groups < folds:
             notes.append(f"{n_groups} folds, not {folds}: there are {n_groups} groups")
-        fold = deal_groups(groups, strata, min(folds, n_groups), task=task.name, seed=seed)
+        deal = partial(deal_groups, groups, folds=min(folds, n_groups), task=task.name, seed=seed)
     else:
         if len(ids) < folds:
             raise BBError(f"{where}: {len(ids)} labelled images can't fill {folds} folds. Give fewer with --folds.")
-        fold = deal_images(ids, strata, folds, task=task.name, seed=seed)
+        deal = partial(deal_images, ids, folds=folds, task=task.name, seed=seed)
         few = [f"{shown(name)} has {n}" for name, n in sorted(Counter(strata).items()) if n < folds]
         if few and task.target == "classes":
             notes.append(
@@ -241,6 +256,10 @@ def _by_folds(
                 f"folds test none of theirs, and the only image of a class is tested without training on it: "
                 f"{', '.join(few[:3])}{', …' if len(few) > 3 else ''}"
             )
+    fold = deal(strata)
+    if task.target == "traits" and (missed := _one_sided(task, fold)):
+        other = deal(_rarest(task))
+        fold = other if _one_sided(task, other) < missed else fold
     filled = np.unique(fold).tolist()
     if way == "random" and len(filled) < folds:
         notes.append(f"{len(filled)} folds, not {folds}: so few images of each class leave the others empty")
@@ -273,24 +292,33 @@ def _by_time(task: TaskImages, frame: pl.DataFrame, folds: int, where: str, note
 
 
 def _unseen(task: TaskImages, made: Sequence[Fold]) -> list[str]:
-    """A note of the classes that are tested but not trained on. Errors: BBError where a fold trains on one class, or
+    """Notes of the classes that are tested but not trained on. Errors: BBError where each fold trains on one class, or
     no fold trains on what it tests.
     """
     if task.target != "classes":
         return []
     unseen: Counter[int] = Counter()
+    alone = []
     for fold in made:
         trained = np.unique(fold.train_y)
         if not len(trained):
             raise BBError(f"task {task.name!r}: all {len(task.ids)} labelled images are in one fold, so none is left "
                           "to train on. Add images of each class.")  # fmt: skip
         if len(trained) < 2:
-            raise BBError(f"task {task.name!r}, {fold.name}: all training images are of class "
-                          f"{shown(task.classes[trained[0]])}; a classifier needs two.")  # fmt: skip
+            said = f"{fold.name}: all training images are of class {shown(task.classes[trained[0]])}"
+            alone.append((said, len(fold.test)))
         unseen.update(fold.test_y[~np.isin(fold.test_y, trained)].tolist())
+    if len(alone) == len(made):
+        raise BBError(f"task {task.name!r}, {alone[0][0]}; a classifier needs two.")
     if unseen.total() == sum(len(fold.test) for fold in made):
         raise BBError(f"task {task.name!r}: no class that is tested is trained on, such as "
                       f"{shown(task.classes[min(unseen)])}. Split by something other than the classes.")  # fmt: skip
     names = ", ".join(shown(task.classes[y]) for y in sorted(unseen)[:3])
     more = ", …" if len(unseen) > 3 else ""
-    return [f"{unseen.total()} test images are of classes without a training image: {names}{more}"] if unseen else []
+    notes = [f"{said}, so that is the answer for its {n} test images" for said, n in alone]
+    if unseen:
+        tested = f"{counted(unseen.total(), 'test image')} {'is' if unseen.total() == 1 else 'are'}"
+        notes.append(
+            f"{tested} of {'a class' if len(unseen) == 1 else 'classes'} without a training image: {names}{more}"
+        )
+    return notes

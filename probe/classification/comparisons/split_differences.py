@@ -1,7 +1,7 @@
 """How much higher a score is where the split is drawn at random than where groups, or times, are kept apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -62,7 +62,9 @@ def _difference(at_random: Run, other: Run, task: str, metric: str) -> MetricEst
             here, there = np.isin(ids, other_ids), np.isin(other_ids, ids)
             if not here.any():
                 return None
-            made = multilabel.difference(one.among(here), two.among(there), multilabel.METRICS[metric])
+            one, two = one.among(here), two.among(there)
+            both = one.known & two.known
+            made = multilabel.difference(replace(one, seen=both), replace(two, seen=both), multilabel.METRICS[metric])
         case _:
             one_value, two_value = (_values(run, task) for run in (at_random, other))
             both_ids = sorted(one_value.keys() & two_value.keys())

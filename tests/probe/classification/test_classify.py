@@ -291,11 +291,56 @@ def test_traits_that_are_known_of_different_images(place, call):  # noqa: F811
     assert metrics["exact_match"]["value"] is None
 
 
-def test_a_trait_that_all_images_have_is_named(place, call):  # noqa: F811
+def test_a_trait_that_all_images_have_is_left_out_by_name(place, call):  # noqa: F811
     _, ids, y, _ = place
-    pl.DataFrame({"image_id": ids, "label:striped": y % 2, "label:animal": np.ones_like(y)}).write_csv("traits.csv")
+    one = {"image_id": ids, "label:striped": y % 2, "split": ["train" if i < 60 else "test" for i in range(len(ids))]}
+    pl.DataFrame(one).write_csv("one.csv")
+    pl.DataFrame({**one, "label:animal": np.ones_like(y)}).write_csv("traits.csv")
     status, _, err = call("probe", "classify", "--labels", "traits.csv")
-    assert status == 1 and "trait 'animal' has no image with 0 or none with 1 to train on: leave it out" in err
+    said = "trait 'animal' is not scored: training images that are labelled for it all have the same value"
+    assert status == 0 and said in err
+    one, two = (bb.probe.classify("features.bb", each).boards[0].rows[0].metrics for each in ("one.csv", "traits.csv"))
+    assert {name: each["value"] for name, each in one.items()} == {name: each["value"] for name, each in two.items()}
+    pl.DataFrame({"image_id": ids, "label:plant": 0 * y, "label:animal": np.ones_like(y)}).write_csv("none.csv")
+    status, _, err = call("probe", "classify", "--labels", "none.csv")
+    assert status == 1 and "no trait has training images with 0 and training images with 1. Label more images" in err
+
+
+def test_a_trait_that_one_image_has_is_not_scored_where_that_image_is_tested(place):
+    _, ids, y, _ = place
+    rare = (np.arange(len(ids)) == 7).astype(int)
+    pl.DataFrame({"image_id": ids, "label:striped": y % 2, "label:rare": rare}).write_csv("traits.csv")
+    found = bb.probe.classify("features.bb", "traits.csv", classifier="ridge")
+    (run,), (board,) = found, found.boards
+    (note,) = [note for note in board.notes if "'rare'" in note]
+    table = run.predictions()
+    where = run.train().group_by("fold").agg(pl.col("image_id").is_in([ids[7]]).any().alias("trained"))
+    (fold,) = where.filter(~pl.col("trained"))["fold"]
+    scored, of_rare = (table.filter(pl.col("task") == f"classify:{name}") for name in ("striped", "rare"))
+    assert len(scored) == len(ids) and ids[7] not in of_rare["image_id"] and of_rare["y_true"].sum() == 0
+    assert f"trait 'rare' is not scored in {fold}, where training images that are labelled for it all have" in note
+    assert f": {len(ids) - len(of_rare)} test images count neither for it nor for the exact match" in note
+    right = scored.filter(pl.col("image_id").is_in(of_rare["image_id"].implode())).sort("image_id")["score"] > 0
+    right &= of_rare.sort("image_id")["score"] > 0
+    assert board.rows[0].metrics["exact_match"]["value"] == pytest.approx(right.mean())
+
+
+def test_a_fold_that_trains_on_one_class_answers_with_it(place):
+    """A class of one image: where that is tested, nothing can be fitted."""
+    _, ids, y, _ = place
+    pl.DataFrame({"image_id": ids, "label": ["rare" if i == 7 else "common" for i in range(len(ids))]}).write_csv(
+        "r.csv"
+    )
+    found = bb.probe.classify("features.bb", "r.csv", classifier=["logistic", "svm", "knn"])
+    for run, row in zip(found, sorted(found.boards[0].rows, key=lambda row: row.classifier != "logistic"), strict=True):
+        table = run.predictions()
+        side = run.train().group_by("fold").agg(pl.col("y").n_unique()).filter(pl.col("y") == 1)["fold"][0]
+        assert table.filter(pl.col("image_id") == ids[7])["score"].to_list() == [0.0]
+        assert row.metrics["accuracy"]["value"] <= 1 - 1 / len(ids) + 1e-12
+        assert any(
+            note.startswith(f"{side}: all training images are of class 'common', so that is the answer for its 2")
+            for note in found.boards[0].notes
+        )
 
 
 def test_options_that_name_columns_need_a_table(place, call):  # noqa: F811

@@ -201,6 +201,19 @@ def test_several_backbones_need_three_folds(place, call):  # noqa: F811
     assert call(*PREDICT, "--out", "p.csv", "--folds", 2, "--ckpt", NAME)[0] == 0
 
 
+def test_folds_that_train_on_one_class_answer_with_it(place, call):  # noqa: F811
+    """With several backbones, whose classifiers are fitted without two folds, too."""
+    ids, _ = place
+    np.save("noise.npy", np.random.default_rng(1).normal(size=(300, 8)))
+    pl.DataFrame({"image_id": ids}).write_csv("ids.csv")
+    call("store", "import", "noise.npy", "--ids", "ids.csv", "--name", "lab:noise")
+    pl.DataFrame({"file": ids[:30], "species": ["rare", *["common"] * 29]}).write_csv("some.csv")
+    status, out, err = call(*PREDICT, "--out", "p.csv")
+    assert status == 0 and "all training images are of class 'common', so that is the answer for its 6 test" in err
+    assert "1 test image is of a class without a training image: 'rare'" in err
+    assert json.loads(Path("p.json").read_text())["accuracy"]["value"] <= 29 / 30
+
+
 def test_all_labelled_is_said_before_the_work(place, call):  # noqa: F811
     ids, truth = place
     pl.DataFrame({"file": ids, "species": truth}).write_csv("some.csv")

@@ -83,7 +83,8 @@ def test_over_folds_ranks_are_compared_within_them_and_what_was_not_shown_has_no
     assert found["r2"].value == pytest.approx(sk.r2_score(y, x))
     for name in ("r2", "spearman"):
         assert found[name].interval is None
-        assert found[name].reason == f"intervals of {name} over folds were not shown to hold; a column of splits has one"
+        why = f"intervals of {name} over folds were not shown to hold; a column of splits has one"
+        assert found[name].reason == why
     assert found["mae"].interval == estimate(y, x, METRICS["mae"]).interval
     assert found["mae"].claim == "the mean over these 5 fitted models, on further images"
     assert estimate(y[:150], x[:150], METRICS["rmse"], fold=fold[:150]).reason == (

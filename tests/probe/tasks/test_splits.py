@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bb.probe.tasks.deal_folds import deal_groups, deal_images
 from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.fold import draw_shots, parse_shots
-from bb.probe.tasks.splits import check_folds, check_sides, parse_split_by, split_table
+from bb.probe.tasks.splits import _one_sided, check_folds, check_sides, parse_split_by, split_table
 from bb.probe.tasks.task_table import parse_task_table
 from bb.store.errors import BBError, UsageError
 
@@ -97,7 +97,7 @@ def test_folds_cover_every_labelled_image_once_and_hold_every_class():
 def test_a_class_of_fewer_images_than_folds_is_said_and_still_tested():
     split = only(table(["x"] * 10 + ["y"] * 10 + ["z"]), folds=5)
     assert split.notes[0].startswith("1 of 3 classes have fewer images than the 5 folds, so some folds test none of")
-    assert split.notes[1] == "1 test images are of classes without a training image: 'z'"
+    assert split.notes[1] == "1 test image is of a class without a training image: 'z'"
     assert sum(names(fold)[1].count("z") for fold in split.folds) == 1
 
 
@@ -122,7 +122,7 @@ def test_the_tables_own_split():
 def test_a_class_only_in_test_keeps_its_place_among_the_classes():
     split = only(table(list("cbbca"), split=["train", "train", "test", "test", "test"]))
     assert split.task.classes == ("a", "b", "c") and split.folds[0].test_y.tolist() == [1, 2, 0]
-    assert split.notes == ("1 test images are of classes without a training image: 'a'",)
+    assert split.notes == ("1 test image is of a class without a training image: 'a'",)
 
 
 def test_groups_are_the_unit():
@@ -247,3 +247,18 @@ def test_numpys_whole_numbers_become_pythons():
     made = [check_folds(np.int64(3)), check_seed(np.uint8(7)), parse_shots(np.int32(5))]
     assert made == [3, 7, 5] and all(type(each) is int for each in made)
     assert listed(np.int64(4)) == [4] and listed(np.arange(2)) == [0, 1] and listed("all") == ["all"]
+
+
+def test_folds_of_traits_leave_both_values_to_train_on_where_they_can():
+    """Two images each have a trait, and other traits make every image's combination its own."""
+    rng, missed = np.random.default_rng(0), 0
+    for seed in range(20):
+        rare = {f"label:rare{t}": (rng.permutation(40) < 2).astype(int) for t in range(3)}
+        common = {f"label:common{t}": rng.integers(0, 2, 40) for t in range(8)}
+        frame = pl.DataFrame({"image_id": [f"i{i:03}" for i in range(40)], **rare, **common})
+        split = only(parse_task_table(frame), folds=5, seed=seed)
+        fold = np.zeros(40, np.int64)
+        for k, each in enumerate(split.folds):
+            fold[each.test] = k
+        missed += _one_sided(split.task, fold)
+    assert missed <= 1, "three of them come together in one image now and then"

@@ -92,7 +92,7 @@ def test_classes_are_folders_names_and_the_same_on_each_side(copy):
     }
     assert "1 image of folders for what is of no class have no label" in found.notes
     (split,) = split_table(found)
-    assert "1 test images are of classes without a training image: 'Aphanizomenon'" in split.notes
+    assert "1 test image is of a class without a training image: 'Aphanizomenon'" in split.notes
     fold = split.folds[0]
     assert {split.task.classes[y] for y in fold.train_y} == set(CLASSES)
 
