@@ -2,8 +2,8 @@
 
 The steps of softmax_path.py with the Hessian itself in place of its model, in float64: conjugate gradients on products
 with it, its diagonal as preconditioner, restricted to what is orthogonal to 1 over classes. They end at min(0.1, √g) of
-where they began, g the gradient's norm over that of λW (Nocedal and Wright, Numerical Optimization, 7.1). These are loops
-since numba takes five times as long to compile array expressions.
+where they began, g the gradient's norm over that of λW (Nocedal and Wright, Numerical Optimization, 7.1). All of it is
+loops, since numba takes five times as long to compile array expressions.
 """
 
 # mypy: disallow-untyped-defs=False

@@ -327,7 +327,7 @@ def test_a_trait_that_one_image_has_is_not_scored_where_that_image_is_tested(pla
 
 def test_a_fold_that_trains_on_one_class_answers_with_it(place):
     """A class of one image: where that is tested, nothing can be fitted."""
-    _, ids, y, _ = place
+    _, ids, _, _ = place
     pl.DataFrame({"image_id": ids, "label": ["rare" if i == 7 else "common" for i in range(len(ids))]}).write_csv(
         "r.csv"
     )

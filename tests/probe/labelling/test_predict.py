@@ -208,8 +208,8 @@ def test_folds_that_train_on_one_class_answer_with_it(place, call):  # noqa: F81
     pl.DataFrame({"image_id": ids}).write_csv("ids.csv")
     call("store", "import", "noise.npy", "--ids", "ids.csv", "--name", "lab:noise")
     pl.DataFrame({"file": ids[:30], "species": ["rare", *["common"] * 29]}).write_csv("some.csv")
-    status, out, err = call(*PREDICT, "--out", "p.csv")
-    assert status == 0 and "all training images are of class 'common', so that is the answer for its 6 test" in err
+    status, _, err = call(*PREDICT, "--out", "p.csv")
+    assert status == 0 and "all training images are of class 'common', so that is the answer for its" in err
     assert "1 test image is of a class without a training image: 'rare'" in err
     assert json.loads(Path("p.json").read_text())["accuracy"]["value"] <= 29 / 30
 
