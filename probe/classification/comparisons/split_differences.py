@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from bb.probe.classification.board import run_name, trait_answers
 from bb.probe.statistics import multilabel, regression
-from bb.probe.statistics.multiclass.intervals import MetricEstimate, difference
+from bb.probe.statistics.multiclass.intervals import WIDENING, MetricEstimate, difference, not_shown
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.store.local.runs import Run
@@ -77,7 +77,8 @@ def _difference(at_random: Run, other: Run, task: str, metric: str) -> MetricEst
             ]
             made = MetricEstimate(metric, scores[0] - scores[1], None, "these models, on further images")
     why = _reason(at_random, task, metric) or _reason(other, task, metric)
-    return MetricEstimate(metric, made.value, None if why else made.interval, made.claim, why or made.reason)
+    why = why or not_shown(f"differences in {metric} between ways of splitting")
+    return MetricEstimate(metric, made.value, None, made.claim, why)
 
 
 def _reason(run: Run, task: str, metric: str) -> str:
@@ -103,7 +104,7 @@ def _of_classes(at_random: Run, other: Run, task: str, name: str) -> MetricEstim
         )
         for each in (ours, theirs)
     )
-    return difference(one, two, metric)
+    return difference(one, two, metric, widening=1 + WIDENING)
 
 
 def _by_image(run: Run, task: str) -> dict[str, tuple[int, int, int | None]]:

@@ -63,9 +63,12 @@ def estimate(p: Predictions, metric: MulticlassMetric, level: float = 0.95, *, w
 
 
 def difference(
-    first: Predictions, second: Predictions, metric: MulticlassMetric, level: float = 0.95
+    first: Predictions, second: Predictions, metric: MulticlassMetric, level: float = 0.95, *, widening: float = 1.0
 ) -> MetricEstimate:
-    """How much higher the first one's metric is. Errors: BBError where they are not of the same images."""
+    """How much higher the first one's metric is. widening: as of `estimate`.
+
+    Errors: BBError where they are not of the same images.
+    """
     same = np.array_equal(first.y_true, second.y_true) and (
         (first.group is None and second.group is None)
         or (first.group is not None and second.group is not None and np.array_equal(first.group, second.group))
@@ -74,7 +77,7 @@ def difference(
         raise BBError("the classifiers were not tested on the same images: compare predictions of the same rows.")
     value = metric.value(first) - metric.value(second)
     apart = metric.contributions(first) - metric.contributions(second)
-    return _with_bounds(metric, first, value, apart, level, apart=True)
+    return _with_bounds(metric, first, value, apart, level, apart=True, widening=widening)
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,12 @@ def _with_bounds(
     found = spread(contributions, p.group, p.y_true if metric.sampled == "counts" else None, metric.of_answers)
     found = replace(found, variance=found.variance * widening, units=found.units / widening)
     reason = _few_images(metric, p) or too_few(metric.name, p.group, found, metric.greatest)
-    interval = None if reason else bounds(value, found, metric.greatest, level, apart=apart)
+    if reason:
+        interval = None
+    elif metric.bounds and not apart:
+        interval = metric.bounds(p, level, widening)
+    else:
+        interval = bounds(value, found, metric.greatest, level, apart=apart)
     return MetricEstimate(metric.name, value, interval, claim, reason)
 
 

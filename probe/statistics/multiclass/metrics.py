@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from bb.probe.statistics.multiclass import contributions as of_images
 from bb.probe.statistics.multiclass.contributions import Contributions
+from bb.probe.statistics.multiclass.mean_gap import mean_gap_bounds
 from bb.probe.statistics.multiclass.predictions import Predictions
 
 FEWEST_RANKED, FEWEST_BINNED = 10, 2_000
@@ -32,6 +33,7 @@ class MulticlassMetric:
     fewest_images, over_groups  how many images an interval needs, and whether any over groups was shown to hold
     greatest   its highest value; the least is 0
     of_answers  whether it is a mean of right and wrong answers
+    bounds      of an interval at a level, with a variance so many times as large; None where contributions give them
     """
 
     name: str
@@ -46,6 +48,7 @@ class MulticlassMetric:
     fewest: int = 1
     fewest_images: int = 1
     over_groups: bool = True
+    bounds: Callable[[Predictions, float, float], tuple[float, float]] | None = None
 
 
 def majority(p: Predictions) -> float:
@@ -85,6 +88,12 @@ def _ece(place: Callable[[Predictions], np.ndarray], p: Predictions) -> float:
 
 def _ece_contributions(place: Callable[[Predictions], np.ndarray], p: Predictions) -> Contributions:
     return of_images.ece(p, place(p))
+
+
+def _ece_bounds(
+    place: Callable[[Predictions], np.ndarray], p: Predictions, level: float, widening: float
+) -> tuple[float, float]:
+    return mean_gap_bounds(_ece(place, p), of_images.gap_errors(p, place(p)), level, widening)
 
 
 def _aurc(p: Predictions) -> float:
@@ -178,6 +187,7 @@ _ALL = (
         needs_probabilities=True,
         fewest_images=FEWEST_BINNED,
         over_groups=False,
+        bounds=partial(_ece_bounds, of_images.equal_widths),
     ),
     MulticlassMetric(
         "ece_adaptive",
@@ -188,6 +198,7 @@ _ALL = (
         needs_probabilities=True,
         fewest_images=FEWEST_BINNED,
         over_groups=False,
+        bounds=partial(_ece_bounds, of_images.equal_counts),
     ),
     MulticlassMetric(
         "nll",

@@ -1,13 +1,13 @@
 """Intervals of the metrics of one task of many classes, of groups, of folds, and of differences."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from bb.probe.statistics.multiclass.contributions import TOP
-from bb.probe.statistics.multiclass.intervals import MetricEstimate, difference, estimate
+from bb.probe.statistics.multiclass.intervals import WIDENING, MetricEstimate, difference, estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
 from worlds import Share, World
@@ -67,10 +67,7 @@ class Counted:
 
 
 def range_of(metric: str, truth: float, low: float, high: float) -> tuple[float, float]:
-    """Where few answers are wrong, coverage jumps, as for two classes. The gaps of a calibrated classifier's bins are
-    all chance, and vary less than those of others, whose interval an ECE has."""
-    if metric.startswith("ece"):
-        return low, 0.98
+    """Where few answers are wrong, coverage jumps, as for two classes."""
     return FEW if METRICS[metric].of_answers and not 0.05 < truth < 0.95 else (low, high)
 
 
@@ -266,39 +263,51 @@ def grouped() -> Iterator[World]:
 @dataclass(frozen=True)
 class Folds:
     """Normal features around classes' centres, which are the same in all repetitions, and nearest centroids fitted on
-    all folds but one. The truth, another in each repetition, is the mean over fresh test sets of the folds' classes."""
+    all folds but one. The truth, another in each repetition, is the mean over fresh test sets of the folds' classes.
+
+    other  what a second model sees in place of the first `dim` features: what it differs by is measured, too, as boards
+           compare runs, which do not know the folds
+    """
 
     classes: int
     images: int
     dim: int = 8
     folds: int = 5
     apart: float = 0.8
+    other: slice | None = None
 
     def measure(self, metrics: Sequence[str], low: float, high: float, repetitions: int) -> list[Share]:
         rng = np.random.default_rng([self.classes, self.images])
-        centres = self.apart * rng.normal(size=(self.classes, self.dim))
+        features = self.dim if self.other is None else max(self.dim, self.other.stop)
+        centres = self.apart * rng.normal(size=(self.classes, features))
         share = 1 / np.sqrt(np.arange(1, self.classes + 1))
         size = np.maximum(np.round(self.images * share / share.sum()), self.folds).astype(np.int64)
         y = np.repeat(np.arange(self.classes), size)
         fold = np.concatenate([np.arange(n) for n in size]) % self.folds
-        counts = [Counted() for _ in metrics]
-        total = np.zeros(len(metrics))
+        views = [slice(self.dim), *([] if self.other is None else [self.other])]
+        counts, apart = [Counted() for _ in metrics], [Counted() for _ in metrics]
+        total = np.zeros((len(views), len(metrics)))
         for _ in range(repetitions // FEWER or 1):
-            x = centres[y] + rng.normal(size=(len(y), self.dim))
+            x = centres[y] + rng.normal(size=(len(y), features))
             fitted = np.stack(
                 [[x[(fold != f) & (y == k)].mean(axis=0) for k in range(self.classes)] for f in range(self.folds)]
             )
-            (found,) = self._predicted(x[None], y, fold, fitted)
-            x = centres[y] + rng.normal(size=(FRESH_OF_FOLDS, len(y), self.dim))
-            fresh = self._predicted(x, y, fold, fitted)
+            further = centres[y] + rng.normal(size=(FRESH_OF_FOLDS, len(y), features))
+            found = [self._predicted(x[None][..., v], y, fold, fitted[..., v])[0] for v in views]
+            fresh = [self._predicted(further[..., v], y, fold, fitted[..., v]) for v in views]
+            truth = np.array([[self._truth(each, metric) for metric in metrics] for each in fresh])
+            total += truth
             for m, metric in enumerate(metrics):
-                truth = self._truth(fresh, metric)
-                total[m] += truth
-                counts[m].add(estimate(found, METRICS[metric], LEVEL), truth)
+                counts[m].add(estimate(found[0], METRICS[metric], LEVEL), truth[0, m])
+                if len(views) > 1:
+                    one, two = (replace(each, fold=None) for each in found)
+                    apart[m].add(difference(one, two, METRICS[metric], LEVEL), truth[0, m] - truth[1, m])
         shares = []
         for m, metric in enumerate(metrics):
-            truth = total[m] / counts[m].of
-            shares += counts[m].shares(f"{metric} {truth:.3f}", *range_of(metric, truth, low, high))
+            values = total[:, m] / counts[m].of
+            shares += counts[m].shares(f"{metric} {values[0]:.3f}", *range_of(metric, values[0], low, high))
+            if apart[m].of:
+                shares += apart[m].shares(f"{metric}, difference {values[0] - values[1]:.3f}", low, high)
         return shares
 
     def _truth(self, fresh: list[Predictions], metric: str) -> float:
@@ -319,6 +328,51 @@ class Folds:
         return [Predictions(y, each.argmax(axis=1), self.classes, each, fold=fold) for each in given]
 
 
+@dataclass(frozen=True)
+class SplitWays:
+    """Nearest centroids on features that each group moves, and moves for each class: fitted on other images, and on
+    other groups. The difference of their scores in the mean over all worlds is the truth, of which each has an
+    interval."""
+
+    groups: int
+    size: int
+    classes: int = 5
+    dim: int = 8
+    folds: int = 5
+    moved: float = 0.7
+
+    def measure(self, metrics: Sequence[str], low: float, high: float, repetitions: int) -> list[Share]:
+        rng = np.random.default_rng([self.groups, self.size])
+        centres = rng.normal(size=(self.classes, self.dim))
+        found = [self._differences(rng, centres, metrics) for _ in range(repetitions // FEWER or 1)]
+        shares = []
+        for m, metric in enumerate(metrics):
+            truth, counted = float(np.mean([each[m].value for each in found])), Counted()
+            for each in found:
+                counted.add(each[m], truth)
+            shares += counted.shares(f"{metric}, random less group {truth:.3f}", low, high)
+        return shares
+
+    def _differences(
+        self, rng: np.random.Generator, centres: np.ndarray, metrics: Sequence[str]
+    ) -> list[MetricEstimate]:
+        n = self.groups * self.size
+        group = np.repeat(np.arange(self.groups), self.size)
+        y = np.concatenate([rng.permutation(np.arange(self.size) % self.classes) for _ in range(self.groups)])
+        moves = self.moved * rng.normal(size=(2, self.groups, self.classes, self.dim))
+        x = centres[y] + moves[0, group, 0] + moves[1, group, y] + rng.normal(size=(n, self.dim))
+        ways = []
+        for fold in (rng.permutation(n) % self.folds, group % self.folds):
+            answer = np.empty(n, np.int64)
+            for f in range(self.folds):
+                fitted = np.stack([x[(fold != f) & (y == k)].mean(axis=0) for k in range(self.classes)])
+                scores = x[fold == f] @ fitted.T - (fitted**2).sum(axis=1) / 2
+                answer[fold == f] = scores.argmax(axis=1)
+            ways.append(Predictions(y, answer, self.classes, None, group))
+        return [difference(*ways, METRICS[metric], LEVEL, widening=1 + WIDENING) for metric in metrics]
+
+
+NAMED = ("accuracy", "balanced_accuracy", "macro_f1@wilds")
 MEANS = ("accuracy", "balanced_accuracy", "top_5", "nll", "brier")
 OF_FOLDS = ("accuracy", "balanced_accuracy", "macro_f1@wilds", "top_5", "ece", "nll", "brier", "aurc")
 
@@ -327,6 +381,15 @@ def folded() -> Iterator[World]:
     for classes, images in ((10, 200), (10, 1000), (30, 2000)):
         name = f"5 folds, {classes} classes, {images:,} images"
         yield World(name, partial(Folds(classes, images).measure, OF_FOLDS, 0.94, 0.96))
+    for classes, images, other in ((10, 200, slice(2, 10)), (10, 200, slice(6)), (10, 1000, slice(2, 10)),
+                                   (3, 60, slice(2, 10))):  # fmt: skip
+        kind = "alike" if other.start else "less seen"
+        name = f"5 folds, two models, {kind}, {classes} classes, {images:,} images"
+        measure = Folds(classes, images, other=other).measure
+        yield World(name, partial(measure, NAMED, 0.94, 0.96))
+    for groups, size in ((5, 40), (10, 20), (30, 10), (30, 40)):
+        measure = SplitWays(groups, size).measure
+        yield World(f"two ways to split {groups} groups of {size}", partial(measure, NAMED, 0.94, 0.96))
 
 
 def worlds() -> list[World]:
