@@ -110,7 +110,7 @@ class BenchPlan:
             kept = ("preprocessing", "shots", "seeds")
             if unused := [name for name in kept if getattr(self, name) != usual[name]]:
                 raise UsageError(
-                    f"there is no use for {' and '.join(unused)}: only protocols are named, which have their own. "
+                    f"nothing would use {' and '.join(unused)}: only protocols are named, which have their own. "
                     "Leave it out, or name classifiers."
                 )
         if self.families == ():

@@ -52,7 +52,7 @@ def check_sides(split: str | None, ways: Sequence[By] | None) -> None:
     if split and ways and "column" not in ways:
         by = ",".join(ways)
         raise UsageError(
-            f"--split {split} has no use beside --split-by {by}, which does not read the sides: leave one of them out, "
+            f"--split {split} has no use with --split-by {by}, which does not read the sides: leave one of them out, "
             f"or compare both with --split-by column,{by}."
         )
 

@@ -33,7 +33,7 @@ class MulticlassMetric:
     fewest_images, over_groups  how many images an interval needs, and whether any over groups was shown to hold
     greatest   its highest value; the least is 0
     of_answers  whether it is a mean of right and wrong answers
-    bounds      of an interval at a level, with a variance so many times as large; None where contributions give them
+    bounds      of an interval at a level, with a variance multiplied by a factor; None where contributions give them
     """
 
     name: str

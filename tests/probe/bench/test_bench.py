@@ -85,7 +85,7 @@ def test_only_the_backbones_asked_for(place):
 def test_a_protocol_is_a_column(place):
     folder, store = place
     asked = {**plan(folder), "classifiers": [], "protocols": ["biobench-simpleshot"]}
-    with pytest.raises(UsageError, match="no use for shots and seeds: only protocols are named"):
+    with pytest.raises(UsageError, match="nothing would use shots and seeds: only protocols are named"):
         probe.bench(asked, store)
     found = probe.bench({**asked, "shots": "all", "seeds": 0}, store, jobs=1)
     assert {column.method for column in found.board.columns} == {"biobench-simpleshot"} and not found.failed

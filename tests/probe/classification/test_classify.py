@@ -82,7 +82,7 @@ def test_two_seeds_that_are_one_run_count_once(place, call):  # noqa: F811
     assert "0 runs computed, 1 were there" in call(*words)[1]
     for more, said in (
         (("--folds", 3), "--folds 3 has no use: column 'split' of sides.csv says which images are tested"),
-        (("--split", "split", "--split-by", "random"), "--split split has no use beside --split-by random"),
+        (("--split", "split", "--split-by", "random"), "--split split has no use with --split-by random"),
         (
             ("--split", "split", "--protocol", "bioclip2-fewshot"),
             "--split split contradicts --protocol bioclip2-fewshot",

@@ -223,7 +223,7 @@ DAY = ["2026-05-01"] * 2
         ),
         (
             lambda: check_sides("set", ["random", "time"]),
-            "--split set has no use beside --split-by random,time, .* compare both with --split-by column,random,time",
+            "--split set has no use with --split-by random,time, .* compare both with --split-by column,random,time",
         ),
         (divide("ab"), "task 'classify': 2 labelled images can't fill 5 folds. Give fewer"),
         (divide("ab", group=["g", "g"]), "all images are of one group, 'g', so none is kept apart"),
