@@ -161,7 +161,7 @@ def unscored_notes(folds: Sequence[Answers]) -> list[str]:
     if folds[0].task.target != "traits":
         return []
     none = np.zeros(len(traits), bool)
-    left_out = [none if each.unscored is None else each.unscored.any(axis=0) for each in folds]
+    left_out = [none if each.unscored is None else np.any(each.unscored, axis=0) for each in folds]
     if np.all(left_out):
         raise BBError(
             f"task {folds[0].task.name!r}: no trait has training images with 0 and training images with 1. Label more "
@@ -169,7 +169,7 @@ def unscored_notes(folds: Sequence[Answers]) -> list[str]:
         )
     notes = []
     for trait, name in enumerate(traits):
-        where = [each for each, alone in zip(folds, left_out, strict=True) if alone[trait]]
+        where = [each for each, alone in zip(folds, np.array(left_out), strict=True) if alone[trait]]
         alike = "training images that are labelled for it all have the same value"
         if len(where) == len(folds):
             notes.append(f"trait {shown(name)} is not scored: {alike}")

@@ -60,7 +60,7 @@ def test_a_cell_that_fails_leaves_the_others(place, call):  # noqa: F811
         ("[families.ponds]\nfolds = 'x'", "folds = 'x', which is not a whole number"),
         ("[families.inat21]\nroot = 'a'\nlabels = 'b'", "sets root and labels"),
         ("[families.ponds]\nroot = 'a'", "sets root, the folder of a task family, and 'ponds' is none of these"),
-        ("protocols = ['dinov2-knn']\nseeds = [1]", "nothing would use seeds: only protocols are named, which have their own"),
+        ("protocols = ['dinov2-knn']\nseeds = [1]", "nothing would use seeds: only protocols are named"),
         ("families = 3", "write [families.NAME] for each"),
         ("shots = [0]", "--shots 0 is not a number of images"),
         ("[families.ponds]\nsplit_by = ['place']", "--split-by 'place' is none of column, random, group, time"),

@@ -25,8 +25,8 @@ restricted to what is orthogonal to 1 over classes, where the solution is. That 
 C too, since f's only change is known: y += Δλ s. The path goes from small to large C, and each start is the
 polynomial in log C through the last solutions.
 
-Few rows. Where a pass has at most FEW products, softmax_newton.py solves each C in one compiled call, in float64; what it
-does not reach is left to the steps above.
+Few rows. Where a pass has at most FEW products, softmax_newton.py solves each C in one compiled call, in float64; what
+it does not reach is left to the steps above.
 
 Certificate. The largest entry of ∇f over n, in float64, on the rows as they were given.
 """
