@@ -14,8 +14,8 @@ from bb.probe.heads.recipe import HeadRecipe
 from bb.probe.heads.train import Progress, train
 from bb.probe.heads.training_record import Training, training_of
 from bb.probe.heads.validation import Validation, is_better, labels_asked, parts
-from bb.probe.retrieval.clustered import MIN_UNITS
 from bb.probe.retrieval.labels import RetrievalLabels
+from bb.probe.retrieval.statistics.clustered import MIN_UNITS
 from bb.store import BBError, Collection, FeatureSpace, Store, UsageError
 from bb.store.files.canonical_json import digest_of, sha256_hex
 from bb.store.format.derived import derive, head_name, is_derived, parent_key

@@ -12,12 +12,12 @@ import polars as pl
 from jaxtyping import Num
 
 from bb.probe.heads.model import Head
-from bb.probe.retrieval.clustered import LEVEL
 from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
 from bb.probe.retrieval.labels import RetrievalLabels
 from bb.probe.retrieval.metrics import MAIN
-from bb.probe.retrieval.paired_tests import Change, change, of_evaluations
 from bb.probe.retrieval.ranking import count_relevant
+from bb.probe.retrieval.statistics.clustered import LEVEL
+from bb.probe.retrieval.statistics.paired_tests import Change, change, of_evaluations
 from bb.store.errors import BBError
 
 HOW = Retrieval(metrics=(MAIN,), ks=(1,), knn=(), pairs=False, shares=())

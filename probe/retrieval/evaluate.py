@@ -13,7 +13,7 @@ from bb.probe.retrieval.metrics import AT_K, KS, MAIN, PER_R, check_ks, knn_corr
 from bb.probe.retrieval.pair_metrics import FMRS, check_fmrs, pair_up
 from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant, hits
 from bb.probe.retrieval.search import Vectors, search_parts, tiles_of
-from bb.probe.retrieval.units import Units, effects, sample_every
+from bb.probe.retrieval.statistics.units import Units, effects, sample_every
 from bb.store.errors import BBError, UsageError
 
 SHARES = (0.5, 0.9)

@@ -17,9 +17,9 @@ from bb.probe.git_commit import commit
 from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
 from bb.probe.retrieval.faiss_search import Faiss
 from bb.probe.retrieval.labels import OVERALL, RetrievalLabels
-from bb.probe.retrieval.paired_tests import effect_of_queries, sampled
 from bb.probe.retrieval.ranking import NO_MATCH, hits
 from bb.probe.retrieval.rerank import Step, then
+from bb.probe.retrieval.statistics.paired_tests import effect_of_queries, sampled
 from bb.probe.run_records import retrieval_problem
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.files.canonical_json import digest_of, sha256_hex

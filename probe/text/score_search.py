@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32
 
-from bb.probe.retrieval.clustered import Clustered
+from bb.probe.retrieval.statistics.clustered import Clustered
 from bb.probe.statistics.ranked_lists import METRICS, ListScores, score_list
 from bb.probe.tables.html_table import html_table
 from bb.probe.tables.table_file import read_table_file

@@ -14,8 +14,8 @@ import pytest
 import bb
 from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.labels import assign, read_items
-from bb.probe.retrieval.paired_tests import of_runs
 from bb.probe.retrieval.run import execute, prepare
+from bb.probe.retrieval.statistics.paired_tests import of_runs
 from bb.store import BBError, Collection, SegmentWriter, Store
 from bb.store.format.collection import Entry
 from tests.helpers.retrieval import DIM, clouds
@@ -406,7 +406,7 @@ def test_a_store_that_can_t_be_written_is_noticed_before_anything_is_learned(cal
         raise BBError("nothing can be written to it.")
 
     monkeypatch.setattr("bb.store.Store.check_writable", refuse)
-    monkeypatch.setattr("bb.probe.heads.learn_pairwise.learn", lambda *_, **__: pytest.fail("it learned"))
+    monkeypatch.setattr("bb.probe.heads.pairwise.learn.learn", lambda *_, **__: pytest.fail("it learned"))
     status, out, err = call(*RERANK, "--distance", "euclidean")
     assert (status, out) == (1, "") and "nothing can be written to it" in err
 

@@ -11,13 +11,13 @@ from jaxtyping import Float64
 from bb.probe.features.damaged_images import damage_notes
 from bb.probe.retrieval.labels import RetrievalLabels
 from bb.probe.retrieval.loggers.base import PipelineLogger
-from bb.probe.retrieval.paired_tests import of_models
 from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant
 from bb.probe.retrieval.report.figures import draw
 from bb.probe.retrieval.report.html import Sheet
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import worst
 from bb.probe.retrieval.run import PROTOCOL
+from bb.probe.retrieval.statistics.paired_tests import of_models
 from bb.probe.run_records import retrieval_problem
 from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import digest_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bb.probe.report.findings import NAMED
-from bb.probe.retrieval.paired_tests import QueryEstimate
+from bb.probe.retrieval.statistics.paired_tests import QueryEstimate
 
 ALPHA = 0.05
 EQUAL = 1e-12  # below which two means differ by rounding alone

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bb.probe.report.formats.templates import render
-from bb.probe.retrieval.paired_tests import Behind, QueryEstimate
 from bb.probe.retrieval.report.findings import leader
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import Answer, Kind
+from bb.probe.retrieval.statistics.paired_tests import Behind, QueryEstimate
 
 LEGEND: dict[Kind, str] = {
     "query": "query",

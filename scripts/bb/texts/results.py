@@ -19,7 +19,7 @@ def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
     """Runs of one test set, the best first: the main metric with its interval, some others, categories, and notes."""
     from dataclasses import asdict
 
-    from bb.probe.retrieval.paired_tests import of_models
+    from bb.probe.retrieval.statistics.paired_tests import of_models
     from bb.store.format.space import short
 
     main = results[0][0].record["scores"]["main"]

@@ -79,7 +79,7 @@ def show_scores(found: "Sequence[SearchScores]", by: str | None) -> None:
             return f"{mean.value:.3f} (no interval)"
         return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
-    from bb.probe.retrieval.clustered import MIN_UNITS
+    from bb.probe.retrieval.statistics.clustered import MIN_UNITS
 
     metrics = list(found[0].means)
     at = "" if found[0].k is None else f"@{found[0].k}"

@@ -12,10 +12,10 @@ from functools import cache, partial
 import numpy as np
 import polars as pl
 
-from bb.probe.retrieval.clustered import Clustered
 from bb.probe.retrieval.evaluate import Evaluation, Retrieval, evaluate
 from bb.probe.retrieval.labels import RetrievalLabels, parse_items
-from bb.probe.retrieval.paired_tests import of_evaluations
+from bb.probe.retrieval.statistics.clustered import Clustered
+from bb.probe.retrieval.statistics.paired_tests import of_evaluations
 from worlds import Share, World
 
 HOW = Retrieval(metrics=("cmc", "precision", "mrr", "map@r"), ks=(1, 5, 10), knn=(), pairs=False, shares=())

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bb.probe.retrieval.paired_tests import Behind, QueryEstimate
 from bb.probe.retrieval.report.html import Sheet, page
 from bb.probe.retrieval.report.worst_queries import Answer, ShownImage
+from bb.probe.retrieval.statistics.paired_tests import Behind, QueryEstimate
 from tests.helpers.chromium import browser, watched
 from tests.helpers.retrieval import small
 

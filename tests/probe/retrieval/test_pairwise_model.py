@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save as to_safetensors  # noqa: E402
 
-from bb.probe.heads.learn_pairwise import PairwiseExamples, _Look, _pairs, _refused, learn, start, trained  # noqa: E402
-from bb.probe.heads.pairwise_model import FORMAT, LearnedDistance, encode, load, save  # noqa: E402
+from bb.probe.heads.pairwise.learn import PairwiseExamples, _Look, _pairs, _refused, learn, start, trained  # noqa: E402
+from bb.probe.heads.pairwise.model import FORMAT, LearnedDistance, encode, load, save  # noqa: E402
 from bb.probe.retrieval.pairwise_model import Distance, Separable  # noqa: E402
 from bb.store.errors import BBError, UsageError  # noqa: E402
 from bb.store.files.canonical_json import sha256_hex  # noqa: E402

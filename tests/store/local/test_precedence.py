@@ -13,8 +13,8 @@ from bb.probe.classifiers.protocol import BioBench
 from bb.probe.report import build as report
 from bb.probe.report.options import ReportOptions
 from bb.probe.report.run_diff import find_run
-from bb.probe.retrieval.paired_tests import of_runs
 from bb.probe.retrieval.report.build import newest
+from bb.probe.retrieval.statistics.paired_tests import of_runs
 from bb.probe.run import FamilyInputs, FamilySpec, execute, prepare
 from bb.probe.run_records import retrieval_problem
 from bb.store import BBError, Store

@@ -16,10 +16,10 @@ from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.labels import assign, read_items
 from bb.probe.retrieval.loggers.base import open_logger
 from bb.probe.retrieval.metrics import CONVENTIONS
-from bb.probe.retrieval.paired_tests import claim
 from bb.probe.retrieval.pairwise_model import Distance
 from bb.probe.retrieval.run import prepare
 from bb.probe.retrieval.search import DISTANCES
+from bb.probe.retrieval.statistics.paired_tests import claim
 from bb.runs import note_damage, retrieve_all, shared_notes, spaces_to_probe
 from bb.store import UsageError
 from bb.store.format.space import short
@@ -28,7 +28,7 @@ from bb.texts.report import check_files
 
 if TYPE_CHECKING:
     from bb.probe.retrieval.labels import RetrievalLabels
-    from bb.probe.retrieval.paired_tests import Change
+    from bb.probe.retrieval.statistics.paired_tests import Change
 
 
 def verb(
@@ -60,9 +60,9 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    from bb.probe.heads.learn_pairwise import learn
-    from bb.probe.heads.pairwise_model import save as save_model
-    from bb.probe.heads.rerank import compared, digest, loaded, steps, training
+    from bb.probe.heads.pairwise.learn import learn
+    from bb.probe.heads.pairwise.model import save as save_model
+    from bb.probe.heads.pairwise.rerank import compared, digest, loaded, steps, training
 
     _check_named(distance, convention)
     if save and load:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from bb.probe.retrieval.clustered import Clustered
+from bb.probe.retrieval.statistics.clustered import Clustered
 
 
 def intervals(queries):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
-from bb.probe.heads.learn_pairwise import Learned
-from bb.probe.heads.pairwise_model import encode, load
+from bb.probe.heads.pairwise.learn import Learned
+from bb.probe.heads.pairwise.model import encode, load
 from bb.probe.retrieval.labels import RetrievalLabels
-from bb.probe.retrieval.paired_tests import Change, QueryEstimate, change, of_runs
 from bb.probe.retrieval.pairwise_model import Distance
 from bb.probe.retrieval.rerank import Rerank
 from bb.probe.retrieval.run import PreparedRetrieval
+from bb.probe.retrieval.statistics.paired_tests import Change, QueryEstimate, change, of_runs
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.local.runs import Run
 
@@ -26,7 +26,7 @@ def training(table: RetrievalLabels, split: str) -> RetrievalLabels:
 
 
 def loaded(file: Path, dim: int) -> Learned:
-    """The model of a file. Errors: see `bb.probe.heads.pairwise_model.load`."""
+    """The model of a file. Errors: see `bb.probe.heads.pairwise.model.load`."""
     return Learned(load(file, dim), {}, file.name)
 
 

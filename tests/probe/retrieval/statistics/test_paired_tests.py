@@ -8,7 +8,7 @@ import pytest
 
 from bb.probe.retrieval.evaluate import Retrieval, evaluate
 from bb.probe.retrieval.labels import parse_items
-from bb.probe.retrieval.paired_tests import (
+from bb.probe.retrieval.statistics.paired_tests import (
     QueryEstimate,
     behind_first,
     change,

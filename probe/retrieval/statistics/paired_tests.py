@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from bb.probe.retrieval.clustered import LEVEL, MIN_UNITS, Clustered
 from bb.probe.retrieval.evaluate import Evaluation
+from bb.probe.retrieval.statistics.clustered import LEVEL, MIN_UNITS, Clustered
 from bb.probe.statistics.comparison import adjust
 from bb.probe.statistics.predictions import read_table
 from bb.store.errors import BBError

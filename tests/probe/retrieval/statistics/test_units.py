@@ -8,7 +8,7 @@ from bb.probe.retrieval.evaluate import Retrieval, evaluate, score
 from bb.probe.retrieval.labels import parse_items
 from bb.probe.retrieval.ranking import NO_MATCH, Ranking
 from bb.probe.retrieval.search import search
-from bb.probe.retrieval.units import Units, sample_every
+from bb.probe.retrieval.statistics.units import Units, sample_every
 from bb.store import BBError
 
 N = 24
@@ -86,7 +86,7 @@ def test_of_many_queries_a_sample_is_looked_at(monkeypatch):
     items = parse_items(pl.DataFrame({"image_id": [f"{row:03}" for row in range(300)], "label": label}))
     features = rng.normal(size=(30, 6))[label] + rng.normal(size=(300, 6))
     whole = evaluate(features, items, HOW, jobs=1).effects["map@r"]
-    monkeypatch.setattr("bb.probe.retrieval.units.CELLS", 30_000)
+    monkeypatch.setattr("bb.probe.retrieval.statistics.units.CELLS", 30_000)
     assert sample_every(300, 30, 10, 20) == 2
     sampled = evaluate(features, items, HOW, jobs=1).effects["map@r"]
     assert not np.array_equal(sampled, whole) and np.corrcoef(sampled, whole)[0, 1] > 0.8

@@ -1,6 +1,6 @@
 """Learning a pairwise model: a closed start, then hard pairs; what to take of it is decided on labels held out.
 
-The start W of `bb.probe.heads.pairwise_model`, with the covariance S of the rows (of length 1) about the means of
+The start W of `bb.probe.heads.pairwise.model`, with the covariance S of the rows (of length 1) about the means of
 their labels,
 and its mean variance v = tr(S)/d:
 
@@ -26,15 +26,15 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch.nn import functional
 
-from bb.probe.heads.pairwise_model import LearnedDistance
-from bb.probe.retrieval.clustered import LEVEL, MIN_UNITS, Clustered
+from bb.probe.heads.pairwise.model import LearnedDistance
 from bb.probe.retrieval.labels import RetrievalLabels, parse_items
 from bb.probe.retrieval.metrics import per_query
 from bb.probe.retrieval.pairwise_model import Distance
 from bb.probe.retrieval.ranking import Ranking, hits
 from bb.probe.retrieval.rerank import Rerank
 from bb.probe.retrieval.search import search
-from bb.probe.retrieval.units import Units, effects, sample_every
+from bb.probe.retrieval.statistics.clustered import LEVEL, MIN_UNITS, Clustered
+from bb.probe.retrieval.statistics.units import Units, effects, sample_every
 from bb.probe.tasks.few_shot import check_seed
 from bb.store.errors import BBError
 

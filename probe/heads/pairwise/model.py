@@ -6,7 +6,7 @@ Of rows x of length 1,
     forward(x1, x2) = s (1 - cos(z1, z2)) + b
 
 are the log odds that two images have different labels: c is the mean row, W whitens what varies within labels, and U, s
-and b are trained (see `bb.probe.heads.learn_pairwise`). The log odds themselves are the distance: negative where the
+and b are trained (see `bb.probe.heads.pairwise.learn`). The log odds themselves are the distance: negative where the
 model takes
 two images for the same, were both as frequent.
 """

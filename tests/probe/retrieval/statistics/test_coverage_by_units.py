@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from bb.probe.retrieval.clustered import Clustered
+from bb.probe.retrieval.statistics.clustered import Clustered
 
 QUERIES = np.arange(40)
 

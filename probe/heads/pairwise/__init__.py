@@ -1,0 +1,1 @@
+"""Pairwise models that re-rank the nearest images: how they are learned, kept and compared."""

@@ -1,0 +1,1 @@
+"""Intervals and tests of retrieval, with labels, sequences or queries as what was sampled."""
