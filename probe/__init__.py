@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Any
 HOMES = {
     "bench": "bb.probe.bench.facade",
     "classify": "bb.probe.classification.facade",
+    "compare_runs": "bb.probe.facade",
     "identify": "bb.probe.labelling.identify",
     "predict": "bb.probe.labelling.predict",
     "report": "bb.probe.facade",
+    "report_classification": "bb.probe.classification.facade",
+    "report_retrieval": "bb.probe.retrieval.report.facade",
+    "rerank": "bb.probe.heads.pairwise.rerank",
+    "retrieve": "bb.probe.retrieval.facade",
     "read_names": "bb.probe.text.read_names",
     "run": "bb.probe.facade",
     "score_search": "bb.probe.text.score_search",
     "search": "bb.probe.text.search",
     "suggest": "bb.probe.labelling.active_learning.suggest",
+    "train_head": "bb.probe.heads.facade",
+    "use_head": "bb.probe.heads.facade",
     "use_model": "bb.probe.labelling.use_model",
     "zeroshot": "bb.probe.text.zero_shot",
 }
@@ -28,12 +35,19 @@ HOMES = {
 if TYPE_CHECKING:
     from bb.probe.bench.facade import bench as bench
     from bb.probe.classification.facade import classify as classify
+    from bb.probe.classification.facade import report_classification as report_classification
+    from bb.probe.facade import compare_runs as compare_runs
     from bb.probe.facade import report as report
     from bb.probe.facade import run as run
+    from bb.probe.heads.facade import train_head as train_head
+    from bb.probe.heads.facade import use_head as use_head
+    from bb.probe.heads.pairwise.rerank import rerank as rerank
     from bb.probe.labelling.active_learning.suggest import suggest as suggest
     from bb.probe.labelling.identify import identify as identify
     from bb.probe.labelling.predict import predict as predict
     from bb.probe.labelling.use_model import use_model as use_model
+    from bb.probe.retrieval.facade import retrieve as retrieve
+    from bb.probe.retrieval.report.facade import report_retrieval as report_retrieval
     from bb.probe.text.read_names import read_names as read_names
     from bb.probe.text.score_search import score_search as score_search
     from bb.probe.text.search import search as search

@@ -6,28 +6,35 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import polars as pl
+from joblib import cpu_count
 
+from bb.probe.classifiers.choose_engine import choose
 from bb.probe.classifiers.protocol import parse_protocol
-from bb.probe.features.missing import MissingPolicy, note_on, settle_missing
-from bb.probe.features.select_spaces import choose_spaces
+from bb.probe.features.damaged_images import damage_note, damage_record
+from bb.probe.features.find_features import FindCollection, find_spaces, in_collection
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_name
 from bb.probe.report.build import boards
 from bb.probe.report.formats.inline import inline
 from bb.probe.report.leaderboard import Leaderboard
 from bb.probe.report.options import ReportOptions
-from bb.probe.run import FamilyInputs, FamilySpec, execute, prepare
+from bb.probe.report.run_diff import Difference, compare, find_run
+from bb.probe.report.withdrawn import withdrawn_notes
+from bb.probe.run import FamilyInputs, FamilySpec, PreparedRun, execute, prepare
 from bb.probe.tables.html_table import html_table
-from bb.probe.tasks.few_shot import NTrain, check_seed, listed, parse_n_train
+from bb.probe.tasks.few_shot import SEED_OF_ALL, NTrain, check_seed, listed, parse_n_train
 from bb.probe.tasks.leaks import find_leaks
 from bb.probe.tasks.newt import Labels, parse_labels, read_labels
 from bb.probe.tasks.stored_labels import find_labels, labels_of
 from bb.store import Store, UsageError
-from bb.store.features import spellings
-from bb.store.find_collection import find_collection
+from bb.store.format.derived import SEEN, head_name
 from bb.store.format.space import short
-from bb.store.local.runs import Run
+from bb.store.local.runs import Run, disagreement
 from bb.store.reporter import Reporter, Silent
+from bb.store.trained_heads import has_seen
 
 TASKS = "newt"
+NOTES = 5  # on tasks of a run, that are reported one by one
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,6 +146,7 @@ def run(
     backend: str = "auto",
     missing: str = "error",
     max_missing: float | None = None,
+    same_images_as: Sequence[str] = (),
     drop_leaks: bool = False,
     jobs: int | None = None,
     force: bool = False,
@@ -156,38 +164,99 @@ def run(
     """
     reporter = reporter or Silent()
     opened = store if isinstance(store, Store) else Store.open(store)
-    policy = MissingPolicy.parse(missing, max_missing)
-    table = _labels(opened, labels, data)
-    written = table.image_ids
-    collection, match = find_collection(opened, data, written, tolerated=policy.allowed(len(written)))
-    table = table.renamed(match)
-    names = [_known_name(opened, name) for name in listed(ckpt)]
-    spaces = choose_spaces(opened, collection, table.image_ids, backbones=names, keys=listed(space), missing=policy)
-    left_out = settle_missing(opened, spaces, collection, table.image_ids, policy)
-    table = table.without(left_out, max_missing, [each.key for each in spaces])
-    leaks = find_leaks(table, collection)
-    if drop_leaks and leaks:
-        table = leaks.drop(table)
-    notes = [note_on(left_out)] if left_out else []
-    for note in (*notes, *table.notes, *([] if drop_leaks else leaks.notes)):
-        reporter.info(note)
-    labels_name = (
-        Path(labels).stem if isinstance(labels, str | Path) and Path(labels).stem != "newt2021_labels" else None
-    )
-    inputs = [FamilyInputs.read(opened, each, collection, table, TASKS, labels_name) for each in spaces]
+    policy = MissingPolicy.parse(missing, max_missing, same_images_as)
+    prepared, left_out = prepare_all(
+        opened, _labels(opened, labels, data), in_collection(opened, data, policy), labels_name=name_of(labels),
+        n_train=[parse_n_train(shot) for shot in listed(n_train)], seed=[check_seed(each) for each in listed(seed)],
+        protocol=protocol, classifier=classifier, backend=backend, ckpt=listed(ckpt), space=listed(space),
+        policy=policy, drop_leaks=drop_leaks, reporter=reporter,
+    )  # fmt: skip
+    found = [find_or_make(each, jobs=jobs, force=force, reporter=reporter) for each in prepared]
+    return Runs(tuple(run for run, _ in found), frozenset(run.run_id for run, is_fresh in found if is_fresh), left_out)
+
+
+def prepare_all(
+    store: Store,
+    labels: Labels,
+    find: FindCollection,
+    *,
+    labels_name: str | None,
+    n_train: Sequence[NTrain],
+    seed: Sequence[int],
+    protocol: str,
+    classifier: str,
+    backend: str,
+    ckpt: Sequence[str],
+    space: Sequence[str],
+    policy: MissingPolicy,
+    drop_leaks: bool,
+    reporter: Reporter,
+) -> tuple[list[PreparedRun], dict[str, str]]:
+    """A run for each feature space, n_train and seed, to be looked up or made, and the images that are left out, with
+    reasons. What a reader of the scores should know goes to the reporter.
+
+    Errors: those of `find`, `find_spaces`, `choose` and `prepare`.
+    """
     chosen = parse_protocol(protocol)
-    shots = [parse_n_train(shot) for shot in listed(n_train)]
-    asked = [
-        FamilySpec(chosen, shot, check_seed(number), classifier, backend, reporter.info)
-        for shot in shots
-        for number in listed(seed)
-    ]
-    specs = list(dict.fromkeys(spec.on(table) for spec in asked))
-    prepared = [prepare(each, spec) for each in inputs for spec in specs]
-    results = [_result(each, jobs, force, reporter) for each in prepared]
-    return Runs(
-        tuple(run for run, _ in results), frozenset(run.run_id for run, fresh in results if fresh), dict(left_out)
+    if labels.note:
+        reporter.info(labels.note)
+    collection, match = find(labels.image_ids)
+    labels = labels.renamed(match)
+    spaces, left_out = find_spaces(
+        store, collection, labels.image_ids, ckpt=ckpt, space=space, policy=policy, reporter=reporter
     )
+    labels = labels.without(left_out, policy.unusual, policy.keys(store, spaces))
+    leaks = find_leaks(labels, collection)
+    if drop_leaks and leaks:
+        labels = leaks.drop(labels)
+    for note in (*labels.notes, *([] if drop_leaks else leaks.notes)):
+        reporter.info(note)
+    tested = collection.digests(sorted({image_id for task in labels.tasks for image_id in task.test_ids.tolist()}))
+    for each in spaces:
+        if has_seen(store, each, tested):
+            reporter.info(f"{head_name(each.weights)} {SEEN}")
+    choose(backend)  # one that is unknown or not there is said before anything is read
+    inputs = [FamilyInputs.read(store, each, collection, labels, TASKS, labels_name) for each in spaces]
+    for each_inputs in inputs:
+        if damage := damage_note(damage_record(each_inputs.damaged())):
+            reporter.info(f"{space_name(store, each_inputs.space)}: {damage}")
+    requested = [
+        FamilySpec(chosen, shot, number, classifier, backend, reporter.info)
+        for shot in dict.fromkeys(n_train)
+        for number in ([SEED_OF_ALL] if shot == "all" else dict.fromkeys(seed))
+    ]
+    for shot in dict.fromkeys(spec.n_train for spec in requested if spec.on(labels).n_train != spec.n_train):
+        reporter.info(f"n_train {shot} takes every training image of every task, so it is scored as n_train all")
+    specs = list(dict.fromkeys(spec.on(labels) for spec in requested))
+    return [prepare(each, spec) for each in inputs for spec in specs], left_out  # what can't be fitted is said first
+
+
+def find_or_make(prepared: PreparedRun, *, jobs: int | None, force: bool, reporter: Reporter) -> tuple[Run, bool]:
+    """The run, and whether it was computed now; where runs of its ID disagree, the reporter says so."""
+    existing, what = prepared.existing(), run_name(prepared)
+    if existing and not force:
+        if found := disagreement(existing):
+            reporter.info(f"{what}: {len(existing)} runs of one ID disagree: {found}")
+        return existing[0], False
+    total = len(prepared.inputs.labels.tasks)
+    run = execute(
+        prepared, jobs=jobs or cpu_count(), progress=lambda done: reporter.progress(what, done, total, "tasks")
+    )
+    notes = [f"{what}, {task}: {note}" for task, notes in run.record["notes"].items() for note in notes]
+    more = [f"{what}: {len(notes) - NOTES} more notes, which run.json lists"] if len(notes) > NOTES else []
+    for note in (*notes[:NOTES], *more):
+        reporter.info(note)
+    if any(other.record["scores"] != run.record["scores"] for other in existing):
+        reporter.info(
+            f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept, see `bb report -v`"
+        )
+    return run, True
+
+
+def run_name(prepared: PreparedRun) -> str:
+    """What messages call a run."""
+    inputs, spec = prepared.inputs, prepared.spec
+    return f"{space_name(inputs.store, inputs.space)}, n_train {spec.n_train}, seed {spec.seed}"
 
 
 def report(
@@ -206,7 +275,22 @@ def report(
     reporter = reporter or Silent()
     opened = store if isinstance(store, Store) else Store.open(store)
     runs = list(opened.runs(on_damage=lambda error: reporter.info(f"left out: {error}")))
-    return Report(tuple(boards(runs, tasks, ReportOptions(**question), on_damage=reporter.info)))
+    found = boards(runs, tasks, ReportOptions(**question), on_damage=reporter.info)
+    for note in withdrawn_notes(opened, runs):
+        reporter.info(note)
+    return Report(tuple(found))
+
+
+def compare_runs(store: Store | str | Path, a: str, b: str, *, reporter: Reporter | None = None) -> Difference:
+    """In what two runs differ: inputs, tasks, images, as `bb report diff` says.
+
+    a, b  IDs of runs, or their beginnings
+    Errors: UsageError where there is no such run, or several.
+    """
+    reporter = reporter or Silent()
+    opened = store if isinstance(store, Store) else Store.open(store)
+    runs = list(opened.runs(on_damage=lambda error: reporter.info(f"left out: {error}")))
+    return compare(find_run(runs, a), find_run(runs, b))
 
 
 def _labels(store: Store, labels: str | Path | pl.DataFrame | None, data: str) -> Labels:
@@ -220,24 +304,7 @@ def _labels(store: Store, labels: str | Path | pl.DataFrame | None, data: str) -
     return labels_of(stored)
 
 
-def _known_name(store: Store, ckpt: str) -> str:
-    """The name as the store has it; as it is where the store has none like it."""
-    known = {name for space in store.spaces() for name in store.backbones(space)}
-    return next((name for name in spellings(ckpt) if name in known), ckpt)
-
-
-def _result(prepared: Any, jobs: int | None, force: bool, reporter: Reporter) -> tuple[Run, bool]:
-    from joblib import cpu_count
-
-    existing = prepared.existing()
-    if existing and not force:
-        return existing[0], False
-    spec, total = prepared.spec, len(prepared.inputs.labels.tasks)
-    task = f"space {short(prepared.inputs.space.key)}, n_train {spec.n_train}, seed {spec.seed}"
-    made = execute(
-        prepared, jobs=jobs or cpu_count(), progress=lambda done: reporter.progress(task, done, total, "tasks")
-    )
-    for name, notes in made.record["notes"].items():
-        for note in notes:
-            reporter.info(f"{task}, {name}: {note}")
-    return made, True
+def name_of(labels: str | Path | pl.DataFrame | None) -> str | None:
+    """What a person calls a table of labels; None where it is NeWT's own, or one that the store has (@DIGEST)."""
+    name = Path(labels).stem if isinstance(labels, str | Path) else ""
+    return None if name in ("", "newt2021_labels") or name.startswith("@") else name

@@ -55,7 +55,8 @@ ORDER = [
         "bb.probe.report.formats",
     ],
     ["bb.probe.retrieval"],
-    ["bb.probe.retrieval.loggers", "bb.probe.heads"],
+    ["bb.probe.retrieval.loggers"],
+    ["bb.probe.heads"],
     ["bb.probe.retrieval.report"],
     [
         "bb.probe.classification.report.figures",

@@ -11,8 +11,9 @@ from bb.probe.bench.board import BenchBoard, board
 from bb.probe.bench.page import page
 from bb.probe.bench.plan import BenchPlan, Family
 from bb.probe.classification.facade import classify, family_options
-from bb.probe.classification.inputs import labelled_images, space_name
+from bb.probe.classification.inputs import labelled_images
 from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_name
 from bb.probe.report.formats.inline import inline
 from bb.probe.tasks.family import about
 from bb.probe.tasks.registry import TASKS, family_labels

@@ -13,7 +13,7 @@ import polars as pl
 from bb.probe.classification.board import Board, boards
 from bb.probe.classification.comparisons.headline import Headline, headlines
 from bb.probe.classification.comparisons.split_differences import SplitDifference, split_differences
-from bb.probe.classification.inputs import LabelledImages, labelled_images, space_name
+from bb.probe.classification.inputs import LabelledImages, labelled_images
 from bb.probe.classification.open_set import fill_unknown, merge_unknown, poisonous_classes, read_poisonous, rejects
 from bb.probe.classification.pool_groups import check_pooling
 from bb.probe.classification.published.protocol import NONE, PublishedProtocol, check_options, parse_protocol
@@ -21,8 +21,10 @@ from bb.probe.classification.run import PreparedClassification, execute, prepare
 from bb.probe.classification.run_inputs import Inputs
 from bb.probe.classification.spec import Spec, check_preprocessing
 from bb.probe.classifiers.estimator import reads_of
-from bb.probe.features.missing import AT_MOST, MissingPolicy
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_name
 from bb.probe.report.formats.inline import inline
+from bb.probe.report.withdrawn import withdrawn_notes
 from bb.probe.tasks.family import about
 from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.fold import By, Fold, Shots, Split, parse_shots
@@ -88,6 +90,60 @@ class Classified:
     def frame(self) -> pl.DataFrame:
         """A row for each run and metric, with its interval or the reason why it has none."""
         return pl.concat([board.frame() for board in self.boards])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassificationReport:
+    """Boards of runs, one for each table, task, set of test images, pool of training images and published protocol."""
+
+    boards: tuple[Board, ...]
+
+    def __iter__(self) -> Iterator[Board]:
+        return iter(self.boards)
+
+    def __len__(self) -> int:
+        return len(self.boards)
+
+    def __getitem__(self, place: int) -> Board:
+        return self.boards[place]
+
+    @property
+    def headlines(self) -> list[Headline]:
+        """Means over seeds, of each backbone, classifier and number of shots."""
+        return headlines(self.boards)
+
+    def page(self) -> str:
+        """The page of `bb report classify --html`, without thumbnails: its text, for a file that ends in .html."""
+        from bb.probe.classification.report.page import page  # pictures are not needed for figures
+
+        return page(self.boards, {})
+
+    def __repr__(self) -> str:
+        return f"ClassificationReport({', '.join(dict.fromkeys(board.tasks for board in self.boards))})"
+
+    def _repr_html_(self) -> str:
+        return inline(self.page(), repr(self))
+
+    def frame(self) -> pl.DataFrame:
+        """A row for each run and metric, with its interval or the reason why it has none."""
+        return pl.concat([board.frame() for board in self.boards])
+
+
+def report_classification(
+    store: Store | str | Path, tasks: str | None = None, *, reporter: Reporter | None = None
+) -> ClassificationReport:
+    """Runs of `classify` with 95% intervals, as `bb report classify` shows them.
+
+    tasks  what runs call the table of labels; all of them if None
+    Errors: UsageError where no run is of what is asked for.
+    """
+    reporter = reporter or Silent()
+    opened = store if isinstance(store, Store) else Store.open(store)
+    runs = list(opened.runs(on_damage=lambda error: reporter.info(f"left out: {error}")))
+    found = boards(runs, tasks, on_damage=reporter.info)
+    for note in withdrawn_notes(opened, [row.run for board in found for row in board.rows]):
+        reporter.info(note)
+    return ClassificationReport(tuple(found))
 
 
 def classify(
@@ -276,7 +332,7 @@ def _with_inputs(
     policy = images.policy
     read = Inputs.read(
         store, space, images.collection, images.name, cells[0].splits, missing=images.missing, notes=images.table.notes,
-        pooling=images.pooling, max_missing=None if policy.at_most == AT_MOST else policy.at_most,
+        pooling=images.pooling, max_missing=policy.unusual,
         same_images_as=policy.keys(store, images.spaces),
     )  # fmt: skip
     inputs = {id(cell.splits): replace(read, splits=tuple(cell.splits)) for cell in cells}

@@ -9,17 +9,16 @@ import polars as pl
 
 from bb.probe.classification.pool_groups import Pooling, pool_table
 from bb.probe.features.damaged_images import damage_note, damage_record, damaged_images
-from bb.probe.features.missing import MissingPolicy, note_on, settle_missing
-from bb.probe.features.select_spaces import choose_spaces
+from bb.probe.features.find_features import find_spaces
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_name
 from bb.probe.tasks.folders import table_from_folders
 from bb.probe.tasks.match_ids import TableMatch, match_table
 from bb.probe.tasks.task_columns import OPTIONS
 from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import UsageError
-from bb.store.features import spellings
 from bb.store.format.collection import only_collection
-from bb.store.format.space import short
 from bb.store.reporter import Reporter
 
 # Columns of a table that change no score.
@@ -97,11 +96,9 @@ def labelled_images(
         reporter.info(note)
     image_ids = match.table.image_ids
     collection = store.collection(name, image_ids)
-    names = [_known_name(store, each) for each in ckpt]
-    spaces = choose_spaces(store, collection, image_ids, backbones=names, keys=space, missing=policy, kind=kind)
-    missing = settle_missing(store, spaces, collection, image_ids, policy)
-    if missing:
-        reporter.info(note_on(missing))
+    spaces, missing = find_spaces(
+        store, collection, image_ids, ckpt=ckpt, space=space, policy=policy, reporter=reporter, kind=kind
+    )
     frame = match.table.frame
     used = match.table.with_frame(frame.filter(~pl.col("image_id").is_in(list(missing))))
     for each in spaces:
@@ -124,14 +121,3 @@ def _without(table: TaskTable, columns: Mapping[str, Any]) -> TaskTable:
     left_out = [role for role in ("split", "group") if columns.get(role) == "" and role in table.frame.columns]
     taken = {role: name for role, name in table.columns.items() if role not in left_out}
     return replace(table, frame=table.frame.drop(left_out), columns=taken)
-
-
-def space_name(store: Store, space: FeatureSpace) -> str:
-    """The backbones of a space, or the beginning of its key."""
-    return ", ".join(store.backbones(space)) or short(space.key)
-
-
-def _known_name(store: Store, ckpt: str) -> str:
-    """The name as the store has it; as it is where the store has none like it."""
-    known = {name for space in store.spaces() for name in store.backbones(space)}
-    return next((name for name in spellings(ckpt) if name in known), ckpt)

@@ -46,6 +46,11 @@ class MissingPolicy:
         """How many of that many images may be missing."""
         return math.floor(images * self.at_most + 1e-9) if self.skip else 0
 
+    @property
+    def unusual(self) -> float | None:
+        """The share that may be missing, where it is not the usual one: for a run's record."""
+        return None if self.at_most == AT_MOST else self.at_most
+
     def keys(self, store: Store, spaces: Sequence[FeatureSpace]) -> tuple[str, ...]:
         """Of all spaces whose missing images are left out of runs over some spaces."""
         return (*(store.space(key).key for key in self.same_as), *(each.key for each in spaces))

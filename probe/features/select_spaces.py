@@ -5,6 +5,7 @@ from typing import Any
 
 from bb.probe.features.missing import STOP, MissingPolicy, describe_missing, missing_from, remedy
 from bb.store import Collection, FeatureSpace, Store, UsageError
+from bb.store.features import spellings
 from bb.store.format.derived import is_head_name
 from bb.store.format.space import short
 from bb.store.format.text import is_text
@@ -25,7 +26,7 @@ def choose_spaces(
     missing: MissingPolicy = STOP,
     kind: str = "img",
 ) -> list[FeatureSpace]:
-    """The spaces for `--ckpt` (canonical names) and `--space`; without either, every one that has all the images.
+    """The spaces for `--ckpt` and `--space`; without either, every one that has all the images.
 
     missing  lets a space that does not have a few images count as having all
     kind     of the features: "img" or "patch"
@@ -33,6 +34,7 @@ def choose_spaces(
     Errors: UsageError where a backbone has no features at all, where several of its spaces hold all the images, or
     where nothing is complete. A single incomplete space is returned: `settle_missing` says what is missing.
     """
+    backbones = [stored_name(store, name) for name in backbones]
     chosen = [store.space(key) for key in keys]
     for space in chosen:
         if space.kind != kind:
@@ -110,6 +112,26 @@ def _newest_code(store: Store, spaces: list[FeatureSpace]) -> list[FeatureSpace]
         return any(key not in older[space.key] or key < space.key for key in by)
 
     return [space for space in spaces if not replaced(space)]
+
+
+def stored_name(store: Store, ckpt: str) -> str:
+    """The name of a backbone as the store has it; as it is where the store has none like it."""
+    known = {name for space in store.spaces() for name in store.backbones(space)}
+    return next((name for name in spellings(ckpt) if name in known), ckpt)
+
+
+def space_name(store: Store, space: FeatureSpace) -> str:
+    """The backbones of a space, or the beginning of its key."""
+    return ", ".join(store.backbones(space)) or short(space.key)
+
+
+def space_names(store: Store, spaces: Sequence[FeatureSpace]) -> dict[str, FeatureSpace]:
+    """Spaces by what they are called: their backbone, with the key where that does not tell them apart."""
+    named = [(", ".join(store.backbones(each)), each) for each in spaces]
+    names = [name for name, _ in named]
+    return {
+        name if name and names.count(name) == 1 else f"{name} {short(each.key)}".strip(): each for name, each in named
+    }
 
 
 def describe(space: FeatureSpace) -> str:

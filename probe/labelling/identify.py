@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64
 
-from bb.probe.classification.inputs import labelled_images, space_name
+from bb.probe.classification.inputs import labelled_images
 from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_name
 from bb.probe.labelling.abstention import Acceptance, accept
 from bb.probe.labelling.finder import MAX_TOP, TOP, Finder
 from bb.probe.labelling.how_chosen import MORE, measured_on

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Num
 
-from bb.probe.classification.inputs import labelled_images, space_name
+from bb.probe.classification.inputs import labelled_images
 from bb.probe.classification.spec import check_preprocessing, usual_preprocessing
 from bb.probe.classifiers.estimator import names, reads_of
 from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_name
 from bb.probe.labelling.abstention import accept
 from bb.probe.labelling.cross_validation import Folds, Setting, cross_validated, fit, nested
 from bb.probe.labelling.group_thresholds import GroupThresholds, group_names, groups_of_unlabelled

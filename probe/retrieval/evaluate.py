@@ -9,10 +9,20 @@ from jaxtyping import Float, Float64, Int64
 from joblib import cpu_count
 
 from bb.probe.retrieval.labels import OVERALL, RetrievalLabels
-from bb.probe.retrieval.metrics import AT_K, KS, MAIN, PER_R, check_ks, knn_correct, per_query, summarise
+from bb.probe.retrieval.metrics import (
+    AT_K,
+    KS,
+    MAIN,
+    PER_R,
+    check_convention,
+    check_ks,
+    knn_correct,
+    per_query,
+    summarise,
+)
 from bb.probe.retrieval.pair_metrics import FMRS, check_fmrs, pair_up
 from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant, hits
-from bb.probe.retrieval.search import Vectors, search_parts, tiles_of
+from bb.probe.retrieval.search import Vectors, check_distance, search_parts, tiles_of
 from bb.probe.retrieval.statistics.units import Units, effects, sample_every
 from bb.store.errors import BBError, UsageError
 
@@ -43,7 +53,10 @@ class Retrieval:
     shares: tuple[float, ...] = SHARES
 
     def __post_init__(self) -> None:
-        """Errors: UsageError for cut-offs or rates that make no sense; other values are checked where they are used."""
+        """Errors: UsageError for an unknown distance or convention, and for cut-offs or rates that make no sense; other
+        values are checked where they are used."""
+        check_distance(self.distance)
+        check_convention(self.convention)
         check_ks(self.ks)
         if self.knn:
             check_ks(self.knn)

@@ -144,8 +144,7 @@ def per_query(
     Errors: UsageError for an unknown metric or convention, or a cut-off below 1.
     """
     check_ks(ks)
-    if convention not in CONVENTIONS:
-        raise UsageError(f"unknown convention {convention!r}: choose {' or '.join(CONVENTIONS)}.")
+    check_convention(convention)
     if unknown := [name for name in metrics if name not in AT_K and name not in PER_R]:
         raise UsageError(f"unknown metric {unknown[0]!r}: choose {', '.join((*AT_K, *PER_R))}.")
     step = max(1, CHUNK // max(1, hits.shape[1]))
@@ -171,6 +170,12 @@ def per_query(
         for value in values.values():
             value[nothing] = without
     return values
+
+
+def check_convention(convention: str) -> None:
+    """Errors: UsageError for an unknown one."""
+    if convention not in CONVENTIONS:
+        raise UsageError(f"unknown convention {convention!r}: choose {' or '.join(CONVENTIONS)}.")
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -33,6 +33,12 @@ Progress = Callable[[int, int], None]
 Side = Callable[[int], np.ndarray]
 
 
+def check_distance(distance: str) -> None:
+    """Errors: UsageError for an unknown one."""
+    if distance not in DISTANCES:
+        raise UsageError(f"unknown distance {distance!r}: choose {' or '.join(DISTANCES)}.")
+
+
 @dataclass(frozen=True, eq=False)
 class Vectors:
     """Features made ready for measuring.
@@ -53,8 +59,7 @@ class Vectors:
         """Features of the items, in their order. Errors: UsageError for another distance, BBError where a feature is
         not finite or is too large to be squared.
         """
-        if distance not in DISTANCES:
-            raise UsageError(f"unknown distance {distance!r}: choose {' or '.join(DISTANCES)}.")
+        check_distance(distance)
         if len(features) != len(items):
             raise ValueError(f"{len(features)} rows of features for {len(items)} items")
         x = np.ascontiguousarray(features, np.float32)

@@ -43,6 +43,7 @@ FEWEST_UNITS = 5
 FEWEST_FREEDOM = 3.0
 FEWEST_POSITIVES = 20
 EQUAL = 1e-12  # of two variances: what is left of a difference by rounding alone
+DIGITS = 12  # of scores
 
 
 class Interval(NamedTuple):
@@ -445,8 +446,10 @@ def _by_model(
 def _mean(
     values_TM: Float64[np.ndarray, "tasks models"], weight_T: Float64[np.ndarray, " tasks"]
 ) -> Float64[np.ndarray, " models"]:
-    """NaN where no task has a value."""
-    return weight_T @ np.nan_to_num(values_TM) if weight_T.any() else np.full(values_TM.shape[1], np.nan)
+    """NaN where no task has a value; rounded, since processors differ in last bits, and equal scores are to be equal."""
+    if not weight_T.any():
+        return np.full(values_TM.shape[1], np.nan)
+    return np.round(weight_T @ np.nan_to_num(values_TM), DIGITS)
 
 
 def _draws(table: Table) -> int:

@@ -183,6 +183,17 @@ def shared_pictures(collection: Collection, one: Sequence[str], other: Sequence[
     return list(_equal(dict(zip(ids, _pictures(collection, ids).tolist(), strict=True)), other, one))
 
 
+def shared_note(collection: Collection, held_out: Sequence[str], learned: Sequence[str]) -> str:
+    """What to know where images that a model is tested on equal images that it learns from; empty where none do."""
+    if not (twins := shared_pictures(collection, held_out, learned)):
+        return ""
+    one, other = twins[0]
+    return (
+        f"{len(twins)} of {len(held_out)} images that are not learned from are the same file as one that is, such as "
+        f"{one!r} and {other!r}: scores on them say little of new images; take them out of the labels"
+    )
+
+
 def _equal(picture: Mapping[str, int], known: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[str, str]]:
     first: dict[int, str] = {}
     for image_id in known:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bb.extract.backbones.name import BackboneName
     from bb.extract.data.source_spec import Root
     from bb.probe.features.missing import MissingPolicy
-    from bb.store import Collection, FeatureSpace, Store
+    from bb.store import Collection, Store
     from bb.store.text.image_ids import IdMatch
 
 
@@ -206,17 +206,6 @@ def collection_of(
         what = f"{' and '.join(fitting)} hold" if fitting else f"none of {opened.name}'s collections holds"
         raise UsageError(f"{what} all {len(image_ids)} images of the labels: name the collection with --data NAME.")
     return one_collection(opened, fitting[0], settings)
-
-
-def space_names(opened: "Store", spaces: "Sequence[FeatureSpace]") -> "dict[str, FeatureSpace]":
-    """Spaces by what they are called: their backbone, with the key where that does not tell them apart."""
-    from bb.store.format.space import short
-
-    named = [(", ".join(opened.backbones(each)), each) for each in spaces]
-    names = [name for name, _ in named]
-    return {
-        name if name and names.count(name) == 1 else f"{name} {short(each.key)}".strip(): each for name, each in named
-    }
 
 
 def canonical_name(text: str) -> str:

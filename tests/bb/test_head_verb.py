@@ -193,11 +193,12 @@ def test_stopped_it_keeps_its_state_and_goes_on(place, call, monkeypatch):
 
     class Impatient(bb.console.Progress):
         def __call__(self, done, total=None):
+            super().__call__(done, total)
             if done == 3:
                 os.kill(os.getpid(), signal.SIGTERM)  # as Slurm does, or the first Ctrl-C
 
     with monkeypatch.context() as patched:
-        patched.setattr("bb.runs.Progress", Impatient)
+        patched.setattr("bb.console.Progress", Impatient)
         status, out, err = call(*quick)
     assert status == 1 and "stopping after this epoch; the state is kept, and the same command goes on" in err
     assert "nothing is written of what was being trained; the same command goes on from there" in err

@@ -273,8 +273,8 @@ def test_json_of_the_worst(call):
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        ((*RERANK, "--distance", "taxi"), 2, "bb: --distance taxi is unknown: choose cosine or euclidean."),
-        ((*RERANK, "--convention", "pml"), 2, "bb: --convention pml is unknown: choose standard or oml."),
+        ((*RERANK, "--distance", "taxi"), 2, "bb: unknown distance 'taxi': choose cosine or euclidean."),
+        ((*RERANK, "--convention", "pml"), 2, "bb: unknown convention 'pml': choose standard or oml."),
         ((*RERANK, "--save", "a", "--load", "b"), 2,
          "bb: --save writes a model that is learned, and --load takes one: give one of them."),
         ((*RERANK, "--save", "no/such/m"), 2, "bb: --save no/such/m: the folder"),

@@ -1,22 +1,218 @@
-"""`bb probe rerank`: a pairwise model learned on one split, and what it changes on another."""
+"""`bb.probe.rerank`: a pairwise model that is learned on one split, and what it changes on another."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 import polars as pl
 
-from bb.probe.heads.pairwise.learn import Learned
-from bb.probe.heads.pairwise.model import encode, load
-from bb.probe.retrieval.labels import RetrievalLabels
+from bb.probe.features.find_features import FindCollection, find_spaces, in_collection, report_damage
+from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_names
+from bb.probe.heads.pairwise.learn import Learned, learn
+from bb.probe.heads.pairwise.model import encode, load, save
+from bb.probe.retrieval.evaluate import Retrieval
+from bb.probe.retrieval.facade import find_or_make, items_of, name_of
+from bb.probe.retrieval.labels import RetrievalLabels, assign
+from bb.probe.retrieval.loggers.base import PipelineLogger
 from bb.probe.retrieval.pairwise_model import Distance
 from bb.probe.retrieval.rerank import Rerank
-from bb.probe.retrieval.run import PreparedRetrieval
-from bb.probe.retrieval.statistics.paired_tests import Change, QueryEstimate, change, of_runs
+from bb.probe.retrieval.run import PreparedRetrieval, prepare
+from bb.probe.retrieval.statistics.paired_tests import Change, QueryEstimate, change, claim, of_runs
+from bb.probe.tables.html_table import html_table
+from bb.probe.tasks.few_shot import check_seed, listed
+from bb.probe.tasks.leaks import shared_note
+from bb.store import FeatureSpace, Store, UsageError
 from bb.store.files.canonical_json import sha256_hex
+from bb.store.format.space import short
 from bb.store.local.runs import Run
+from bb.store.reporter import Reporter, Silent
 
 SHOWN = ("cmc@1", "cmc@5", "precision@5", "map@10", "r_precision", "map@r")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reranked:
+    """What a pairwise model changes on one feature space.
+
+    learned  the model, and how it was chosen
+    before   the run by distance alone; after: the same with the nearest `top_n` in a new order
+    changes  by metric
+    """
+
+    backbone: str
+    space: FeatureSpace
+    top_n: int
+    learned: Learned
+    before: Run
+    after: Run
+    changes: Mapping[str, Change]
+
+    @property
+    def model(self) -> str:
+        """SHA-256 of the model's file."""
+        return digest(self.learned)
+
+    @property
+    def claim(self) -> str:
+        """What intervals and tests are for, in words."""
+        return claim(self.after.record.get("units"))
+
+    def __repr__(self) -> str:
+        return f"Reranked({self.backbone}: {self.learned.chosen})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.frame(), repr(self))
+
+    def frame(self) -> pl.DataFrame:
+        """A row for each metric: means before and after, their difference with its 95% interval (null where there is
+        none), p, and the number of queries."""
+        return pl.DataFrame(
+            [
+                {
+                    "metric": metric,
+                    "before": each.before.mean,
+                    "after": each.after.mean,
+                    "difference": each.difference.mean,
+                    "low": each.difference.low,
+                    "high": each.difference.high,
+                    "p": each.p,
+                    "queries": each.queries,
+                }
+                for metric, each in self.changes.items()
+            ]
+        )
+
+    def record(self) -> dict[str, Any]:
+        """All of it, JSON-ready."""
+        return {
+            "backbone": self.backbone,
+            "space": self.space.key,
+            "model": self.model,
+            "chosen": self.learned.chosen,
+            "top_n": self.top_n,
+            "held_out": self.learned.scores,
+            "runs": {"before": self.before.run_id, "after": self.after.run_id},
+            "refused": self.learned.refused,
+            "claim": self.claim,
+            "changes": {metric: asdict(each) for metric, each in self.changes.items()},
+        }
+
+
+def rerank(
+    store: Store | str | Path,
+    labels: str | Path | pl.DataFrame | RetrievalLabels,
+    data: str | None = None,
+    *,
+    find: FindCollection | None = None,
+    tasks: str | None = None,
+    not_missing: Sequence[str] = (),
+    learn_on: str = "train",
+    test_on: str | None = None,
+    top_n: int = 100,
+    distance: str = "cosine",
+    convention: str = "standard",
+    seed: SupportsIndex = 0,
+    save_to: str | Path | None = None,
+    model: str | Path | None = None,
+    ckpt: str | Sequence[str] = (),
+    space: str | Sequence[str] = (),
+    missing: str = "error",
+    max_missing: float | None = None,
+    same_images_as: Sequence[str] = (),
+    loggers: Sequence[PipelineLogger] = (),
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> list[Reranked]:
+    """Learns to put the nearest images into a better order, and says what that changes, for each feature space.
+
+    labels    a table with the columns image_id, label and split, as docs/retrieval.md says; or its file
+    data      the collection, NAME or NAME@DIGEST; the store's only one if None. `find` decides in its place
+    tasks     what runs call the table; by default as its file
+    test_on   the split that is tested on: "test" if None, or with `model` all rows
+    save_to   a file (safetensors) that the model is written to; model: such a file, and nothing is learned
+    loggers   get means before and after
+    reporter  gets notes and progress
+
+    The other arguments are the options of `bb probe rerank`. Raises UsageError and BBError, which say what to change.
+    """
+    reporter, seed = reporter or Silent(), check_seed(seed)
+    if save_to and model:
+        raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
+    how = Retrieval(distance=distance, convention=convention, pairs=False)
+    policy = MissingPolicy.parse(missing, max_missing, same_images_as)
+    opened = store if isinstance(store, Store) else Store.open(store)
+    tested = test_on or ("all" if model else "test")
+    table = items_of(labels, not_missing)
+    collection, match = (find or in_collection(opened, data, policy))(_image_ids(table, learn_on, tested, model))
+    table = table.renamed(match)
+    spaces, left_out = find_spaces(
+        opened, collection, _image_ids(table, learn_on, tested, model),
+        ckpt=listed(ckpt), space=listed(space), policy=policy, reporter=reporter,
+    )  # fmt: skip
+    table = table.without(left_out, policy.unusual, policy.keys(opened, spaces))
+    train = None if model else training(table, learn_on)
+    test, roles, warnings = assign(table, split=tested)
+    learned_from, asked = train.image_ids.tolist() if train else [], test.image_ids.tolist()
+    report_damage(opened, spaces, collection, sorted({*asked, *learned_from}), reporter)
+    warnings += [note] if (note := shared_note(collection, asked, learned_from)) else []
+    for warning in warnings:
+        reporter.info(warning)
+    if (save_to or model) and len(spaces) > 1:
+        listing = "\n".join(f"  --space {short(s.key)}  {', '.join(opened.backbones(s))}" for s in spaces)
+        raise UsageError(
+            f"a file holds the model of one feature space, and {len(spaces)} are there; choose:\n{listing}"
+        )
+    found: list[Reranked] = []
+    for step, (backbone, each) in enumerate(space_names(opened, spaces).items()):
+        make = partial(
+            prepare, opened, each, collection, test, tasks=tasks or name_of(labels), how=how, roles=roles,
+            warnings=warnings,
+        )  # fmt: skip
+        before = make()
+        if not before.existing():
+            opened.check_writable("runs", "local")  # before it learns
+        if train is None:
+            learned = loaded(Path(model or ""), before.features.shape[1])
+        else:
+            learned = learn(
+                opened.read(each, collection, learned_from),
+                train.label_codes,
+                train.sequence,
+                trivial=Distance(distance),  # type: ignore[arg-type]  # checked above
+                top_n=top_n,
+                seed=seed,
+                progress=partial(_progress, reporter, f"{backbone}: learning from {len(train)} images"),
+            )
+        after = make(steps=steps(learned, before, top_n))
+        one, other = (find_or_make(side, jobs=None, force=force, reporter=reporter)[0] for side in (before, after))
+        found.append(Reranked(backbone, each, top_n, learned, one, other, compared(one, other)))
+        if save_to:
+            save(learned.model, Path(save_to))
+        for logger in loggers:
+            for metric, changed in found[-1].changes.items():
+                means = {"before": changed.before.mean, "after": changed.after.mean}
+                logger.log_scalars({f"{backbone}/{side}/{metric}": mean for side, mean in means.items()}, step)
+    for logger in loggers:
+        logger.log_pipeline_info(
+            {"labels": test.source, "learn_on": None if model else learn_on, "top_n": top_n, "seed": seed,
+             "how": how.parameters(), "roles": roles,
+             "runs": {each.space.key: each.record()["runs"] for each in found},
+             "models": {each.space.key: each.model for each in found}}
+        )  # fmt: skip
+    return found
+
+
+def _image_ids(table: RetrievalLabels, learn_on: str, test_on: str, model: str | Path | None) -> list[str]:
+    """Of all rows that are learned from or tested on."""
+    sides = [assign(table, split=test_on)[0], *([] if model else [training(table, learn_on)])]
+    return sorted({image_id for side in sides for image_id in side.image_ids.tolist()})
+
+
+def _progress(reporter: Reporter, task: str, done: int, total: int) -> None:
+    reporter.progress(task, done, total, "steps")
 
 
 def training(table: RetrievalLabels, split: str) -> RetrievalLabels:

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int64, UInt8
 
-from bb.probe.classification.inputs import check_columns, space_name
+from bb.probe.classification.inputs import check_columns
 from bb.probe.classifiers.multiclass.ridge import L2, RidgePath
 from bb.probe.classifiers.preprocess import preprocess
 from bb.probe.features.missing import MissingPolicy
-from bb.probe.features.select_spaces import choose_spaces
+from bb.probe.features.select_spaces import choose_spaces, space_name
 from bb.probe.labelling.active_learning.choose_images import (
     RANDOM,
     RANDOM_SHARE,
@@ -28,7 +28,6 @@ from bb.probe.tasks.few_shot import check_seed
 from bb.probe.tasks.task_table import TaskTable, parse_task_table, read_task_table, sorted_classes
 from bb.store import Collection, FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
-from bb.store.features import spellings
 from bb.store.format.collection import only_collection
 from bb.store.reporter import Reporter, Silent
 from bb.store.text.image_ids import match_ids
@@ -127,7 +126,7 @@ def suggest(
         opened,
         collection,
         places or collection.table["image_id"].to_list(),
-        backbones=[_known(opened, each) for each in ([ckpt] if isinstance(ckpt, str) else ckpt)],
+        backbones=[ckpt] if isinstance(ckpt, str) else ckpt,
         keys=[space] if isinstance(space, str) else space,
         missing=MissingPolicy.parse("skip", max_missing, None),
     )
@@ -264,8 +263,3 @@ def best_space(
         "labelled images right when they are left out; --ckpt chooses another"
     )
     return spaces[best]
-
-
-def _known(store: Store, ckpt: str) -> str:
-    known = {name for space in store.spaces() for name in store.backbones(space)}
-    return next((name for name in spellings(ckpt) if name in known), ckpt)

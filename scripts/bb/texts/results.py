@@ -10,7 +10,7 @@ from bb.console import say, show_json, show_table, warn
 from bb.runs import when_made
 
 if TYPE_CHECKING:
-    from bb.probe.heads.derive import Derived
+    from bb.probe.heads.facade import Heads
     from bb.store import Store
     from bb.store.local.runs import Run
 
@@ -65,7 +65,7 @@ def show_retrieval(results: "list[tuple[Run, bool]]", *, json_: bool) -> None:
 
 
 def show_heads(
-    results: "list[tuple[Derived, bool]]",
+    heads: "Heads",
     opened: "Store",
     labels: Path | None,
     *,
@@ -81,6 +81,7 @@ def show_heads(
     from bb.store.format.space import short
     from bb.store.text.command import command
 
+    results = list(zip(heads.made, heads.fresh, strict=True))
     done = [(made, made.training, fresh) for made, fresh in results if made.space is not None or made.kept]
     if json_:
         show_json([
@@ -113,10 +114,10 @@ def show_heads(
     if len(done) < len(results):
         warn("stopped: nothing is written of what was being trained; the same command goes on from there")
         raise typer.Exit(1)
-    heads = [made.space for made, _, _ in done if made.space]
-    if labels and heads and not json_:
+    spaces = [made.space for made, _, _ in done if made.space]
+    if labels and spaces and not json_:
         say("Next:")
-        for space in heads:
-            spaces = [short(parent_key(space)), short(space.key)]
-            words = command("probe retrieval", labels=labels, space=spaces, **(again or {}), store=opened.name)
+        for space in spaces:
+            both = [short(parent_key(space)), short(space.key)]
+            words = command("probe retrieval", labels=labels, space=both, **(again or {}), store=opened.name)
             say(f"  {words}")

@@ -1,12 +1,11 @@
 """What verbs print of a store: feature spaces, who signed and who revoked what."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bb.store import FeatureSpace, Store
     from bb.store.files.paths import StorePart
-    from bb.store.local.runs import Run
 
 
 def adopted_lines(record: dict[str, Any]) -> Iterator[str]:
@@ -80,17 +79,4 @@ def signed_texts(opened: "Store") -> Iterator[str]:
             f"{part.kind} {part.digest}: {revoked_text(revocation, opened.trusted)}; ignored, since you don't "
             f"trust the key, and the object did not come with its signature alone: "
             f"`bb store trust {revocation.public_key}` applies it"
-        )
-
-
-def withdrawn_notes(opened: "Store", runs: "Sequence[Run]") -> Iterator[str]:
-    """The spaces of these runs of which rows were revoked: a run does not say in which segments its rows were."""
-    from bb.store.format.space import short
-
-    lenders = [older for run in runs if isinstance(older := run.record.get("adopted"), list)]
-    read = {str(run.record["space"]) for run in runs} | {str(key) for older in lenders for key in older}
-    for key in sorted(read & {part.owner for part in revoked_texts(opened) if part.kind == "segment"}):
-        yield (
-            f"note: rows of space {short(key)} were revoked (`bb store info {short(key)}`): runs from before may rest "
-            f"on them. Probe again, and `bb store revoke RUN_ID` takes such a run out."
         )

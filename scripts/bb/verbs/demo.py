@@ -8,7 +8,6 @@ import typer
 
 from bb.console import ConsoleReporter, say, stop_gracefully, warn
 from bb.probe.tasks.digits import digits_labels
-from bb.runs import probe_all
 from bb.settings import NEWT_LABELS
 from bb.store.text.command import command
 from bb.store.text.size import counted
@@ -51,10 +50,11 @@ def verb(
 def _digits(to: Path, ckpts: list[str]) -> None:
     """scikit-learn's digits as NeWT-like tasks."""
     from bb.probe.classifiers.protocol import parse_protocol
+    from bb.probe.facade import find_or_make
     from bb.probe.report.build import boards
     from bb.probe.report.leaderboard import KINDS
     from bb.probe.report.options import ReportOptions
-    from bb.probe.run import FamilyInputs, FamilySpec
+    from bb.probe.run import FamilyInputs, FamilySpec, prepare
     from bb.probe.tasks.newt import read_labels
 
     root, store = to / "digits", open_store(str(to / "features.bb"), create=True)
@@ -67,7 +67,12 @@ def _digits(to: Path, ckpts: list[str]) -> None:
     spaces = [pixels, *(store.space(each.spaces[0]) for each in summaries)]
     inputs = [FamilyInputs.read(store, space, collection, labels, "newt") for space in spaces]
     specs = [FamilySpec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in SHOTS]
-    results = probe_all(inputs, specs, jobs=None)
+    with ConsoleReporter("note: ") as reporter:
+        results = [
+            find_or_make(prepare(each, spec), jobs=None, force=False, reporter=reporter)
+            for each in inputs
+            for spec in specs
+        ]
     warn("3. report")
     found = boards(store.runs(), "newt", ReportOptions(kinds=KINDS, details=True))
     page = to / "report.html"

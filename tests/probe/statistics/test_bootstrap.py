@@ -309,3 +309,14 @@ def test_average_precision_is_as_sure_as_its_positives_are_many():
     assert resample(few, "auroc", average="tasks").units == pytest.approx(2 * 2 / (1 / 20 + 1 / 180))
     certain = table_of(np.ones((1, 200)), y_true=y.astype(int), decision=y[None].astype(float))
     assert resample(certain, "average_precision", average="tasks").units == pytest.approx(200), "nothing varies"
+
+
+def test_equal_shares_of_right_answers_are_equal_scores_on_every_processor():
+    """A product of a matrix and a vector has other last bits where a processor adds in another order."""
+    rng, sizes = np.random.default_rng(5), [30, 30, 40, 60]
+    score = np.zeros((200, sum(sizes)))
+    right = rng.integers(1, sum(sizes), 200)
+    for row, n in zip(score, right, strict=True):
+        row[rng.choice(sum(sizes), n, replace=False)] = 1
+    found = resample(table_of(score, tasks=np.repeat(np.arange(4), sizes)))
+    assert found.estimate.tolist() == [round(n / sum(sizes), 12) for n in right.tolist()]

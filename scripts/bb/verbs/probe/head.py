@@ -1,19 +1,20 @@
 """`bb probe head`: train a projection head on stored features; what it makes of them is a feature space of its own."""
 
 import importlib.util
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bb import options
-from bb.console import warn
+from bb.console import ConsoleReporter, stop_gracefully
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.retrieval.labels import read_items
-from bb.runs import note_damage, shared_notes, spaces_to_probe, train_all
+from bb.probe.retrieval.loggers.base import open_logger
 from bb.store import UsageError
-from bb.store.format.derived import is_derived
-from bb.stores import find_version, one_collection, open_store
+from bb.stores import backbone_names, find_version, one_collection, open_store
 from bb.texts.results import show_heads
 
 
@@ -64,13 +65,11 @@ def verb(
     store: options.StoreOption = options.DEFAULT_STORE,
     json_: options.JsonOption = False,
 ) -> None:
-    from bb.probe.heads.derive import extend, prepare
-    from bb.probe.heads.derive import load as load_head
-    from bb.probe.heads.recipe import HeadRecipe, parse_loss, parse_sampling
-
     absent = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if absent:
         raise UsageError(f"bb probe head needs {', '.join(absent)}: pip install 'backbone-bench[heads]'")
+    from bb.probe.heads.facade import Heads, prepare_all, train_all, use_head
+    from bb.probe.heads.recipe import HeadRecipe, parse_loss, parse_sampling
 
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
 
@@ -88,25 +87,16 @@ def verb(
     opened = open_store(store, write=True)
     name, root = one_collection(opened, data, ctx.obj)
     if items is None or labels is None:
-        head = load_head(opened, str(load))
-        show_heads([(extend(opened, head, opened.collection(name, [])), True)], opened, None, json_=json_)
+        show_heads(Heads((use_head(opened, str(load), name),), (True,)), opened, None, json_=json_)
         return
-    collection, match = find_version(opened, name, root, items.image_ids.tolist(), policy)
-    items = items.renamed(match)
-    warn(*(f"note: {note}" for note in items.notes))
-    spaces, left_out = spaces_to_probe(
-        opened, collection, items.image_ids.tolist(), ckpt, space, policy,
-        unless=is_derived if not ckpt and not space else None,
-    )  # fmt: skip
-    items = items.without(left_out, max_missing, policy.keys(opened, spaces))
-    note_damage(opened, spaces, collection, items.image_ids.tolist())
-    if "split" in items.frame.columns:
-        learned = (items.frame["split"] == "train").fill_null(False)
-        held_out, learn_from = (items.frame.filter(side)["image_id"].to_list() for side in (~learned, learned))
-        warn(*(f"note: {note}" for note in shared_notes(collection, held_out, learn_from)))
-    prepared = [
-        prepare(opened, each, collection, items, tasks=labels.stem, recipe=recipe, accept=accept) for each in spaces
-    ]
+    with ExitStack() as stack:
+        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+        reporter = stack.enter_context(ConsoleReporter("note: "))
+        prepared = prepare_all(
+            opened, items, partial(find_version, opened, name, root, policy=policy), tasks=labels.stem, recipe=recipe,
+            accept=accept, ckpt=backbone_names(ckpt, opened), space=space or (), policy=policy, reporter=reporter,
+        )  # fmt: skip
+        heads = train_all(prepared, loggers=loggers, force=force, reporter=reporter, stopping=stop_gracefully)
     again = {
         "not_missing": not_missing,
         "data": data,
@@ -114,4 +104,4 @@ def verb(
         "max_missing": max_missing,
         "same_images_as": same_images_as,
     }
-    show_heads(train_all(prepared, log or [], force=force), opened, labels, json_=json_, again=again)
+    show_heads(heads, opened, labels, json_=json_, again=again)

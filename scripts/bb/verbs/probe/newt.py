@@ -1,5 +1,6 @@
 """`bb probe newt`: score stored features on NeWT's two-class tasks."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,21 +9,14 @@ import typer
 from bb import options
 from bb.cluster.engine import Job
 from bb.cluster.options import ClusterRun, command_line, run_on_cluster, worker_options
-from bb.console import say, show_json, show_table, warn
+from bb.console import ConsoleReporter, say, show_json, show_table
 from bb.labels import read_probe_labels
-from bb.probe.classifiers.choose_engine import choose
-from bb.probe.classifiers.protocol import parse_protocol
-from bb.probe.features.damaged_images import damage_note, damage_record
+from bb.probe.facade import find_or_make, name_of, prepare_all, run_name
 from bb.probe.features.missing import MissingPolicy
-from bb.probe.run import FamilyInputs, FamilySpec, prepare
 from bb.probe.tasks.few_shot import MAX_SEED, parse_n_train
-from bb.probe.tasks.leaks import find_leaks
-from bb.runs import probe_all, runs_text, space_text, spaces_to_probe, when_made
-from bb.settings import NEWT_LABELS
-from bb.store.format.derived import SEEN, head_name
+from bb.runs import runs_text, when_made
 from bb.store.format.space import short
 from bb.store.text.command import command
-from bb.store.trained_heads import has_seen
 from bb.stores import backbone_names, find_version, open_to_probe, parse_data, store_to_name
 
 if TYPE_CHECKING:
@@ -71,56 +65,34 @@ def verb(
     json_: options.JsonOption = False,
 ) -> None:
     cluster_run = ClusterRun.of(ctx, on, runs_to or (options.DEFAULT_STORE if "://" in store else store))
-    chosen = parse_protocol(protocol)
     shots = [parse_n_train(part) for part in options.listed("--n-train", n_train or ["all"])]
     seeds = options.numbers("--seed", seed or ["0"], int, least=0, below=MAX_SEED)
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
     ((name, root),) = parse_data([data or "newt"], ctx.obj).items()
     opened, runs_store = open_to_probe(store, runs_to, cache_size)
-    backbone_names(ckpt, opened)  # one that can't be is said before labels and features are read
-    found_labels = read_probe_labels(opened, name, root, labels, ctx.obj)
-    if found_labels.note:
-        warn(found_labels.note)
-    collection, match = find_version(opened, name, root, found_labels.image_ids, policy)
-    found_labels = found_labels.renamed(match)
-    spaces, left_out = spaces_to_probe(opened, collection, found_labels.image_ids, ckpt, space, policy)
-    same_as = policy.keys(opened, spaces)
-    found_labels = found_labels.without(left_out, max_missing, same_as)
-    leaks = find_leaks(found_labels, collection)
-    if drop_leaks and leaks:
-        found_labels = leaks.drop(found_labels)
-    warn(*(f"note: {note}" for note in (*found_labels.notes, *([] if drop_leaks else leaks.notes))))
-    keys = collection.digests(sorted({image_id for task in found_labels.tasks for image_id in task.test_ids.tolist()}))
-    warn(*(f"note: {head_name(each.weights)} {SEEN}" for each in spaces if has_seen(opened, each, keys)))
-    choose(backend)  # one that is unknown or not there is said before anything is read
-    labels_name = labels.stem if labels and not str(labels).startswith("@") and labels.name != NEWT_LABELS else None
-    inputs = [FamilyInputs.read(opened, each, collection, found_labels, "newt", labels_name) for each in spaces]
-    for each in inputs:
-        if note := damage_note(damage_record(each.damaged())):
-            warn(f"note: {space_text(each)}: {note}")
-    requested = [
-        FamilySpec(chosen, shot, number, svm, backend, warn)
-        for shot in dict.fromkeys(shots)
-        for number in ([0] if shot == "all" else dict.fromkeys(seeds))
-    ]
-    specs = list(dict.fromkeys(spec.on(found_labels) for spec in requested))
-    for shot in dict.fromkeys(spec.n_train for spec in requested if spec.on(found_labels).n_train != spec.n_train):
-        warn(f"note: n_train {shot} takes every training image of every task, so it is scored as n_train all")
-    if cluster_run is None:
-        results = probe_all(inputs, specs, jobs=jobs, force=force)
-    else:
-        prepared = [prepare(each, spec) for each in inputs for spec in specs]
+    backbones = backbone_names(ckpt, opened)  # one that can't be is said before labels and features are read
+    with ConsoleReporter("note: ") as reporter:
+        prepared, left_out = prepare_all(
+            opened, read_probe_labels(opened, name, root, labels, ctx.obj),
+            partial(find_version, opened, name, root, policy=policy),
+            labels_name=name_of(labels), n_train=shots, seed=seeds, protocol=protocol, classifier=svm, backend=backend,
+            ckpt=backbones, space=space or (), policy=policy, drop_leaks=drop_leaks, reporter=reporter,
+        )  # fmt: skip
+        if cluster_run is None:
+            results = [find_or_make(each, jobs=jobs, force=force, reporter=reporter) for each in prepared]
+    if cluster_run is not None:
         common = worker_options(ctx, cluster_run, opened, labels, f"{name}={root.resolve()}" if root else data)
+        same_as = policy.keys(opened, [each.inputs.space for each in prepared]) if left_out else None
         results = run_on_cluster(
             cluster_run,
             prepared,
             lambda each: Job(
-                f"{space_text(each.inputs)}, n_train {each.spec.n_train}, seed {each.spec.seed}",
+                run_name(each),
                 command_line(
                     ctx,
                     **common,
                     space=[each.inputs.space.key],
-                    same_images_as=same_as if left_out else None,
+                    same_images_as=same_as,
                     n_train=[each.spec.n_train],
                     seed=[each.spec.seed],
                     svm=each.spec.kind,

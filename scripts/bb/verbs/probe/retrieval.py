@@ -3,6 +3,7 @@
 `bb probe FAMILY` of a re-identification set is this verb, too, with the family's own labels.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,14 @@ import typer
 from bb import options
 from bb.cluster.engine import Job
 from bb.cluster.options import ClusterRun, command_line, run_on_cluster, worker_options
+from bb.console import ConsoleReporter
 from bb.labels import family_table
 from bb.probe.features.missing import MissingPolicy
+from bb.probe.features.select_spaces import space_name
 from bb.probe.retrieval.evaluate import Retrieval
+from bb.probe.retrieval.facade import find_or_make, prepare_all
 from bb.probe.retrieval.faiss_search import parse_index
-from bb.probe.retrieval.labels import assign, family_items, read_items
-from bb.probe.retrieval.run import prepare
-from bb.runs import retrieve_all, space_text, spaces_to_probe
+from bb.probe.retrieval.labels import family_items, read_items
 from bb.store import UsageError
 from bb.stores import backbone_names, find_version, one_collection, open_to_probe
 from bb.texts.results import show_retrieval
@@ -87,46 +89,27 @@ def verb(
                          "bb data check FAMILY --csv FILE writes it.")  # fmt: skip
     table = read_items(labels, not_missing=not_missing or ()) if labels else None
     opened, _ = open_to_probe(store, runs_to, cache_size)
-    backbone_names(ckpt, opened)  # one that can't be is said before features are read
     name, root = one_collection(opened, data or family, ctx.obj)
     if table is None:
         table = family_items(family_table(opened, str(family), name, root), str(family))
-    items, roles, warnings = assign(table, split=split, against=against, folds=folds, seed=seed)
-    collection, match = find_version(opened, name, root, items.image_ids.tolist(), policy)
-    if match.note:  # folds are drawn by the collection's IDs, however the table writes them
-        table = table.renamed(match)
-        items, roles, warnings = assign(table, split=split, against=against, folds=folds, seed=seed)
-    spaces, left_out = spaces_to_probe(opened, collection, items.image_ids.tolist(), ckpt, space, policy)
-    items = items.without(left_out, max_missing, policy.keys(opened, spaces))
-    prepared = [
-        prepare(
-            opened,
-            each,
-            collection,
-            items,
-            tasks=labels.stem if labels else str(family),
-            how=how,
-            roles=roles,
-            faiss=faiss,
-            warnings=warnings,
-        )
-        for each in spaces
-    ]
-    if cluster_run is None:
-        results = retrieve_all(prepared, jobs=jobs, force=force)
-    else:
+    with ConsoleReporter("note: ") as reporter:
+        prepared, left_out = prepare_all(
+            opened, table, partial(find_version, opened, name, root, policy=policy),
+            tasks=labels.stem if labels else str(family), how=how, faiss=faiss,
+            roles={"split": split, "against": against, "folds": folds, "seed": seed},
+            ckpt=backbone_names(ckpt, opened), space=space or (), policy=policy, reporter=reporter,
+        )  # fmt: skip
+        if cluster_run is None:
+            results = [find_or_make(each, jobs=jobs, force=force, reporter=reporter) for each in prepared]
+    if cluster_run is not None:
         common = worker_options(ctx, cluster_run, opened, labels, data)
+        same_as = [*(same_images_as or []), *(each.space.key for each in prepared)] if left_out else None
         results = run_on_cluster(
             cluster_run,
             prepared,
             lambda each: Job(
-                space_text(each),
-                command_line(
-                    ctx,
-                    **common,
-                    space=[each.space.key],
-                    same_images_as=[*(same_images_as or []), *(each.key for each in spaces)] if left_out else None,
-                ),
+                space_name(opened, each.space),
+                command_line(ctx, **common, space=[each.space.key], same_images_as=same_as),
             ),
             force=force,
         )

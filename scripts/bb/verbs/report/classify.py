@@ -7,11 +7,12 @@ import polars as pl
 import typer
 
 from bb import options
-from bb.console import show_json, warn
-from bb.probe.classification.board import Board, boards
-from bb.probe.classification.comparisons.headline import headline_frame, headlines
+from bb.console import ConsoleReporter, show_json, warn
+from bb.probe.classification.board import Board
+from bb.probe.classification.comparisons.headline import headline_frame
 from bb.probe.classification.comparisons.reference import Comparison, compare, read_reference
 from bb.probe.classification.comparisons.side_differences import side_differences
+from bb.probe.classification.facade import report_classification
 from bb.probe.classification.report.curves import points_frame
 from bb.probe.classification.report.page import page, shown_images
 from bb.probe.report.formats.frame_csv import to_csv
@@ -46,15 +47,16 @@ def verb(
     if data and not html:
         raise UsageError("--data says where the images are that a page shows: add --html FILE, or leave it out.")
     opened = open_store(store, cache_size=cache_size)
-    runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
-    found = boards(runs, tasks, on_damage=lambda problem: warn(f"note: {problem}"))
+    with ConsoleReporter("note: ") as reporter:
+        report = report_classification(opened, tasks, reporter=reporter)
+    found = list(report)
     beside = []
     if reference:
         published = read_reference(reference, canonical_name)
         beside = compare(found, published, {space.key: space for space in opened.spaces()})
     if csv:
         frames = [frame for board in found for frame in (board.frame(), points_frame(board))]
-        frames += [headline_frame(headlines(found)), pl.DataFrame([each.record() for each in beside])]
+        frames += [headline_frame(report.headlines), pl.DataFrame([each.record() for each in beside])]
         text = to_csv(pl.concat(frames, how="diagonal_relaxed"))
         if str(csv) == "-":
             print(text, end="")

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from bb.console import say, show_json, warn
+from bb.console import ConsoleReporter, say, show_json
 from bb.options import DEFAULT_STORE, CacheOption, JsonOption, StoreOption
-from bb.probe.report.run_diff import compare, find_run
+from bb.probe.facade import compare_runs
 from bb.stores import open_store
 
 
@@ -18,8 +18,8 @@ def verb(
     json_: JsonOption = False,
 ) -> None:
     opened = open_store(store, cache_size=cache_size)
-    runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
-    found = compare(find_run(runs, a), find_run(runs, b))
+    with ConsoleReporter("note: ") as reporter:
+        found = compare_runs(opened, a, b, reporter=reporter)
     if json_:
         show_json(found.record())
     else:

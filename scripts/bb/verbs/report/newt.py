@@ -18,13 +18,13 @@ from bb.probe.report.formats.image_file import check_format
 from bb.probe.report.leaderboard import KINDS
 from bb.probe.report.options import ReportOptions
 from bb.probe.report.reference import read_reference
+from bb.probe.report.withdrawn import withdrawn_notes
 from bb.probe.tasks.few_shot import parse_n_train
 from bb.store import BBError, UsageError
 from bb.store.local.runs import Run
 from bb.store.text.command import command
 from bb.stores import canonical_name, open_store, parse_data
 from bb.texts.report import check_files, show_boards, write_report
-from bb.texts.store import withdrawn_notes
 
 OTHERS = {"classify": "classification", "retrieval": "retrieval"}  # protocols that other reports show
 
@@ -109,7 +109,7 @@ def verb(
     )
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
     found = boards(runs, "newt", question, on_damage=lambda problem: warn(f"note: {problem}"))
-    warn(*withdrawn_notes(opened, runs))
+    warn(*(f"note: {note}" for note in withdrawn_notes(opened, runs)))
     shown = {*PROTOCOLS, *OTHERS}
     for protocol in sorted({str(run.record["protocol"]) for run in runs if run.record["tasks"] == "newt"} - shown):
         warn(f"note: runs of protocol {protocol!r}, which this bb does not know, are left out")

@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bb import options
-from bb.console import say, show_json, show_table, warn
-from bb.probe.features.missing import missing_of
-from bb.probe.retrieval.labels import assign, read_items
+from bb.console import ConsoleReporter, say, show_json, show_table, warn
+from bb.probe.retrieval.labels import read_items
 from bb.probe.retrieval.loggers.base import open_logger
-from bb.probe.retrieval.report.build import log_sheet, newest, roles, sheets
-from bb.probe.retrieval.report.html import image_ids, page
-from bb.runs import is_of_backbone
-from bb.store import BBError
-from bb.store.text.command import command
-from bb.store.text.image_ids import match_ids
+from bb.probe.retrieval.report.build import log_sheet
+from bb.probe.retrieval.report.facade import report_retrieval
+from bb.probe.retrieval.report.html import image_ids
 from bb.stores import backbone_names, open_store, parse_data
 from bb.texts.report import check_files, write_file
-from bb.texts.store import withdrawn_notes
 from bb.thumbnails import thumbnails_of
 
 if TYPE_CHECKING:
@@ -51,27 +46,16 @@ def verb(
         check_files({"--html": html}, labels)
     table = read_items(labels, not_missing=not_missing or ())
     opened = open_store(store, cache_size=cache_size)
-    backbones = set(backbone_names(ckpt, opened))
-    runs = opened.runs(on_damage=lambda error: warn(f"note: left out: {error}"))
-    wanted = [run for run in runs if not backbones or is_of_backbone(run, backbones)]
-    chosen, notes = newest(wanted, labels.stem)
-    warn(*withdrawn_notes(opened, chosen), *(f"note: {note}" for note in notes))
-    if not chosen:
-        raise BBError(
-            f"{store} has no runs of retrieval on {labels.stem}{' by these backbones' if backbones else ''}: "
-            f"{command('probe retrieval', labels=labels, store=store)}"
-        )
-    shown_of = [read(("image_id",)) for run in chosen[:1] for read in (run.train, run.predictions)]
-    known = {image_id for each in shown_of for image_id in each["image_id"]}
-    known |= missing_of(chosen[0].record).keys()
-    items, _, _ = assign(table.renamed(match_ids(table.image_ids.tolist(), known)), **roles(chosen[0]))
-    items = items.without(missing_of(chosen[0].record))
+    with ConsoleReporter("note: ") as reporter:
+        found = report_retrieval(
+            opened, table, tasks=labels.stem, ckpt=backbone_names(ckpt, opened), metric=metric, queries=queries,
+            top=top, reporter=reporter,
+        )  # fmt: skip
     with ExitStack() as stack:
         loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
-        made = list(sheets(chosen, items, metric=metric, queries=queries, top=top))
         thumbnails: dict[str, Thumbnail] = {}
         if html or loggers:
-            record = chosen[0].record
+            record = found.runs[0].record
             name = str(record["collection_name"])
             root = parse_data([data] if data else None, ctx.obj).get(name)
             if root is None:
@@ -79,25 +63,25 @@ def verb(
             elif importlib.util.find_spec("PIL") is None:
                 warn("note: without Pillow images are only named: pip install 'backbone-bench[images]' shows them")
             else:
-                shown = set().union(*map(image_ids, made))
-                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown, items.boxes())
+                shown = set().union(*map(image_ids, found))
+                thumbnails = thumbnails_of(opened, f"{name}@{record['collection']}", root, shown, found.items.boxes())
         for logger in loggers:
-            logger.log_pipeline_info({"labels": labels.name, "runs": [run.run_id for run in chosen]})
-            for place, each in enumerate(made):
+            logger.log_pipeline_info({"labels": labels.name, "runs": [run.run_id for run in found.runs]})
+            for place, each in enumerate(found):
                 log_sheet(logger, each, place, thumbnails)
     if html:
-        write_file(html, page(made, labels.stem, thumbnails).encode())
+        write_file(html, found.page(thumbnails).encode())
     if json_:
-        show_json([each.record() for each in made])
+        show_json([each.record() for each in found])
     elif not html and not log:
         rows = []
-        for each in made:
+        for each in found:
             lead, *others = (estimate.text(3) for estimate in each.scores.values())
             less, p = "", ""
             if each.behind is not None:
                 less = each.behind.difference.text(3, "+")
                 p = "" if each.behind.p is None else f"{each.behind.p:.4f}"
             rows.append([each.name, each.space[:12], lead, less, p, *others])
-        say(made[0].claim)
-        lead, *others = made[0].scores
+        say(found[0].claim)
+        lead, *others = found[0].scores
         show_table(["backbone", "space", lead, "less the first", "p", *others], rows)
