@@ -4,10 +4,10 @@
 importing this package imports no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bb.extract.backbones.code_hash import AT_START as AT_START
+from bb.store.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from bb.extract.backbones.module_backbone import ModuleBackbone as ModuleBackbone
@@ -20,20 +20,17 @@ if TYPE_CHECKING:
     from bb.extract.extraction import run as run
     from bb.extract.facade import load_backbone as load_backbone
 
-_HOMES = {
-    **{
+lazy_names(
+    __name__,
+    {
         "ExtractOptions": "extract_options",
+        "ModuleBackbone": "backbones.module_backbone",
         "Summary": "extract_options",
-        "run": "extraction",
+        "TextEncoder": "embed_texts",
+        "View": "embedding.view",
+        "embed_texts": "embed_texts",
         "load_backbone": "facade",
+        "open_images": "collection_images",
+        "run": "extraction",
     },
-    **{"TextEncoder": "embed_texts", "embed_texts": "embed_texts"},
-    "open_images": "collection_images",
-    **{"ModuleBackbone": "backbones.module_backbone", "View": "embedding.view"},
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"bb.extract.{_HOMES[name]}"), name)
+)

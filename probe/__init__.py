@@ -5,32 +5,9 @@ do. Modules are called run, too: import their contents with `from bb.probe.run i
 not by attribute.
 """
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-HOMES = {
-    "bench": "bb.probe.bench.facade",
-    "classify": "bb.probe.classification.facade",
-    "compare_runs": "bb.probe.facade",
-    "identify": "bb.probe.labelling.identify",
-    "predict": "bb.probe.labelling.predict",
-    "report": "bb.probe.facade",
-    "report_classification": "bb.probe.classification.facade",
-    "report_retrieval": "bb.probe.retrieval.report.facade",
-    "rerank": "bb.probe.heads.pairwise.rerank",
-    "retrieve": "bb.probe.retrieval.facade",
-    "read_names": "bb.probe.text.read_names",
-    "run": "bb.probe.facade",
-    "score_search": "bb.probe.text.score_search",
-    "search": "bb.probe.text.search",
-    "suggest": "bb.probe.labelling.active_learning.suggest",
-    "train_head": "bb.probe.heads.facade",
-    "use_head": "bb.probe.heads.facade",
-    "use_model": "bb.probe.labelling.use_model",
-    "zeroshot": "bb.probe.text.zero_shot",
-}
+from bb.store.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from bb.probe.bench.facade import bench as bench
@@ -53,18 +30,27 @@ if TYPE_CHECKING:
     from bb.probe.text.search import search as search
     from bb.probe.text.zero_shot import zeroshot as zeroshot
 
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Importing bb.probe.run would set the attribute `run` of bb.probe to the module.
-        if not (name in HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
-def __getattr__(name: str) -> Any:
-    if name in HOMES:
-        return getattr(import_module(HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+lazy_names(
+    __name__,
+    {
+        "bench": "bench.facade",
+        "classify": "classification.facade",
+        "compare_runs": "facade",
+        "identify": "labelling.identify",
+        "predict": "labelling.predict",
+        "report": "facade",
+        "report_classification": "classification.facade",
+        "report_retrieval": "retrieval.report.facade",
+        "rerank": "heads.pairwise.rerank",
+        "retrieve": "retrieval.facade",
+        "read_names": "text.read_names",
+        "run": "facade",
+        "score_search": "text.score_search",
+        "search": "text.search",
+        "suggest": "labelling.active_learning.suggest",
+        "train_head": "heads.facade",
+        "use_head": "heads.facade",
+        "use_model": "labelling.use_model",
+        "zeroshot": "text.zero_shot",
+    },
+)

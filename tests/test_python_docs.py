@@ -1,5 +1,8 @@
 """The code of docs/python.md and docs/extending.md runs, in the order of the page."""
 
+import dataclasses
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -10,8 +13,11 @@ import pytest
 from PIL import Image
 
 from bb.extract.embedding.backbone import Backbone
+from bb.probe.report.options import ReportOptions
+from bb.probe.tasks.registry import TASKS
 from tests.contracts.protocol import check as check_protocol
 from tests.helpers.labelled import labelled
+from tests.helpers.verbs import VERBS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -30,6 +36,50 @@ def test_the_examples_of_python_md_run_in_a_fresh_process_and_print_nothing(tmp_
         [sys.executable, "-P", "-c", code_of("python.md")], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+PAGE = (DOCS / "python.md").read_text()
+
+
+def named(path):
+    """What a dotted name is of; bb.probe.run is the function, though a module is called so, too."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        return getattr(named(module), name)
+
+
+def test_every_verb_has_its_call():
+    table = PAGE[PAGE.index("## Verbs and their calls") : PAGE.index("## Extraction")]
+    rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `")]
+    for path in re.findall(r"`(bb\.[\w.]+)`", " ".join(calls for _, calls in rows)):
+        assert callable(named(path)), path
+    documented = {name.rstrip() for name in re.findall(r"`(bb [a-z ]+)", table)} - {"bb probe"}
+    families = {f"bb probe {name}" for name in TASKS if name != "newt"}
+    assert set(VERBS) - families == documented
+
+
+@pytest.mark.parametrize(
+    "path, written", re.findall(r"^`(bb\.(?:extract|probe)\.\w+)\((.*?)\)[^`)]*`", PAGE, re.M | re.S)
+)
+def test_signatures_are_those_of_the_code(path, written):
+    documented = [part.strip() for part in re.split(r",(?![^(]*\))", " ".join(written.split()))]
+    shown = []
+    for parameter in inspect.signature(named(path)).parameters.values():
+        if parameter.name == "question":
+            shown += [f"{f.name}={quoted(f.default)}" for f in dataclasses.fields(ReportOptions)]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            shown.append(f"**{parameter.name}")
+        elif parameter.default is parameter.empty:
+            shown.append(parameter.name)
+        else:
+            shown.append(f"{parameter.name}={quoted(parameter.default)}")
+    assert [part for part in documented if part != "*"] == shown
+
+
+def quoted(value):
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 @pytest.fixture(scope="module")

@@ -446,7 +446,7 @@ def _by_model(
 def _mean(
     values_TM: Float64[np.ndarray, "tasks models"], weight_T: Float64[np.ndarray, " tasks"]
 ) -> Float64[np.ndarray, " models"]:
-    """NaN where no task has a value; rounded, since processors differ in last bits, and equal scores are to be equal."""
+    """NaN where no task has a value; rounded, since processors differ in last bits and equal scores are to be equal."""
     if not weight_T.any():
         return np.full(values_TM.shape[1], np.nan)
     return np.round(weight_T @ np.nan_to_num(values_TM), DIGITS)

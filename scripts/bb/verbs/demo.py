@@ -68,11 +68,8 @@ def _digits(to: Path, ckpts: list[str]) -> None:
     inputs = [FamilyInputs.read(store, space, collection, labels, "newt") for space in spaces]
     specs = [FamilySpec(parse_protocol("biobench"), shot, 0, "auto", "auto", warn) for shot in SHOTS]
     with ConsoleReporter("note: ") as reporter:
-        results = [
-            find_or_make(prepare(each, spec), jobs=None, force=False, reporter=reporter)
-            for each in inputs
-            for spec in specs
-        ]
+        prepared = [prepare(each, spec) for each in inputs for spec in specs]
+        results = [find_or_make(each, jobs=None, force=False, reporter=reporter) for each in prepared]
     warn("3. report")
     found = boards(store.runs(), "newt", ReportOptions(kinds=KINDS, details=True))
     page = to / "report.html"
