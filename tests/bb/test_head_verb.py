@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import bb.console
+import bb.extract
 import bb.stores
 from bb.probe.statistics.bootstrap import resample
 from bb.probe.statistics.comparison import differences
