@@ -23,6 +23,7 @@ from bb.probe.statistics.multiclass.intervals import WIDENING
 from bb.store.errors import UsageError
 
 BLOCK = 1024  # rows at a time
+DIGITS = 9  # of their answers
 FEWEST_WRONG = 3  # answers of tested images, of which a temperature is fitted on them alone
 LEAST = -50.0  # the decision for a class that a fold was not trained on: its probability is 0 at any temperature
 
@@ -110,13 +111,14 @@ def in_blocks(
 ) -> Float64[np.ndarray, "n ..."]:
     """The answers of a function of BLOCK rows, to any number of rows.
 
-    How a library adds up a matrix product depends on the number of rows, so the last block is filled up.
+    How a library adds up a matrix product depends on the number of rows, so the last block is filled up, and on some
+    processors on a row's place among them, so the answers are rounded; they are to be computed in float64.
     """
     made = []
     for start in range(0, len(x), BLOCK):
         block = x[start : start + BLOCK]
         full = np.concatenate([block, np.repeat(block[-1:], BLOCK - len(block), axis=0)])
-        made.append(of_block(full)[: len(block)])
+        made.append(np.round(of_block(full)[: len(block)], DIGITS))
     return np.concatenate(made)
 
 

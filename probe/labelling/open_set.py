@@ -207,7 +207,7 @@ def evidence_of(
     order = np.argsort(individual, kind="stable")
     rows = unit_rows(known[order])
     start = np.searchsorted(individual[order], np.arange(int(individual.max()) + 1))
-    return in_blocks(lambda block: np.maximum.reduceat(unit_rows(block) @ rows.T, start, axis=1).astype(np.float64), x)
+    return in_blocks(lambda block: np.maximum.reduceat(unit_rows(block) @ rows.T, start, axis=1), x)
 
 
 def _answers(made: Replays, fold: Int64[np.ndarray, " r"], none_share: float) -> ReplayAnswers:

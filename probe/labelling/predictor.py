@@ -77,11 +77,11 @@ def novelty(
     near = unit_rows(x) @ unit_rows(known).T
     if own is not None:
         near[np.arange(len(own)), own] = -np.inf
-    return np.clip(1 - near.max(axis=1), 0, 2).astype(np.float64)
+    return np.clip(1 - near.max(axis=1), 0, 2)
 
 
-def unit_rows(x: Num[np.ndarray, "n d"]) -> Num[np.ndarray, "n d"]:
-    """Rows of length 1 in float32; a row of zeros stays."""
-    x = np.asarray(x, np.float32)
+def unit_rows(x: Num[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
+    """Rows of length 1; a row of zeros stays."""
+    x = np.asarray(x, np.float64)
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
