@@ -6,7 +6,8 @@ and transparent colours are laid over white. Of 16-bit samples the high byte of 
 extract/embedding/rgb.py). EXIF (or XMP) orientation is applied. Of several frames or pages the first one counts.
 
 A damaged file whose decoder makes a picture all the same is decoded, and the damage named. JPEG's decoder always does,
-as soon as the header is whole; a PNG's pixels have checksums; the other decoders refuse what they find a fault in.
+as soon as the header is whole and some of the pixels follow; a PNG's pixels have checksums and can be counted; the
+other decoders refuse what they find a fault in.
 """
 
 import functools
@@ -16,9 +17,17 @@ import warnings
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import ExifTags, Image, features
 
-from bb.extract.embedding.damage import PNG_SIGNATURE, inspect_png, jpeg_damage
+from bb.extract.embedding.damage import (
+    PNG_SIGNATURE,
+    ROWS_MISSING,
+    has_too_few_rows,
+    inspect_png,
+    jpeg_damage,
+    jpeg_ends,
+)
 from bb.extract.embedding.rgb import WHOLE, to_rgb
 from bb.store.errors import BBError
 
@@ -104,22 +113,40 @@ def decode(data: bytes, depth: int = WHOLE) -> DecodedImage:
             picture, note = to_rgb(image, lambda: _open(sound), depth, significant)
         except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
             reason = _unreadable(error)
-            if image.format not in _JPEGS or str(reason) != TRUNCATED:
+            if image.format not in _JPEGS:
                 raise reason from error
-            picture, note = _filled_up(data), ""
+            picture, damage, note = _filled_up(data, reason), str(reason), ""
         turn = _ORIENTATIONS.get(_orientation(image))
         if image.format in _JPEGS:
-            damage = _jpeg_damage(data, image.mode == "CMYK")
+            damage = _jpeg_damage(data, image.mode == "CMYK") or damage
+        elif image.format == "PNG" and not damage and _may_have_too_few_rows(image) and has_too_few_rows(sound):
+            damage = ROWS_MISSING
     return DecodedImage(picture if turn is None else picture.transpose(turn), damage, note)
 
 
-def _filled_up(data: bytes) -> Image.Image:
-    """A JPEG that ends too early, as libjpeg makes it: what it needs beyond the end, be it a segment, are end marks."""
-    with _open(data + _JPEG_END * 2**16) as image:
+def _filled_up(data: bytes, reason: UnreadableImage) -> Image.Image:
+    """A JPEG as libjpeg makes it up to the marker that it can't go on after, found by bisection, all of it tried first.
+
+    What it needs beyond that, be it a segment, are end marks. Raises `reason` where there is no picture.
+    """
+    ends, picture = jpeg_ends(data), None
+    low, high, at = 0, len(ends), len(ends) - 1
+    while low < high:
         try:
-            return to_rgb(image, lambda: image, WHOLE, 0)[0]
-        except Exception as error:
-            raise _unreadable(error) from error
+            with _open(data[: ends[at]] + _JPEG_END * 2**16) as image:
+                picture = to_rgb(image, lambda: image, WHOLE, 0)[0]
+            low = at + 1
+        except Exception:  # as above
+            high = at
+        at = (low + high) // 2
+    if picture is None:
+        raise reason
+    return picture
+
+
+def _may_have_too_few_rows(image: Image.Image) -> bool:
+    """Whether the last row of a PNG is empty, or rows are not in order."""
+    return "interlace" in image.info or not np.asarray(image.crop((0, image.height - 1, *image.size))).any()
 
 
 def header(data: bytes) -> Header:

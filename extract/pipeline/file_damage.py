@@ -1,7 +1,8 @@
 """Damage in a file that its decoder passes over: a GIF without its end, and the strips of a TIFF.
 
-Pillow shows the first picture of a GIF and reads no further. libtiff leaves a strip as soon as it has the pixels: it
-does not compare the checksum of one that zlib packed, and does not hear what libjpeg says of what is left over.
+Pillow shows the first picture of a GIF and reads no further, and leaves the rows of a TIFF for which there is no strip
+at zero. libtiff leaves a strip as soon as it has the pixels: it does not compare the checksum of one that zlib packed,
+and does not hear what libjpeg says of what is left over.
 https://www.w3.org/Graphics/GIF/spec-gif89a.txt, https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 """
 
@@ -12,7 +13,7 @@ from importlib.util import find_spec
 
 from PIL import Image
 
-from bb.extract.embedding.damage import jpeg_damage
+from bb.extract.embedding.damage import ROWS_MISSING, jpeg_damage
 from bb.extract.embedding.images import DecodedImage
 from bb.extract.pipeline import libtiff_messages
 
@@ -21,6 +22,8 @@ CUT, MIXED, CHECKSUM = "its end is missing", "its blocks make no sense", "its pi
 _TRAILER, _EXTENSION, _PICTURE = b";", b"!", b","
 _STRIPS, _TILES = (273, 279), (324, 325)  # tags: where they are, and how many bytes they have
 _COMPRESSION, _INKS, _FILL_ORDER, _TABLES = 259, 262, 266, 347
+_HEIGHT, _SAMPLES, _ROWS_OF_STRIP, _PLANES = 257, 277, 278, 284
+_APART = 2  # each sample in strips of its own
 _JPEG, _ZLIB, _CMYK = 7, (8, 32946), 5
 _PIECE = 2**20
 _FEW, _DEEPEST = 2**24, 16  # pixels of any tile; bytes of a pixel
@@ -77,20 +80,33 @@ def _of_strips(data: bytes) -> Iterator[str]:
         tags, pixels = dict(getattr(image, "tag_v2", {})), max(image.width * image.height, _FEW)
     packing, tables = tags.get(_COMPRESSION), tags.get(_TABLES, b"")
     left = len(data)
+    height = _count(tags.get(_HEIGHT), 1)
+    rows = _count(tags.get(_ROWS_OF_STRIP), height)
+    planes = _count(tags.get(_SAMPLES), 1) if tags.get(_PLANES) == _APART else 1
+    strips = -(-height // rows)
+    if 0 < len(tags.get(_STRIPS[0], ())) < planes * strips:
+        yield ROWS_MISSING
     for places, sizes in (_STRIPS, _TILES):
-        for at, size in zip(tags.get(places, ()), tags.get(sizes, ()), strict=False):
+        for i, (at, size) in enumerate(zip(tags.get(places, ()), tags.get(sizes, ()), strict=False)):
             if not (isinstance(at, int) and isinstance(size, int) and at >= 0 and 0 <= size <= left):
                 return
             strip = data[at : at + size]
             left -= size
             if packing == _JPEG and isinstance(tables, bytes):
                 # Without the mark that ends the tables, and the one that begins the strip, they are one JPEG.
-                yield _of_jpeg(tables[:-2] + strip[2:] if tables else strip, tags.get(_INKS) == _CMYK, pixels)
+                jpeg = tables[:-2] + strip[2:] if tables else strip
+                least = min(rows, height - i % strips * rows) if places == _STRIPS[0] else 0
+                yield _of_jpeg(jpeg, tags.get(_INKS) == _CMYK, least, pixels)
             elif packing in _ZLIB and tags.get(_FILL_ORDER, 1) == 1:
                 yield _of_zlib(strip, _DEEPEST * pixels)
 
 
-def _of_jpeg(strip: bytes, cmyk: bool, most: int) -> str:
+def _count(value: object, otherwise: int) -> int:
+    return value if isinstance(value, int) and value > 0 else otherwise
+
+
+def _of_jpeg(strip: bytes, cmyk: bool, least: int, most: int) -> str:
+    """`least` in rows; `most` in pixels: of more, the strip is not decoded."""
     if find_spec("simplejpeg") is None:
         return ""
     import simplejpeg
@@ -99,7 +115,9 @@ def _of_jpeg(strip: bytes, cmyk: bool, most: int) -> str:
         height, width, *_ = simplejpeg.decode_jpeg_header(strip)
     except ValueError:
         return ""
-    return jpeg_damage(strip, cmyk=cmyk) if height * width <= most else ""
+    if height * width > most:
+        return ""
+    return jpeg_damage(strip, cmyk=cmyk) or (ROWS_MISSING if height < least else "")
 
 
 def _of_zlib(strip: bytes, most: int) -> str:

@@ -1,6 +1,7 @@
 """Every kind of picture becomes RGB in the same way, and every bad file a short reason."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -407,3 +408,70 @@ def test_what_is_not_installed_is_named(monkeypatch):
         UnreadableImage, match=r"an AVIF image, which this Pillow can't read: pip install 'pillow>=11.3'"
     ):
         decode(avif)
+
+
+def smooth(mode: str) -> Image.Image:
+    return Image.fromarray(RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((96, 72), 3).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_off_anywhere_behind_its_first_pixels_is_embedded_and_named(mode, progressive):
+    """In a Huffman table, too, where end marks don't become one."""
+    data = encode(smooth(mode), "JPEG", progressive=progressive, quality=90)
+    first = data.index(b"\xff\xda") + 20
+    for end in [*range(first, len(data), 97), *(found.start() + 8 for found in re.finditer(b"\xff\xc4", data[first:]))]:
+        found = decode(data[: max(end, first)])
+        assert found.damage and found.picture.size == (96, 72), end
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("marker", [0x00, 0x01, 0x4A, 0xC0, 0xC4, 0xC8, 0xCC, 0xD0, 0xD8, 0xDA, 0xDB, 0xDD, 0xE0, 0xFE])
+def test_a_jpeg_with_another_marker_for_its_end_has_all_its_pixels_and_is_named(mode, progressive, marker):
+    data = encode(smooth(mode), "JPEG", progressive=progressive, quality=90)
+    found = decode(data[:-1] + bytes([marker]))
+    assert np.array_equal(np.asarray(found.picture), pixels(data)) and found.damage
+
+
+def test_a_marker_that_no_jpeg_has_ends_the_picture_there():
+    data = encode(smooth("RGB"), "JPEG", quality=90)
+    middle = len(data) * 2 // 3
+    found = decode(data[:middle] + b"\xff\x4a" + data[middle + 2 :])
+    assert found.damage == "Unsupported marker type 0x4a"
+    assert np.array_equal(np.asarray(found.picture), pixels(data[:middle]))
+
+
+def test_as_many_markers_as_bytes_are_tried_in_few_steps(monkeypatch):
+    data = encode(smooth("RGB"), "JPEG", quality=90)[:-2] + b"\xff\x4a" * 2**17
+    opened = []
+    monkeypatch.setattr(images, "_open_plain", lambda data, plain=images._open_plain: opened.append(1) or plain(data))
+    assert decode(data).damage == "Unsupported marker type 0x4a" and len(opened) < 22
+
+
+def png_of(height: int, rows: bytes, interlaced: bool = False, depth: int = 8, colour: int = 0) -> bytes:
+    """A PNG 8 pixels wide, with whatever rows."""
+    header = struct.pack(">IIBBBBB", 8, height, depth, colour, 0, 0, interlaced)
+    chunks = [(b"IHDR", header), (b"PLTE", bytes(range(9))), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    made = [len(c).to_bytes(4) + kind + c + zlib.crc32(kind + c).to_bytes(4) for kind, c in chunks]
+    return images.PNG_SIGNATURE + b"".join(made)
+
+
+@pytest.mark.parametrize("bright", [0, 1])
+@pytest.mark.parametrize(
+    "depth, colour, n", [(1, 0, 1), (8, 0, 8), (16, 0, 16), (8, 2, 24), (4, 3, 4), (8, 4, 16), (16, 6, 64)]
+)
+def test_a_png_with_fewer_rows_than_its_header_says_is_named(depth, colour, n, bright):
+    row = bytes([0]) + bytes([bright]) * n
+    assert decode(png_of(6, row * 6, depth=depth, colour=colour)).damage == ""
+    for missing in (1, 5):
+        found = decode(png_of(6, row * (6 - missing), depth=depth, colour=colour))
+        assert found.damage == "its last rows are missing" and found.picture.size == (8, 6)
+
+
+def test_an_interlaced_png_with_fewer_rows_is_named():
+    """8 by 8 pixels in seven passes: 1, 1, 2, 4, 8, 16 and 32 pixels."""
+    passes = [(1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4)]
+    rows = b"".join((b"\0" + b"\1" * columns) * lines for columns, lines in passes)
+    assert decode(png_of(8, rows, True)).damage == ""
+    assert decode(png_of(8, rows[:-9], True)).damage == images.ROWS_MISSING

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bb.extract.embedding.damage import jpeg_damage
+from bb.extract.embedding.damage import ROWS_MISSING, jpeg_damage
 from bb.extract.embedding.images import UnreadableImage
 from bb.extract.embedding.nvjpeg_decoder import NvJpeg
 from bb.extract.embedding.pillow_decoder import Pillow
@@ -134,3 +134,20 @@ def test_a_strip_with_many_more_pixels_than_its_picture_is_not_decoded(monkeypat
     data[at + 8 : at + 10] = (16).to_bytes(2, "little")  # of a tenth of the width
     assert file_damage(bytes(data)) == ""
     assert jpeg_damage(encode("JPEG")) == ""
+
+
+def taller(tiff, rows):
+    """The same file with so many more rows in its header."""
+    data = bytearray(tiff)
+    at = tiff.index(b"\1\1\4\0\1\0\0\0") if b"\1\1\4\0\1\0\0\0" in tiff else tiff.index(b"\1\1\3\0\1\0\0\0")
+    data[at + 8 : at + 10] = (120 + rows).to_bytes(2, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("decoder", [SimpleJpeg(), Pillow()])
+@pytest.mark.parametrize(
+    "name, rows, words",
+    [("none", 1, ROWS_MISSING), ("none", 50, ROWS_MISSING), ("jpeg in strips", 1, ROWS_MISSING)],
+)
+def test_a_tiff_with_fewer_rows_than_its_header_says(name, rows, words, decoder):
+    assert damage(taller(TIFFS[name], rows), decoder).startswith(words)
