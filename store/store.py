@@ -21,6 +21,7 @@ from bb.store.files.canonical_json import sha256_hex
 from bb.store.files.directory import Directory
 from bb.store.files.limits import MAX_JSON_BYTES, parse_json
 from bb.store.files.machine_key import is_mark, mark
+from bb.store.files.regular_file import refuse_in_store
 from bb.store.files.writable import check_writable
 from bb.store.format.adopted import Adopted, check_adopted, read_adopted
 from bb.store.format.collection import Collection, check_name, some
@@ -125,7 +126,8 @@ class Store:
 
     @classmethod
     def create(cls, root: str | Path) -> "Store":
-        """Opens a store, making it first where there is none. Raises BBError where other files are in the way."""
+        """Opens a store, making it first where there is none. Raises BBError where other files, or a store, are in the
+        way."""
         check_slip(root)
         root = Path(root)
         if os.path.lexists(root / "zarr.json"):
@@ -135,6 +137,7 @@ class Store:
         )
         if unexpected and not os.path.lexists(root / "zarr.json"):  # which another process may have made meanwhile
             raise BBError(f"{root} exists and is not a bb store: give --store a new or empty folder.")
+        refuse_in_store(root.absolute().parent, f"the new store {root}")
         try:
             root.mkdir(parents=True, exist_ok=True)
             publish_file(root, group_json({}), root / "spaces" / "zarr.json")

@@ -84,19 +84,24 @@ def key_file() -> Path:
 
 
 def parse_data(given: Sequence[str] | None, settings: Settings) -> "dict[str, Root | None]":
-    """Collections by name, each with its folder or shards where they are known; all of bb.toml where none is given."""
-    if not given:
-        return dict(settings.data)
-    from bb.store import UsageError
+    """Collections by name, each with its folder or shards where they are known; all of bb.toml where none is given.
 
-    found: dict[str, Root | None] = {}
-    for text in given:
+    Errors: UsageError, also for a name that no collection can have.
+    """
+    from bb.store import UsageError
+    from bb.store.format.collection import check_name
+
+    found: dict[str, Root | None] = {} if given else dict(settings.data)
+    for text in given or ():
         name, equals, folder = text.partition("=")
         if equals and not folder:
             raise UsageError(f"--data {text} names no folder: write {name}=DIR.")
         if name in found:
             raise UsageError(f"--data names {name} twice: give each collection a name of its own.")
         found[name] = parse_data_root(folder) if equals else settings.data.get(name.partition("@")[0])
+    for name, root in found.items():
+        if root is not None:
+            check_name(name.partition("@")[0])
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from bb.store.errors import BBError
+from bb.store.errors import BBError, UsageError
 from bb.store.files.descriptors import retry
 
 _KINDS = {
@@ -62,13 +62,22 @@ def why_irreplaceable(path: Path) -> str:
         return ""
 
 
+def refuse_in_store(path: Path, what: str) -> None:
+    """Raises UsageError for a path of a store or below one, which holds what bb puts there alone; `what` names it."""
+    for folder in (path.resolve(), *path.resolve().parents):
+        if os.path.lexists(folder / "zarr.json") and os.path.lexists(folder / "spaces" / "zarr.json"):
+            raise UsageError(f"{what} is in the store {folder}, which only bb writes to: name a place outside it.")
+
+
 def replace_files(contents: Mapping[Path, bytes]) -> None:
     """Writes files that a person names, on disk when this returns; a link in their place is replaced, not followed.
 
-    Errors: BBError naming one that can't be written. Unless it is the very renaming that fails, all are as before then.
+    Errors: BBError naming one that can't be written; UsageError naming one in a store. Unless it is the very renaming
+    that fails, all are as before then.
     """
     asides: dict[Path, Path] = {}
     for path in contents:
+        refuse_in_store(path, str(path))
         if why := why_irreplaceable(path):
             raise BBError(f"{path} {why}: name a file.")
     try:

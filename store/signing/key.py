@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bb.store.errors import BBError, UsageError
 from bb.store.files.atomic_write import sync
 from bb.store.files.canonical_json import canonical_json
+from bb.store.files.regular_file import refuse_in_store
 from bb.store.format.layout import is_digest
 from bb.store.text.command import quoted
 
@@ -80,13 +81,15 @@ def is_line(text: object, most: int) -> bool:
 def make_key(path: Path, name: str | None = None) -> Key:
     """Writes a new private key (PKCS 8, PEM, mode 600) to `path`, and the public one with the name to `path`.pub.
 
-    Raises BBError where either is there already: a key is never overwritten.
+    Raises BBError where either is there already: a key is never overwritten. Raises UsageError in a store, with which a
+    private key would be copied.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     if name is not None:
         check_signer(name)
+    refuse_in_store(path, f"the private key {path}")
     private = Ed25519PrivateKey.generate()
     key = Key(private, private.public_key().public_bytes_raw().hex(), name)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -236,6 +236,17 @@ MISTAKES = [
     ("predict --labels good.csv --out .", 2, "--out . must end in .csv or .parquet"),
     ("suggest --html /dev/null", 2, "--html /dev/null is a device: name a file"),
     ("report newt --csv pipe", 2, "--csv pipe is a pipe: name a file"),
+    ("suggest --out features.bb/o.csv", 2, "--out features.bb/o.csv is in the store "),
+    ("suggest --html features.bb/local/o.html", 2, "which only bb writes to: name a place outside it."),
+    ("predict --labels good.csv --out link/o.csv", 2, "--out link/o.csv is in the store "),
+    ("data check pics --duplicates --csv features.bb/o.csv", 2, "--csv features.bb/o.csv is in the store "),
+    ("report newt --csv features.bb/zarr.json", 2, "--csv features.bb/zarr.json is in the store "),
+    ("label --labels features.bb/l.csv --data pics=.", 2, "features.bb/l.csv is in the store "),
+    ("demo --to features.bb", 2, "--to features.bb is in the store "),
+    ("data download newt --to features.bb/d", 2, "--to features.bb/d is in the store "),
+    ("store push features.bb/sub", 2, "the store features.bb/sub is in the store "),
+    ("store keygen --to features.bb/key.pem", 2, "the private key features.bb/key.pem is in the store "),
+    ("data check p[1]=img", 2, "'p[1]' can't name a collection"),
     ("predict --labels good.csv --out coco.csv", 2, "--out coco.csv comes with coco.json, which is there already"),
     ("store sign --key none.pem", 2, "found no key at none.pem"),
     ("store trust none.pub", 2, "the file none.pub does not exist"),
@@ -254,9 +265,14 @@ def test_one_rule_of_exit_statuses(call, store, line, expected, words):
     (root / "rows.csv").write_text(f"image_id,label\n{NAMES[0]},a\n{NAMES[1]},\n")
     (root / "book.csv").write_bytes(b"PK\x03\x04")
     (root / "coco.json").touch()
+    (root / "link").symlink_to("features.bb/spaces")
+    (root / "img").mkdir()
+    Image.new("RGB", (4, 4)).save(root / NAMES[0])
     os.mkfifo(root / "pipe")
+    before = sorted(store.root.rglob("*"))
     status, out, err = call(*line.split())
     assert (status, out) == (expected, "") and words in err
+    assert sorted(store.root.rglob("*")) == before
 
 
 def test_a_report_says_which_runs_there_are(call, store):

@@ -21,7 +21,7 @@ from bb.probe.tables.missing_value import is_missing
 from bb.probe.tables.table_file import SEPARATORS
 from bb.probe.tasks.task_columns import assign
 from bb.store.errors import BBError, UsageError
-from bb.store.files.regular_file import irregular, open_regular, replace_file
+from bb.store.files.regular_file import irregular, open_regular, refuse_in_store, replace_file
 
 HEADER = ("image_id", "label", "suggested_by")
 LONGEST = 200  # characters of a label
@@ -54,6 +54,7 @@ class LabelFile:
             raise UsageError(f"--labels {path}: the folder {path.absolute().parent} does not exist. Make it first.")
         if path.exists() and not path.is_file():
             raise UsageError(f"--labels {path} is not a file: answers are appended to one. Name another.")
+        refuse_in_store(path, f"--labels {path}")
         path = path.resolve()  # the file of a link, not the link, is locked, appended to and replaced
         with _locked(path):
             if not path.exists() or not path.stat().st_size:

@@ -8,9 +8,11 @@ import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from io import BufferedIOBase, BytesIO
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from bb.store.errors import UsageError
+from bb.store.files.regular_file import refuse_in_store
 from bb.store.plugins import Registry
 
 
@@ -56,13 +58,15 @@ def open_logger(name: str) -> PipelineLogger:
     """The logger of a name: tensorboard:DIR, mlflow:DIR (or mlflow:URI), wandb:DIR (offline), or a
     plug-in's NAME:PLACE.
 
-    Errors: UsageError where there is no such logger, or its library is not installed; BBError where it can't be
-    opened.
+    Errors: UsageError where there is no such logger, its library is not installed, or DIR is in a store; BBError where
+    it can't be opened.
     """
     kind, _, place = name.partition(":")
     if kind not in LOGGERS or not place:
         known = ", ".join(f"{known}:DIR" for known in LOGGERS.names())
         raise UsageError(f"{name!r} names no logger: choose {known}.")
+    if "://" not in place:
+        refuse_in_store(Path(place), f"--log {name}")
     opener = LOGGERS.load(kind)
     for library, extra in getattr(opener, "needs", ()):
         if find_spec(library) is None:

@@ -23,7 +23,7 @@ PRINTED = ("--csv", "--latex", "--markdown")  # these take - for standard output
 def check_files(files: dict[str, Path], *read: Path | None) -> None:
     """What is to be written can be, and not over a file that is read: said before anything is computed."""
     from bb.store import UsageError
-    from bb.store.files.regular_file import why_irreplaceable
+    from bb.store.files.regular_file import refuse_in_store, why_irreplaceable
 
     for option, path in files.items():
         if str(path) == "-":
@@ -32,6 +32,7 @@ def check_files(files: dict[str, Path], *read: Path | None) -> None:
             raise UsageError(f"{option} - names no file, and only {', '.join(PRINTED)} print with -: name a file.")
         if why := why_irreplaceable(path):
             raise UsageError(f"{option} {path} {why.removesuffix(', not a file')}: name a file.")
+        refuse_in_store(path, f"{option} {path}")
         if not (folder := path.absolute().parent).is_dir():
             raise UsageError(f"{option} {path}: the folder {folder} does not exist. Make it first.")
         if not os.access(folder, os.W_OK | os.X_OK):

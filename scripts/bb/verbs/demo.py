@@ -37,7 +37,9 @@ def verb(
     require_extract("bb demo")
     from bb.extract.weights.lite_networks import write_weights
     from bb.store.errors import UsageError
+    from bb.store.files.regular_file import refuse_in_store
 
+    refuse_in_store(to, f"--to {to}")
     if images is not None and not images.is_dir():
         raise UsageError(f"--images {images} is not a folder: name one that holds images.")
     lites = write_weights(to / "weights") if pretrained else []

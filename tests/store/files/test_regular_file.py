@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bb.store.errors import BBError
+from bb.probe.retrieval.loggers.base import open_logger
+from bb.store import Store
+from bb.store.errors import BBError, UsageError
 from bb.store.files.regular_file import read_regular, replace_file, replace_files
+from bb.store.signing.key import make_key
 
 
 def test_no_more_is_read_than_asked_for_and_nothing_but_files(tmp_path):
@@ -58,3 +61,21 @@ def test_several_are_written_or_none(tmp_path):
 def test_a_folder_that_is_gone_is_named(tmp_path):
     with pytest.raises(BBError, match="gone/f can't be written"):
         replace_file(tmp_path / "gone" / "f", b"")
+
+
+def test_nothing_is_written_into_a_store(tmp_path):
+    """Nor a store into another: what a store holds is read, copied and signed."""
+    store = Store.create(tmp_path / "features.bb")
+    (tmp_path / "link").symlink_to(store.root / "spaces")
+    before = sorted(store.root.rglob("*"))
+    for path in (store.root / "page.html", store.root / "spaces" / "new" / "x", tmp_path / "link" / "x"):
+        with pytest.raises(UsageError, match=r"is in the store .*features\.bb, which only bb writes to"):
+            replace_file(path, b"")
+    with pytest.raises(UsageError, match="the new store .* is in the store"):
+        Store.create(store.root / "spaces" / "inner")
+    with pytest.raises(UsageError, match="the private key .* is in the store"):
+        make_key(store.root / "key.pem")
+    with pytest.raises(UsageError, match="--log tensorboard:.* is in the store"):
+        open_logger(f"tensorboard:{store.root}/events")
+    assert sorted(store.root.rglob("*")) == before
+    replace_file(tmp_path / "beside", b"")

@@ -9,6 +9,7 @@ from bb.console import Progress, say, warn
 from bb.probe.tasks.family import about
 from bb.probe.tasks.registry import TASKS
 from bb.store import UsageError
+from bb.store.files.regular_file import refuse_in_store
 from bb.store.storage.download import download, is_unpacked, unpack
 from bb.store.text.command import command
 
@@ -28,6 +29,7 @@ def verb(
             raise UsageError(f"bb can't download {name}: get it from {where.home}. It needs {where.needs}; then "
                              f"{command('data check', f'{name}=DIR')}")  # fmt: skip
         raise UsageError(f"bb can't download {name}: its plug-in names no archive. Its documentation says where it is.")
+    refuse_in_store(to, f"--to {to}")
     for archive in archives:
         if is_unpacked(to / archive.name, to):
             warn(f"{archive.name} was unpacked into {to} before")

@@ -6,6 +6,7 @@ import typer
 
 from bb import options
 from bb.console import warn
+from bb.store.files.regular_file import refuse_in_store
 from bb.store.files.writable import check_writable
 from bb.store.format.collection import check_name
 from bb.store.format.text import is_text_collection
@@ -34,6 +35,8 @@ def verb(
     json_: options.JsonOption = False,
 ) -> None:
     target, opened = open_place(url), open_store(store, write=True)
+    if isinstance(target, Folder):
+        refuse_in_store(target.root.absolute().parent, f"the store {url}")
     if isinstance(target, Folder) and not dry_run:
         check_writable(target.root, ("", "spaces", "collections", "runs"), naming="to push to")
     for text in data or []:
