@@ -4,6 +4,7 @@ import csv
 import http.client
 import json
 import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from bb.labeller.questions import _labelled_ones
 from bb.probe.labelling.active_learning.choose_images import Strategy
 from bb.store import Collection, Entry, Store
 from bb.store.errors import BBError
+from bb.store.files.descriptors import RESERVED
 from bb.store.reporter import Silent
 from tests.helpers.stores import fill, space
 
@@ -356,3 +358,17 @@ def test_no_table_is_made_where_nothing_can_be_shown(served, tmp_path):
     with pytest.raises(BBError):
         served.opened(tmp_path / "none.csv")
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_a_connection_that_takes_one_of_the_last_descriptors_is_closed(monkeypatch):
+    """Of 60 at `ulimit -n 64` some are closed, and the others get answers."""
+    with listen(0) as listening, socket.create_connection(listening.getsockname()) as served:
+        accepted, _ = listening.accept()
+        monkeypatch.setattr("bb.labeller.app.limit", lambda: accepted.fileno() + 1 + RESERVED)
+        with socket.create_connection(listening.getsockname()) as refused:
+            with pytest.raises(BlockingIOError):
+                listening.accept()
+            assert refused.recv(1) == b""
+        accepted.sendall(b"x")
+        assert served.recv(1) == b"x"
+        accepted.close()

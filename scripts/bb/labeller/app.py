@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bb.labeller.images import SIZES, Pictures
 from bb.labeller.session import Session
 from bb.store.errors import BBError, UsageError
+from bb.store.files.descriptors import RESERVED, limit
 
 MOST_BYTES = 4096  # of a request's body
 LONGEST_PATH = 200  # characters: no number in an address is too long to be one
@@ -101,13 +102,24 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
+        uvicorn.Config(app, loop="asyncio", log_level="warning", access_log=False, server_header=False, lifespan="off")
     )
+
+
+class _Listening(socket.socket):
+    """Closes a connection at once that would take a descriptor which images and the table of labels need."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        if connection.fileno() >= limit() - RESERVED:
+            connection.close()
+            raise BlockingIOError  # to asyncio: nobody is waiting
+        return connection, address
 
 
 def listen(port: int) -> socket.socket:
     """A socket of this machine alone; port 0 is any free one. Errors: UsageError."""
-    listening = socket.socket()
+    listening = _Listening()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
