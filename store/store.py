@@ -106,7 +106,12 @@ class Store:
             from bb.store.storage.read_cache import DEFAULT_SIZE, ReadCache
 
             source = ReadCache.open(open_place(root), DEFAULT_SIZE if cache_size is None else cache_size)
-            return replace(cls.open(source.root), source=source)
+            try:
+                return replace(cls.open(source.root), source=source)
+            except BBError:
+                if (source.root / "zarr.json").exists():
+                    raise
+                raise BBError(f"{source.root}, the cache of {root}, was removed while bb ran: rerun.") from None
         root = Path(root)
         folder = Directory(root)
         try:

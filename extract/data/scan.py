@@ -139,8 +139,12 @@ class HashMemory:
         self.database.close()
 
     def recall(self) -> dict[str, tuple[str, str]]:
-        """Everything remembered: path → (stat, entry)."""
-        return {path: (stat, entry) for path, stat, entry in self.database.execute("SELECT * FROM file")}
+        """Everything remembered: path → (stat, entry); nothing of a damaged file."""
+        try:
+            rows = self.database.execute("SELECT path, stat, entry FROM file").fetchall()
+        except sqlite3.Error:
+            return {}
+        return {path: (stat, entry) for path, stat, entry in rows}
 
     def keep(self, rows: list[tuple[str, str, str]]) -> None:
         try:
@@ -157,9 +161,10 @@ class HashMemory:
             row = self.database.execute(
                 "SELECT found FROM shard WHERE place = ? AND state = ?", (place, state)
             ).fetchone()
-            return [Found(*values) for values in pl.read_parquet(io.BytesIO(row[0])).iter_rows()] if row else None
-        except (sqlite3.Error, pl.exceptions.PolarsError, TypeError):  # older than shards, or damaged
-            return None
+            table = pl.read_parquet(io.BytesIO(row[0])) if row else None
+        except (sqlite3.Error, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError):
+            return None  # older than shards, or damaged
+        return None if table is None or table.schema != _found_schema() else [Found(*v) for v in table.iter_rows()]
 
     def keep_shard(self, place: str, state: str, found: list[Found]) -> None:
         """Remembers a shard as a whole; an empty state can't be distinguished from a later one, and is not kept."""
@@ -175,6 +180,17 @@ class HashMemory:
                 self.database.execute("INSERT OR REPLACE INTO shard VALUES (?, ?, ?)", row)
         except (sqlite3.Error, OverflowError):
             pass
+
+
+def _parse(entry: str) -> tuple[bytes, int | None, int | None] | None:
+    """A remembered digest and size; None for what can't be one."""
+    try:
+        sha256, width, height = json.loads(entry)
+        digest = bytes.fromhex(sha256)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    sizes = all(side is None or type(side) is int for side in (width, height))
+    return (digest, width, height) if len(digest) == 32 and sizes else None
 
 
 def _make_tables(database: sqlite3.Connection) -> None:
@@ -231,19 +247,19 @@ def scan(
         try:
             stat = os.stat(path)
             state = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
-            is_known = where in remembered and remembered[where][0] == state
-            if is_known:
-                sha256, width, height = json.loads(remembered[where][1])
-            elif why := irregular(stat.st_mode) or oversized(stat.st_size):
+            before, entry = remembered.get(where, ("", ""))
+            hashed = _parse(entry) if before == state else None
+            if hashed:
+                return Entry(image_id, hashed[0], stat.st_size, *hashed[1:]), True
+            if why := irregular(stat.st_mode) or oversized(stat.st_size):
                 return why, False
-            else:
-                data = ImageFile(path).read()
-                sha256 = hashlib.sha256(data).hexdigest()
-                width, height = images.size(data) or (None, None)
-                fresh.append((where, state, json.dumps([sha256, width, height])))
+            data = ImageFile(path).read()
         except OSError as error:
             return f"can't be read: {error.strerror}", False
-        return Entry(image_id, bytes.fromhex(sha256), stat.st_size, width, height), is_known
+        sha256 = hashlib.sha256(data)
+        width, height = images.size(data) or (None, None)
+        fresh.append((where, state, json.dumps([sha256.hexdigest(), width, height])))
+        return Entry(image_id, sha256.digest(), stat.st_size, width, height), False
 
     def look_at(some_files: Sequence[tuple[str, Path]]) -> list[tuple[Entry | str, bool]]:
         return list(itertools.starmap(look, some_files))

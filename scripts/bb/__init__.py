@@ -32,5 +32,17 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        warn(f"bb: {where}{error.strerror or error}. Fix this and rerun the command.")
+        remedy = "The cache was removed while bb ran: rerun" if _cache_is_gone(error) else "Fix this and rerun"
+        warn(f"bb: {where}{error.strerror or error}. {remedy} the command.")
         sys.exit(1)
+
+
+def _cache_is_gone(error: OSError) -> bool:
+    from bb.store.errors import UsageError
+    from bb.store.files.cache_folder import cache_folder
+
+    try:
+        folder = cache_folder()
+    except UsageError:
+        return False
+    return isinstance(error, FileNotFoundError) and str(error.filename).startswith(f"{folder}{os.sep}")

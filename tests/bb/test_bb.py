@@ -19,7 +19,7 @@ from PIL import Image
 import bb.stores
 from bb.cli import VERBS
 from bb.settings import Settings
-from bb.store import Store
+from bb.store import BBError, Store
 from tests.helpers.command_line import (
     RESNET,
     VIT,
@@ -766,3 +766,22 @@ bb.main()
 """
     done = subprocess.run([sys.executable, "-c", program, "store", "ls"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == "bb: stopped before anything was done.\n"
+
+
+def test_a_cache_that_is_removed_while_bb_runs_is_named(call, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("BB_CACHE", str(cache))
+
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory", str(cache / "stores" / "tmp"))
+
+    monkeypatch.setattr("bb.cli.app", gone)
+    status, _, err = call("status")
+    assert status == 1 and "The cache was removed while bb ran: rerun the command." in err
+
+    class Gone:
+        root = cache / "stores" / "0"
+
+    monkeypatch.setattr("bb.store.storage.read_cache.ReadCache.open", lambda *_: Gone)
+    with pytest.raises(BBError, match="the cache of http://127.0.0.1:1/f, was removed while bb ran: rerun"):
+        Store.open("http://127.0.0.1:1/f")

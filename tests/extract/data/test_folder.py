@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sqlite3
 
 import pytest
 
@@ -11,6 +12,7 @@ from bb.store import UsageError
 from bb.store.files.regular_file import open_regular
 from tests.helpers.command_line import VIT, call, own_place
 from tests.helpers.shards import picture, write_tar
+from tests.helpers.toys import make_images
 
 __all__ = ["call", "own_place"]  # fixtures
 
@@ -174,3 +176,35 @@ def test_links_are_followed_where_bb_toml_says_so(call, photos, tmp_path, own_pl
     status, out, err = call("extract", "--ckpt", VIT)
     assert status == 0 and "3 computed" in out and "not followed" not in err
     assert "p: 3 images in" in call("data", "check")[1]
+
+
+@pytest.mark.parametrize(
+    "entry", ["", "[]", '["zz", 1, 2]', '["00", 1, 2]', "null", "[" * 2000, b"\xff", f'["{"00" * 32}", "8", 8]']
+)
+def test_what_a_memory_can_t_have_kept_is_hashed_again(tmp_path, entry):
+    folder = make_images(tmp_path / "pics", 3)
+    file = tmp_path / "hashes.sqlite"
+    with HashMemory.open(file) as memory:
+        entries = scan(find_images(folder), memory).entries
+        with memory.database:
+            memory.database.execute("UPDATE file SET entry = ?", (entry,))
+    recalled = []
+    with HashMemory.open(file) as memory:
+        assert scan(find_images(folder), memory, known=recalled.append).entries == entries and recalled[-1] == 0
+
+
+def test_a_damaged_memory_forgets(tmp_path):
+    folder = make_images(tmp_path / "pics", 3)
+    file = tmp_path / "hashes.sqlite"
+    with HashMemory.open(file) as memory:
+        entries = scan(find_images(folder), memory).entries
+    data = file.read_bytes()
+    file.write_bytes(data[:4096] + bytes(byte ^ 0x55 for byte in data[4096:]))
+    with HashMemory.open(file) as memory:
+        assert scan(find_images(folder), memory).entries == entries
+    file.unlink()
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE file (path TEXT, stat TEXT)")
+    database.close()
+    with HashMemory.open(file) as memory:
+        assert scan(find_images(folder), memory).entries == entries
