@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bb.store.errors import BBError, UsageError
 from bb.store.files.atomic_write import sync
 from bb.store.files.canonical_json import canonical_json
-from bb.store.files.regular_file import refuse_in_store
+from bb.store.files.regular_file import open_regular, refuse_in_store
 from bb.store.format.layout import is_digest
 from bb.store.text.command import quoted
 
@@ -115,7 +115,7 @@ def read_key(path: Path) -> Key:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(MAX_KEY_BYTES)
     except (FileNotFoundError, NotADirectoryError):
@@ -145,7 +145,7 @@ def read_key(path: Path) -> Key:
 def read_public(path: Path) -> tuple[str, str | None]:
     """The public key in a .pub file, and its owner's name for it. Raises BBError where the file holds none."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             text = file.read(MAX_KEY_BYTES).decode()
     except FileNotFoundError:
         raise UsageError(

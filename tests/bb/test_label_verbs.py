@@ -248,6 +248,8 @@ MISTAKES = [
     ("store keygen --to features.bb/key.pem", 2, "the private key features.bb/key.pem is in the store "),
     ("data check p[1]=img", 2, "'p[1]' can't name a collection"),
     ("predict --labels good.csv --out coco.csv", 2, "--out coco.csv comes with coco.json, which is there already"),
+    ("store sign --key pipe", 1, "pipe: is a pipe, not a file. Fix this and rerun"),
+    ("store trust pipe.pub", 1, "pipe.pub: is a pipe, not a file. Fix this and rerun"),
     ("store sign --key none.pem", 2, "found no key at none.pem"),
     ("store trust none.pub", 2, "the file none.pub does not exist"),
     ("store ls --store none.bb", 1, "found no store at none.bb"),
@@ -269,6 +271,7 @@ def test_one_rule_of_exit_statuses(call, store, line, expected, words):
     (root / "img").mkdir()
     Image.new("RGB", (4, 4)).save(root / NAMES[0])
     os.mkfifo(root / "pipe")
+    os.mkfifo(root / "pipe.pub")
     before = sorted(store.root.rglob("*"))
     status, out, err = call(*line.split())
     assert (status, out) == (expected, "") and words in err

@@ -141,6 +141,22 @@ def test_queries_are_scored_by_category_and_written(place, call):  # noqa: F811
     assert status == 2 and "--by family: the queries have supercategory" in err and not os.path.exists("other.csv")
 
 
+@pytest.mark.parametrize("name", ["q[1]", "q*", "q?", "q{a,b}", "~q", "~"])
+def test_names_of_files_are_no_patterns(place, call, name):  # noqa: F811
+    """Next to them are files that the patterns would find, of other queries."""
+    _, ids, _ = place
+    for file, text in ((f"{name}.csv", "Star"), ("q1.csv", "Amsel"), ("qa.csv", "Amsel")):
+        pl.DataFrame({"query_id": [0], "query_text": [text]}).write_csv(file)
+    pl.DataFrame({"query_id": [0], "image_path": ids[2:3]}).write_csv(f"{name} r.csv")
+    words = ("--queries", f"{name}.csv", "--relevant", f"{name} r.csv", "--candidates", f"{name} r.csv")
+    assert call("probe", "search", *words, "--out", f"{name} o.csv")[0] == 0
+    assert pl.read_csv(f"{name} o.csv", glob=False)["query_text"].to_list() == ["Star"]
+    pl.DataFrame({"ckpt": ["timm:x"], "score": [0.5]}).write_csv(f"{name} p.csv")
+    assert call("probe", "zeroshot", "--labels", "labels.csv")[0] == 0
+    status, out, err = call("report", "classify", "--reference", f"{name} p.csv")
+    assert status == 0 and f"{name} p" in out + err, out + err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
