@@ -50,7 +50,7 @@ class Bench:
 
     def page(self) -> str:
         """The board as one HTML file."""
-        return page(self.board)
+        return page(self.board, self.runs)
 
 
 @dataclass(frozen=True)

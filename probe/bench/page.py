@@ -3,15 +3,19 @@
 The markup is page.html's; here is what it says of columns.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from bb.probe.bench.board import CLAIM, BenchBoard
 from bb.probe.bench.columns import Column
+from bb.probe.bench.findings import findings
+from bb.probe.bench.methods import bibtex, methods
 from bb.probe.report.formats.templates import render
+from bb.store.local.runs import Run
 
 
-def page(board: BenchBoard) -> str:
-    """The whole file."""
+def page(board: BenchBoard, runs: Mapping[str, Sequence[Run]]) -> str:
+    """The whole file. runs: those of the board, by family."""
     unsure: dict[str, list[str]] = {why: [] for why in sorted({why for why in board.reasons if why})}
     for column, why in zip(board.columns, board.reasons, strict=True):
         if why and _side(column) not in unsure[why]:
@@ -21,7 +25,11 @@ def page(board: BenchBoard) -> str:
         title=f"bb bench: {board.title}",
         filtered="backbones",
         board=board,
+        findings=" ".join(findings(board)),
+        methods=methods(board, runs),
+        bibtex=bibtex(runs),
         claim=CLAIM,
+        most=max(board.ranked, 2),
         families=len({column.family for column in board.columns}),
         unsure=unsure,
         sides=[(side, len(list(group))) for side, group in groupby(board.columns, key=_side)],

@@ -28,36 +28,22 @@ def _column(board: Leaderboard, n: NTrain) -> Iterator[str]:
     score = f"{cell.mean:.3f}"
     if not cell.estimate.no_interval:
         score += f" (95% interval {cell.estimate.low:.3f} to {cell.estimate.high:.3f})"
-    same = [row for row in others if row.cells[n].best]
-    tied = [row for row in others if row.cells[n].tied]
+    same = [row.label for row in others if row.cells[n].best]
     if not others:
         yield f"{first.label} scores {score} {where}. Add another backbone to compare it with."
     elif same:
-        yield f"{names([first, *same])} have the same highest score {where}: {score}."
+        yield f"{listed([first.label, *same])} have the same highest score {where}: {score}."
     elif cell.estimate.no_interval:
         yield f"{first.label} scores highest of {len(others) + 1} backbones {where}, {score}, but {_unsure(cell)}."
-    elif not tied:
-        yield (
-            f"{first.label} is the best of {len(others) + 1} backbones {where}: {score}, {_ahead(cell, others[0], n)}. "
-            "It can be told apart from every other."
-        )
-    elif len(tied) == len(others):
-        which = "the other" if len(others) == 1 else f"any of the other {len(others)}"
-        yield f"{first.label} scores highest {where}, {score}, but can't be told apart from {which}."
     else:
-        yield (
-            f"{first.label} scores highest of {len(others) + 1} backbones {where}: {score}, "
-            f"{_ahead(cell, others[0], n)}. It can't be told apart from {names(tied)}."
-        )
+        ahead = f", {cell.mean - others[0].cells[n].mean:.3f} ahead of {others[0].label}, the next"
+        tied = [row.label for row in others if row.cells[n].tied]
+        yield leading(first.label, score, ahead, tied, len(others), "backbones", f" {where}")
     yield from _guessing(board, first.label, cell)
 
 
 def _unsure(cell: LeaderboardCell) -> str:
     return f"no interval can be stated ({cell.estimate.no_interval}), so how sure that is remains unknown"
-
-
-def _ahead(cell: LeaderboardCell, second: LeaderboardRow, n: NTrain) -> str:
-    return f"{cell.mean - second.cells[n].mean:.3f} ahead of {second.label}, the next"
 
 
 def _guessing(board: Leaderboard, label: str, cell: LeaderboardCell) -> Iterator[str]:
@@ -157,9 +143,30 @@ def with_images(n: NTrain) -> str:
     return "with all training images" if n == "all" else f"with {n} training images a task"
 
 
-def names(rows: Sequence[LeaderboardRow]) -> str:
-    """Some backbones by name: three, and how many more."""
-    some = [row.label for row in rows[:NAMED]]
-    if more := len(rows) - NAMED:
-        some += [f"{more} more"] if more > 0 else []
-    return some[0] if len(some) == 1 else f"{', '.join(some[:-1])} and {some[-1]}"
+def leading(
+    first: str, score: str, ahead: str, tied: Sequence[str], others: int, of: str, where: str = "",
+    *, best: str = "is the best", highest: str = "scores highest", between: str = ", ",
+) -> str:  # fmt: skip
+    """Who is first, and who can't be told apart from it.
+
+    ahead   by how much of whom, after a comma; empty where that is not known
+    tied    who can't be told apart, of `others` others;  of: what all of them are
+    best    of one that can be told apart from every other;  highest: of any first one
+    """
+    if not tied:
+        return f"{first} {best} of {others + 1} {of}{where}: {score}{ahead}. It can be told apart from every other."
+    if len(tied) == others:
+        which = "the other" if others == 1 else f"any of the other {others}"
+        return f"{first} {highest}{where}, {score}, but can't be told apart from {which}."
+    return (
+        f"{first} {highest} of {others + 1} {of}{where}: {score}{ahead}. It can't be told apart from "
+        f"{listed(tied, between)}."
+    )
+
+
+def listed(names: Sequence[str], between: str = ", ") -> str:
+    """Some by name: three, and how many more."""
+    some = list(names[:NAMED])
+    if len(names) > NAMED:
+        some.append(f"{len(names) - NAMED} more")
+    return some[0] if len(some) == 1 else f"{between.join(some[:-1])} and {some[-1]}"

@@ -1,15 +1,12 @@
-"""The paragraph "Methods" of a paper, from what a board's runs record, and the entries for its list of references."""
+"""The paragraph "Methods" for a board of NeWT, from what its runs record, and BibTeX."""
 
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from bb.probe.features.extraction import Cost, count_text
 from bb.probe.report.leaderboard import METRIC_WORDS, Leaderboard, LeaderboardCell
+from bb.probe.report.paper import bibliography, compared, computed, joined
 from bb.probe.report.provenance import Origin
-from bb.store.format.space import short
-from bb.store.plugins import OWN
-from bb.store.versions import installed
 
 CORRECTIONS = {"holm": "Holm's method", "bh": "Benjamini and Hochberg's method"}
 TESTS = {
@@ -30,8 +27,6 @@ NEWT = """@inproceedings{vanhorn2021newt,
   booktitle = {CVPR}, year = {2021}}"""
 BIOBENCH = """@misc{stevens_biobench,
   author = {Stevens, Samuel}, title = {biobench}, howpublished = {github.com/samuelstevens/biobench}}"""
-BB = """@misc{bb,
-  author = {{The bb authors}}, title = {bb: which frozen vision backbone, and how sure are we?}, version = {%s}}"""
 
 
 def methods(board: Leaderboard) -> str:
@@ -41,14 +36,7 @@ def methods(board: Leaderboard) -> str:
 
 def bibtex(board: Leaderboard) -> str:
     """BibTeX of the data set and the protocol, as far as bb knows them, and of bb."""
-    entries = [NEWT] if board.tasks == "newt" else []
-    entries += [BIOBENCH] if board.protocol == "biobench" else []
-    return "\n\n".join([*entries, own_bibtex()])
-
-
-def own_bibtex() -> str:
-    """The entry of the bb that is running."""
-    return BB % (installed(OWN) or "from a checkout")
+    return bibliography([NEWT * (board.tasks == "newt"), BIOBENCH * (board.protocol == "biobench")])
 
 
 def _cells(board: Leaderboard) -> Iterator[LeaderboardCell]:
@@ -56,21 +44,8 @@ def _cells(board: Leaderboard) -> Iterator[LeaderboardCell]:
 
 
 def _features(board: Leaderboard) -> Iterator[str]:
-    labels = ", ".join(f"{row.label}{size_of(row.cost)}" for row in board.rows)
-    n = len(board.rows)
-    yield (
-        f"We compared {n} frozen vision {'backbone' if n == 1 else 'backbones'} ({labels}) on {board.n_tasks} tasks of "
-        f"{board.tasks} with {board.n_images} test images. Each image was embedded once, without augmentation, through "
-        "the evaluation transform of the backbone's own weights."
-    )
-
-
-def size_of(cost: Cost) -> str:
-    """What is on record of a backbone's size, in brackets."""
-    sizes = [f"{count_text(cost.parameters)} parameters"] if cost.parameters else []
-    sizes += [f"{cost.gflops:.3g} GFLOPs an image"] if cost.gflops else []
-    sizes += [f"{cost.pixels[0]}x{cost.pixels[1]} pixels"] if cost.pixels else []
-    return f" ({', '.join(sizes)})" if sizes else ""
+    on = f"{board.n_tasks} tasks of {board.tasks} with {board.n_images} test images"
+    yield compared({row.label: row.cost for row in board.rows}, on)
 
 
 def _classifiers(board: Leaderboard) -> Iterator[str]:
@@ -84,9 +59,8 @@ def _classifiers(board: Leaderboard) -> Iterator[str]:
     }
     parts = []
     for kind, some in groupby(board.columns, key=kinds.__getitem__):
-        *numbers, last = map(str, some)
-        images = f"{', '.join(numbers)} and {last}" if numbers else last
-        parts.append(f"with {images} training images{'' if last == 'all' else ' a task'}, {kind}")
+        numbers = list(some)
+        parts.append(f"with {joined(numbers)} training images{'' if numbers[-1] == 'all' else ' a task'}, {kind}")
     yield "; ".join(parts) + "."
     seeds = sorted({seed for cell in _cells(board) for seed in cell.origin.seeds if seed is not None})
     if seeds:
@@ -138,10 +112,11 @@ def _statistics(board: Leaderboard) -> Iterator[str]:
 
 
 def _record(board: Leaderboard) -> Iterator[str]:
-    spaces = ", ".join(f"{row.label} {short(row.space)}" for row in board.rows)
-    digests = sorted({short(made.digest) for cell in _cells(board) for made in cell.origin.runs})
-    some = ", ".join(digests[:6]) + (f" and {len(digests) - 6} more" if len(digests) > 6 else "")
-    yield (
-        f"Computed with bb {installed(OWN) or 'from a checkout'}; collection {board.collection} "
-        f"{short(board.collection_digest)}, test set {short(board.test_set)}; feature spaces {spaces}; runs {some}."
+    origins = [cell.origin for cell in _cells(board)]
+    yield computed(
+        (words for each in origins for words in each.versions),
+        [(board.collection, board.collection_digest)],
+        [board.test_set],
+        ((row.label, row.space) for row in board.rows),
+        ((made.run_id, made.digest) for each in origins for made in each.runs),
     )

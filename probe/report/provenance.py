@@ -13,6 +13,7 @@ from typing import Any
 from bb.probe.classifiers.protocol import PROTOCOLS, kind_of
 from bb.probe.features.extraction import Cost
 from bb.probe.features.missing import max_missing_of, same_images_of
+from bb.probe.report.paper import versions_of
 from bb.probe.tasks.few_shot import NTrain
 from bb.store.local.runs import Run
 from bb.store.text.command import command, extract_command
@@ -86,7 +87,7 @@ def origin(runs: Sequence[Run]) -> Origin:
         backend=", ".join(sorted(backends)),
         n_train=first["n_train"],
         pooling=first.get("pooling"),
-        versions=_distinct(_versions(p.get("versions")) for p in provenances),
+        versions=_distinct(map(versions_of, provenances)),
         devices=_distinct(str(e["device"]) for e in extraction if e.get("device")),
         extracted=_distinct(_facts(e) for e in extraction),
         command=_probe(runs),
@@ -134,14 +135,10 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _versions(value: Any) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(value.items())) if isinstance(value, dict) else ""
-
-
 def _facts(extraction: dict[str, Any]) -> str:
     facts = {key: value for key, value in extraction.items() if key != "versions"}
     words = [f"{key} {value}" for key, value in sorted(facts.items()) if isinstance(value, str | int | float)]
-    return ", ".join(word for word in (*words, _versions(extraction.get("versions"))) if word)
+    return ", ".join(word for word in (*words, versions_of(extraction)) if word)
 
 
 def _distinct(words: Any) -> tuple[str, ...]:

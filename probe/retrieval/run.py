@@ -166,6 +166,8 @@ def execute(
         "collection": prepared.collection.digest,
         "collection_name": prepared.collection.name,
         "backbones": prepared.store.backbones(space),
+        "width": prepared.features.shape[1],
+        "view": dict(space.view),
         "scores": _scores(found),
         "units": sampled(found),
         "notes": {PROTOCOL: notes} if (notes := list(_notes(prepared, found))) else {},

@@ -186,7 +186,7 @@ def ranks(resampled: Resampled, level: float = 0.95) -> Ranks:
     left out, and the rest tried again, until no more are (Romano and Wolf, Econometrica 73, 2005).
     """
     n = len(resampled.models)
-    best, worst = _places(resampled.estimate[None])
+    best, worst = competition_ranks(resampled.estimate[None])
     rank = (best[0] + worst[0]) / 2
     first, second = np.triu_indices(n, 1)
     if n == 1 or resampled.reason:
@@ -233,7 +233,7 @@ def mean_ranks(
     leave hold in all columns together, so their mean over columns bounds that of the ranks. Blocks are independent.
     """
     columns, n = estimate.shape
-    best, worst = _places(estimate)
+    best, worst = competition_ranks(estimate)
     low, high = np.ones((n, columns)), np.full((n, columns), float(n))
     known = [(list(places), found) for places, found in blocks if found is not None and not found.reason]
     pairs = sum(len(places) for places, _ in known) * (n - 1)
@@ -304,7 +304,7 @@ def _t_test(
     return np.clip(p, np.finfo(float).tiny, 1)
 
 
-def _places(
+def competition_ranks(
     values_BM: Float64[np.ndarray, "b models"],
 ) -> tuple[Int[np.ndarray, "b models"], Int[np.ndarray, "b models"]]:
     """The best and the worst rank of each model in each row; they differ for equals."""

@@ -1,15 +1,13 @@
 """The paragraph "Methods" of a paper for a board of classification, from what its runs record, and BibTeX."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bb.probe.classification.board import Board, Row
-from bb.probe.report.methods import own_bibtex, size_of
+from bb.probe.classification.board import Board, shots_used
+from bb.probe.report.paper import LISTED, bibliography, compared, computed_by, of_source
 from bb.probe.tasks.family import about
 from bb.probe.tasks.registry import TASKS
-from bb.store.format.space import short
-from bb.store.plugins import OWN
-from bb.store.versions import installed
+from bb.store.local.runs import Run
 
 PREPROCESSING = {
     "none": "taken as they are",
@@ -25,7 +23,6 @@ SPLITS = {
     "time": "The latest images were tested by classifiers fitted to the earlier ones",
     "protocol": "The protocol draws the images that are tested",
 }
-LISTED = 6  # of a classifier's parameters and of digests
 
 
 def methods(board: Board) -> str:
@@ -34,46 +31,68 @@ def methods(board: Board) -> str:
 
 
 def bibtex(board: Board) -> str:
-    """BibTeX of the data set, as far as bb knows it, and of bb."""
-    known = about(TASKS.load(board.tasks)).citation if board.tasks in TASKS.plugins else ""
-    return "\n\n".join(filter(None, (known, own_bibtex())))
+    """BibTeX of the data set and the protocol, as far as bb knows them, and of bb."""
+    return bibliography([data_set(board.tasks), *(protocol_entry(row.run.record) for row in board.rows)])
+
+
+def data_set(tasks: str) -> str:
+    """BibTeX of a task family, where it is one that bb knows."""
+    return about(TASKS.load(tasks)).citation if tasks in TASKS.plugins else ""
+
+
+def protocol_entry(record: Mapping[str, Any]) -> str:
+    """BibTeX of a run's published protocol, where it has one."""
+    published = record.get("published")
+    return of_source(published["name"], published["source"]) if published else ""
 
 
 def _features(board: Board) -> Iterator[str]:
-    rows = {row.run.record["space"]: row for row in board.rows}
-    names = ", ".join(f"{row.name}{size_of(row.cost)}" for row in rows.values())
-    what = {"classes": f"{len(board.classes)} classes", "traits": f"{len(board.classes)} traits"}.get(board.target, "")
-    yield (
-        f"We compared {len(rows)} frozen vision {'backbone' if len(rows) == 1 else 'backbones'} ({names}) on "
-        f"{board.tasks}{f' ({what})' if what else ''} with {board.n} test images. Each image was embedded once, "
-        "without augmentation, through the evaluation transform of the backbone's own weights."
-    )
+    what = {"classes": f" ({len(board.classes)} classes)", "traits": f" ({len(board.classes)} traits)"}
+    on = f"{board.tasks}{what.get(board.target, '')} with {board.n} test images"
+    yield compared({row.name: row.cost for row in board.rows}, on)
 
 
 def _classifiers(board: Board) -> Iterator[str]:
-    split = SPLITS.get(board.split_by, f"The split is by {board.split_by}").replace("{side}", board.side)
+    yield f"{split_words(board.rows[0].run.record, board.side)}."
     groups = board.rows[0].run.record["scores"]["tasks"][board.task][board.side].get("groups")
-    yield f"{split}." + (f" The test images are of {groups} groups." if type(groups) is int else "")
-    kinds = dict.fromkeys(_words(row) for row in board.rows)
+    if type(groups) is int:
+        yield f"The test images are of {groups} groups."
+    yield from classifier_sentences([row.run for row in board.rows])
+
+
+def split_words(record: Mapping[str, Any], side: str) -> str:
+    """How a run's images were split, in a clause."""
+    by = record["split_by"]
+    return SPLITS.get(by, f"The split is by {by}").replace("{side}", side)
+
+
+def classifier_sentences(runs: Sequence[Run]) -> Iterator[str]:
+    """The classifiers of some runs with their parameters, the protocols, training images of each class, and seeds."""
+    records = [run.record for run in runs]
+    kinds = dict.fromkeys(map(_words, records))
     yield f"{'Classifiers' if len(kinds) > 1 else 'The classifier'}: {'; '.join(kinds)}."
-    if board.protocol:
-        first: dict[str, Any] = board.rows[0].run.record.get("published") or {}
-        yield f"This is the protocol {board.protocol} (after {first.get('source', 'a source that is not recorded')})."
-    shots = sorted({str(row.shots) for row in board.rows}, key=lambda text: (text == "all", text.zfill(9)))
-    seeds = sorted({int(row.run.record["seed"]) for row in board.rows})
+    sources = {each["name"]: each["source"] for record in records if (each := record.get("published"))}
+    for name, source in sources.items():
+        yield f"The protocol {name} is after {source or 'a source that is not recorded'}."
+    shots = sorted({str(shots_used(run)) for run in runs}, key=lambda text: (text == "all", text.zfill(9)))
+    seeds = sorted({int(record["seed"]) for record in records})
+    numbers = ", ".join(map(str, seeds))
     if shots != ["all"]:
-        order = "" if board.protocol else " in the order of a SHA-256 of task, image and seed"
-        numbers = ", ".join(map(str, seeds))
+        order = "" if sources else " in the order of a SHA-256 of task, image and seed"
         yield f"Training images of each class ({', '.join(shots)}) were drawn{order}; seeds {numbers}."
+    elif len(seeds) > 1:
+        yield f"Seeds {numbers}."
 
 
-def _words(row: Row) -> str:
-    """A run's classifier with the parameters that it records: long lists by their ends."""
-    parameters = row.run.record.get("parameters") or {}
+def _words(record: Mapping[str, Any]) -> str:
+    """A run's protocol and classifier with the parameters that it records: long lists by their ends."""
+    parameters, published = record.get("parameters") or {}, record.get("published") or {}
     how = parameters.get("preprocessing") or "none"
     estimator = parameters.get("estimator") or {}
     named = [f"{name} {_value(value)}" for name, value in sorted(estimator.items()) if value is not None][:LISTED]
-    return f"{row.classifier} on features {PREPROCESSING.get(how, how)}" + (f" ({', '.join(named)})" if named else "")
+    who = " ".join(filter(None, (str(record["classifier"]), published.get("setting"))))
+    who = f"the protocol {published['name']}, {who}" if published else who
+    return f"{who} on features {PREPROCESSING.get(how, how)}" + (f" ({', '.join(named)})" if named else "")
 
 
 def _value(value: Any) -> str:
@@ -101,11 +120,4 @@ def _statistics(board: Board) -> Iterator[str]:
 
 
 def _record(board: Board) -> Iterator[str]:
-    record = board.rows[0].run.record
-    spaces = ", ".join(dict.fromkeys(f"{row.name} {short(row.run.record['space'])}" for row in board.rows))
-    runs = [short(row.run.run_id) for row in board.rows]
-    some = ", ".join(runs[:LISTED]) + (f" and {len(runs) - LISTED} more" if len(runs) > LISTED else "")
-    yield (
-        f"Computed with bb {installed(OWN) or 'from a checkout'}; collection {record['collection_name']} "
-        f"{short(record['collection'])}, test set {short(record['test_set'])}; feature spaces {spaces}; runs {some}."
-    )
+    yield computed_by([row.run for row in board.rows], [row.name for row in board.rows])

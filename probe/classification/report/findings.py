@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bb.probe.classification.board import Board, Row, details
 from bb.probe.classification.report.curves import learning_curves
-from bb.probe.report.findings import NAMED, further
+from bb.probe.report.findings import further, leading, listed
 
 
 def findings(board: Board) -> list[str]:
@@ -26,29 +26,15 @@ def _leader(board: Board) -> Iterator[str]:
     second = others[0].metrics[board.metric]["value"]
     ahead = "" if second is None else f", {found['value'] - second:.3f} ahead of {board.label(others[0])}, the next"
     what = f"{score} ({board.metric})"
-    tied = [row for row in others if row.tied]
     if same := _same(board):
-        yield f"{_names(board, [first, *same])} have the same highest {board.metric}: {score}."
+        yield f"{listed([label, *map(board.label, same)], '; ')} have the same highest {board.metric}: {score}."
     elif any(row.tied is None for row in others):
         reason = found["reason"] or "not all differences have an interval"
         unsure = f"no interval says how sure that is ({reason})"
         yield f"{label} scores highest of {len(board.rows)} runs, {what}{ahead}; {unsure}."
-    elif not tied:
-        yield f"{label} is the best of {len(board.rows)} runs: {what}{ahead}. It can be told apart from every other."
-    elif len(tied) == len(others):
-        which = "the other" if len(others) == 1 else f"any of the other {len(others)}"
-        yield f"{label} scores highest, {what}, but can't be told apart from {which}."
     else:
-        yield (
-            f"{label} scores highest of {len(board.rows)} runs: {what}{ahead}. It can't be told apart from "
-            f"{_names(board, tied)}."
-        )
-
-
-def _names(board: Board, rows: list[Row]) -> str:
-    some = [board.label(row) for row in rows[:NAMED]]
-    some += [f"{len(rows) - NAMED} more"] if len(rows) > NAMED else []
-    return some[0] if len(some) == 1 else f"{'; '.join(some[:-1])} and {some[-1]}"
+        tied = [board.label(row) for row in others if row.tied]
+        yield leading(label, what, ahead, tied, len(others), "runs", between="; ")
 
 
 def _guessing(board: Board) -> Iterator[str]:

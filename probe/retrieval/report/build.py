@@ -14,6 +14,7 @@ from bb.probe.retrieval.loggers.base import PipelineLogger
 from bb.probe.retrieval.ranking import NO_MATCH, Ranking, count_relevant
 from bb.probe.retrieval.report.figures import draw
 from bb.probe.retrieval.report.html import Sheet
+from bb.probe.retrieval.report.methods import run_names
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import worst
 from bb.probe.retrieval.run import PROTOCOL
@@ -65,18 +66,6 @@ def _of(run: Run, tasks: str) -> bool:
     return (run.record["protocol"], run.record["tasks"]) == (PROTOCOL, tasks)
 
 
-def names(runs: Sequence[Run]) -> list[str]:
-    """What each run is called: its backbone, re-ranked or not, with the run's ID where that is not enough."""
-    backbones = [
-        ", ".join(run.record["backbones"]) + (" re-ranked" if run.record["parameters"]["rerankers"] else "")
-        for run in runs
-    ]
-    return [
-        name if name and backbones.count(name) == 1 else f"{name} {short(run.run_id)}".strip()
-        for name, run in zip(backbones, runs, strict=True)
-    ]
-
-
 def sheets(
     runs: Sequence[Run], items: RetrievalLabels, *, metric: str | None, queries: int, top: int
 ) -> Iterator[Sheet]:
@@ -95,7 +84,7 @@ def sheets(
     shown = [name for name in dict.fromkeys((metric, *SHOWN)) if name in scores["tasks"]]
     scored = {name: of_models(runs, name) for name in shown}
     _, behind, claim = scored[metric]
-    for place, (name, run) in enumerate(zip(names(runs), runs, strict=True)):
+    for place, (name, run) in enumerate(zip(run_names(runs), runs, strict=True)):
         ranking, how = ranking_of(run, items), run.record["parameters"]
         yield Sheet(
             name=name,

@@ -53,7 +53,7 @@ class RetrievalReport:
 
         thumbnails  by image ID; without them images are only named
         """
-        return page(self.sheets, self.name, thumbnails or {})
+        return page(self.sheets, self.name, thumbnails or {}, self.runs)
 
     def __repr__(self) -> str:
         return f"RetrievalReport({self.name}: {len(self)} runs)"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bb.probe.report.findings import NAMED
+from bb.probe.report.findings import leading, listed
 from bb.probe.retrieval.statistics.paired_tests import QueryEstimate
 
 ALPHA = 0.05
@@ -26,19 +26,9 @@ def leader(
     apart = [scores[0].mean - each.mean for each in scores]
     if abs(apart[1]) < EQUAL:
         same = [name for name, less in zip(names, apart, strict=True) if abs(less) < EQUAL]
-        return f"{_listed(same)} have the same highest {metric}: {score}."
-    ahead = f"{what}, {apart[1]:.3f} ahead of {names[1]}, the next"
+        return f"{listed(same)} have the same highest {metric}: {score}."
+    ahead = f", {apart[1]:.3f} ahead of {names[1]}, the next"
     if None in p:
-        return f"{first} scores highest of {n} runs, {ahead}; how sure that is remains unknown ({claim})."
+        return f"{first} scores highest of {n} runs, {what}{ahead}; how sure that is remains unknown ({claim})."
     tied = [name for name, each in zip(names[1:], p, strict=True) if each is not None and each > ALPHA]
-    if not tied:
-        return f"{first} is the best of {n} runs: {ahead}. It can be told apart from every other."
-    if len(tied) == n - 1:
-        which = "the other" if n == 2 else f"any of the other {n - 1}"
-        return f"{first} scores highest, {what}, but can't be told apart from {which}."
-    return f"{first} scores highest of {n} runs: {ahead}. It can't be told apart from {_listed(tied)}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    some = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
-    return some[0] if len(some) == 1 else f"{', '.join(some[:-1])} and {some[-1]}"
+    return leading(first, what, ahead, tied, n - 1, "runs")

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bb.probe.features.extraction import Cost
 from bb.probe.report.formats.templates import render
 from bb.probe.retrieval.report.findings import leader
+from bb.probe.retrieval.report.methods import bibtex, methods
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import Answer, Kind
 from bb.probe.retrieval.statistics.paired_tests import Behind, QueryEstimate
+from bb.store.local.runs import Run
 
 LEGEND: dict[Kind, str] = {
     "query": "query",
@@ -53,11 +56,12 @@ class Sheet:
         return {**asdict(self), "categories": means}
 
 
-def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnail]) -> str:
+def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnail], runs: Sequence[Run] = ()) -> str:
     """The whole file. Each picture is in it once, as a symbol, whatever the number of places that show it.
 
     labels      what the labels are called
     thumbnails  by image ID, as far as they are available
+    runs        that the sheets are of; without them there are no methods
     """
     shown = set().union(*map(image_ids, sheets))
     best = {metric: max(sheet.scores[metric].mean for sheet in sheets) for metric in sheets[0].scores}
@@ -67,12 +71,22 @@ def page(sheets: Sequence[Sheet], labels: str, thumbnails: Mapping[str, Thumbnai
         title=f"Retrieval on {labels}",
         filtered="queries",
         findings=_findings(sheets),
+        costs=_costs(sheets, runs),
+        methods=methods(runs, sheets[0].metric, sheets[0].claim) if runs else "",
+        bibtex=bibtex(runs) if runs else "",
         sheets=sheets,
         best=best,
         symbols=symbols,
         thumbnails=thumbnails,
         legend=LEGEND,
     )
+
+
+def _costs(sheets: Sequence[Sheet], runs: Sequence[Run]) -> dict[str, Cost]:
+    """What an image costs by each sheet's backbone; empty where no run records it."""
+    by_space = {str(run.record["space"]): Cost.of(run.record) for run in runs}
+    costs = {sheet.name: by_space.get(sheet.space, Cost()) for sheet in sheets}
+    return costs if any(cost != Cost() for cost in costs.values()) else {}
 
 
 def _findings(sheets: Sequence[Sheet]) -> str:

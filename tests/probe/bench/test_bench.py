@@ -10,6 +10,8 @@ import pytest
 from bb import probe
 from bb.probe.bench.board import board
 from bb.probe.bench.columns import block
+from bb.probe.bench.methods import bibtex, methods
+from bb.probe.bench.page import page
 from bb.probe.statistics.comparison import mean_ranks, ranks
 from bb.probe.statistics.multiclass.intervals import estimate
 from bb.probe.statistics.multiclass.metrics import METRICS
@@ -177,3 +179,43 @@ def test_every_table_with_buttons_in_its_head_can_be_sorted(place):
     text = probe.bench(plan(folder), store, jobs=1).page()
     assert text.count("<table class=") == text.count('<table class="board sortable') == 2
     assert text.count('data-kind="text"><button type="button">backbone') == 2
+
+
+def test_methods_name_what_the_runs_record(place):
+    folder, store = place
+    found = probe.bench({**plan(folder), "protocols": ["dinov2-knn"]}, store, jobs=1)
+    said, runs = methods(found.board, found.runs), [run for each in found.runs.values() for run in each]
+    first = runs[0].record
+    for words in (
+        "We compared 3 frozen vision backbones (lab:net0, lab:net1, lab:net2) on 2 sets of labelled images.",
+        "ponds: 80 test images. The split is the table's own. birds: 60 test images.",
+        "simpleshot on features taken as they are (variant CL2N)",
+        "the protocol dinov2-knn, knn k=20 on features scaled to unit length (k 20, max_k 200, temperature 0.07)",
+        "The protocol dinov2-knn is after facebookresearch/dinov2,",
+        "Training images of each class (3, all) were drawn; seeds 0, 1.",
+        "We report accuracy, the mean over seeds and tasks, with 95% intervals for further test images of each set",
+        "after Mogstad, Romano, Shaikh and Wilhelm",
+        f"numpy {np.__version__}",
+        f"ponds {first['collection'][:12]}",
+        f"test sets {first['test_set'][:12]}",
+        f"{runs[0].record['backbones'][0]} {runs[0].record['space'][:12]}",
+        f"and {len(runs) - 6} more.",
+    ):
+        assert words in said, said
+    entries = bibtex(found.runs)
+    assert entries.count("@misc{dinov2-knn,") == 1 and entries.endswith("}") and "@misc{bb," in entries
+    whole = found.page()
+    assert "Methods" in whole and "In short" in whole and said[:60] in whole
+
+
+def test_a_family_that_bb_knows_is_cited(place):
+    folder, store = place
+    runs = probe.bench(plan(folder), store, jobs=1).runs
+    assert "van horn" in bibtex({"inat21": runs["ponds"]}).lower() and "van horn" not in bibtex(runs).lower()
+
+
+def test_one_backbone_is_not_ranked_and_no_runs_say_nothing(place):
+    folder, store = place
+    one = probe.bench(plan(folder, ckpts=["lab:net1"]), store, jobs=1, compute=False)
+    assert "Mogstad" not in methods(one.board, one.runs)
+    assert methods(board("none", {}, {}), {}) == "" and "Methods" not in page(board("none", {}, {}), {})

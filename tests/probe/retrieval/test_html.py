@@ -182,7 +182,7 @@ def test_filtering_leaves_the_queries_that_are_named(opened):
 
 def test_sorting_by_a_metric(opened):
     table = opened.locator("table.board")
-    table.locator("th", has_text="map@10").locator("button").click()
+    table.locator("th", has_text="cmc@1").locator("button").click()
     first = table.locator("tbody tr th").first
     assert first.inner_text().strip() == "timm:resnet/untrained"
 

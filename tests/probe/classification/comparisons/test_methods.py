@@ -38,7 +38,7 @@ def test_parameters_shots_and_a_protocol_are_those_of_the_runs(board):
     one = replace(row, run=replace(row.run, record=record))
     said = methods(replace(board, rows=(one,), protocol="dinov2-knn"))
     assert "on features scaled to unit length (C 0.1 to 100 in 4 steps, k 20)" in said
-    assert "This is the protocol dinov2-knn (after dinov2, knn.py)." in said and "were drawn; seeds 0." in said
+    assert "The protocol dinov2-knn is after dinov2, knn.py." in said and "were drawn; seeds 0." in said
 
 
 def test_folds_groups_and_the_intervals_name_are_said(tmp_path):
