@@ -5,7 +5,7 @@ from typing import Any
 
 from bb.probe.features.extraction import Cost
 from bb.probe.report.paper import bibliography, compared, computed_by, joined
-from bb.probe.retrieval.paired_tests import MANY
+from bb.probe.retrieval.statistics.paired_tests import MANY
 from bb.probe.tasks.family import about
 from bb.probe.tasks.registry import TASKS
 from bb.store.format.space import short
