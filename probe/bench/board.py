@@ -16,7 +16,7 @@ from bb.store.local.runs import Run, by_precedence
 
 CLAIM = (
     "A mean rank is over these families, each with the same weight, and over their columns: nothing is claimed of "
-    "other families. Its 95 % interval is of further test images of each family, with the classifiers as they are "
+    "other families. Its 95% interval is of further test images of each family, with the classifiers as they are "
     "trained; it comes from a backbone's differences to all others in all columns, whose bounds hold together."
 )
 

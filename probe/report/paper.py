@@ -51,8 +51,8 @@ def computed(
     digests = [f"{short(run_id)}/{short(digest)}" for run_id, digest in dict.fromkeys(runs)]
     some = ", ".join(digests[:LISTED]) + (f" and {len(digests) - LISTED} more" if len(digests) > LISTED else "")
     return (
-        f"Computed with bb ({by}); {_noun('collection', on)} {on}, {_noun('test set', tested)} {tested}; feature spaces "
-        f"{by_space}; {_noun('run', some)} {some}."
+        f"Computed with bb ({by}); {_noun('collection', on)} {on}, {_noun('test set', tested)} {tested}; "
+        f"feature spaces {by_space}; {_noun('run', some)} {some}."
     )
 
 

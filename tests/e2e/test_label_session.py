@@ -60,6 +60,9 @@ def test_a_session_of_sixty_labels(tmp_path):
             page.wait_for_load_state("networkidle")
             assert page.locator("#near figure").count() == 5
             assert page.text_content("#status").startswith(f"{LABELS} of ")
+            axe = Path(pytest.importorskip("axe_playwright_python").__file__).with_name("axe.min.js")
+            page.evaluate(axe.read_text(encoding="utf-8"))
+            assert page.evaluate("async () => (await axe.run()).violations.map((v) => [v.id, v.nodes[0].html])") == []
             keys = page.locator("#classes button kbd").all_text_contents()  # set apart from names, which may be numbers
             assert keys == [str(k + 1) for k in range(min(9, page.locator("#classes button").count()))]
             typed, save = (page.locator(f"#other {each}").bounding_box() for each in ("input", "button"))

@@ -1,7 +1,7 @@
 """The pages at 3, 30 and 85 backbones, 1 and 1,000 classes, with names of 80 letters, in Debian's Chromium.
 
 Nothing is wider than the page but what scrolls by itself, no text is cut off or under another, and axe-core has no
-finding. BB_SCREENSHOTS names a folder that gets a picture of each case, width and theme.
+finding. BB_SCREENSHOTS names a folder that gets a picture of each case, width and theme, and of print in grey.
 """
 
 import os
@@ -10,17 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from bb.probe.bench.page import page as bench_page
 from bb.probe.classification.board import boards as classified
 from bb.probe.classification.report.page import page as classification_page
 from bb.probe.features.extraction import Cost
+from bb.probe.labelling.active_learning.sheet import sheet
 from bb.probe.report.build import boards
 from bb.probe.report.formats.html import page
 from bb.probe.report.leaderboard import KINDS, Estimate
 from bb.probe.report.options import ReportOptions
+from bb.probe.retrieval.report.html import page as retrieval_page
 from bb.store import Store
+from tests.helpers.benches import planted, runs_of
 from tests.helpers.boards import put
 from tests.helpers.chromium import browser, needs_chromium, new_page
 from tests.helpers.classified import put_classified
+from tests.helpers.retrieval import sheets_of, small
 
 __all__ = ["browser"]  # fixture
 pytestmark = needs_chromium
@@ -108,6 +113,30 @@ def of_classes(folder, n, classes, name, images):
     return classification_page([replace(board, rows=tuple(rows))], {})
 
 
+def of_retrieval(n, name):
+    sheets, runs = sheets_of(n, name)
+    pictures = {each.image_id: small("teal") for each in sheets[0].answers}
+    return retrieval_page(sheets, "whales of the North Atlantic", pictures, runs)
+
+
+def of_bench(n, name, columns):
+    """The last backbone lacks a score, and the first family has no intervals."""
+    rows = {
+        name.format(k): (1 + k, max(1, k - 2), min(n - 1, k + 4), [0.9 - 0.6 * k / n] * len(columns))
+        for k in range(n - 1)
+    }
+    rows[name.format(n - 1)] = (None, None, None, [None, *[0.1] * (len(columns) - 1)])
+    board = planted(rows, columns, ("3 groups are too few", *[""] * (len(columns) - 1)))
+    failed = {f"ponds, {name.format(0)}": "no images at /data/ponds: bb data download"}
+    return bench_page(replace(board, failed=failed), runs_of(board))
+
+
+def of_sheet(names):
+    images = [(f"site-1/camera-7/IMG_{k:05d}.jpeg", name, f"perhaps {name}") for k, name in enumerate(names)]
+    return sheet("40 images of ponds to label", "Chosen by cluster with timm:vit, from 12 labels.", images,
+                 {images[0][0]: small("teal")})  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def pages(newt, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
@@ -119,6 +148,12 @@ def pages(newt, tmp_path_factory):
         "classes-1": of_classes(folder / "1.bb", 3, ["fox"], "timm:vit_{}", 60),
         "classes-12": of_classes(folder / "12.bb", 30, species[:12], LONG, 240),
         "classes-1000": of_classes(folder / "1000.bb", 3, species, "timm:vit_{}", 2000),
+        "retrieval-3": of_retrieval(3, "timm:vit_{}"),
+        "retrieval-85": of_retrieval(85, LONG),
+        "bench-3": of_bench(3, "timm:vit_{}", ("ponds", "ponds", "birds")),
+        "bench-30": of_bench(30, "timm:vit_small_patch14_{}.dinov2", ("ponds", "birds", "inat21")),
+        "bench-85": of_bench(85, LONG, tuple(f"a family of photographs, number {k}" for k in range(6))),
+        "sheet": of_sheet(species[:40]),
     }
     for name, text in made.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -131,7 +166,17 @@ def opened(browser, path, width, theme):
     return shown
 
 
-CASES = ["newt-3", "newt-30", "newt-85", "classes-1", "classes-12", "classes-1000"]
+def picture(shown, path):
+    """Of the whole page, as far as Chromium can draw it at once."""
+    size = shown.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")
+    clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], 15_000)}
+    shown.screenshot(path=path, full_page=True, clip=clip)
+
+
+CASES = [
+    "newt-3", "newt-30", "newt-85", "classes-1", "classes-12", "classes-1000", "retrieval-3", "retrieval-85", "bench-3",
+    "bench-30", "bench-85", "sheet",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -142,7 +187,12 @@ def test_nothing_collides(pages, browser, case):
         if folder := os.environ.get("BB_SCREENSHOTS"):
             for theme in ("light", "dark"):
                 shown.emulate_media(color_scheme=theme)
-                shown.screenshot(path=Path(folder) / f"{case}-{width}-{theme}.png", full_page=True)
+                picture(shown, Path(folder) / f"{case}-{width}-{theme}.png")
+            shown.emulate_media(media="print", color_scheme="light")
+            shown.evaluate("document.documentElement.style.filter = 'grayscale(1)'")
+            picture(shown, Path(folder) / f"{case}-{width}-print.png")
+            shown.emulate_media(media="screen")
+            shown.evaluate("document.documentElement.style.filter = ''")
         if case.startswith("newt"):
             shown.evaluate("location.hash = 'b0-t0'")
             assert shown.evaluate(FAULTS) == [], width
@@ -150,7 +200,7 @@ def test_nothing_collides(pages, browser, case):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("case", ["newt-3", "classes-12"])
+@pytest.mark.parametrize("case", ["newt-3", "classes-12", "retrieval-3", "bench-3", "sheet"])
 def test_axe_has_no_findings(pages, browser, case, theme):
     package = pytest.importorskip("axe_playwright_python")
     shown = opened(browser, pages[case], 1440, theme)

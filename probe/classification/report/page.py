@@ -150,7 +150,7 @@ def _view(key: str, board: Board) -> View:
 
 def _facts(board: Board) -> str:
     main = board.rows[0].metrics[board.metric]
-    words = [f"95 % intervals, of {main['claim']}."] if main["low"] is not None else []
+    words = [f"95% intervals, of {main['claim']}."] if main["low"] is not None else []
     if board.chance is not None and board.majority is not None:
         words.append(
             f"Guessing scores {board.chance:.3f}; naming the commonest class always, an accuracy of "
@@ -188,7 +188,7 @@ def _learning(board: Board) -> View | None:
     curves = learning_curves(board)
     if len({point.shots for curve in curves for point in curve.points}) < 2:
         return None
-    words = f"{board.metric} over the training images of each class; bands are 95 % intervals."
+    words = f"{board.metric} over the training images of each class; bands are 95% intervals."
     if any(point.seeds > 1 for curve in curves for point in curve.points):
         words += " A point of several seeds is their mean, and its band the mean of their intervals."
     return {"words": words, "key": key_of(curves), "picture": curves_picture(curves, board.metric, board.guesses)}
@@ -234,7 +234,8 @@ def _confusion(board: Board, key: str, counts: Int[np.ndarray, "k k"], best: str
 
 def _part_words(board: Board, part: confusion.Part) -> str:
     first, last = distinct([board.classes[part.classes[k]] for k in (0, -1)], 32)
-    leaving = f"; {part.leaving} images taken for classes of other parts" if part.leaving else ""
+    images = f"{part.leaving} image{'s' * (part.leaving != 1)}"
+    leaving = f"; {images} taken for classes of other parts" if part.leaving else ""
     return f"{len(part.classes)} classes, {first} to {last}{leaving}"
 
 

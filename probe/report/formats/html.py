@@ -84,9 +84,10 @@ def _view(number: int, board: Leaderboard, thumbnails: Thumbnails) -> View:
         "ends": (min(bounds), max(bounds)),
         "cost": _cost(board),
         "curves": figure.curves(board),
+        "curve_names": _curve_names(len(board.rows)),
         "ranks": figure.ranks(board),
         "scatter": figure.scatter(board) if tasks and len(board.rows) > 1 else None,
-        "clusters": figure.cluster_colours(board),
+        "clusters": figure.cluster_key(board),
         "by_cluster": _by_cluster(board),
         "short_names": svg_parts.distinct([row.label for row in board.rows], 34),
         "variance": [(label, found) for label, found in shares.items() if found],
@@ -94,6 +95,16 @@ def _view(number: int, board: Leaderboard, thumbnails: Thumbnails) -> View:
         "bibtex": bibtex(board),
         "tasks": [_task(f"{key}-t{place}", board, task, limits, thumbnails) for place, task in enumerate(tasks)],
     }
+
+
+def _curve_names(backbones: int) -> str:
+    """Which learning curves are named."""
+    if backbones <= svg_parts.NAMED:
+        return "A marker and a colour for each backbone, named at its end."
+    return (
+        f"A marker and a colour for the first {svg_parts.NAMED} backbones of the leaderboard, named at their ends; the "
+        "others are grey."
+    )
 
 
 def _by_cluster(board: Leaderboard) -> View | None:

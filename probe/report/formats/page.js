@@ -83,7 +83,7 @@
         dot.setAttribute("display", x === null || y === null ? "none" : "inline");
         if (x === null || y === null) continue;
         both += 1; better += y > x; worse += y < x;
-        dot.setAttribute("cx", at(x)); dot.setAttribute("cy", side - at(y));
+        dot.setAttribute("transform", `translate(${at(x)} ${side - at(y)})`);
         const said = `${board.tasks[task]}: ${x.toFixed(3)} across, ${y.toFixed(3)} up`;
         dot.dataset.tip = said;
       }

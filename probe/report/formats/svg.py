@@ -158,15 +158,16 @@ def scatter(board: Leaderboard) -> Picture:
         parts.append(text_at(place, side - margin + 16, f"{tick:g}", "muted", "middle"))
         parts.append(text_at(margin - 6, side - place + 4, f"{tick:g}", "muted", "end"))
     parts.append(f'<line class="chance" x1="{margin}" y1="{side - margin}" x2="{end}" y2="{side - end}"/>')
-    colours = cluster_colours(board)
+    places = cluster_places(board)
     a, b = board.rows[0].cells.get(n), board.rows[min(1, len(board.rows) - 1)].cells.get(n)
     for place, task in enumerate(board.task_list):
         x, y = (c.splits["task"][task.name].mean if c else math.nan for c in (a, b))
         hidden = ' display="none"' if math.isnan(x + y) else ""
-        where = f'cx="{at(x):.1f}" cy="{side - at(y):.1f}"' if not hidden else 'cx="0" cy="0"'
-        description = f"{task.name}: {x:.3f} across, {y:.3f} up"
-        shown = f'class="{colours[task.cluster]} dot" {where} r="5" data-task="{place}"'
-        parts.append(f"<circle {shown}{tip(description, False)}{hidden}/>")
+        where = "" if hidden else f' transform="translate({at(x):.1f} {side - at(y):.1f})"'
+        described = tip(f"{task.name}: {x:.3f} across, {y:.3f} up", False)
+        of_cluster = places[task.cluster]
+        shown = f'<g class="{cluster_colour(of_cluster)} dot" data-task="{place}"{where}{described}{hidden}>'
+        parts.append(f"{shown}{marker(of_cluster, 0, 0)}</g>")
     parts.append(text_at((margin + end) / 2, side - 6, "", "muted across", "middle"))
     parts.append(
         f'<text class="muted up" text-anchor="middle" transform="translate(11 {side / 2}) rotate(-90)"></text>'
@@ -175,10 +176,22 @@ def scatter(board: Leaderboard) -> Picture:
     return f"<g {data}>{''.join(parts)}</g>", side, side
 
 
-def cluster_colours(board: Leaderboard) -> dict[str, str]:
-    """The class that colours each cluster's points; colours repeat after eight clusters."""
-    clusters = sorted({task.cluster for task in board.task_list})
-    return {cluster: colour(place % len(COLOURS)) for place, cluster in enumerate(clusters)}
+def cluster_places(board: Leaderboard) -> dict[str, int]:
+    """The place of each cluster, which decides the colour and the shape of its points."""
+    return {cluster: place for place, cluster in enumerate(sorted({task.cluster for task in board.task_list}))}
+
+
+def cluster_colour(place: int) -> str:
+    """The class that colours a cluster's points; colours repeat after eight clusters."""
+    return colour(place % len(COLOURS))
+
+
+def cluster_key(board: Leaderboard) -> dict[str, str]:
+    """The mark of each cluster's points, in a square of 12."""
+    places = cluster_places(board)
+    return {
+        cluster: f'<g class="{cluster_colour(place)}">{marker(place, 6, 6)}</g>' for cluster, place in places.items()
+    }
 
 
 def limits(board: Leaderboard) -> tuple[float, float]:

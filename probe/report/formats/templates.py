@@ -84,10 +84,10 @@ def environment() -> "Environment":
 
 
 def breakable(words: object) -> "Markup":
-    """A backbone's or an image's name, which may go on in the next line after what separates its parts."""
+    """Names of backbones or images, which may go on in the next line after what separates their parts; no numbers."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"([_/:.])", r"\1<wbr>", str(escape(printable(words)))))
+    return Markup(re.sub(r"([_/:]|\.(?!\d))", r"\1<wbr>", str(escape(printable(words)))))
 
 
 def _lines(text: str) -> "Markup":

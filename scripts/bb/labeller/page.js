@@ -23,7 +23,7 @@ function make(tag, text, parent) {
   return made;
 }
 
-const percent = (x) => (100 * x).toFixed(0) + " %";
+const percent = (x) => (100 * x).toFixed(0) + "%";
 const interval = (p) => `${percent(p.value)} (${percent(p.low)} to ${percent(p.high)})`;
 
 function draw() {
@@ -31,7 +31,7 @@ function draw() {
   box.replaceChildren();
   $("forecast").textContent = "";
   if (!points.length) {
-    $("accuracy").textContent = "Needs 20 labels of two classes" +
+    $("accuracy").textContent = "Shown after 20 labels of at least two classes" +
       (state.labelled > state.fitted ? `; the last fit had ${state.fitted}.` : ".");
     return;
   }
@@ -39,7 +39,7 @@ function draw() {
   $("accuracy").textContent =
     `${interval(last)} when trained on ${last.labels} labels and tested on other images: ${state.curve_of}`;
   if (ahead.length) {
-    $("forecast").textContent = `${state.further} further ${state.further === 1 ? "label" : "labels"}: ${interval(far)}`;
+    $("forecast").textContent = `Orange: ${state.further} further ${state.further === 1 ? "label" : "labels"}: ${interval(far)}`;
   }
   const X = (n) => 34 + 300 * n / far.labels, Y = (v) => 10 + 130 * (1 - v);
   const svg = (tag, given, text = "") => {
@@ -48,7 +48,8 @@ function draw() {
     made.textContent = text;
     return made;
   };
-  const root = svg("svg", { viewBox: "0 0 350 165", role: "img", "aria-label": "Learning curve" });
+  const root = svg("svg", { viewBox: "0 0 350 165", role: "img", "aria-label": "Accuracy over the number of labels" });
+  for (const v of [0, 0.5, 1]) root.append(svg("line", { class: "grid", x1: 34, x2: 345, y1: Y(v), y2: Y(v) }));
   const at = (key) => points.map((p) => `${X(p.labels)},${Y(p[key])}`);
   root.append(svg("polygon", { class: "band", points: [...at("high"), ...at("low").reverse()].join(" ") }));
   root.append(svg("polyline", { class: "line", points: at("value").join(" ") }));
@@ -57,7 +58,10 @@ function draw() {
     root.append(svg("circle", { class: "dot", cx: X(p.labels), cy: Y(p.value), r: 4 }));
   }
   for (const v of [0, 0.5, 1]) root.append(svg("text", { x: 0, y: Y(v) + 4 }, percent(v)));
-  for (const p of [last, far]) root.append(svg("text", { x: X(p.labels) - 10, y: 158 }, String(p.labels)));
+  root.append(svg("text", { x: 345, y: 158, "text-anchor": "end" }, `${far.labels} labels`));
+  if (X(last.labels) < 250) {
+    root.append(svg("text", { x: X(last.labels), y: 158, "text-anchor": "middle" }, String(last.labels)));
+  }
   box.append(root);
 }
 

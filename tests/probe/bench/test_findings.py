@@ -2,21 +2,8 @@
 
 from dataclasses import replace
 
-from bb.probe.bench.board import BenchBoard, BenchCell, BenchRow
-from bb.probe.bench.columns import Column
 from bb.probe.bench.findings import findings
-
-
-def planted(rows, families=("ponds", "birds"), reasons=None):
-    """Rows of name: (mean rank, low, high, scores by column); no rank where a score is None."""
-    columns = tuple(Column(family, "test", "simpleshot", "all", "accuracy", 80, 1, 1) for family in families)
-    made = [
-        BenchRow(name, (name * 64,), tuple(s if s is None else BenchCell(s, None, None, False) for s in scores), *rank,
-                 scores.count(None))
-        for name, (*rank, scores) in rows.items()
-    ]  # fmt: skip
-    ranked = sum(row.rank is not None for row in made)
-    return BenchBoard("b", columns, reasons or ("",) * len(columns), tuple(made), ranked, {})
+from tests.helpers.benches import planted
 
 
 def test_a_leader_whose_interval_overlaps_no_other_is_told_apart():
@@ -54,9 +41,9 @@ def test_equal_mean_ranks_are_named_together():
 def test_families_are_counted_by_the_mean_rank_of_their_columns():
     """a is first in one of the columns of ponds, b in two; birds are a's; of newts both are first."""
     of = {"a": (1.3, 1, 2, [0.9, 0.1, 0.1, 0.9, 0.5]), "b": (1.5, 1, 2, [0.8, 0.2, 0.2, 0.8, 0.5])}
-    found = findings(planted(of, families=("ponds", "ponds", "ponds", "birds", "newts")))
+    found = findings(planted(of, columns=("ponds", "ponds", "ponds", "birds", "newts")))
     assert found[1] == "By score alone, a is first on 2 of 3 families; b on 2, where equals count for each."
-    assert len(findings(planted({"a": (1, 1, 1, [0.9]), "b": (2, 2, 2, [0.1])}, families=("ponds",)))) == 1
+    assert len(findings(planted({"a": (1, 1, 1, [0.9]), "b": (2, 2, 2, [0.1])}, columns=("ponds",)))) == 1
 
 
 def test_what_is_not_ranked_and_where_nothing_is_shown():

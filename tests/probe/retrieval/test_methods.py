@@ -1,29 +1,10 @@
 """The paragraph for a paper names what runs of retrieval record."""
 
-from pathlib import Path
-
 from bb.probe.retrieval.report.methods import bibtex, methods
-from bb.store.local.runs import Run
 from tests.helpers.boards import sha
+from tests.helpers.retrieval import retrieval_run as run
 
 CLAIM = "95% intervals for further labels like these 30, with images of their own"
-
-
-def run(name, *, roles=None, index=None, rerankers=(), tasks="whales", convention="standard", versions=None):
-    record = {
-        "run_id": sha(f"id {name}"), "tasks": tasks, "space": sha(name), "test_set": sha("test"),
-        "collection": sha("collection"), "collection_name": "pics", "backbones": [name], "width": 384,
-        "view": {"crop": [224, 224]},
-        "parameters": {
-            "distance": "cosine", "convention": convention, "index": index, "rerankers": list(rerankers),
-            "roles": {"split": None, "against": None, "folds": None, "seed": None, **(roles or {})},
-        },
-        "scores": {"queries": 90, "gallery": 120}, "units": {"kind": "label", "shared": True, "n": 30},
-        "provenance": {
-            "versions": versions, "extraction": [{"parameters": 21_700_000, "gflops": 4.6, "device": "cpu"}],
-        },
-    }  # fmt: skip
-    return Run(Path("runs") / sha(f"digest {name}"), record)
 
 
 def test_it_names_backbones_search_statistics_and_digests():
