@@ -135,6 +135,9 @@ CollectionOption = Annotated[
 ]
 LabelOption = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
 PageOption = Annotated[Path | None, typer.Option("--html", help="Write a page that works offline.")]
+OpenOption = Annotated[
+    bool, typer.Option("--open", help="Show the page in the browser; without --html it is written to report.html.")
+]
 FiguresOption = Annotated[Path | None, typer.Option("--csv", help="Write every figure; - is standard output.")]
 ProcessesOption = Annotated[
     int | None, typer.Option(envvar="BB_JOBS", min=1, help="Processes; all cores if it is not said.")

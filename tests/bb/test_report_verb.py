@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import bb.cli
 from bb.store import Store
 from tests.helpers.boards import put, small_store
+from tests.helpers.classified import put_classified
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,17 @@ def test_a_run_that_is_not_one_is_said(call):
 def test_help_names_the_verbs():
     shown = CliRunner().invoke(bb.cli.app, ["report", "--help"]).output
     assert "newt" in shown and "diff" in shown
+
+
+def test_open_shows_the_page_of_a_table(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put_classified(Store.create("features.bb"), "timm:a", 0.8, ["ant", "bee"], images=40)
+    opened = []
+    monkeypatch.setattr("typer.launch", lambda path: opened.append(path) or 0)
+    monkeypatch.setenv("BROWSER", "firefox")
+    assert call("report", "classify", "--open")[0] == 0 and opened == ["report.html"]
+    assert "In short" in (tmp_path / "report.html").read_text()
+    assert call("report", "classify", "--open", "--html", "c.html")[0] == 0 and opened[1:] == ["c.html"]
 
 
 def test_open_shows_the_page(call, place, monkeypatch):

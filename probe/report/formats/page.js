@@ -118,6 +118,11 @@
     else target?.scrollIntoView();
   };
   addEventListener("hashchange", unfold);
+  // In a notebook's frame a link's address would be that of the notebook.
+  document.addEventListener("click", (event) => {
+    const link = location.protocol === "about:" && event.target.closest?.('a[href^="#"]');
+    if (link) { event.preventDefault(); location.hash = link.getAttribute("href"); }
+  });
   if (location.hash) unfold();
 
   // Tooltips: for the mouse and for the focus; Escape closes them.

@@ -41,9 +41,11 @@ def show_labelled(found: "Labelled", again: str) -> None:
     elif acceptance.threshold is None:
         say(f"no prediction is accepted: none is sure enough for an error of {found.target_error:g}; label more images")
     else:
+        target = f" (--target-error {found.target_error:g})"
         say(
-            f"{figures['accepted']} accepted, with a probability of {acceptance.threshold:.3f} or more; of labelled "
-            f"images like these {acceptance.error:.3f} were wrong (--target-error {found.target_error:g})"
+            accepted_text(figures["accepted"], len(found.frame), acceptance.threshold)
+            + _wrong(acceptance.error)
+            + target
         )
     if found.model:
         say(f"the classifier is kept as model {found.model[:12]}; for other images: {again}")
@@ -61,6 +63,13 @@ def _from(threshold: float | None, own: "Collection[str]" = ()) -> str:
     """What is accepted of a kind of images. own: groups with a threshold of their own."""
     least = "none" if threshold is None else f"those with a probability of {threshold:.3f} or more"
     return least + (f" (with thresholds of their own in {counted(len(own), 'group')})" if own else "")
+
+
+def accepted_text(accepted: int, of: int, threshold: float) -> str:
+    """How many of some predictions are accepted, and which."""
+    if not accepted:
+        return f"none of {of} is accepted: that takes a probability of {threshold:.3f} or more"
+    return f"{accepted} of {of} accepted: those with a probability of {threshold:.3f} or more"
 
 
 def _wrong(error: float | None) -> str:
@@ -86,9 +95,11 @@ def show_identified(found: "Identified", again: str) -> None:
     if acceptance.threshold is None:
         say(f"no answer is accepted: none is sure enough for an error of {found.target_error:g}; label more images")
     else:
+        target = f" (--target-error {found.target_error:g})"
         say(
-            f"{figures['accepted']} accepted, with a probability of {acceptance.threshold:.3f} or more; of labelled "
-            f"images like these {acceptance.error:.3f} were wrong (--target-error {found.target_error:g})"
+            accepted_text(figures["accepted"], len(found.frame), acceptance.threshold)
+            + _wrong(acceptance.error)
+            + target
         )
     if found.model:
         say(f"the individuals are kept as model {found.model[:12]}; for other images: {again}")
@@ -118,5 +129,5 @@ def show_applied(found: "Applied") -> None:
     elif threshold is None:
         say("no prediction is accepted: none of the labelled images was predicted surely enough")
     else:
-        say(f"{figures['accepted']} accepted, with a probability of {threshold:.3f} or more")
+        say(accepted_text(figures["accepted"], len(found.frame), threshold))
     warn(*(f"note: {note}" for note in found.notes))

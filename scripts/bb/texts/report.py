@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 from bb.console import say, warn
@@ -41,6 +42,23 @@ def check_files(files: dict[str, Path], *read: Path | None) -> None:
             raise UsageError(f"{option} and {same[0]} both name {path}: name two files.")
         if path.exists() and any(each is not None and each.exists() and path.samefile(each) for each in read):
             raise UsageError(f"{option} {path} would replace what is read from it: name another file.")
+
+
+def page_path(html: Path | None, open_: bool) -> Path | None:
+    """Where the page is written: where --html says, else where --open puts it; None where neither is given."""
+    return html or (Path("report.html") if open_ else None)
+
+
+def open_page(path: Path) -> None:
+    """Shows a page in the browser, or says that there is none."""
+    if not (_has_display() and typer.launch(str(path)) == 0):
+        warn(f"note: no browser could be started; open {path} yourself")
+
+
+def _has_display() -> bool:
+    """Whether a browser can be shown. Without a display xdg-open looks for text browsers, and bb can't see it fail."""
+    shown = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in shown)
 
 
 def write_report(

@@ -84,6 +84,7 @@ def _digits(to: Path, ckpts: list[str]) -> None:
             "bb report newt -v": "the runs behind each cell",
             "bb store ls": "the feature spaces",
             "bb probe newt --data digits --n-train 2,20 --seed 1": "more runs",
+            "bb demo --images DIR": "and with images of yours",
         },
     )
 
@@ -107,7 +108,8 @@ def _photographs(to: Path, images: Path, ckpts: list[str]) -> None:
         chosen = suggest(store, data="photos", n=FIRST)
         write_file(to / "next.csv", chosen.frame.rename(chosen.columns).write_csv().encode())
         say("", f"{len(chosen.frame)} images that cover the collection: label them first.", _computed(summaries, 0))
-        _next(to, {command("label", labels="mine.csv", data="photos"): "label in the browser"})
+        of = {"labels": "mine.csv", "data": "photos"}
+        _next(to, {command("label", **of): "label some", command("probe classify", **of): "then: which backbone"})
         return
     warn("2. probe: cross-validation, where classes are folders")
     with ConsoleReporter("note: ") as reporter:
@@ -179,8 +181,6 @@ def _next(to: Path, commands: dict[str, str]) -> None:
         "Next, try:",
         *([f"  cd {shlex.quote(str(to))}"] if to.resolve() != Path.cwd() else []),
         *(f"  {text:{width}}  {what}" for text, what in commands.items()),
-        "And with images of yours:",
-        "  bb demo --images DIR",
     )
 
 

@@ -11,6 +11,7 @@ from bb.probe.labelling.abstention import accept
 from bb.probe.labelling.group_thresholds import GroupThresholds
 from bb.probe.labelling.result import COLUMNS
 from bb.store import Collection, Entry, Store
+from bb.texts.predict import accepted_text
 from tests.helpers.command_line import call, own_place  # noqa: F401
 from tests.helpers.synthetic import NAME, cluster_store
 
@@ -42,6 +43,8 @@ def test_every_unlabelled_image_gets_a_row_and_the_stated_accuracy_holds_the_tru
     accepted = table.filter(pl.col("accepted"))
     assert (accepted["probability"] >= figures["threshold"]).all()
     assert f"220 images predicted from {LABELLED} labels with {NAME}, ridge" in out
+    least = f"probability of {figures['threshold']:.3f} or more; of labelled images like these "
+    assert f"{figures['accepted']} of 220 accepted: those with a {least}" in out
 
 
 def test_probabilities_are_calibrated(own_place, call):  # noqa: F811
@@ -133,6 +136,10 @@ def test_what_is_accepted_is_said_by_the_thresholds_that_decided_it(place, call)
     _, out, _ = call("predict", "--model", figures["model"], "--groups", "sites.csv", "--out", "q.csv")
     assert f"  those with a probability of {at_home:.3f} or more of 300 images of labelled groups\n" in out
     assert "other images" not in out
+
+
+def test_where_no_image_is_sure_enough_none_is_said_to_be_accepted():
+    assert accepted_text(0, 87, 0.975) == "none of 87 is accepted: that takes a probability of 0.975 or more"
 
 
 def test_nothing_is_accepted_where_nothing_is_sure(place, call):  # noqa: F811

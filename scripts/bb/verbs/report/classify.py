@@ -21,7 +21,7 @@ from bb.settings import Settings
 from bb.store import Store, UsageError
 from bb.stores import canonical_name, open_store, parse_data
 from bb.texts.classify import show_boards, show_comparisons, show_side_differences
-from bb.texts.report import check_files, write_file
+from bb.texts.report import check_files, open_page, page_path, write_file
 from bb.thumbnails import thumbnails_of
 
 
@@ -30,6 +30,7 @@ def verb(
     tasks: Annotated[str | None, typer.Argument(help="The table of labels, by its name; all by default.")] = None,
     csv: options.FiguresOption = None,
     html: options.PageOption = None,
+    open_: options.OpenOption = False,
     data: options.DataOption = None,
     reference: Annotated[
         Path | None,
@@ -41,6 +42,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
+    html = page_path(html, open_)
     check_files({option: path for option, path in (("--csv", csv), ("--html", html)) if path}, reference)
     if classes and (csv or html or json_):
         raise UsageError("--classes shows tables in the terminal: leave it out; the page of --html has them.")
@@ -64,6 +66,8 @@ def verb(
             write_file(csv, text.encode())
     if html:
         write_file(html, page(found, _thumbnails(found, opened, data, ctx.obj), beside).encode())
+    if open_ and html:
+        open_page(html)
     if json_:
         show_json([_record(board, beside) if reference else board.record() for board in found])
     elif not csv and not html:

@@ -1,7 +1,5 @@
 """`bb report newt`: compare runs: backbones by shot count, with 95% intervals."""
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +22,7 @@ from bb.store import BBError, UsageError
 from bb.store.local.runs import Run
 from bb.store.text.command import command
 from bb.stores import canonical_name, open_store, parse_data
-from bb.texts.report import check_files, show_boards, write_report
+from bb.texts.report import check_files, open_page, page_path, show_boards, write_report
 
 OTHERS = {"classify": "classification", "retrieval": "retrieval"}  # protocols that other reports show
 
@@ -61,9 +59,7 @@ def verb(
         Path | None, typer.Option("--reference", help="CSV of published scores to compare with: task, ckpt, score.")
     ] = None,
     html: options.PageOption = None,
-    open_: Annotated[
-        bool, typer.Option("--open", help="Show the page in the browser; without --html it is written to report.html.")
-    ] = False,
+    open_: options.OpenOption = False,
     csv: options.FiguresOption = None,
     latex: Annotated[Path | None, typer.Option("--latex", help="Write booktabs tables; - is standard output.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write Markdown; - is standard output.")] = None,
@@ -77,8 +73,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
-    if open_:
-        html = html or Path("report.html")
+    html = page_path(html, open_)
     files = {"--html": html, "--csv": csv, "--latex": latex, "--markdown": markdown, "--plot": plot}
     check_files({option: path for option, path in files.items() if path}, labels, reference)
     if plot:
@@ -116,20 +111,14 @@ def verb(
     if not found:
         raise BBError(_other_runs(runs, store))
     write_report(found, files, opened, roots)
-    if open_ and not (_has_display() and typer.launch(str(html)) == 0):
-        warn(f"note: no browser could be started; open {html} yourself")
+    if open_ and html:
+        open_page(html)
     if json_:
         show_json([board.record() for board in found])
     elif not any(files.values()):
         show_boards(found, by=by, verbose=verbose)
     if json_ or any(files.values()):
         warn(*(f"note: {note}" for board in found for note in board.notes))
-
-
-def _has_display() -> bool:
-    """Whether a browser can be shown. Without a display xdg-open looks for text browsers, and bb can't see it fail."""
-    shown = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in shown)
 
 
 def _other_runs(runs: Sequence[Run], store: str) -> str:

@@ -15,7 +15,7 @@ from bb.probe.retrieval.report.build import log_sheet
 from bb.probe.retrieval.report.facade import report_retrieval
 from bb.probe.retrieval.report.html import image_ids
 from bb.stores import backbone_names, open_store, parse_data
-from bb.texts.report import check_files, write_file
+from bb.texts.report import check_files, open_page, page_path, write_file
 from bb.thumbnails import thumbnails_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def verb(
     labels: Annotated[Path, typer.Option("--labels", help="The labelled table that `bb probe retrieval` was given.")],
     not_missing: options.NotMissingOption = None,
     html: options.PageOption = None,
+    open_: options.OpenOption = False,
     log: Annotated[
         list[str] | None, typer.Option("--log", help="tensorboard:DIR, mlflow:DIR or wandb:DIR, for the figures too.")
     ] = None,
@@ -42,6 +43,7 @@ def verb(
     cache_size: options.CacheOption = None,
     json_: options.JsonOption = False,
 ) -> None:
+    html = page_path(html, open_)
     if html:
         check_files({"--html": html}, labels)
     table = read_items(labels, not_missing=not_missing or ())
@@ -71,6 +73,8 @@ def verb(
                 log_sheet(logger, each, place, thumbnails)
     if html:
         write_file(html, found.page(thumbnails).encode())
+    if open_ and html:
+        open_page(html)
     if json_:
         show_json([each.record() for each in found])
     elif not html and not log:
