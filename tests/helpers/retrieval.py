@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from bb.probe.retrieval.paired_tests import Behind, QueryEstimate
 
 from bb.probe.retrieval.labels import parse_items
 from bb.probe.retrieval.report.html import Sheet
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.retrieval.report.worst_queries import Answer, ShownImage
+from bb.probe.retrieval.statistics.paired_tests import Behind, QueryEstimate
 from bb.store.local.runs import Run
 from tests.helpers.boards import sha
 
