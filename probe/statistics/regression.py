@@ -17,7 +17,7 @@ from bb.probe.statistics.bounds import quantile
 from bb.probe.statistics.multiclass.intervals import MetricEstimate, not_shown, these
 from bb.store.errors import BBError
 
-FEWEST_GROUPS, FEWEST_IMAGES, FEWEST_IN_FOLDS = 10, 30, 200
+FEWEST_GROUPS, FEWEST_IMAGES = 10, 30
 Numbers = Float64[np.ndarray, " n"]
 
 
@@ -42,7 +42,6 @@ class RegressionMetric:
     value          of true and predicted numbers; NaN where all true ones are equal and it needs others
     contributions  of each image, 0 in the mean
     exact          the value that no error makes, where there is no interval
-    over_folds     whether an interval over folds was shown to hold
     by_fold        whether the value over folds is the mean of theirs: what each model predicts of no signal is near the
                    mean of its training images, which is the lower, the higher those that it is tested on
     """
@@ -53,7 +52,6 @@ class RegressionMetric:
     contributions: Callable[[Numbers, Numbers], Numbers]
     scale: Scale
     exact: float
-    over_folds: bool = True
     by_fold: bool = False
 
     def of_folds(self, y: Numbers, predicted: Numbers, fold: Int[np.ndarray, " n"] | None) -> float:
@@ -132,12 +130,10 @@ def _spearman_contributions(y: Numbers, predicted: Numbers) -> Numbers:
 METRICS: dict[str, RegressionMetric] = {
     metric.name: metric
     for metric in (
-        RegressionMetric("r2", "higher", _r2, _r2_contributions, OF_LEFT_OVER, 1.0, over_folds=False),
+        RegressionMetric("r2", "higher", _r2, _r2_contributions, OF_LEFT_OVER, 1.0),
         RegressionMetric("mae", "lower", _mae, _mae_contributions, LOGARITHM, 0.0),
         RegressionMetric("rmse", "lower", _rmse, _rmse_contributions, LOGARITHM, 0.0),
-        RegressionMetric(
-            "spearman", "higher", _spearman, _spearman_contributions, FISHER, 1.0, over_folds=False, by_fold=True
-        ),
+        RegressionMetric("spearman", "higher", _spearman, _spearman_contributions, FISHER, 1.0, by_fold=True),
     )
 }
 
@@ -158,7 +154,7 @@ def estimate(
         return MetricEstimate(metric.name, value, None, claim, _no_value(metric, y_true, predicted))
     units, reason = _units(group, len(y_true))
     if fold is not None and len(np.unique(fold)) > 1:
-        reason = reason or _of_folds(metric, len(y_true))
+        reason = reason or f"{not_shown(f'{metric.name} over folds')}; a column of splits has one"
     if not reason and abs(value - metric.exact) < 1e-12:
         reason = "nothing is wrong in these images, which does not say how little is in others"
     if reason:
@@ -204,14 +200,6 @@ def _units(group: Int[np.ndarray, " n"] | None, images: int) -> tuple[int, str]:
         (images, FEWEST_IMAGES, "images") if group is None else (len(np.unique(group)), FEWEST_GROUPS, "groups")
     )
     return units, f"{units} {what} are too few: an interval needs {fewest}" if units < fewest else ""
-
-
-def _of_folds(metric: RegressionMetric, images: int) -> str:
-    if not metric.over_folds:
-        return f"{not_shown(f'{metric.name} over folds')}; a column of splits has one"
-    if images < FEWEST_IN_FOLDS:
-        return f"{images} images are too few: over folds, an interval of {metric.name} needs {FEWEST_IN_FOLDS}"
-    return ""
 
 
 def _half(g: Numbers, group: Int[np.ndarray, " n"] | None, units: int, level: float) -> float:

@@ -41,7 +41,7 @@ def planted(rows, columns=("ponds", "birds"), reasons=None):
     family of each."""
     made = [
         BenchRow(name, (sha(name),), tuple(s if s is None else BenchCell(s, s - 0.03, s + 0.02, False) for s in scores),
-                 *rank, scores.count(None))
+                 *(None if r is None else float(r) for r in rank), scores.count(None))
         for name, (*rank, scores) in rows.items()
     ]  # fmt: skip
     of = tuple(Column(family, "test", "simpleshot", "all", "accuracy", 80, 1, 1) for family in columns)

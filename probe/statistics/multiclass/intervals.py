@@ -77,7 +77,8 @@ def difference(
         raise BBError("the classifiers were not tested on the same images: compare predictions of the same rows.")
     value = metric.value(first) - metric.value(second)
     apart = metric.contributions(first) - metric.contributions(second)
-    return _with_bounds(metric, first, value, apart, level, apart=True, widening=widening)
+    worse = max(first, second, key=lambda p: int((~p.hit).sum()))
+    return _with_bounds(metric, worse, value, apart, level, apart=True, widening=widening)
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,8 @@ def _few_images(metric: MulticlassMetric, p: Predictions) -> str:
         return not_shown(f"{metric.name} over groups")
     if len(p) < metric.fewest_images:
         return f"{len(p)} images are too few: an interval of {metric.name} needs {metric.fewest_images}"
+    if (wrong := int((~p.hit).sum())) < metric.fewest_wrong:
+        return f"{wrong} wrong answers are too few: an interval of {metric.name} needs {metric.fewest_wrong}"
     if (smallest := int(p.size[p.present].min())) < metric.fewest:
         return f"{smallest} images of a class are too few: an interval of {metric.name} needs {metric.fewest}"
     mean, name = len(p) / p.present.sum(), metric.name

@@ -14,6 +14,7 @@ from bb.probe.statistics.multiclass.mean_gap import mean_gap_bounds
 from bb.probe.statistics.multiclass.predictions import Predictions
 
 FEWEST_RANKED, FEWEST_BINNED = 10, 2_000
+FEWEST_WRONG = 5  # answers, on which the losses of sure classifiers depend
 
 Sampled = Literal["images", "counts"]
 
@@ -30,6 +31,7 @@ class MulticlassMetric:
     needs_probabilities  whether predicted classes are not enough
     sampled    what an interval imagines to be drawn again: "images", or images with the same "counts" of classes
     fewest     how many images each class that is there needs for an interval
+    fewest_wrong  how many wrong answers an interval needs: losses whose mean a few decide say little of further ones
     fewest_images, over_groups  how many images an interval needs, and whether any over groups was shown to hold
     greatest   its highest value; the least is 0
     of_answers  whether it is a mean of right and wrong answers
@@ -46,6 +48,7 @@ class MulticlassMetric:
     greatest: float = 1.0
     of_answers: bool = False
     fewest: int = 1
+    fewest_wrong: int = 0
     fewest_images: int = 1
     over_groups: bool = True
     bounds: Callable[[Predictions, float, float], tuple[float, float]] | None = None
@@ -208,6 +211,7 @@ _ALL = (
         lambda p: float(np.log(p.classes)),
         needs_probabilities=True,
         greatest=np.inf,
+        fewest_wrong=FEWEST_WRONG,
     ),
     MulticlassMetric(
         "brier",
@@ -217,7 +221,16 @@ _ALL = (
         lambda p: 1 - 1 / p.classes,
         needs_probabilities=True,
         greatest=2.0,
+        fewest_wrong=FEWEST_WRONG,
     ),
-    MulticlassMetric("aurc", "lower", _aurc, of_images.aurc, lambda p: 1 - 1 / p.classes, needs_probabilities=True),
+    MulticlassMetric(
+        "aurc",
+        "lower",
+        _aurc,
+        of_images.aurc,
+        lambda p: 1 - 1 / p.classes,
+        needs_probabilities=True,
+        fewest_wrong=FEWEST_WRONG,
+    ),
 )
 METRICS: dict[str, MulticlassMetric] = {metric.name: metric for metric in _ALL}

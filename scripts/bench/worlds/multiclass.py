@@ -68,7 +68,10 @@ class Counted:
 
 def range_of(metric: str, truth: float, low: float, high: float) -> tuple[float, float]:
     """Where few answers are wrong, coverage jumps, as for two classes."""
-    return FEW if METRICS[metric].of_answers and not 0.05 < truth < 0.95 else (low, high)
+    of = METRICS[metric]
+    if of.of_answers and not 0.002 < truth < 0.998:  # mostly none of them
+        return FEW[0], 1.0
+    return FEW if (of.of_answers and not 0.05 < truth < 0.95) or (of.fewest_wrong and truth < 0.1) else (low, high)
 
 
 def zipf(classes: int, images: int) -> np.ndarray:
@@ -189,6 +192,7 @@ def scored() -> Iterator[World]:
         (10, 300, 2.0, 1.0),
         (10, 2000, 2.0, 1.0),
         (10, 300, 2.0, 0.5),
+        (10, 300, 3.5, 0.5),
         (10, 2000, 2.0, 0.8),
         (10, 2000, 2.0, 0.5),
         (10, 2000, 3.5, 1.0),

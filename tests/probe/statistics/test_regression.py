@@ -81,15 +81,11 @@ def test_over_folds_ranks_are_compared_within_them_and_what_was_not_shown_has_no
     within = [spearmanr(y[fold == k], x[fold == k]).statistic for k in range(5)]
     assert found["spearman"].value == pytest.approx(np.mean(within))
     assert found["r2"].value == pytest.approx(sk.r2_score(y, x))
-    for name in ("r2", "spearman"):
+    for name in METRICS:
         assert found[name].interval is None
         why = f"intervals of {name} over folds were not shown to hold; a column of splits has one"
         assert found[name].reason == why
-    assert found["mae"].interval == estimate(y, x, METRICS["mae"]).interval
     assert found["mae"].claim == "the mean over these 5 fitted models, on further images"
-    assert estimate(y[:150], x[:150], METRICS["rmse"], fold=fold[:150]).reason == (
-        "150 images are too few: over folds, an interval of rmse needs 200"
-    )
     means = np.array([y[fold != k].mean() for k in range(5)])[fold]
     assert METRICS["spearman"].value(y, means) < 0
     none = estimate(y, means, METRICS["spearman"], fold=fold)

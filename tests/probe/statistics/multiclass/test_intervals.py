@@ -1,5 +1,7 @@
 """Variances against an independent derivation, and what intervals claim. scripts/bench/coverage.py simulates worlds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -142,6 +144,16 @@ def test_reasons():
     assert reason(drawn(0, n=100), "auroc") == "8 images of a class are too few: an interval of auroc needs 10"
     few = Predictions(np.array([0, 1]), np.array([0, 1]), 5, np.full((2, 5), 0.2))
     assert reason(few, "top_5") == "top_5 has no value here"
+    sure = drawn(0)
+    wrong = np.flatnonzero(~sure.hit)[:4]
+    given = np.eye(sure.classes)[sure.y_true] * 0.8 + 0.2 / sure.classes
+    given[wrong] = given[wrong, ::-1]
+    sure = replace(sure, y_pred=given.argmax(axis=1), probabilities=given)
+    for name in ("nll", "brier", "aurc"):
+        assert reason(sure, name) == f"4 wrong answers are too few: an interval of {name} needs 5"
+        apart = difference(sure, replace(sure, probabilities=given**2 / (given**2).sum(axis=1)[:, None]), METRICS[name])
+        assert apart.interval is None and apart.reason.startswith("4 wrong answers are too few")
+        assert difference(sure, drawn(0), METRICS[name]).interval is not None  # the other one's losses decide
     assert reason(drawn(0), "ece") == "200 images are too few: an interval of ece needs 2000"
     groups = np.arange(N) % 20
     assert reason(drawn(0, group=groups), "ece_adaptive") == (
