@@ -9,16 +9,22 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64
 
-from bb.probe.classification.inputs import labelled_images
-from bb.probe.features.missing import MissingPolicy
-from bb.probe.features.select_spaces import space_name
 from bb.probe.labelling.abstention import Acceptance, accept
 from bb.probe.labelling.finder import MAX_TOP, TOP, Finder
-from bb.probe.labelling.how_chosen import MORE, measured_on
-from bb.probe.labelling.open_set import NONE, RIGHT, Calibration, cross_fitted, error_of, replays
-from bb.probe.labelling.predict import check_target_error, one_task
+from bb.probe.labelling.how_chosen import MORE, Measured, measured_on
+from bb.probe.labelling.known_images import KnownImages, note_without
+from bb.probe.labelling.open_set import (
+    NONE,
+    RIGHT,
+    Calibration,
+    ReplayAnswers,
+    Replays,
+    cross_fitted,
+    error_of,
+    replays,
+)
+from bb.probe.labelling.predict import check_target_error
 from bb.probe.labelling.result import SHOWN, plain
-from bb.probe.labelling.same_files import once_each
 from bb.probe.labelling.stored_model import keep, labels_digest, note_unkept
 from bb.probe.statistics.multiclass.intervals import MetricEstimate
 from bb.probe.tables.html_table import html_table
@@ -137,24 +143,16 @@ def identify(
     opened = store if isinstance(store, Store) else Store.open(store)
     if keep_model:
         note_unkept(opened, reporter)
-    images = labelled_images(
-        opened,
-        labels,
-        data,
-        {"id": id, "label": label, "split": "", "group": group, "not_missing": not_missing},
-        ckpt=[ckpt] if isinstance(ckpt, str) else ckpt,
-        space=[space] if isinstance(space, str) else space,
-        policy=MissingPolicy.parse("skip", max_missing, None),
-        reporter=reporter,
-    )
-    table, copies = once_each(one_task(images.table), images.collection)
-    task = images_of(table)
-    ids = task.ids.tolist()
-    rest = sorted(set(images.collection.table["image_id"].to_list()) - {*ids, *copies})
+    known = KnownImages.read(
+        opened, labels, data, id=id, label=label, group=group, not_missing=not_missing, ckpt=ckpt, space=space,
+        max_missing=max_missing, reporter=reporter,
+    )  # fmt: skip
+    collection, spaces, task = known.images.collection, known.images.spaces, images_of(known.table)
+    ids, y = task.ids.tolist(), np.asarray(task.y, np.int64)
+    rest = known.others(ids)
     if not rest:
-        raise BBError(f"every image of {images.collection.name} is labelled: leave labels empty, or add images.")
-    y = np.asarray(task.y, np.int64)
-    features = [opened.read(each, images.collection, ids) for each in images.spaces]
+        raise BBError(f"every image of {collection.name} is labelled: leave labels empty, or add images.")
+    features = known.features(ids)
     made = []
     for done, x in enumerate(features, 1):
         made.append(replays(x, y, task.group))
@@ -162,58 +160,36 @@ def identify(
     if len(made) > 1 and folds < 3:
         raise UsageError(f"{len(made)} backbones can't be compared within {folds} folds: raise --folds to 3 or more.")
     errors, answers, tested = cross_fitted(made, folds, seed, none_share)
-    measured = measured_on(table, ids)
-    kept = measured.rows[tested.image]
-    if not (tested.outcome[kept] != NONE).any():
-        raise BBError(
-            "none of the labelled images drawn at random has a second image of its individual to be found by: "
-            f"label {MORE} more with `bb suggest --strategy random`."
-        )
-    tested, answers = tested.among(kept), answers.among(kept)
-    weight, removed = tested.weights(none_share), tested.outcome == NONE
-    images_text = f"images of which {none_share:g} show none of the known individuals, by individuals"
-    alike = np.ones(len(weight))
-    acceptance = accept(answers.confidence, answers.hit, target_error, group=tested.individual, weight=weight)
-    if measured.unstated:
-        acceptance = replace(acceptance, interval=None)
-
-    def error(wrong: Bool[np.ndarray, " r"], weight: Float64[np.ndarray, " r"], claim: str) -> MetricEstimate:
-        return measured.checked(error_of(wrong, weight, tested.individual, claim))
-
-    best = int(np.argmin(errors))
-    finder = Finder(
-        images.spaces[best], features[best], y, task.classes, Calibration.fit(made[best], none_share),
-        acceptance.threshold, top,
-    )  # fmt: skip
-    rest, without = finder.with_features(opened, images.collection, rest)
-    notes = [*table.notes]
-    if without:
+    order = sorted(range(len(errors)), key=lambda i: errors[i])
+    measured = measured_on(known.table, ids)
+    stated = _Stated.of(tested, answers, measured, none_share, target_error)
+    best = order[0]
+    calibration = Calibration.fit(made[best], none_share)
+    finder = Finder(spaces[best], features[best], y, task.classes, calibration, stated.acceptance.threshold, top)
+    rest, without = finder.with_features(opened, collection, rest)
+    notes = [*known.table.notes, *note_without(without), *filter(None, [measured.note])]
+    if stated.once:
         notes.append(
-            f"{counted(len(without), 'image')} without features, and so without a prediction, such as {without[0]}"
+            f"{counted(stated.once, 'individual')} with one labelled image, which is tested as an unknown one's"
         )
-    if measured.note:
-        notes.append(measured.note)
-    once = int(measured.rows.sum()) - int((~removed).sum())
-    if once:
-        notes.append(f"{counted(once, 'individual')} with one labelled image, which is tested as an unknown one's")
     if task.group is None:
         notes.append("without --group, images of one burst answer each other, and the stated error is too low")
-    frames = list(finder.predictions(opened, images.collection, rest))
+    frames = list(finder.predictions(opened, collection, rest))
     if not frames:
-        raise BBError(f"no other image of {images.collection.name} has features: run bb extract on it first.")
-    order = sorted(range(len(errors)), key=lambda i: errors[i])
+        raise BBError(f"no other image of {collection.name} has features: run bb extract on it first.")
+    names = known.names()
     found = Identified(
         pl.concat(frames),
-        [(space_name(opened, images.spaces[i]), errors[i]) for i in order],
+        [(names[i], errors[i]) for i in order],
         len(ids),
         len(task.classes),
-        error(~answers.hit, weight, images_text),
-        error(~answers.hit, alike * ~removed, "further images of known individuals"),
-        error(~answers.hit, alike * removed, "images of further individuals"),
-        error(tested.outcome != RIGHT, alike * ~removed, "further images of known individuals"),
+        stated.open_set,
+        stated.of_known,
+        stated.of_unknown,
+        stated.nearest,
         none_share,
         target_error,
-        acceptance,
+        stated.acceptance,
         tuple(notes),
         tested=int(measured.rows.sum()),
         chosen=measured.chosen,
@@ -222,14 +198,57 @@ def identify(
         return found
     protocol = {
         "folds": folds, "seed": seed, "grouped": task.group is not None, "none_share": none_share, "top": top,
-        "target_error": target_error, "candidates": sorted(each.key for each in images.spaces),
+        "target_error": target_error, "candidates": sorted(each.key for each in spaces),
     }  # fmt: skip
     model = finder.model(
         backbone=(opened.backbones(finder.space) or [short(finder.space.key)])[0],
-        collection=images.collection,
-        labels=labels_digest(images.collection, ids, y, task.classes, task.group),
+        collection=collection,
+        labels=labels_digest(collection, ids, y, task.classes, task.group),
         protocol=protocol,
         stated=found.stated(),
     )
     digest, reason = keep(opened, model)
-    return replace(found, model=digest, notes=(*notes, *([reason] if reason else [])))
+    return replace(found, model=digest, notes=(*notes, *filter(None, [reason])))
+
+
+@dataclass(frozen=True, eq=False)
+class _Stated:
+    """What is stated beside the answers, as `Identified` has it; once: individuals with one measured image."""
+
+    open_set: MetricEstimate
+    of_known: MetricEstimate
+    of_unknown: MetricEstimate
+    nearest: MetricEstimate
+    acceptance: Acceptance
+    once: int
+
+    @classmethod
+    def of(
+        cls, tested: Replays, answers: ReplayAnswers, measured: Measured, none_share: float, target_error: float
+    ) -> "_Stated":
+        """Errors: BBError where no measured image shows an individual that another image shows."""
+        kept = measured.rows[tested.image]
+        if not (tested.outcome[kept] != NONE).any():
+            raise BBError(
+                "none of the labelled images drawn at random has a second image of its individual to be found by: "
+                f"label {MORE} more with `bb suggest --strategy random`."
+            )
+        tested, answers = tested.among(kept), answers.among(kept)
+        weight, removed = tested.weights(none_share), tested.outcome == NONE
+        acceptance = accept(answers.confidence, answers.hit, target_error, group=tested.individual, weight=weight)
+        if measured.unstated:
+            acceptance = replace(acceptance, interval=None)
+
+        def error(wrong: Bool[np.ndarray, " r"], weight: Float64[np.ndarray, " r"], claim: str) -> MetricEstimate:
+            return measured.checked(error_of(wrong, weight, tested.individual, claim))
+
+        images = f"images of which {none_share:g} show none of the known individuals, by individuals"
+        known, unknown = np.ones(len(weight)) * ~removed, np.ones(len(weight)) * removed
+        return cls(
+            error(~answers.hit, weight, images),
+            error(~answers.hit, known, "further images of known individuals"),
+            error(~answers.hit, unknown, "images of further individuals"),
+            error(tested.outcome != RIGHT, known, "further images of known individuals"),
+            acceptance,
+            int(measured.rows.sum()) - int((~removed).sum()),
+        )
