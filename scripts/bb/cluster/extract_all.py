@@ -1,6 +1,7 @@
 """`bb extract --on …`: collections are hashed here, images are embedded on other machines."""
 
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,14 @@ from bb.store.text.size import size_text
 
 if TYPE_CHECKING:
     from bb.cluster.extract_driver import ClusterWork
+    from bb.cluster.ray import Cluster
+    from bb.extract.backbones.device import Numerics
     from bb.extract.backbones.name import BackboneName
+    from bb.extract.data.scan import Scan
     from bb.extract.data.shards import Files
     from bb.extract.data.source_spec import Root
     from bb.extract.extract_options import ExtractOptions, Summary
+    from bb.extract.extraction import LeftOut
     from bb.extract.pipeline.extractor import Extractor
     from bb.store import Store
     from bb.store.reporter import Reporter
@@ -32,18 +37,9 @@ def extract_on_cluster(
     reporter: "Reporter",
 ) -> "list[Summary]":
     """`bb extract --on …`: collections are hashed and older rows adopted here, images embedded there."""
-    from bb.cluster.engine import OnRay
-    from bb.cluster.extract_driver import ClusterWork, run_parts, stream
-    from bb.cluster.ray import connected
-    from bb.cluster.slurm import WORKERS
-    from bb.extract.backbones.decoders import find_decoder
+    from bb.cluster.extract_driver import ClusterWork
     from bb.extract.backbones.device import Numerics
-    from bb.extract.encoder.encoder import parse_batch_size
     from bb.extract.extraction import LeftOut, check_room, refuse_failed, scan_collection
-    from bb.extract.pipeline.extractor import Extractor
-    from bb.extract.pipeline.partition import WHOLE
-    from bb.extract.reproduce.adopt import adopt
-    from bb.extract.reproduce.sample import Images
     from bb.store.files.filesystem import free_bytes
 
     scans = {
@@ -56,28 +52,12 @@ def extract_on_cluster(
     left_out = LeftOut(reporter, alone=len(names) == 1 or options.strict)
     available = left_out.announce_downloads(names)
     with ExitStack() as stack:
-        cluster = None
-        if isinstance(cluster_run.on, OnRay):
-            cluster = stack.enter_context(connected(cluster_run.on.address, cluster_run.resources))
-            warn(f"running on {cluster.describe()}")
-            if cluster.resources.gpus is None and options.device in ("auto", "cuda"):
-                cluster = replace(cluster, resources=replace(cluster.resources, gpus=min(1, cluster.gpus)))
+        cluster = _connected(stack, cluster_run, options)
         resources = cluster.resources if cluster else cluster_run.resources
         device = options.device if options.device != "auto" else "cuda" if resources.gpus else "cpu"
         precision = options.precision if options.precision != "auto" else "bf16" if "cuda" in device else "fp32"
         here = Numerics.resolve("cpu", precision, options.store_dtype)
-        decoder = find_decoder(options.decoding(), here.device)
-        extractors = []
-        batch_size = parse_batch_size(options.batch_size)
-        load = partial(Extractor.load, patch=options.patches(), batch_size=batch_size, compile=options.compile)
-        for name in available:
-            warn(f"loading {name}")
-            if (extractor := left_out.attempt(name, partial(load, name, decoder, here))) is None:
-                continue
-            warn(*extractor.notes())
-            if options.adopt == "auto" and options.limit is None:
-                warn(*(f"{name}: {trial.describe()}" for trial in adopt(store, extractor, Images.of(scans))))
-            extractors.append(extractor)
+        extractors = list(_extractors(available, left_out, store, scans, options, here))
         if not extractors:
             return list(left_out.summaries(scans, store))
         work = ClusterWork.of(store, extractors, scans)
@@ -90,28 +70,9 @@ def extract_on_cluster(
         check_room(store, work.store_bytes(absent))
         started = time.monotonic()
         if cluster:
-            with (
-                stop_gracefully("stopping; what the workers have in hand will be kept") as stop,
-                Progress("extracting on Ray", work.features(absent), "features") as meter,
-            ):
-                whole = stream(work, cluster, device, stop=stop.is_set, strict=options.strict, progress=meter, say=warn)
+            whole = _on_ray(work, cluster, device, options)
         else:
-            assert cluster_run.slurm
-            common = {
-                "store": str(store.root.resolve()),
-                "data": [f"{name}={root.resolve()}" for name, root in roots.items()],
-                "device": device,
-                "precision": here.compute,
-                "store_dtype": here.stored,
-                "adopt": "never",
-                "json_": True,
-            }
-            parts = (options.part or WHOLE).split(cluster_run.resources.workers or WORKERS)
-            with Progress("extracting on Slurm", work.features(absent), "features") as meter:
-                whole = run_parts(
-                    work, cluster_run.slurm, parts, lambda part: command_line(ctx, **common, part=str(part)),
-                    rounds=cluster_run.rounds, strict=options.strict, progress=meter, say=warn,
-                )  # fmt: skip
+            whole = _on_slurm(ctx, cluster_run, work, roots, device, here, options)
     seconds = time.monotonic() - started
     pairs = [(extractor, collection) for extractor in extractors for collection in scans]
     return [
@@ -121,6 +82,90 @@ def extract_on_cluster(
         ),
         *left_out.summaries(scans, store),
     ]
+
+
+def _connected(stack: ExitStack, cluster_run: ClusterRun, options: "ExtractOptions") -> "Cluster | None":
+    """The Ray cluster that does the work, with a GPU for each worker where there are any; None for Slurm."""
+    from bb.cluster.engine import OnRay
+    from bb.cluster.ray import connected
+
+    if not isinstance(cluster_run.on, OnRay):
+        return None
+    cluster = stack.enter_context(connected(cluster_run.on.address, cluster_run.resources))
+    warn(f"running on {cluster.describe()}")
+    if cluster.resources.gpus is None and options.device in ("auto", "cuda"):
+        return replace(cluster, resources=replace(cluster.resources, gpus=min(1, cluster.gpus)))
+    return cluster
+
+
+def _extractors(
+    names: "Sequence[BackboneName]",
+    left_out: "LeftOut",
+    store: "Store",
+    scans: "dict[str, Scan]",
+    options: "ExtractOptions",
+    here: "Numerics",
+) -> "Iterator[Extractor]":
+    """Those that can be loaded; the rows of older code are adopted first."""
+    from bb.extract.backbones.decoders import find_decoder
+    from bb.extract.encoder.encoder import parse_batch_size
+    from bb.extract.pipeline.extractor import Extractor
+    from bb.extract.reproduce.adopt import adopt
+    from bb.extract.reproduce.sample import Images
+
+    decoder, batch_size = find_decoder(options.decoding(), here.device), parse_batch_size(options.batch_size)
+    load = partial(Extractor.load, patch=options.patches(), batch_size=batch_size, compile=options.compile)
+    for name in names:
+        warn(f"loading {name}")
+        if (extractor := left_out.attempt(name, partial(load, name, decoder, here))) is None:
+            continue
+        warn(*extractor.notes())
+        if options.adopt == "auto" and options.limit is None:
+            warn(*(f"{name}: {trial.describe()}" for trial in adopt(store, extractor, Images.of(scans))))
+        yield extractor
+
+
+def _on_ray(work: "ClusterWork", cluster: "Cluster", device: str, options: "ExtractOptions") -> bool:
+    """Whether all was embedded."""
+    from bb.cluster.extract_driver import stream
+
+    with (
+        stop_gracefully("stopping; what the workers have in hand will be kept") as stop,
+        Progress("extracting on Ray", work.features(work.absent()), "features") as meter,
+    ):
+        return stream(work, cluster, device, stop=stop.is_set, strict=options.strict, progress=meter, say=warn)
+
+
+def _on_slurm(
+    ctx: Any,
+    cluster_run: ClusterRun,
+    work: "ClusterWork",
+    roots: "dict[str, Root]",
+    device: str,
+    here: "Numerics",
+    options: "ExtractOptions",
+) -> bool:
+    """Whether all was embedded: a job for each part runs this command."""
+    from bb.cluster.extract_driver import run_parts
+    from bb.cluster.slurm import WORKERS
+    from bb.extract.pipeline.partition import WHOLE
+
+    assert cluster_run.slurm
+    common = {
+        "store": str(work.store.root.resolve()),
+        "data": [f"{name}={root.resolve()}" for name, root in roots.items()],
+        "device": device,
+        "precision": here.compute,
+        "store_dtype": here.stored,
+        "adopt": "never",
+        "json_": True,
+    }
+    parts = (options.part or WHOLE).split(cluster_run.resources.workers or WORKERS)
+    with Progress("extracting on Slurm", work.features(work.absent()), "features") as meter:
+        return run_parts(
+            work, cluster_run.slurm, parts, lambda part: command_line(ctx, **common, part=str(part)),
+            rounds=cluster_run.rounds, strict=options.strict, progress=meter, say=warn,
+        )  # fmt: skip
 
 
 def _summary(
