@@ -1,6 +1,7 @@
 """Files that a person or a folder names: one to read may be a pipe or a device, which could block or never end; one to
 write is replaced, whole or not at all."""
 
+import contextlib
 import os
 import secrets
 import stat
@@ -64,7 +65,8 @@ def why_irreplaceable(path: Path) -> str:
 
 def refuse_in_store(path: Path, what: str) -> None:
     """Raises UsageError for a path of a store or below one, which holds what bb puts there alone; `what` names it."""
-    for folder in (path.resolve(), *path.resolve().parents):
+    real = Path(os.path.realpath(path))  # Path.resolve raises where links go round in a circle
+    for folder in (real, *real.parents):
         if os.path.lexists(folder / "zarr.json") and os.path.lexists(folder / "spaces" / "zarr.json"):
             raise UsageError(f"{what} is in the store {folder}, which only bb writes to: name a place outside it.")
 
@@ -100,7 +102,8 @@ def replace_files(contents: Mapping[Path, bytes]) -> None:
         ) from None
     finally:
         for aside in asides.values():
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # renamed, mostly; what else it is must not hide the first error
+                aside.unlink()
 
 
 def _write_new(path: Path, content: bytes, like: Path) -> None:

@@ -79,3 +79,10 @@ def test_nothing_is_written_into_a_store(tmp_path):
         open_logger(f"tensorboard:{store.root}/events")
     assert sorted(store.root.rglob("*")) == before
     replace_file(tmp_path / "beside", b"")
+
+
+def test_links_in_a_circle_are_named_as_what_they_are(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(BBError, match=r"a/page\.html can't be written \(Too many levels of symbolic links\)"):
+        replace_file(tmp_path / "a" / "page.html", b"")
