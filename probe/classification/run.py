@@ -228,8 +228,8 @@ def answer(inputs: Inputs, spec: Spec, fold: Fold) -> tuple[Answers, dict[str, A
     parameters = dict(getattr(estimator, "parameters_", {}))
     if alone is not None and alone.any():
         fitted_traits = [name for name, left_out in zip(fold.task.classes, alone, strict=True) if not left_out]
-        answers = _without_traits(fold, alone, estimator.predict(x_test), estimator.decision_function(x_test))
-        return answers, {**parameters, "traits": fitted_traits}
+        predicted, decision = np.asarray(estimator.predict(x_test)), _decision(estimator, x_test, "traits")
+        return _without_traits(fold, alone, predicted, decision), {**parameters, "traits": fitted_traits}
     if inputs.target == "classes" and hasattr(estimator, "best"):
         place, of_best = estimator.best(x_test)
         return Answers(fold.name, fold.task, fold.test, estimator.classes_[place], of_best, None), parameters

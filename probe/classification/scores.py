@@ -65,10 +65,9 @@ class Answers:
         which = fold if fitted else None
         unscored = None
         if any(each.unscored is not None for each in folds):
-            none = np.zeros_like(predicted, bool)
-            parts = np.split(none, np.cumsum([len(each.rows) for each in folds])[:-1])
-            pairs = zip(folds, parts, strict=True)
-            unscored = np.concatenate([part if each.unscored is None else each.unscored for each, part in pairs])
+            unscored = np.concatenate(
+                [np.zeros(each.predicted.shape, bool) if each.unscored is None else each.unscored for each in folds]
+            )
         return cls(f"{len(folds)} folds", task, rows, predicted, decision, given, which, split.no_interval, unscored)
 
     @property

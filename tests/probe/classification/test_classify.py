@@ -15,6 +15,7 @@ from sklearn.preprocessing import normalize
 
 import bb.probe
 from bb.probe.classification.scores import Answers
+from bb.probe.classifiers.estimator import find
 from bb.probe.statistics.multiclass.metrics import METRICS
 from bb.probe.statistics.multiclass.predictions import Predictions
 from bb.probe.tasks.fold import UNSEEN, Split, TaskImages
@@ -323,6 +324,20 @@ def test_a_trait_that_one_image_has_is_not_scored_where_that_image_is_tested(pla
     right = scored.filter(pl.col("image_id").is_in(of_rare["image_id"].implode())).sort("image_id")["score"] > 0
     right &= of_rare.sort("image_id")["score"] > 0
     assert board.rows[0].metrics["exact_match"]["value"] == pytest.approx(right.mean())
+
+
+def test_a_classifier_of_traits_that_gives_probabilities_alone(place, monkeypatch):
+    """A plug-in's need no decision_function, also where a fold can't fit a trait."""
+    _, ids, y, _ = place
+    kind = find("ridge", "traits")
+    decide = kind.decision_function
+    monkeypatch.setattr(kind, "predict_proba", lambda self, x: 1 / (1 + np.exp(-decide(self, x))), raising=False)
+    monkeypatch.setattr(kind, "predict", lambda self, x: (decide(self, x) > 0).astype(np.int64))
+    monkeypatch.delattr(kind, "decision_function")
+    rare = (np.arange(len(ids)) == 7).astype(int)
+    pl.DataFrame({"image_id": ids, "label:striped": y % 2, "label:rare": rare}).write_csv("traits.csv")
+    (run,) = bb.probe.classify("features.bb", "traits.csv", classifier="ridge")
+    assert any("'rare' is not scored in" in note for notes in run.record["notes"].values() for note in notes)
 
 
 def test_a_fold_that_trains_on_one_class_answers_with_it(place):
