@@ -32,13 +32,12 @@ def mean_gap_bounds(
     total, square = float(errors.sum()), float(np.sqrt((errors**2).sum()))
     if total == 0:
         return value, value
-    t = np.linspace(0, (value + 6 * square) / total + 1, GRID)
+    t = np.linspace(max(0, (value - 6 * square) / total - 1), (value + 6 * square) / total + 1, GRID)
     folded = np.sqrt(2 / np.pi) * np.exp(-(t**2) / 2) + t * (1 - 2 * ndtr(-t))
     mean, deviation = total * folded, square * np.sqrt(1 + t**2 - folded**2)
-    below, above = _accepted((mean - mean[0]) / deviation, level)
-    accord = np.flatnonzero((value - mean >= below * deviation) & (value - mean <= above * deviation))
-    low, high = (0, 0) if not len(accord) else (accord[0], accord[-1])
-    return float(min(value, mean[low])) if low else 0.0, float(max(value, mean[high]))
+    below, above = _accepted((mean - total * np.sqrt(2 / np.pi)) / deviation, level)
+    low, high = np.flatnonzero((value - mean >= below * deviation) & (value - mean <= above * deviation))[[0, -1]]
+    return float(min(value, mean[low])) if t[low] else 0.0, float(max(value, mean[high]))
 
 
 def _accepted(

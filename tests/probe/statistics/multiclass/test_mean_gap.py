@@ -17,6 +17,13 @@ def test_far_from_calibrated_the_bounds_are_those_of_a_normal_sum():
     assert np.diff(wider)[0] == pytest.approx(1.1 * (high - low), rel=0.02)
 
 
+@pytest.mark.parametrize("error", [1e-4, 1e-6])
+def test_many_images_far_from_calibrated(error):
+    """The grid is as fine as their errors are small."""
+    half = 1.96 * error * np.sqrt(12)
+    assert mean_gap_bounds(0.5, np.full(12, error), 0.95) == pytest.approx((0.5 - half, 0.5 + half), abs=half / 20)
+
+
 def test_what_a_calibrated_classifier_has_begins_at_zero_and_holds_the_value():
     calibrated = 12 * 0.002 * np.sqrt(2 / np.pi)
     deviation = 0.002 * np.sqrt(12 * (1 - 2 / np.pi))
