@@ -14,7 +14,7 @@ from bb.probe.statistics.multiclass.mean_gap import mean_gap_bounds
 from bb.probe.statistics.multiclass.predictions import Predictions
 
 FEWEST_RANKED, FEWEST_BINNED = 10, 2_000
-FEWEST_WRONG = 5  # answers, on which the losses of sure classifiers depend
+FEWEST_WRONG = 5  # answers, on which losses and gaps of sure classifiers depend
 
 Sampled = Literal["images", "counts"]
 
@@ -31,7 +31,7 @@ class MulticlassMetric:
     needs_probabilities  whether predicted classes are not enough
     sampled    what an interval imagines to be drawn again: "images", or images with the same "counts" of classes
     fewest     how many images each class that is there needs for an interval
-    fewest_wrong  how many wrong answers an interval needs: losses whose mean a few decide say little of further ones
+    fewest_wrong  how many wrong answers an interval needs: a loss or gap that a few decide says little of further ones
     fewest_images, over_groups  how many images an interval needs, and whether any over groups was shown to hold
     greatest   its highest value; the least is 0
     of_answers  whether it is a mean of right and wrong answers
@@ -189,6 +189,7 @@ _ALL = (
         None,
         needs_probabilities=True,
         fewest_images=FEWEST_BINNED,
+        fewest_wrong=FEWEST_WRONG,
         over_groups=False,
         bounds=partial(_ece_bounds, of_images.equal_widths),
     ),
@@ -200,6 +201,7 @@ _ALL = (
         None,
         needs_probabilities=True,
         fewest_images=FEWEST_BINNED,
+        fewest_wrong=FEWEST_WRONG,
         over_groups=False,
         bounds=partial(_ece_bounds, of_images.equal_counts),
     ),

@@ -149,6 +149,8 @@ def test_reasons():
     given = np.eye(sure.classes)[sure.y_true] * 0.8 + 0.2 / sure.classes
     given[wrong] = given[wrong, ::-1]
     sure = replace(sure, y_pred=given.argmax(axis=1), probabilities=given)
+    binned = estimate(sure, replace(METRICS["ece"], fewest_images=1))
+    assert binned.interval is None and binned.reason.startswith("4 wrong answers are too few: an interval of ece")
     for name in ("nll", "brier", "aurc"):
         assert reason(sure, name) == f"4 wrong answers are too few: an interval of {name} needs 5"
         apart = difference(sure, replace(sure, probabilities=given**2 / (given**2).sum(axis=1)[:, None]), METRICS[name])
