@@ -58,6 +58,11 @@ def place(template, own_place):
 HEAD = ("probe", "head", "--labels", "digits.csv", "--accept", "any")
 
 
+def test_a_backbone_without_features_is_said_before_a_logger_is_opened(place, call):
+    status, _, err = call(*HEAD, "--ckpt", "timm:resnet18", "--log", "tensorboard:tb")
+    assert status in (1, 2) and "resnet18" in err and not (place / "tb").exists()
+
+
 @pytest.mark.e2e
 def test_a_head_beats_its_parent_on_classes_that_it_has_never_seen(place, call):
     status, out, err = call(*HEAD, "--json")

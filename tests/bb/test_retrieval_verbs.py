@@ -412,9 +412,14 @@ def test_a_store_that_can_t_be_written_is_noticed_before_anything_is_learned(cal
         raise BBError("nothing can be written to it.")
 
     monkeypatch.setattr("bb.store.Store.check_writable", refuse)
-    monkeypatch.setattr("bb.probe.heads.pairwise.learn.learn", lambda *_, **__: pytest.fail("it learned"))
+    monkeypatch.setattr("bb.probe.heads.pairwise.rerank.learn", lambda *_, **__: pytest.fail("it learned"))
     status, out, err = call(*RERANK, "--distance", "euclidean")
     assert (status, out) == (1, "") and "nothing can be written to it" in err
+
+
+def test_a_wrong_split_is_said_before_a_logger_is_opened(call, tmp_path):
+    status, _, err = call(*RERANK, "--learn-on", "nowhere", "--log", f"tensorboard:{tmp_path / 'tb'}")
+    assert status == 2 and "has no rows of split 'nowhere'" in err and not (tmp_path / "tb").exists()
 
 
 def test_without_torch(call, monkeypatch):

@@ -1,6 +1,6 @@
 """`bb.probe.rerank`: a pairwise model that is learned on one split, and what it changes on another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from bb.probe.retrieval.statistics.paired_tests import Change, QueryEstimate, ch
 from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.leaks import shared_note
-from bb.store import FeatureSpace, Store, UsageError
+from bb.store import Collection, FeatureSpace, Store, UsageError
 from bb.store.files.canonical_json import sha256_hex
 from bb.store.format.space import short
 from bb.store.local.runs import Run
@@ -101,19 +101,77 @@ class Reranked:
         }
 
 
+@dataclass(frozen=True)
+class RerankRecipe:
+    """What is asked of a re-ranking apart from its data: the options of `bb probe rerank`.
+
+    test_on  the split that is tested on: "test" if None, or with `model` all rows
+    save_to  the file that the model is written to; model: such a file, and nothing is learned
+    """
+
+    learn_on: str = "train"
+    test_on: str | None = None
+    top_n: int = 100
+    distance: str = "cosine"
+    convention: str = "standard"
+    seed: int = 0
+    save_to: Path | None = None
+    model: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Errors: UsageError for an unknown distance or convention, a bad seed, and files that exclude each other."""
+        if self.save_to and self.model:
+            raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
+        check_seed(self.seed)
+        _ = self.how  # refuses unknown names
+
+    @property
+    def how(self) -> Retrieval:
+        """The search that comes before, and how it is scored."""
+        return Retrieval(distance=self.distance, convention=self.convention, pairs=False)
+
+    def sides(
+        self, table: RetrievalLabels
+    ) -> tuple[RetrievalLabels | None, RetrievalLabels, dict[str, Any], list[str]]:
+        """What is learned from, None where nothing is; what is tested on; its roles and warnings, as of `assign`."""
+        train = None if self.model else training(table, self.learn_on)
+        return train, *assign(table, split=self.test_on or ("all" if self.model else "test"))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedReranking:
+    """A recipe with its data: the images that are learned from and tested on, and the feature spaces."""
+
+    recipe: RerankRecipe
+    store: Store
+    collection: Collection
+    spaces: Sequence[FeatureSpace]
+    train: RetrievalLabels | None
+    test: RetrievalLabels
+    roles: dict[str, Any]
+    warnings: Sequence[str]
+    tasks: str
+
+    def prepare(self, space: FeatureSpace) -> Callable[..., PreparedRetrieval]:
+        """Makes the run on a space; `steps` re-rank what it finds."""
+        return partial(
+            prepare, self.store, space, self.collection, self.test, tasks=self.tasks, how=self.recipe.how,
+            roles=self.roles, warnings=self.warnings,
+        )  # fmt: skip
+
+
 def rerank(
     store: Store | str | Path,
     labels: str | Path | pl.DataFrame | RetrievalLabels,
     data: str | None = None,
     *,
-    find: FindCollection | None = None,
     tasks: str | None = None,
     not_missing: Sequence[str] = (),
-    learn_on: str = "train",
+    learn_on: str = RerankRecipe.learn_on,
     test_on: str | None = None,
-    top_n: int = 100,
-    distance: str = "cosine",
-    convention: str = "standard",
+    top_n: int = RerankRecipe.top_n,
+    distance: str = RerankRecipe.distance,
+    convention: str = RerankRecipe.convention,
     seed: SupportsIndex = 0,
     save_to: str | Path | None = None,
     model: str | Path | None = None,
@@ -129,7 +187,7 @@ def rerank(
     """Learns to put the nearest images into a better order, and says what that changes, for each feature space.
 
     labels    a table with the columns image_id, label and split, as docs/retrieval.md says; or its file
-    data      the collection, NAME or NAME@DIGEST; the store's only one if None. `find` decides in its place
+    data      the collection, NAME or NAME@DIGEST; the store's only one if None
     tasks     what runs call the table; by default as its file
     test_on   the split that is tested on: "test" if None, or with `model` all rows
     save_to   a file (safetensors) that the model is written to; model: such a file, and nothing is learned
@@ -138,77 +196,107 @@ def rerank(
 
     The other arguments are the options of `bb probe rerank`. Raises UsageError and BBError, which say what to change.
     """
-    reporter, seed = reporter or Silent(), check_seed(seed)
-    if save_to and model:
-        raise UsageError("--save writes a model that is learned, and --load takes one: give one of them.")
-    how = Retrieval(distance=distance, convention=convention, pairs=False)
+    reporter = reporter or Silent()
+    recipe = RerankRecipe(
+        learn_on, test_on, top_n, distance, convention, check_seed(seed), Path(save_to) if save_to else None,
+        Path(model) if model else None,
+    )  # fmt: skip
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
     opened = store if isinstance(store, Store) else Store.open(store)
-    tested = test_on or ("all" if model else "test")
-    table = items_of(labels, not_missing)
-    collection, match = (find or in_collection(opened, data, policy))(_image_ids(table, learn_on, tested, model))
+    prepared = prepare_all(
+        opened, items_of(labels, not_missing), in_collection(opened, data, policy), recipe,
+        tasks=tasks or name_of(labels), ckpt=listed(ckpt), space=listed(space), policy=policy, reporter=reporter,
+    )  # fmt: skip
+    return rerank_all(prepared, loggers=loggers, force=force, reporter=reporter)
+
+
+def prepare_all(
+    store: Store,
+    table: RetrievalLabels,
+    find: FindCollection,
+    recipe: RerankRecipe,
+    *,
+    tasks: str,
+    ckpt: Sequence[str],
+    space: Sequence[str],
+    policy: MissingPolicy,
+    reporter: Reporter,
+) -> PreparedReranking:
+    """The images and feature spaces; nothing is learned. What to know of the images goes to the reporter.
+
+    Errors: those of `find`, `find_spaces`, `assign` and `training`; UsageError for a file with several spaces.
+    """
+    collection, match = find(_image_ids(recipe, table))
     table = table.renamed(match)
     spaces, left_out = find_spaces(
-        opened, collection, _image_ids(table, learn_on, tested, model),
-        ckpt=listed(ckpt), space=listed(space), policy=policy, reporter=reporter,
-    )  # fmt: skip
-    table = table.without(left_out, policy.unusual, policy.keys(opened, spaces))
-    train = None if model else training(table, learn_on)
-    test, roles, warnings = assign(table, split=tested)
+        store, collection, _image_ids(recipe, table), ckpt=ckpt, space=space, policy=policy, reporter=reporter
+    )
+    table = table.without(left_out, policy.unusual, policy.keys(store, spaces))
+    train, test, roles, warnings = recipe.sides(table)
     learned_from, asked = train.image_ids.tolist() if train else [], test.image_ids.tolist()
-    report_damage(opened, spaces, collection, sorted({*asked, *learned_from}), reporter)
+    report_damage(store, spaces, collection, sorted({*asked, *learned_from}), reporter)
     warnings += [note] if (note := shared_note(collection, asked, learned_from)) else []
     for warning in warnings:
         reporter.info(warning)
-    if (save_to or model) and len(spaces) > 1:
-        listing = "\n".join(f"  --space {short(s.key)}  {', '.join(opened.backbones(s))}" for s in spaces)
+    if (recipe.save_to or recipe.model) and len(spaces) > 1:
+        listing = "\n".join(f"  --space {short(s.key)}  {', '.join(store.backbones(s))}" for s in spaces)
         raise UsageError(
             f"a file holds the model of one feature space, and {len(spaces)} are there; choose:\n{listing}"
         )
-    found: list[Reranked] = []
-    for step, (backbone, each) in enumerate(space_names(opened, spaces).items()):
-        make = partial(
-            prepare, opened, each, collection, test, tasks=tasks or name_of(labels), how=how, roles=roles,
-            warnings=warnings,
-        )  # fmt: skip
+    return PreparedReranking(recipe, store, collection, spaces, train, test, roles, warnings, tasks)
+
+
+def rerank_all(
+    prepared: PreparedReranking, *, loggers: Sequence[PipelineLogger], force: bool, reporter: Reporter
+) -> list[Reranked]:
+    """What the model changes on each feature space; it is written to the recipe's file, and the means logged."""
+    recipe, found = prepared.recipe, []
+    for step, (backbone, space) in enumerate(space_names(prepared.store, prepared.spaces).items()):
+        make = prepared.prepare(space)
         before = make()
         if not before.existing():
-            opened.check_writable("runs", "local")  # before it learns
-        if train is None:
-            learned = loaded(Path(model or ""), before.features.shape[1])
-        else:
-            learned = learn(
-                opened.read(each, collection, learned_from),
-                train.label_codes,
-                train.sequence,
-                trivial=Distance(distance),  # type: ignore[arg-type]  # checked above
-                top_n=top_n,
-                seed=seed,
-                progress=partial(_progress, reporter, f"{backbone}: learning from {len(train)} images"),
-            )
-        after = make(steps=steps(learned, before, top_n))
+            prepared.store.check_writable("runs", "local")  # before it learns
+        learned = _learned(prepared, before, backbone, reporter)
+        after = make(steps=steps(learned, before, recipe.top_n))
         one, other = (find_or_make(side, jobs=None, force=force, reporter=reporter)[0] for side in (before, after))
-        found.append(Reranked(backbone, each, top_n, learned, one, other, compared(one, other)))
-        if save_to:
-            save(learned.model, Path(save_to))
+        changes = compared(one, other)
+        found.append(Reranked(backbone, space, recipe.top_n, learned, one, other, changes))
+        if recipe.save_to:
+            save(learned.model, recipe.save_to)
         for logger in loggers:
-            for metric, changed in found[-1].changes.items():
+            for metric, changed in changes.items():
                 means = {"before": changed.before.mean, "after": changed.after.mean}
                 logger.log_scalars({f"{backbone}/{side}/{metric}": mean for side, mean in means.items()}, step)
     for logger in loggers:
         logger.log_pipeline_info(
-            {"labels": test.source, "learn_on": None if model else learn_on, "top_n": top_n, "seed": seed,
-             "how": how.parameters(), "roles": roles,
+            {"labels": Path(prepared.test.source).name, "learn_on": None if recipe.model else recipe.learn_on,
+             "top_n": recipe.top_n, "seed": recipe.seed, "how": recipe.how.parameters(), "roles": prepared.roles,
              "runs": {each.space.key: each.record()["runs"] for each in found},
              "models": {each.space.key: each.model for each in found}}
         )  # fmt: skip
     return found
 
 
-def _image_ids(table: RetrievalLabels, learn_on: str, test_on: str, model: str | Path | None) -> list[str]:
+def _learned(prepared: PreparedReranking, before: PreparedRetrieval, backbone: str, reporter: Reporter) -> Learned:
+    """The model of the recipe's file, or a new one."""
+    recipe, train = prepared.recipe, prepared.train
+    if recipe.model or train is None:
+        return loaded(recipe.model or Path(), before.features.shape[1])
+    return learn(
+        prepared.store.read(before.space, prepared.collection, train.image_ids.tolist()),
+        train.label_codes,
+        train.sequence,
+        trivial=Distance(recipe.distance),  # type: ignore[arg-type]  # the recipe has checked it
+        top_n=recipe.top_n,
+        seed=recipe.seed,
+        progress=partial(_progress, reporter, f"{backbone}: learning from {len(train)} images"),
+    )
+
+
+def _image_ids(recipe: RerankRecipe, table: RetrievalLabels) -> list[str]:
     """Of all rows that are learned from or tested on."""
-    sides = [assign(table, split=test_on)[0], *([] if model else [training(table, learn_on)])]
-    return sorted({image_id for side in sides for image_id in side.image_ids.tolist()})
+    train, test, *_ = recipe.sides(table)
+    return sorted({*test.image_ids.tolist(), *(train.image_ids.tolist() if train else ())})
 
 
 def _progress(reporter: Reporter, task: str, done: int, total: int) -> None:

@@ -89,14 +89,14 @@ def verb(
     if items is None or labels is None:
         show_heads(Heads((use_head(opened, str(load), name),), (True,)), opened, None, json_=json_)
         return
-    with ExitStack() as stack:
-        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
-        reporter = stack.enter_context(ConsoleReporter("note: "))
+    with ConsoleReporter("note: ") as reporter:
         prepared = prepare_all(
             opened, items, partial(find_version, opened, name, root, policy=policy), tasks=labels.stem, recipe=recipe,
             accept=accept, ckpt=backbone_names(ckpt, opened), space=space or (), policy=policy, reporter=reporter,
         )  # fmt: skip
-        heads = train_all(prepared, loggers=loggers, force=force, reporter=reporter, stopping=stop_gracefully)
+        with ExitStack() as stack:
+            loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+            heads = train_all(prepared, loggers=loggers, force=force, reporter=reporter, stopping=stop_gracefully)
     again = {
         "not_missing": not_missing,
         "data": data,

@@ -55,8 +55,9 @@ def verb(
         check_files({"--save": save}, labels)
     if importlib.util.find_spec("torch") is None:
         raise UsageError("bb probe rerank needs torch: pip install 'backbone-bench[heads]'")
-    from bb.probe.heads.pairwise.rerank import rerank
+    from bb.probe.heads.pairwise.rerank import RerankRecipe, prepare_all, rerank_all
 
+    recipe = RerankRecipe(learn_on, test_on, top_n, distance, convention, seed, save, load)
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
     table = read_items(labels, not_missing=not_missing or ())
     opened, _ = open_to_probe(store, runs_to, cache_size)
@@ -65,15 +66,14 @@ def verb(
         name, root = collection_of(opened, data, list(image_ids), ctx.obj, policy)
         return find_version(opened, name, root, image_ids, policy)
 
-    with ExitStack() as stack:
-        loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
-        reporter = stack.enter_context(ConsoleReporter("note: "))
-        found = rerank(
-            opened, table, find=find, tasks=labels.stem, learn_on=learn_on, test_on=test_on, top_n=top_n,
-            distance=distance, convention=convention, seed=seed, save_to=save, model=load,
-            ckpt=backbone_names(ckpt, opened), space=space or (), missing=missing, max_missing=max_missing,
-            same_images_as=same_images_as or (), loggers=loggers, force=force, reporter=reporter,
+    with ConsoleReporter("note: ") as reporter:
+        prepared = prepare_all(
+            opened, table, find, recipe, tasks=labels.stem, ckpt=backbone_names(ckpt, opened), space=space or (),
+            policy=policy, reporter=reporter,
         )  # fmt: skip
+        with ExitStack() as stack:
+            loggers = [stack.enter_context(closing(open_logger(text))) for text in log or ()]
+            found = rerank_all(prepared, loggers=loggers, force=force, reporter=reporter)
     if save:
         warn(*(f"wrote {save}: {each.learned.chosen}, {short(each.model)}" for each in found))
     if json_:
