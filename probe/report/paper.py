@@ -9,7 +9,7 @@ from bb.store.local.runs import Run
 from bb.store.plugins import OWN
 from bb.store.versions import installed
 
-LISTED = 6  # of digests
+LISTED = 6  # of digests, and of a classifier's parameters
 BB = """@misc{bb,
   author = {{The bb authors}}, title = {bb: which frozen vision backbone, and how sure are we?}, version = {%s}}"""
 
