@@ -144,7 +144,7 @@ class HashMemory:
             rows = self.database.execute("SELECT path, stat, entry FROM file").fetchall()
         except sqlite3.Error:
             return {}
-        return {path: (stat, entry) for path, stat, entry in rows}
+        return {path: (stat, entry) for path, stat, entry in rows if type(stat) is type(entry) is str}
 
     def keep(self, rows: list[tuple[str, str, str]]) -> None:
         try:

@@ -40,8 +40,11 @@ def planted(rows, columns=("ponds", "birds"), reasons=None):
     """A board of {name: (mean rank, low, high, scores by column)}, without a rank where a score is None; columns: the
     family of each."""
     made = [
-        BenchRow(name, (sha(name),), tuple(s if s is None else BenchCell(s, s - 0.03, s + 0.02, False) for s in scores),
-                 *(None if r is None else float(r) for r in rank), scores.count(None))
+        BenchRow(
+            name, (sha(name),),
+            tuple(s if s is None else BenchCell(float(s), s - 0.03, s + 0.02, False) for s in scores),
+            *(None if r is None else float(r) for r in rank), scores.count(None),
+        )
         for name, (*rank, scores) in rows.items()
     ]  # fmt: skip
     of = tuple(Column(family, "test", "simpleshot", "all", "accuracy", 80, 1, 1) for family in columns)

@@ -325,5 +325,5 @@ def test_equal_shares_of_right_answers_are_equal_scores_on_every_processor():
     right = rng.integers(1, sum(sizes), 200)
     for row, n in zip(score, right, strict=True):
         row[rng.choice(sum(sizes), n, replace=False)] = 1
-    found = resample(table_of(score, tasks=np.repeat(np.arange(4), sizes)))
+    found = resample(table_of(score, tasks=np.repeat(list("abcd"), sizes)))
     assert found.estimate.tolist() == [round(n / sum(sizes), 12) for n in right.tolist()]
