@@ -195,7 +195,6 @@ def write_digits(root: Path, every: int = 1) -> None:
     folder = root / "newt2021_images"
     folder.mkdir(parents=True, exist_ok=True)
     for image_id, values in zip(ids, pixels, strict=True):
-        path = folder / f"{image_id}.png"
-        if not path.exists():
+        if not (path := folder / f"{image_id}.png").exists():
             Image.fromarray((values.reshape(8, 8) * 255 / 16).astype(np.uint8)).save(path)
     digits_labels(ids, targets).write_csv(root / NEWT_LABELS)
