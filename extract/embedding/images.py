@@ -113,7 +113,7 @@ def decode(data: bytes, depth: int = WHOLE) -> DecodedImage:
             picture, note = to_rgb(image, lambda: _open(sound), depth, significant)
         except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
             reason = _unreadable(error)
-            if image.format not in _JPEGS:
+            if image.format not in _JPEGS or isinstance(error, MemoryError):
                 raise reason from error
             picture, damage, note = _filled_up(data, reason), str(reason), ""
         turn = _ORIENTATIONS.get(_orientation(image))
@@ -136,6 +136,8 @@ def _filled_up(data: bytes, reason: UnreadableImage) -> Image.Image:
             with _open(data[: ends[at]] + _JPEG_END * 2**16) as image:
                 picture = to_rgb(image, lambda: image, WHOLE, 0)[0]
             low = at + 1
+        except MemoryError as error:  # says nothing of the file
+            raise _unreadable(error) from error
         except Exception:  # as above
             high = at
         at = (low + high) // 2

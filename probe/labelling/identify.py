@@ -213,7 +213,7 @@ def identify(
 
 @dataclass(frozen=True, eq=False)
 class _Stated:
-    """What is stated beside the answers, as `Identified` has it; once: individuals with one measured image."""
+    """What is stated with the answers, as `Identified` has it; once: individuals with one measured image."""
 
     open_set: MetricEstimate
     of_known: MetricEstimate

@@ -188,7 +188,7 @@ class _Tested:
 
 @dataclass(frozen=True, eq=False)
 class _Stated:
-    """What is stated beside the predictions, as `Labelled` has it."""
+    """What is stated with the predictions, as `Labelled` has it."""
 
     accuracy: MetricEstimate
     of_groups: MetricEstimate | None

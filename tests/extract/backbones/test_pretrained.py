@@ -115,7 +115,8 @@ def test_a_head_that_five_labels_do_not_show_to_be_better_is_not_written(place, 
     assert head["head"] is None and head["rows"] == 0 and not Store.open(place / "features.bb").heads()
     trained = head["training"]
     (row,) = re.findall(r"5 of 11, held out \| `whitened` \| ([\d.]+), ([\d.]+),", HEADS.read_text())
-    assert (f"{trained['parent']:.3f}", f"{trained['start']:.3f}") == row
+    assert f"{trained['parent']:.3f}" == row[0]
+    assert trained["start"] == pytest.approx(float(row[1]), abs=0.02)  # 0.427 and 0.437 on two processors
     known = trained["validated"]
     assert known["labels"] == 5 and known["low"] < 0 < known["high"]
     assert "not better than its parent beyond chance" in head["kept"] and head["kept"] in err

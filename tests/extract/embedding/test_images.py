@@ -475,3 +475,12 @@ def test_an_interlaced_png_with_fewer_rows_is_named():
     rows = b"".join((b"\0" + b"\1" * columns) * lines for columns, lines in passes)
     assert decode(png_of(8, rows, True)).damage == ""
     assert decode(png_of(8, rows[:-9], True)).damage == images.ROWS_MISSING
+
+
+def test_a_jpeg_that_memory_does_not_suffice_for_is_not_called_damaged(monkeypatch):
+    def scarce(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("bb.extract.embedding.images.to_rgb", scarce)
+    with pytest.raises(UnreadableImage, match="unreadable: MemoryError"):
+        decode(encode(smooth("RGB"), "JPEG"))

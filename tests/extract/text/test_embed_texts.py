@@ -1,5 +1,6 @@
 """Vectors of texts are those of open_clip's own zero-shot classifier, whatever file the tower came from."""
 
+import importlib
 import os
 
 import numpy as np
@@ -18,6 +19,7 @@ from bb.store import BBError, Store, UsageError
 from bb.store.format.text import is_for, text_keys
 from tests.helpers.texts import TINY
 
+MODULE = importlib.import_module("bb.extract.embed_texts")
 NAMES = ["grey heron", "Bär", "a kite, flying; over the sea and the hills beyond"]
 TEMPLATES = ["a photo of a {}.", "{}", "art of the {}"]
 
@@ -131,7 +133,7 @@ def test_a_query_without_a_token_is_refused(tiny):
     ],
 )
 def test_networks_that_are_refused(tiny, ckpt, message, monkeypatch):
-    monkeypatch.setattr("bb.extract.embed_texts.load", lambda name: _Backbone())
+    monkeypatch.setattr(MODULE, "load", lambda name: _Backbone())
     with pytest.raises(UsageError, match=message):
         TextEncoder.load(ckpt, "plain")
 
@@ -170,7 +172,7 @@ def test_templates(tmp_path):
 
 
 def test_an_edit_of_the_text_code_is_noticed(tiny, monkeypatch):
-    monkeypatch.setattr("bb.extract.embed_texts.TEXT_AT_START", "0" * 40)
+    monkeypatch.setattr(MODULE, "TEXT_AT_START", "0" * 40)
     with pytest.raises(BBError, match="changed while bb ran"):
         TextEncoder.load("Tiny/untrained", "plain")
 
