@@ -26,7 +26,7 @@ class ExtractOptions:
     device: str = "auto"
     precision: str = "auto"
     store_dtype: str = "auto"
-    batch_size: str = "auto"
+    batch_size: str | int = "auto"
     compile: bool = False
     patch: bool = False
     limit: int | None = None

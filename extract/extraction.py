@@ -29,6 +29,7 @@ from bb.extract.reproduce.adopt import adopt
 from bb.extract.reproduce.sample import Images
 from bb.extract.scan_collection import find_files, hash_images
 from bb.store import BBError, Collection, Store
+from bb.store.arguments import parse_arguments
 from bb.store.files.filesystem import free_bytes
 from bb.store.format.collection import check_name
 from bb.store.local.failures import Failures
@@ -71,7 +72,7 @@ def run(
     for collection, root in data.items():
         check_name(collection)
         files[collection] = find_files(parse_root(str(root)), follow_links=follow_links, announce=reporter.info)
-    return extract(opened, names, files, ExtractOptions(**options), reporter)
+    return extract(opened, names, files, parse_arguments(ExtractOptions)(**options), reporter)
 
 
 def extract(

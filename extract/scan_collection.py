@@ -64,7 +64,8 @@ def hash_images(
             files = dict(islice(images.items(), limit))
 
             def hashed(done: int) -> None:
-                reporter.progress(f"hashing {name}", done, len(files), "images", skipped=remembered)
+                if to_hash := len(files) - remembered:
+                    reporter.progress(f"hashing {name}", done - remembered, to_hash, "images")
 
             return scan(files, memory, threads=cpu_count(), progress=hashed, known=known)
         n_bytes = sum(shard.blob.size for shard in images)

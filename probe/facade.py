@@ -9,7 +9,7 @@ import polars as pl
 from joblib import cpu_count
 
 from bb.probe.classifiers.choose_engine import choose
-from bb.probe.classifiers.protocol import parse_protocol
+from bb.probe.classifiers.protocol import PROTOCOLS, parse_protocol
 from bb.probe.features.damaged_images import damage_note, damage_record
 from bb.probe.features.find_features import FindCollection, find_spaces, in_collection
 from bb.probe.features.missing import MissingPolicy
@@ -22,7 +22,7 @@ from bb.probe.report.run_diff import Difference, compare, find_run
 from bb.probe.report.withdrawn import withdrawn_notes
 from bb.probe.run import FamilyInputs, FamilySpec, PreparedRun, execute, prepare
 from bb.probe.tables.html_table import html_table
-from bb.probe.tasks.few_shot import SEED_OF_ALL, NTrain, check_seed, listed, parse_n_train
+from bb.probe.tasks.few_shot import SEED_OF_ALL, NTrain, check_jobs, check_seed, listed, parse_n_train
 from bb.probe.tasks.leaks import find_leaks
 from bb.probe.tasks.newt import Labels, parse_labels, read_labels
 from bb.probe.tasks.stored_labels import find_labels, labels_of
@@ -163,6 +163,7 @@ def run(
     Raises UsageError and BBError, which name what to change.
     """
     reporter = reporter or Silent()
+    check_jobs(jobs)
     opened = store if isinstance(store, Store) else Store.open(store)
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
     prepared, left_out = prepare_all(
@@ -275,7 +276,11 @@ def report(
     reporter = reporter or Silent()
     opened = store if isinstance(store, Store) else Store.open(store)
     runs = list(opened.runs(on_damage=lambda error: reporter.info(f"left out: {error}")))
-    found = boards(runs, tasks, ReportOptions(**question), on_damage=reporter.info)
+    found = boards(runs, tasks, ReportOptions.parse(**question), on_damage=reporter.info)
+    if not found:
+        others = sorted({str(run.record["tasks"]) for run in runs if run.record["protocol"] in tuple(PROTOCOLS)})
+        there = f"they are on {', '.join(others)}" if others else "bb.probe.run makes them"
+        raise UsageError(f"{opened.name} has no runs of NeWT's protocols on {tasks!r}: {there}.")
     for note in withdrawn_notes(opened, runs):
         reporter.info(note)
     return Report(tuple(found))

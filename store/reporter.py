@@ -11,11 +11,8 @@ class Reporter(Protocol):
     def info(self, message: str) -> None:
         """Something that a reader of the result should know."""
 
-    def progress(self, task: str, done: int, total: int, unit: str, *, skipped: int = 0) -> None:
-        """How far a task is; it is finished once `done` is `total`. The unit "B" means bytes.
-
-        skipped  how many of `done` took no work, since their result was remembered
-        """
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+        """How far a task is; it is finished once `done` is `total`. The unit "B" means bytes."""
 
 
 class Silent:
@@ -24,7 +21,7 @@ class Silent:
     def info(self, message: str) -> None:
         pass
 
-    def progress(self, task: str, done: int, total: int, unit: str, *, skipped: int = 0) -> None:
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
         pass
 
 
@@ -39,7 +36,7 @@ class Bar:
 
         display(HTML(f"<div>{escape(message)}</div>"))
 
-    def progress(self, task: str, done: int, total: int, unit: str, *, skipped: int = 0) -> None:
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
         from IPython.display import HTML, display
 
         words = f"{escape(task)} {done} of {total} {escape(unit)}"

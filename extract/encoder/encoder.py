@@ -25,8 +25,9 @@ from bb.store import BBError, UsageError
 Features = tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n p dp"] | None]
 
 
-def parse_batch_size(text: str) -> int | None:
+def parse_batch_size(size: str | int) -> int | None:
     """`--batch-size` as a number, None for auto. Raises UsageError for anything else."""
+    text = str(size)
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) == 0:

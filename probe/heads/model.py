@@ -32,6 +32,7 @@ from bb.store.trained_heads import find_head
 
 FORMAT = "head 1"
 MAX_LAYERS = 32
+MAX_WIDTH = 65536
 ROWS = 8192  # projected at a time
 Layer = dict[str, Any]
 
@@ -188,7 +189,7 @@ def _check_layers(layers: object) -> None:
         kind = layer.get("kind") if isinstance(layer, dict) else None
         if kind == "linear" and layer.keys() == {"kind", "from", "to"}:
             sizes = layer["from"], layer["to"]
-            if not all(type(size) is int and 0 < size <= 65536 for size in sizes) or width not in (None, sizes[0]):
+            if not all(type(size) is int and 0 < size <= MAX_WIDTH for size in sizes) or width not in (None, sizes[0]):
                 raise ValueError(f"its layer {layer} does not fit")
             width = sizes[1]
         elif kind not in ("unit", "relu") or layer.keys() != {"kind"}:

@@ -12,6 +12,7 @@ from jaxtyping import Integer
 
 from bb.probe.heads.losses import ArcFace, FeatureLoss, TripletLoss
 from bb.probe.heads.miners import All, Bank, HardCluster, HardMiner, Miner, NHard
+from bb.probe.heads.model import MAX_WIDTH
 from bb.probe.heads.samplers import Balanced, BatchSampler, ByCategory, Seed
 from bb.probe.tasks.few_shot import check_seed
 from bb.store.errors import UsageError
@@ -94,11 +95,13 @@ class HeadRecipe:
 
     def __post_init__(self) -> None:
         """Errors: UsageError for numbers that make no sense, and for a warm-up in which nothing would be trained."""
+        for name, size in (("--dim", self.dim), ("--hidden", self.hidden)):
+            if size is not None and not 1 <= size <= MAX_WIDTH:
+                raise UsageError(f"{name} {size} makes no sense: choose 1 to {MAX_WIDTH}.")
         for name, value, least in (
-            ("--dim", self.dim, 1), ("--hidden", self.hidden, 1), ("--epochs", self.epochs, 1),
-            ("--patience", self.patience, 1), ("--warmup", self.warmup, 0),
+            ("--epochs", self.epochs, 1), ("--patience", self.patience, 1), ("--warmup", self.warmup, 0),
         ):  # fmt: skip
-            if value is not None and value < least:
+            if value < least:
                 raise UsageError(f"{name} {value} makes no sense: choose {least} or more.")
         check_seed(self.seed)
         if self.start not in STARTS:

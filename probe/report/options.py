@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from bb.probe.report.leaderboard import Kind, size
 from bb.probe.report.reference import Reference
 from bb.probe.statistics.bootstrap import Average, Level
 from bb.probe.statistics.comparison import Correction
 from bb.probe.statistics.metrics import METRICS
-from bb.probe.tasks.few_shot import NTrain
+from bb.probe.tasks.few_shot import NTrain, listed
+from bb.store.arguments import parse_arguments
 from bb.store.errors import UsageError
 from bb.store.local.runs import Run
 
@@ -44,6 +45,23 @@ class ReportOptions:
     sort: Sort = "score"
     reference: Reference | None = None
     resamples: int = 10_000
+
+    @classmethod
+    def parse(cls, **given: Any) -> "ReportOptions":
+        """Of fields as they are typed or given from Python. Errors: UsageError for what they do not take."""
+        if "kinds" in given:
+            given["kinds"] = tuple(listed(given["kinds"]))
+        for name, option, known in (
+            ("average", "--average", get_args(Average)), ("over", "--over", get_args(Level)),
+            ("correction", "--correction", get_args(Correction)), ("kinds", "--by", get_args(Kind)),
+        ):  # fmt: skip
+            for word in listed(given.get(name) or ()):
+                if word not in known:
+                    raise UsageError(f"{option} {word} is unknown: choose {', '.join(known)}.")
+        options = parse_arguments(cls)(**given)
+        if options.resamples < 1:
+            raise UsageError(f"resamples={options.resamples} makes no sense: choose 1 or more, such as 10000.")
+        return options
 
     def check(self, runs: Sequence[Run]) -> None:
         """Errors: UsageError where no run is of what is asked for."""

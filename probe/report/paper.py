@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bb.probe.features.extraction import Cost, count_text
+from bb.store.format.derived import is_head_name
 from bb.store.format.space import short
 from bb.store.local.runs import Run
 from bb.store.plugins import OWN
@@ -15,12 +16,16 @@ BB = """@misc{bb,
 
 
 def compared(backbones: Mapping[str, Cost], on: str) -> str:
-    """Which backbones, with their sizes, on what: such as "ponds with 80 test images"."""
-    n = len(backbones)
-    names = ", ".join(f"{name}{size_of(cost)}" for name, cost in backbones.items())
+    """Which backbones and heads, with their sizes, on what: such as "ponds with 80 test images"."""
+    kinds: dict[str, list[str]] = {}
+    for name, cost in backbones.items():
+        kind = "projection head" if is_head_name(name) else "frozen vision backbone"
+        kinds.setdefault(kind, []).append(f"{name}{size_of(cost)}")
+    counted = [f"{len(some)} {kind}{'s' * (len(some) > 1)} ({', '.join(some)})" for kind, some in kinds.items()]
+    heads = " A projection head was trained with labels, on stored features of a frozen backbone."
     return (
-        f"We compared {n} frozen vision {'backbone' if n == 1 else 'backbones'} ({names}) on {on}. Each image was "
-        "embedded once, without augmentation, through the evaluation transform of the backbone's own weights."
+        f"We compared {joined(counted)} on {on}. Each image was embedded once, without augmentation, through the "
+        f"evaluation transform of the backbone's own weights.{heads if 'projection head' in kinds else ''}"
     )
 
 

@@ -16,7 +16,7 @@ from bb.probe.retrieval.labels import RetrievalLabels, assign, parse_items, read
 from bb.probe.retrieval.run import PreparedRetrieval, execute, prepare
 from bb.probe.retrieval.statistics.paired_tests import of_models
 from bb.probe.tables.html_table import html_table
-from bb.probe.tasks.few_shot import listed
+from bb.probe.tasks.few_shot import check_jobs, listed
 from bb.store import Store
 from bb.store.format.space import short
 from bb.store.local.runs import Run, disagreement
@@ -111,6 +111,7 @@ def retrieve(
     The other arguments are the options of `bb probe retrieval`. Raises UsageError and BBError.
     """
     reporter = reporter or Silent()
+    check_jobs(jobs)
     how = Retrieval(distance=distance, convention=convention, ks=tuple(k), knn=tuple(knn), pairs=pairs, fmrs=tuple(fmr))
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
     faiss, table = parse_index(index), items_of(labels, not_missing)

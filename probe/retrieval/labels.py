@@ -42,7 +42,7 @@ class RetrievalLabels:
     """
 
     frame: pl.DataFrame
-    source: str = "the labels"
+    source: str = "the table"
     notes: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     max_missing: float | None = None
@@ -231,7 +231,7 @@ def read_items(file: str | Path, *, not_missing: Sequence[str] = ()) -> Retrieva
     return _parse(read_table_file(file, what=what, columns=columns, remedy=remedy), not_missing)
 
 
-def parse_items(table: pl.DataFrame, *, source: str = "the labels", not_missing: Sequence[str] = ()) -> RetrievalLabels:
+def parse_items(table: pl.DataFrame, *, source: str = "the table", not_missing: Sequence[str] = ()) -> RetrievalLabels:
     """Check a labelled table; `source` names it in messages.
 
     Required are image_id (each once) and label, neither missing. Optional are is_query and is_gallery (both or none:

@@ -28,6 +28,7 @@ from bb.store.errors import UsageError
 Convention = Literal["standard", "oml"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
 KS = (1, 5, 10)
+MAX_K = 100_000
 PER_R = ("r_precision", "map@r")  # those that look as deep as each query has relevant items
 MAIN = "map@r"
 CHUNK = 2**21  # places of hits that are worked on at once
@@ -179,9 +180,9 @@ def check_convention(convention: str) -> None:
 
 
 def check_ks(ks: Sequence[int]) -> None:
-    """Errors: UsageError unless there are cut-offs, each at least 1 and once."""
-    if not ks or min(ks) < 1 or len(set(ks)) < len(ks):
-        raise UsageError(f"cut-offs {list(ks)} make no sense: name at least one, each at least 1 and only once.")
+    """Errors: UsageError unless there are cut-offs, each from 1 to MAX_K and once."""
+    if not ks or min(ks) < 1 or max(ks) > MAX_K or len(set(ks)) < len(ks):
+        raise UsageError(f"cut-offs {list(ks)} make no sense: name at least one, each from 1 to {MAX_K} and only once.")
 
 
 def summarise(

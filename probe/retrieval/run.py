@@ -30,7 +30,7 @@ from bb.store.versions import versions
 
 PROTOCOL = "retrieval"
 ALGORITHM = "2"  # a change that could change an answer raises it: it is part of a run's identity
-VERSIONS = ("backbone-bench", "faiss-cpu", "numba", "numpy", "polars")
+VERSIONS = ("backbone-bench", "numba", "numpy", "polars")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ def execute(
             "made": started.isoformat(timespec="microseconds"),  # so that no run done again is the same file
             "seconds": round(seconds, 3),
             "commit": commit(),
-            "versions": versions(VERSIONS),
+            "versions": versions(VERSIONS if faiss is None else (*VERSIONS, "faiss-cpu")),
             "extraction": extraction(prepared.store, space),
         },
     }

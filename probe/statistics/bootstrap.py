@@ -36,7 +36,7 @@ from bb.probe.statistics.predictions import Table
 from bb.store.errors import BBError, UsageError
 
 Average = Literal["images", "tasks"]
-Level = Literal["tasks", "draws", "images"]
+Level = Literal["images", "draws", "tasks"]
 
 LEVELS: tuple[Level, ...] = ("tasks", "draws", "images")
 FEWEST_UNITS = 5

@@ -204,7 +204,7 @@ def groups_of(labels: pl.DataFrame, column: str) -> dict[str, str]:
 
     Errors: UsageError where the column is absent, BBError where an image has no group or belongs to two.
     """
-    return _groups(TableFile.from_frame(labels, "the labels", ("id", column)), column)
+    return _groups(TableFile.from_frame(labels, "the table", ("id", column)), column)
 
 
 def read_groups(file: Path, column: str) -> tuple[dict[str, str], list[str]]:

@@ -60,6 +60,13 @@ def check_seed(seed: Any) -> int:
     return number
 
 
+def check_jobs(jobs: int | None) -> int | None:
+    """Errors: UsageError for fewer than one."""
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs} makes no sense: choose 1 or more, or leave it out for all cores.")
+    return jobs
+
+
 def listed(value: Any) -> list[Any]:
     """One or several names or numbers, as a list."""
     return [value] if isinstance(value, str | Integral) else list(value)

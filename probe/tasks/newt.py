@@ -114,7 +114,7 @@ class Labels:
     def with_rows(self, rows: pl.DataFrame, note: str) -> "Labels":
         """The same with other rows, in whatever order, with a note. Errors: BBError for a task without a class."""
         table = rows.sort("task", "id")
-        return replace(self, tasks=_tasks(table, "the labels"), table=table, notes=(*self.notes, note))
+        return replace(self, tasks=_tasks(table, "the table"), table=table, notes=(*self.notes, note))
 
     def without(
         self, missing: Mapping[str, str], max_missing: float | None = None, same_images_as: Sequence[str] = ()
@@ -141,7 +141,7 @@ def read_labels(path: str | Path) -> Labels:
     return _parse(read_table_file(path, what=what, columns=READ, remedy="Fetch or export it again."))
 
 
-def parse_labels(table: pl.DataFrame, *, source: str = "the labels") -> Labels:
+def parse_labels(table: pl.DataFrame, *, source: str = "the table") -> Labels:
     """Check a table in NeWT's columns and arrange it by task; `source` names it in messages.
 
     Required columns are id, task_cluster, task_subcluster, task, label and split; others are ignored. Each

@@ -56,7 +56,7 @@ class TaskTable:
 
     frame: pl.DataFrame
     target: Target
-    source: str = "the labels"
+    source: str = "the table"
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -145,7 +145,7 @@ def read_task_table(
 def parse_task_table(
     table: pl.DataFrame,
     *,
-    source: str = "the labels",
+    source: str = "the table",
     id: str | None = None,
     label: str | Sequence[str] | None = None,
     split: str | None = None,

@@ -58,7 +58,7 @@ class Progress:
     """Progress on standard error: a bar with rate and time left on a terminal, a line every ten seconds elsewhere.
 
     The unit "B" means bytes, shown as 12.3 MB. A rate is shown once it is over a second of work: what came before the
-    first call may have been a start (such as a compilation), and what was passed over is not work.
+    first call may have been a start (such as a compilation).
     """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
@@ -67,7 +67,6 @@ class Progress:
         self.what, self.total, self.unit = printable(what), total, unit
         self.shown_at = time.monotonic()
         self.first: tuple[float, int] | None = None
-        self.skipped = 0
         self.bar: Any = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -97,18 +96,13 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def skip(self, count: int) -> None:
-        """That many of those that are done, in all, were not work: they were remembered, for example."""
-        self.skipped = count
-
     def __call__(self, done: int, total: int | None = None) -> None:
         """How many are done, and of how many, should that turn out on the way."""
         now, self.total = time.monotonic(), total or self.total
-        worked = done - self.skipped
         if self.first is None:
-            self.first = (now, worked)
+            self.first = (now, done)
         since, before = self.first
-        rate = (worked - before) / (now - since) if now - since >= MIN_SECONDS else 0.0
+        rate = (done - before) / (now - since) if now - since >= MIN_SECONDS else 0.0
         in_bytes = self.unit == "B"
         shown = "" if not rate else f"{size_text(rate)}/s" if in_bytes else f"{rate:.1f} {self.unit}/s"
         if self.bar:
@@ -139,10 +133,9 @@ class ConsoleReporter:
     def info(self, message: str) -> None:
         warn(f"{self.before}{message}")
 
-    def progress(self, task: str, done: int, total: int, unit: str, *, skipped: int = 0) -> None:
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
         if task not in self._open:
             self._open[task] = Progress(task, total, unit).__enter__()
-        self._open[task].skip(skipped)
         self._open[task](done, total)
         if done >= total:
             self._open.pop(task).__exit__()

@@ -38,16 +38,6 @@ def test_no_rate_before_a_second_of_work(at, capsys):
     assert capsys.readouterr().err == "fitting: 141/164 tasks, 70.0 tasks/s, 0 s left\n"
 
 
-def test_what_was_remembered_is_no_work(at, capsys):
-    with bb.console.Progress("hashing", 1000, "images") as meter:
-        meter.skip(32)
-        meter(32)
-        at(10)
-        meter.skip(900)
-        meter(950)
-    assert capsys.readouterr().err == "hashing: 950/1000 images, 5.0 images/s, 10 s left\n"
-
-
 def test_hashing_tells_what_it_remembered(tmp_path):
     folder, memory = make_images(tmp_path / "pics", 40), HashMemory.open(tmp_path / "hashes.sqlite")
     known, done = [], []

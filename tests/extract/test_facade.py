@@ -95,3 +95,44 @@ def test_importing_the_package_imports_no_torch_and_loading_prints_nothing(tmp_p
 def test_other_names_are_none():
     with pytest.raises(AttributeError, match="module 'bb.extract' has no attribute 'nothing'"):
         _ = bb.extract.nothing
+
+
+def test_a_reporter_needs_no_more_than_two_methods(tmp_path):
+    class Plain:
+        def __init__(self):
+            self.said, self.steps = [], []
+
+        def info(self, message):
+            self.said.append(message)
+
+        def progress(self, task, done, total, unit):
+            self.steps.append((task, done, total, unit))
+
+    (tmp_path / "pics").mkdir()
+    for name in "abc":
+        pixels = np.random.default_rng(ord(name)).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pics" / f"{name}.png")
+    first, second = Plain(), Plain()
+    for reporter in (first, second):
+        bb.extract.run(
+            tmp_path / "s.bb", VIT, {"pics": tmp_path / "pics"}, device="cpu", limit=np.int64(3), reporter=reporter
+        )
+    assert ("hashing pics", 3, 3, "images") in first.steps
+    assert not [step for step in second.steps if step[0] == "hashing pics"]  # hashes of unchanged files are remembered
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": "3"}, "limit='3' is of type str: give a whole number."),
+        ({"patch": 3}, "patch=3 is of type int: give True or False."),
+        ({"depth": "x"}, "depth='x' is of type str: give a whole number."),
+        ({"batch_size": 0}, "--batch-size 0 is not a number of images"),
+        ({"strict": "no"}, "strict='no' is of type str: give True or False."),
+    ],
+)
+def test_options_of_a_run_are_checked(tmp_path, options, message):
+    (tmp_path / "pics").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pics" / "a.png")
+    with pytest.raises(UsageError, match=message):
+        bb.extract.run(tmp_path / "s.bb", VIT, {"pics": tmp_path / "pics"}, **{"device": "cpu", **options})

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -63,6 +64,40 @@ def test_labels_may_be_a_frame_and_names_are_those_of_the_store(folder):
         probe.run(folder / "features.bb")
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"over": "runs"}, "--over runs is unknown: choose images, draws, tasks."),
+        ({"average": "all"}, "--average all is unknown: choose images, tasks."),
+        ({"correction": "none"}, "--correction none is unknown: choose holm, bh."),
+        ({"kinds": "image"}, "--by image is unknown: choose cluster, subcluster, task."),
+        ({"resamples": 0}, "resamples=0 makes no sense: choose 1 or more, such as 10000."),
+        ({"resamples": 100.0}, "resamples=100.0 is of type float: give a whole number."),
+        ({"n_train": 9}, "found no runs at n_train 9: choose from"),
+        ({"groups": "groups.csv"}, "groups='groups.csv' is of type str: give a Callable."),
+        ({"tasks": "birds"}, "has no runs of NeWT's protocols on 'birds': they are on newt."),
+    ],
+)
+def test_reports_refuse_what_they_do_not_know(folder, asked, said):
+    probe.run(folder / "features.bb", folder / "newt2021_labels.csv", ckpt="timm:made_up/x", **SHOTS)
+    with pytest.raises(UsageError, match=said):
+        probe.report(folder / "features.bb", **asked)
+
+
+def test_a_column_may_stand_alone_in_a_report(folder):
+    probe.run(folder / "features.bb", folder / "newt2021_labels.csv", ckpt="timm:made_up/x", **SHOTS)
+    report = probe.report(folder / "features.bb", n_train=(n for n in [np.int64(6)]), kinds="task", resamples=100)
+    assert report[0].columns == (6,)
+
+
+def test_values_that_can_not_be_are_refused_before_anything_is_computed(folder):
+    for jobs in (0, -1):
+        with pytest.raises(UsageError, match=f"--jobs {jobs} makes no sense: choose 1 or more, or leave it out"):
+            probe.run(folder / "features.bb", folder / "newt2021_labels.csv", jobs=jobs, n_train=6, seed=7)
+    with pytest.raises(UsageError, match="'xyz' names no feature space"):
+        probe.run(folder / "features.bb", folder / "newt2021_labels.csv", missing="skip", same_images_as="xyz")
+
+
 def test_the_names_are_functions_whatever_was_imported_before(folder):
     code = (
         "import bb.probe.run, bb.probe.report.build; from bb.probe.run import prepare; import bb.probe; "
@@ -70,4 +105,4 @@ def test_the_names_are_functions_whatever_was_imported_before(folder):
         "print(bb.probe.run is run, callable(bb.probe.report), run.__module__, prepare.__module__)"
     )
     printed = subprocess.run([sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    assert printed.stdout.split() == ["True", "True", "bb.probe.facade", "bb.probe.run"] and printed.stderr == ""
+    assert printed.stdout.split() == ["True", "True", "bb.probe", "bb.probe.run"] and printed.stderr == ""

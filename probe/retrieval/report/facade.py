@@ -16,7 +16,7 @@ from bb.probe.retrieval.report.build import newest, roles, sheets
 from bb.probe.retrieval.report.html import Sheet, page
 from bb.probe.retrieval.report.thumbnail import Thumbnail
 from bb.probe.tasks.few_shot import listed
-from bb.store import BBError, Store
+from bb.store import BBError, Store, UsageError
 from bb.store.format.space import short
 from bb.store.local.runs import Run
 from bb.store.reporter import Reporter, Silent
@@ -103,6 +103,9 @@ def report_retrieval(
     Errors: BBError where there are no such runs, or they were made on other labels; UsageError for an unknown metric.
     """
     reporter = reporter or Silent()
+    for option, number in (("--queries", queries), ("--top", top)):
+        if number < 1:
+            raise UsageError(f"{option} {number} makes no sense: choose 1 or more.")
     opened = store if isinstance(store, Store) else Store.open(store)
     name, backbones = tasks or name_of(labels), {stored_name(opened, each) for each in listed(ckpt)}
     table = items_of(labels, not_missing)
@@ -111,7 +114,8 @@ def report_retrieval(
     for note in (*withdrawn_notes(opened, chosen), *notes):
         reporter.info(note)
     if not chosen:
-        make = command("probe retrieval", labels=table.source, store=opened.name)
+        file = "FILE" if isinstance(labels, pl.DataFrame) else table.source
+        make = command("probe retrieval", labels=file, store=opened.name)
         raise BBError(
             f"{opened.name} has no runs of retrieval on {name}{' by these backbones' if backbones else ''}: {make}"
         )

@@ -23,7 +23,7 @@ def methods(runs: Sequence[Run], metric: str, claim: str) -> str:
     metric  that the runs are ordered by;  claim: what the intervals are for, or why there are none
     """
     first, names = runs[0].record, run_names(runs)
-    backbones = {name: Cost.of(run.record) for name, run in zip(names, runs, strict=True)}
+    backbones = {", ".join(run.record["backbones"]): Cost.of(run.record) for run in runs}
     scores = first["scores"]
     on = f"{first['tasks']}, with {scores['queries']} queries and {scores['gallery']} images in the gallery"
     said = [compared(backbones, on), *_search(runs, names), *_statistics(runs, metric, claim), computed_by(runs, names)]

@@ -100,7 +100,7 @@ def test_assign_takes_the_test_split_where_nothing_is_said():
 
 
 WRONG = {
-    "missing column": (table(label=None), "labels does not have the column label; it has image_id. Rename or add it."),
+    "missing column": (table(label=None), "table does not have the column label; it has image_id. Rename or add it."),
     "missing columns": (pl.DataFrame({"id": ["a"]}), "does not have the columns image_id, label; it has id"),
     "half the roles": (table(is_query=[True] * 3), "has is_query but not is_gallery; give all of is_query, is_gallery"),
     "half a box": (table(x1=[0] * 3, y1=[0] * 3), "has x1, y1 but not x2, y2; give all of x1, y1, x2, y2, or none"),
@@ -175,7 +175,7 @@ def test_splits_and_folds_that_can_not_be():
     with pytest.raises(UsageError, match="has no column split, so split 'test' can't be taken"):
         parse_items(table()).split("test")
     roles = {"is_query": [True, False, True], "is_gallery": [True] * 3}
-    with pytest.raises(BBError, match="the labels, split 'test' has no queries"):
+    with pytest.raises(BBError, match="the table, split 'test' has no queries"):
         parse_items(table(split=["train", "test", None], **roles)).split("test")
     for folds in (1, 4):
         with pytest.raises(UsageError, match=f"{folds} folds of 3 images: choose between 2 and 3"):

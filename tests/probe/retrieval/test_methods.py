@@ -28,6 +28,15 @@ def test_it_names_backbones_search_statistics_and_digests():
     assert "Holm" not in alone and "1 frozen vision backbone (" in alone and "its versions are not recorded" in alone
 
 
+def test_heads_and_re_ranked_runs_are_no_backbones():
+    runs = [run("timm:a"), run("timm:a", rerankers=[{"step": "rerank", "model": "m"}]), run("head:0123456789ab")]
+    said = methods(runs, "map@r", CLAIM)
+    assert "We compared 1 frozen vision backbone (timm:a (" in said
+    assert " and 1 projection head (head:0123456789ab (" in said and ") on whales, with 90 queries" in said
+    assert "A projection head was trained with labels, on stored features of a frozen backbone." in said
+    assert "projection head" not in methods(runs[:2], "map@r", CLAIM)
+
+
 def test_roles_folds_index_and_re_ranking_are_said():
     against = run("a", roles={"split": "test", "against": "train"}, convention="oml")
     said = methods([against], "map@r", CLAIM)

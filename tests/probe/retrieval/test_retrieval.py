@@ -89,7 +89,7 @@ def test_queries_without_a_relevant_item_are_left_out_and_counted():
 
 
 def test_nothing_relevant_for_anybody_is_an_error():
-    with pytest.raises(BBError, match="the labels: no query has anything relevant in the gallery, so there is nothing"):
+    with pytest.raises(BBError, match="the table: no query has anything relevant in the gallery, so there is nothing"):
         evaluate(np.eye(3, dtype=np.float32), items_of("abc"))
 
 
@@ -133,14 +133,14 @@ def test_batches_in_any_order_are_the_whole(example):
 def test_what_a_stream_refuses(example):
     x, items = example
     metric = RetrievalMetric(items)
-    with pytest.raises(BBError, match="80 samples are announced, but the labels has 90 rows"):
+    with pytest.raises(BBError, match="80 samples are announced, but the table has 90 rows"):
         metric.setup(80)
     metric.update(x[:4], np.arange(4))
     with pytest.raises(BBError, match="sample 3 \\('img-0003'\\) comes a second time: each counts once"):
         metric.update(x[3:5], np.array([3, 4]))
     with pytest.raises(BBError, match="sample 8 .* comes a second time"):
         metric.update(x[:2], np.array([8, 8]))
-    with pytest.raises(BBError, match="unknown sample 90: the labels has 90 rows"):
+    with pytest.raises(BBError, match="unknown sample 90: the table has 90 rows"):
         metric.update(x[:1], np.array([90]))
     with pytest.raises(BBError, match="this batch has 3 dimensions, those before had 8"):
         metric.update(x[4:5, :3], np.array([4]))

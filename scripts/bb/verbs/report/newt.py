@@ -80,26 +80,20 @@ def verb(
         check_format(plot.suffix)
     if labels and not cluster:
         raise UsageError(f"--labels {labels} is read for a column of groups: name it with --cluster, or leave it out.")
-    for option, value, known in (
-        ("--average", average, ("images", "tasks")), ("--over", over, ("images", "draws", "tasks")),
-        ("--correction", correction, ("holm", "bh")), ("--by", by, KINDS),
-    ):  # fmt: skip
-        if value is not None and value not in known:
-            raise UsageError(f"{option} {value} is unknown: choose {', '.join(known)}.")
     opened = open_store(store, cache_size=cache_size)
     roots = parse_data(data, ctx.obj)
-    question = ReportOptions(
+    question = ReportOptions.parse(
         metric=metric.replace("-", "_"),
-        average=average,  # type: ignore[arg-type]  # checked above, as are the next three
-        over=over,  # type: ignore[arg-type]
+        average=average,
+        over=over,
         baseline=baseline and canonical_name(baseline),
-        correction=correction,  # type: ignore[arg-type]
+        correction=correction,
         groups=(lambda name: read_groups(name, cluster, labels, roots)) if cluster else None,
         units=f"groups of test images ({cluster})" if cluster else "test images",
-        kinds=KINDS if html or csv or json_ else (by,) if by else (),  # type: ignore[arg-type]
+        kinds=KINDS if html or csv or json_ else (by,) if by else (),
         details=bool(html or json_),
         n_train=tuple(parse_n_train(part) for part in options.listed("--n-train", n_train or ())),
-        sort=sort if sort in ("score", "name") else parse_n_train(sort),  # type: ignore[arg-type]
+        sort=sort if sort in ("score", "name") else parse_n_train(sort),
         reference=read_reference(reference, canonical_name) if reference else None,
     )
     runs = list(opened.runs(on_damage=lambda error: warn(f"note: left out: {error}")))
