@@ -20,7 +20,9 @@ TREE = Tree(
 )
 # Lowest first; names on one line don't import each other. A folder's __init__ counts as its highest module.
 ORDER = [
-    ["bb.store.arguments", "bb.store.errors", "bb.store.lazy_names", "bb.store.versions"],
+    ["bb.store.errors", "bb.store.versions"],
+    ["bb.store.arguments"],
+    ["bb.store.lazy_names"],
     ["bb.store.text", "bb.store.plugins", "bb.store.reporter"],
     ["bb.store.files"],
     ["bb.store.format"],

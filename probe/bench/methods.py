@@ -50,7 +50,8 @@ def _sides(run: Run) -> list[str]:
 
 def _statistics(board: BenchBoard) -> Iterator[str]:
     metrics = {column.metric.replace("_", " "): None for column in board.columns}
-    averaged = ", the mean over seeds and tasks" if any(c.seeds * c.tasks > 1 for c in board.columns) else ""
+    means = [name for name in ("seeds", "tasks") if any(getattr(column, name) > 1 for column in board.columns)]
+    averaged = f", the mean over {joined(means)}" if means else ""
     yield (
         f"We report {joined(list(metrics))}{averaged}, with 95% intervals for further test images of each set, after "
         "Agresti and Coull (Student's t where the score is not a rate), with a variance from the influence of each "

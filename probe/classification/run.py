@@ -28,8 +28,10 @@ from bb.probe.run_records import classification_problem
 from bb.probe.tasks.fold import UNSEEN, Fold, Split
 from bb.store.errors import BBError, UsageError
 from bb.store.files.canonical_json import canonical_json, digest_of_parts, sha256_hex
+from bb.store.format.derived import SEEN, head_name
 from bb.store.local.runs import Run, by_precedence
 from bb.store.local.stored_rows import StoredRows
+from bb.store.trained_heads import has_seen
 from bb.store.versions import versions
 
 PROTOCOL = "classify"
@@ -147,8 +149,13 @@ def execute(prepared: PreparedClassification, *, progress: Callable[[int], None]
     more = None if spec.poisonous is None else partial(loss_of, poisonous=spec.poisonous)
     leaked = {(task, image_id) for each in leaks for task, twins in each.twins.items() for image_id in twins}
     unleaked = [kept for answer in answers if (kept := answer.without(leaked))] if leaked else []
-    if inputs.missing:
-        notes["all tasks"] = [note_on(inputs.missing)]
+    of_all = [note_on(inputs.missing)] if inputs.missing else []
+    tested = {image_id for each in answers for image_id in each.task.ids[each.rows].tolist()}
+    images = inputs.pooling.images(sorted(tested)) if inputs.pooling else sorted(tested)
+    if has_seen(inputs.store, inputs.space, inputs.collection.digests(images)):
+        of_all.append(f"{head_name(inputs.space.weights)} {SEEN}")
+    if of_all:
+        notes["all tasks"] = of_all
     record: dict[str, Any] = {
         "run_id": prepared.run_id,
         "tasks": inputs.tasks,

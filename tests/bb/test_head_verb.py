@@ -135,6 +135,8 @@ def test_words_for_people_and_everything_else_reads_the_space(place, call):
     assert status == 0 and f"note: {name} was trained on, or chosen by, images that it is tested on here" in err
     status, out, err = call("probe", "retrieval", "--labels", "digits.csv", "--split", "all", "--ckpt", name)
     assert status == 0 and f"{name} was trained on, or chosen by, images that it is tested on here" in err
+    status, out, err = call("probe", "classify", "--labels", "digits.csv", "--split", "", "--ckpt", name)
+    assert status == 0 and f"{name} was trained on, or chosen by, images that it is tested on here" in out + err
     status, out, err = call("probe", "head", "--load", name)
     assert status == 0 and out.splitlines()[2].split()[:2] == [name, key] and "  0" in out
     status, out, err = call("probe", "head", "--labels", "digits.csv", "--json", "--epochs", 1, "--accept", "any")

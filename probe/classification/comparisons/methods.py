@@ -18,8 +18,8 @@ PREPROCESSING = {
 }
 SPLITS = {
     "column": "The split is the table's own",
-    "random": "Each image was tested once, by stratified cross-validation ({side})",
-    "group": "Each image was tested once, by cross-validation that keeps the images of a group together ({side})",
+    "random": "Every image was tested, by stratified cross-validation ({side})",
+    "group": "Every image was tested, by cross-validation that keeps the images of a group together ({side})",
     "time": "The latest images were tested by classifiers fitted to the earlier ones",
     "protocol": "The protocol draws the images that are tested",
 }

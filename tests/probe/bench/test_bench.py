@@ -193,7 +193,7 @@ def test_methods_name_what_the_runs_record(place):
         "the protocol dinov2-knn, knn k=20 on features scaled to unit length (k 20, max_k 200, temperature 0.07)",
         "The protocol dinov2-knn is after facebookresearch/dinov2,",
         "Training images of each class (3, all) were drawn; seeds 0, 1.",
-        "We report accuracy, the mean over seeds and tasks, with 95% intervals for further test images of each set",
+        "We report accuracy, the mean over seeds, with 95% intervals for further test images of each set",
         "after Mogstad, Romano, Shaikh and Wilhelm",
         f"numpy {np.__version__}",
         f"ponds {first['collection'][:12]}",
