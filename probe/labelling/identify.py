@@ -162,7 +162,7 @@ def identify(
     errors, answers, tested = cross_fitted(made, folds, seed, none_share)
     order = sorted(range(len(errors)), key=lambda i: errors[i])
     measured = measured_on(known.table, ids)
-    stated = _Stated.of(tested, answers, measured, none_share, target_error)
+    stated = _StatedErrors.of(tested, answers, measured, none_share, target_error)
     best = order[0]
     calibration = Calibration.fit(made[best], none_share)
     finder = Finder(spaces[best], features[best], y, task.classes, calibration, stated.acceptance.threshold, top)
@@ -212,7 +212,7 @@ def identify(
 
 
 @dataclass(frozen=True, eq=False)
-class _Stated:
+class _StatedErrors:
     """What is stated with the answers, as `Identified` has it; once: individuals with one measured image."""
 
     open_set: MetricEstimate
@@ -225,7 +225,7 @@ class _Stated:
     @classmethod
     def of(
         cls, tested: Replays, answers: ReplayAnswers, measured: Measured, none_share: float, target_error: float
-    ) -> "_Stated":
+    ) -> "_StatedErrors":
         """Errors: BBError where no measured image shows an individual that another image shows."""
         kept = measured.rows[tested.image]
         if not (tested.outcome[kept] != NONE).any():
