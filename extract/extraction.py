@@ -256,9 +256,9 @@ def _extract_group(
             images=len(scan.sources),
             present=plan.present,
             computed=outcome.computed,
-            failed=dict(sorted((scan.failed | outcome.failed).items())),
+            failed=dict(sorted((scan.failed | _of_equal_files(scan, outcome.failed)).items())),
             damaged=damaged_images(store, extractor, scan),
-            notes=dict(sorted(outcome.notes.items())),
+            notes=dict(sorted(_of_equal_files(scan, outcome.notes).items())),
             stopped=outcome.stopped,
             seconds=round(seconds, 3),
             images_per_second=images_per_second(outcome.computed, seconds),
@@ -272,6 +272,13 @@ def _extract_group(
         remember_failures(store, extractor, collection, scan, {digests[i]: why for i, why in outcome.failed.items()})
     report_images(summaries, options, reporter)
     return summaries
+
+
+def _of_equal_files(scan: Scan, words: dict[str, str]) -> dict[str, str]:
+    """What is said of images, of all that have the same file: each file is read once."""
+    digests = {entry.image_id: entry.image_sha256 for entry in scan.entries}
+    said = {digests[image_id]: text for image_id, text in words.items()}
+    return {entry.image_id: said[entry.image_sha256] for entry in scan.entries if entry.image_sha256 in said}
 
 
 def damaged_images(store: Store, extractor: Extractor, scan: Scan) -> dict[str, str]:

@@ -105,6 +105,8 @@ def predict(
         *known.table.notes, *split.notes, *filter(None, [split.no_interval]), *note_without(without),
         *filter(None, [measured.note]),
     ]  # fmt: skip
+    if ensemble and len(features) == 1:
+        notes.append(f"there is one backbone, {known.names()[0]}, so --ensemble averages nothing")
     if stated.by_group and tables:
         groups = groups_of_unlabelled(known.table)
         frame, known_groups = stated.by_group.thresholds.applied(pl.concat(tables), groups)

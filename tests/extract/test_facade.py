@@ -136,3 +136,14 @@ def test_options_of_a_run_are_checked(tmp_path, options, message):
     Image.new("RGB", (8, 8)).save(tmp_path / "pics" / "a.png")
     with pytest.raises(UsageError, match=message):
         bb.extract.run(tmp_path / "s.bb", VIT, {"pics": tmp_path / "pics"}, **{"device": "cpu", **options})
+
+
+def test_broken_images_of_equal_bytes_are_all_named(tmp_path):
+    (tmp_path / "pics").mkdir()
+    Image.new("RGB", (20, 16), "red").save(tmp_path / "pics" / "sound.png")
+    broken = (tmp_path / "pics" / "sound.png").read_bytes()[:60]  # the size is known, no pixel is
+    for name in ("one.png", "other.png"):
+        (tmp_path / "pics" / name).write_bytes(broken)
+    (summary,) = bb.extract.run(tmp_path / "s.bb", VIT, {"pics": tmp_path / "pics"})
+    assert summary.computed == 1 and list(summary.failed) == ["one.png", "other.png"]
+    assert summary.failed["one.png"] == summary.failed["other.png"]

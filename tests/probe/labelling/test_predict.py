@@ -79,6 +79,8 @@ def test_all_predicts_labelled_images_by_folds_that_did_not_see_them(place, call
 
 def test_the_best_backbone_is_taken_and_the_ensemble_takes_all(place, call):  # noqa: F811
     ids, _ = place
+    alone = call(*PREDICT, "--out", "p.csv", "--ensemble")
+    assert alone[0] == 0 and f"there is one backbone, {NAME}, so --ensemble averages nothing" in "".join(alone[1:])
     np.save("noise.npy", np.random.default_rng(1).normal(size=(300, 8)))
     pl.DataFrame({"image_id": ids}).write_csv("ids.csv")
     assert call("store", "import", "noise.npy", "--ids", "ids.csv", "--name", "lab:noise")[0] == 0
