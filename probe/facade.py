@@ -1,7 +1,7 @@
 """`bb.probe.run` and `bb.probe.report`: the verbs `bb probe newt` and `bb report newt` as calls that print nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -10,6 +10,7 @@ from joblib import cpu_count
 
 from bb.probe.classifiers.choose_engine import choose
 from bb.probe.classifiers.protocol import PROTOCOLS, parse_protocol
+from bb.probe.computed_runs import ComputedRuns, existing_run, report_other_scores
 from bb.probe.features.damaged_images import damage_note, damage_record
 from bb.probe.features.find_features import FindCollection, find_spaces, in_collection
 from bb.probe.features.missing import MissingPolicy
@@ -21,7 +22,6 @@ from bb.probe.report.options import ReportOptions
 from bb.probe.report.run_diff import Difference, compare, find_run
 from bb.probe.report.withdrawn import withdrawn_notes
 from bb.probe.run import FamilyInputs, FamilySpec, PreparedRun, execute, prepare
-from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import SEED_OF_ALL, NTrain, check_jobs, check_seed, listed, parse_n_train
 from bb.probe.tasks.leaks import find_leaks
 from bb.probe.tasks.newt import Labels, parse_labels, read_labels
@@ -29,7 +29,7 @@ from bb.probe.tasks.stored_labels import find_labels, labels_of
 from bb.store import Store, UsageError
 from bb.store.format.derived import SEEN, head_name
 from bb.store.format.space import short
-from bb.store.local.runs import Run, disagreement
+from bb.store.local.runs import Run
 from bb.store.reporter import Reporter, Silent
 from bb.store.trained_heads import has_seen
 
@@ -38,31 +38,8 @@ NOTES = 5  # on tasks of a run, that are reported one by one
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Runs:
-    """Runs, in the order of feature spaces and then of what was asked.
-
-    fresh    IDs of those that were computed now
-    missing  images that were left out since they have no features: image ID to reason
-    """
-
-    runs: tuple[Run, ...]
-    fresh: frozenset[str] = frozenset()
-    missing: Mapping[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self.runs)
-
-    def __len__(self) -> int:
-        return len(self.runs)
-
-    def __getitem__(self, place: int) -> Run:
-        return self.runs[place]
-
-    def __repr__(self) -> str:
-        return f"Runs({len(self)} runs, {len(self.fresh)} computed now)"
-
-    def _repr_html_(self) -> str:
-        return html_table(self.frame(), repr(self))
+class Runs(ComputedRuns):
+    """Runs of `run`."""
 
     def frame(self) -> pl.DataFrame:
         """A row for each run: backbone, space, protocol, classifier, n_train, seed, mean, mean_over_tasks, run_id."""
@@ -236,9 +213,7 @@ def find_or_make(prepared: PreparedRun, *, jobs: int | None, force: bool, report
     """The run, and whether it was computed now; where runs of its ID disagree, the reporter says so."""
     existing, what = prepared.existing(), run_name(prepared)
     if existing and not force:
-        if found := disagreement(existing):
-            reporter.info(f"{what}: {len(existing)} runs of one ID disagree: {found}")
-        return existing[0], False
+        return existing_run(what, existing, reporter), False
     total = len(prepared.inputs.labels.tasks)
     run = execute(
         prepared, jobs=jobs or cpu_count(), progress=lambda done: reporter.progress(what, done, total, "tasks")
@@ -247,10 +222,7 @@ def find_or_make(prepared: PreparedRun, *, jobs: int | None, force: bool, report
     more = [f"{what}: {len(notes) - NOTES} more notes, which run.json lists"] if len(notes) > NOTES else []
     for note in (*notes[:NOTES], *more):
         reporter.info(note)
-    if any(other.record["scores"] != run.record["scores"] for other in existing):
-        reporter.info(
-            f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept, see `bb report -v`"
-        )
+    report_other_scores(what, run, existing, reporter)
     return run, True
 
 

@@ -43,6 +43,7 @@ ORDER = [
         "bb.probe.features",
         "bb.probe.int8_kernels",
         "bb.probe.search_kernels",
+        "bb.probe.computed_runs",
     ],
     ["bb.extract.backbones", "bb.extract.data", "bb.probe.int8_bounds", "bb.probe.run_records", "bb.probe.statistics"],
     ["bb.extract.encoder", "bb.probe.classifiers"],

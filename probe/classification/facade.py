@@ -21,6 +21,7 @@ from bb.probe.classification.run import PreparedClassification, execute, prepare
 from bb.probe.classification.run_inputs import Inputs
 from bb.probe.classification.spec import Spec, check_preprocessing
 from bb.probe.classifiers.estimator import reads_of
+from bb.probe.computed_runs import existing_run
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import space_name
 from bb.probe.report.formats.inline import inline
@@ -34,7 +35,7 @@ from bb.probe.tasks.splits import DRAWN, check_sides, images_of_tasks, split_tab
 from bb.probe.tasks.task_table import TaskTable
 from bb.store import FeatureSpace, Store
 from bb.store.errors import BBError, UsageError
-from bb.store.local.runs import Run, disagreement
+from bb.store.local.runs import Run
 from bb.store.reporter import Reporter, Silent
 
 _T = TypeVar("_T")
@@ -439,9 +440,8 @@ def find_or_make(prepared: PreparedClassification, force: bool, reporter: Report
     what = _words(prepared.inputs.store, prepared.inputs.space, spec)
     existing = prepared.existing()
     if existing and not force:
-        if found := disagreement(existing):
-            reporter.info(f"{what}: {len(existing)} runs of one ID disagree: {found}")
-        return replace(existing[0], record={**existing[0].record, "labels_notes": prepared.labels_notes}), False
+        run = existing_run(what, existing, reporter)
+        return replace(run, record={**run.record, "labels_notes": prepared.labels_notes}), False
     total = sum(map(len, prepared.folds))
     return execute(prepared, progress=lambda done: reporter.progress(what, done, total, "folds")), True
 

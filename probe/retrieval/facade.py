@@ -1,12 +1,13 @@
 """`bb.probe.retrieve`: the verb `bb probe retrieval` as a call that prints nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import polars as pl
 
+from bb.probe.computed_runs import ComputedRuns, existing_run, report_other_scores
 from bb.probe.features.find_features import FindCollection, find_spaces, in_collection
 from bb.probe.features.missing import MissingPolicy
 from bb.probe.features.select_spaces import space_name
@@ -15,40 +16,16 @@ from bb.probe.retrieval.faiss_search import Faiss, parse_index
 from bb.probe.retrieval.labels import RetrievalLabels, assign, parse_items, read_items
 from bb.probe.retrieval.run import PreparedRetrieval, execute, prepare
 from bb.probe.retrieval.statistics.paired_tests import of_models
-from bb.probe.tables.html_table import html_table
 from bb.probe.tasks.few_shot import check_jobs, listed
 from bb.store import Store
 from bb.store.format.space import short
-from bb.store.local.runs import Run, disagreement
+from bb.store.local.runs import Run
 from bb.store.reporter import Reporter, Silent
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Retrieved:
-    """Runs of retrieval on one table, one for each feature space.
-
-    fresh    IDs of those that were computed now
-    missing  images that were left out since they have no features: image ID to reason
-    """
-
-    runs: tuple[Run, ...]
-    fresh: frozenset[str] = frozenset()
-    missing: Mapping[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self.runs)
-
-    def __len__(self) -> int:
-        return len(self.runs)
-
-    def __getitem__(self, place: int) -> Run:
-        return self.runs[place]
-
-    def __repr__(self) -> str:
-        return f"Retrieved({len(self)} runs, {len(self.fresh)} computed now)"
-
-    def _repr_html_(self) -> str:
-        return html_table(self.frame(), repr(self))
+class Retrieved(ComputedRuns):
+    """Runs of retrieval on one table, one for each feature space."""
 
     def frame(self) -> pl.DataFrame:
         """A row for each run and metric: backbone, space, metric, score, low and high of its 95% interval (null where
@@ -164,12 +141,9 @@ def find_or_make(prepared: PreparedRetrieval, *, jobs: int | None, force: bool, 
     """The run, and whether it was computed now; where runs of its ID disagree, the reporter says so."""
     existing, what = prepared.existing(), space_name(prepared.store, prepared.space)
     if existing and not force:
-        if found := disagreement(existing):
-            reporter.info(f"{what}: {len(existing)} runs of one ID disagree: {found}")
-        return existing[0], False
+        return existing_run(what, existing, reporter), False
     run = execute(prepared, jobs=jobs, progress=lambda done, total: reporter.progress(what, done, total, "steps"))
-    if any(other.record["scores"] != run.record["scores"] for other in existing):
-        reporter.info(f"{what}: run {short(run.run_id)} came out otherwise than before; both are kept")
+    report_other_scores(what, run, existing, reporter)
     return run, True
 
 

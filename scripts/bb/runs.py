@@ -1,22 +1,12 @@
 """What is said of runs of every kind, those that were there and those computed now."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bb.console import warn
 from bb.store.text.size import counted
 
 if TYPE_CHECKING:
     from bb.store.local.runs import Run
-
-
-def existing_run(what: str, existing: "Sequence[Run]") -> "Run":
-    """Of several runs of one ID the one to use; where others have other scores, which are not used is said."""
-    from bb.store.local.runs import disagreement
-
-    if found := disagreement(existing):
-        warn(f"note: {what}: {len(existing)} runs of one ID disagree: {found}")
-    return existing[0]
 
 
 def runs_text(runs: "Iterable[Run]", fresh: "Iterable[str]") -> str:

@@ -71,6 +71,22 @@ def refuse_in_store(path: Path, what: str) -> None:
             raise UsageError(f"{what} is in the store {folder}, which only bb writes to: name a place outside it.")
 
 
+def check_output(path: Path, what: str, *read: Path | None) -> None:
+    """Errors: UsageError where a file can't be written there, or would replace one that is read.
+
+    what  the option or argument with its path, for messages
+    """
+    if why := why_irreplaceable(path):
+        raise UsageError(f"{what} {why.removesuffix(', not a file')}: name a file.")
+    refuse_in_store(path, what)
+    if not (folder := path.absolute().parent).is_dir():
+        raise UsageError(f"{what}: the folder {folder} does not exist. Make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{what}: the folder {folder} can't be written to. Name a file elsewhere.")
+    if path.exists() and any(each is not None and each.exists() and path.samefile(each) for each in read):
+        raise UsageError(f"{what} would replace what is read from it: name another file.")
+
+
 def replace_files(contents: Mapping[Path, bytes]) -> None:
     """Writes files that a person names, on disk when this returns; a link in their place is replaced, not followed.
 

@@ -12,11 +12,12 @@ import polars as pl
 import pytest
 
 import bb
+import bb.probe
 from bb.probe.retrieval.evaluate import Retrieval
 from bb.probe.retrieval.labels import assign, read_items
 from bb.probe.retrieval.run import execute, prepare
 from bb.probe.retrieval.statistics.paired_tests import of_runs
-from bb.store import BBError, Collection, SegmentWriter, Store
+from bb.store import BBError, Collection, SegmentWriter, Store, UsageError
 from bb.store.format.collection import Entry
 from tests.helpers.retrieval import DIM, clouds
 from tests.helpers.stores import fill, space
@@ -437,3 +438,16 @@ def test_the_report_needs_no_torch(place):
     script = f"import sys; sys.modules.update({absent}); sys.argv = {words!r}; import bb; bb.main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=place)
     assert done.returncode == 0 and "timm:good/untrained" in done.stdout, done.stderr
+
+
+def test_from_python_a_model_never_takes_the_place_of_the_labels(place):
+    before, runs = (place / "labels.csv").read_bytes(), len(list(Store.open(place / "features.bb").runs()))
+    for path, why in (
+        (place / "labels.csv", "would replace what is read from it: name another file"),
+        (place / "none" / "m.safetensors", "the folder .* does not exist. Make it first"),
+        (place / "features.bb" / "m.safetensors", "is in the store .*, which only bb writes to"),
+    ):
+        with pytest.raises(UsageError, match=f"save_to={path}.* {why}"):
+            bb.probe.rerank(place / "features.bb", place / "labels.csv", ckpt=GOOD[1], save_to=path)
+    assert (place / "labels.csv").read_bytes() == before
+    assert len(list(Store.open(place / "features.bb").runs())) == runs

@@ -24,6 +24,7 @@ from bb.probe.retrieval.run import PreparedRetrieval, prepare
 from bb.probe.tasks.few_shot import check_seed, listed
 from bb.probe.tasks.leaks import shared_note
 from bb.store import Collection, FeatureSpace, Store, UsageError
+from bb.store.files.regular_file import check_output
 from bb.store.format.space import short
 from bb.store.reporter import Reporter, Silent
 
@@ -128,6 +129,9 @@ def rerank(
         learn_on, test_on, top_n, distance, convention, check_seed(seed), Path(save_to) if save_to else None,
         Path(model) if model else None,
     )  # fmt: skip
+    if recipe.save_to:
+        read = Path(labels) if isinstance(labels, str | Path) else None
+        check_output(recipe.save_to, f"save_to={recipe.save_to}", read)
     policy = MissingPolicy.parse(missing, max_missing, same_images_as)
     opened = store if isinstance(store, Store) else Store.open(store)
     prepared = prepare_all(

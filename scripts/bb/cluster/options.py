@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bb.console import Progress, warn
-from bb.runs import existing_run
+from bb.console import ConsoleReporter, Progress, warn
 from bb.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +99,7 @@ def run_on_cluster(
     """
     from bb.cluster.engine import OnRay, until_done
     from bb.cluster.ray import connected
+    from bb.probe.computed_runs import existing_run
     from bb.store import BBError
 
     lacking = [force or not each.existing() for each in prepared]
@@ -124,8 +124,8 @@ def run_on_cluster(
             f"{len(other)} runs came out as others than were asked for (such as {other[0]}), since a run is known by "
             f"what computed it: install the same versions everywhere."
         )
-    each_run = zip(prepared, found, lacking, strict=True)
-    return [(existing_run(job(each).name, runs), lacks) for each, runs, lacks in each_run]
+    each_run, reporter = zip(prepared, found, lacking, strict=True), ConsoleReporter("note: ")
+    return [(existing_run(job(each).name, runs, reporter), lacks) for each, runs, lacks in each_run]
 
 
 def worker_options(

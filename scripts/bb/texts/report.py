@@ -24,24 +24,16 @@ PRINTED = ("--csv", "--latex", "--markdown")  # these take - for standard output
 def check_files(files: dict[str, Path], *read: Path | None) -> None:
     """What is to be written can be, and not over a file that is read: said before anything is computed."""
     from bb.store import UsageError
-    from bb.store.files.regular_file import refuse_in_store, why_irreplaceable
+    from bb.store.files.regular_file import check_output
 
     for option, path in files.items():
         if str(path) == "-":
             if option in PRINTED:
                 continue
             raise UsageError(f"{option} - names no file, and only {', '.join(PRINTED)} print with -: name a file.")
-        if why := why_irreplaceable(path):
-            raise UsageError(f"{option} {path} {why.removesuffix(', not a file')}: name a file.")
-        refuse_in_store(path, f"{option} {path}")
-        if not (folder := path.absolute().parent).is_dir():
-            raise UsageError(f"{option} {path}: the folder {folder} does not exist. Make it first.")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"{option} {path}: the folder {folder} can't be written to. Name a file elsewhere.")
+        check_output(path, f"{option} {path}", *read)
         if same := [other for other, file in files.items() if other != option and file.absolute() == path.absolute()]:
             raise UsageError(f"{option} and {same[0]} both name {path}: name two files.")
-        if path.exists() and any(each is not None and each.exists() and path.samefile(each) for each in read):
-            raise UsageError(f"{option} {path} would replace what is read from it: name another file.")
 
 
 def page_path(html: Path | None, open_: bool) -> Path | None:
